@@ -1,0 +1,67 @@
+"""Progress for people: a bar with rate and time left on a terminal, plain lines elsewhere, silence in libraries."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+Advance = Callable[..., None]  # advance(n=1, note="")
+
+
+class Progress:
+    """Silent: the default everywhere below the command line."""
+
+    @contextmanager
+    def task(self, label: str, total: int, unit: str = "images") -> Iterator[Advance]:
+        """A stretch of work of `total` units; call the yielded function as units get done."""
+        yield lambda n=1, note="": None
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """One line that stays."""
+
+
+SILENT = Progress()
+
+
+class ConsoleProgress(Progress):
+    """Rich bars on a terminal; when output is piped, only the lines that stay."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self.console = Console(stderr=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def task(self, label: str, total: int, unit: str = "images") -> Iterator[Advance]:
+        if not self.console.is_terminal:
+            yield lambda n=1, note="": None
+            return
+        with _bars(self.console, unit) as bars:
+            task = bars.add_task(label, total=total, note="")
+
+            def advance(n: int = 1, note: str = "") -> None:
+                bars.update(task, advance=n, note=note)
+
+            yield advance
+
+    def line(self, text: str = "", style: str = "") -> None:
+        self.console.print(text, style=style or None, markup=False)
+        sys.stdout.flush()
+
+
+def _bars(console: Any, unit: str) -> Any:
+    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            return Text(f"{task.speed:,.0f} {unit}/s" if task.speed else "", style="cyan")
+
+    return Bars(
+        TextColumn("  {task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(), Rate(),
+        TimeRemainingColumn(compact=True), TextColumn("[dim]{task.fields[note]}"),
+        console=console, transient=True,
+    )

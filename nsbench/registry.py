@@ -1,0 +1,112 @@
+"""Registries of suites, methods and attacks, and the loading of content files.
+
+A registry is a dict and a decorator: it refuses duplicates and answers an unknown name with the known ones.
+Content is found by scanning folders (`suites/`, `baselines/`) and the entry points `nsbench.suites` and
+`nsbench.methods`, so adding a suite or a method is adding one file.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Generic, TypeVar
+
+from nsbench.errors import NsbenchError, UnknownName
+from nsbench.types import GROUPS, Condition, Method, Suite
+
+Item = TypeVar("Item")
+
+
+class Registry(Generic[Item]):
+    """Names to items, in order of registration."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._items: dict[str, Item] = {}
+
+    def add(self, name: str, item: Item) -> None:
+        if name in self._items:
+            raise NsbenchError(f"{self.kind} '{name}' is registered twice; rename one of the two files")
+        self._items[name] = item
+
+    def __getitem__(self, name: str) -> Item:
+        if name not in self._items:
+            raise UnknownName(self.kind, name, self._items)
+        return self._items[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._items
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def values(self) -> list[Item]:
+        return list(self._items.values())
+
+
+suites: Registry[Suite] = Registry("suite")
+methods: Registry[Method] = Registry("method")
+attacks: Registry[Callable] = Registry("attack")
+
+
+def suite(*, title: str, group: str, score: Callable, citation: str, **fields) -> Callable:
+    """Register `def name() -> list[Condition]` as the suite `name`; its docstring is the summary."""
+    if group not in GROUPS:
+        raise NsbenchError(f"suite '{title}': group '{group}' is none of {', '.join(GROUPS)}")
+
+    def register(build: Callable[[], list[Condition]]) -> Callable[[], list[Condition]]:
+        name = build.__name__
+        summary = " ".join((build.__doc__ or "").split())
+        suites.add(name, Suite(name, title, group, build, score, citation, summary, **fields))
+        return build
+
+    return register
+
+
+def method(*, title: str, citation: str, **fields) -> Callable:
+    """Register `def name(model, train, recipe, ...) -> model` as the method `name`."""
+
+    def register(fit: Callable) -> Callable:
+        name = fit.__name__
+        summary = " ".join((fit.__doc__ or "").split())
+        methods.add(name, Method(name, title, fit, citation, summary, **fields))
+        return fit
+
+    return register
+
+
+def attack(function: Callable) -> Callable:
+    """Register `def name(model, images, labels, *, ids, seed, threat, **params)` as the attack `name`."""
+    attacks.add(function.__name__, function)
+    return function
+
+
+def content_folder(name: str) -> Path:
+    """`suites` or `baselines`: inside the package when installed from a wheel, beside it in a checkout."""
+    package = Path(__file__).parent
+    bundled = package / "_content" / name
+    return bundled if bundled.is_dir() else package.parent / name
+
+
+def load_content() -> None:
+    """Import every content file once. Idempotent; a file that breaks the contract is named."""
+    for kind, registry in (("suites", suites), ("baselines", methods)):
+        for path in sorted(content_folder(kind).glob("*.py")):
+            if path.stem not in registry:
+                _load_file(path)
+                if path.stem not in registry:
+                    raise NsbenchError(f"{path}: must register '{path.stem}', its own file name")
+    for group in ("nsbench.suites", "nsbench.methods"):
+        for entry in entry_points(group=group):
+            entry.load()
+
+
+def _load_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"nsbench_content.{path.stem}", path)
+    assert spec is not None and spec.loader is not None, path
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
