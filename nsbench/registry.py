@@ -106,7 +106,8 @@ def load_content() -> None:
 
 def _load_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"nsbench_content.{path.stem}", path)
-    assert spec is not None and spec.loader is not None, path
+    if spec is None or spec.loader is None:
+        raise NsbenchError(f"{path}: is not a Python file that can be loaded")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

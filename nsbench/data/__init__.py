@@ -1,0 +1,27 @@
+"""Data sources: `shapes10` (embedded) and ImageNet trees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nsbench.data.source import DataSource, Split
+from nsbench.errors import DataError
+
+__all__ = ["DataSource", "Split", "open_source"]
+
+EMBEDDED = "shapes10"
+
+
+def open_source(spec: str) -> DataSource:
+    """`shapes10`, or the path of an ImageNet tree (a folder with val/<wnid>, train/<wnid>, ...)."""
+    if spec == EMBEDDED:
+        from nsbench.data.shapes10 import Shapes10
+
+        return Shapes10()
+    path = Path(spec).expanduser()
+    if not path.is_dir():
+        what = "is not a folder" if path.exists() else "does not exist"
+        raise DataError(f"--data {spec}: {what}; give '{EMBEDDED}' or the folder of an ImageNet tree")
+    from nsbench.data.imagenet import ImageNetTree
+
+    return ImageNetTree(path)

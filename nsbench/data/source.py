@@ -1,0 +1,86 @@
+"""What a data source promises: splits by name, stable image ids, labels, an optional class subset and a digest.
+
+Splits have the same names in every source: train, clean, v2, a, r, sketch, stylized, damagenet and
+c/<corruption>/<severity>. A suite never knows which source it runs on; a result always does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from nsbench.progress import SILENT, Progress
+from nsbench.randomness import stratified_order
+
+
+class Split(ABC):
+    """Images with labels. Small and picklable: data loader workers get a copy."""
+
+    name: str  # "clean", "c/fog/3", ...
+    ids: np.ndarray  # (n,) str, stable: they survive a move of the data and any subset
+    labels: np.ndarray  # (n,) int64, index into the source's classes
+    classes: tuple[int, ...] | None = None  # predictions are limited to these; None: all classes
+    origin: str = "official"  # "official", "embedded", "generated-jpeg" or "generated-memory"
+
+    @abstractmethod
+    def load(self, index: int) -> Image.Image:
+        """Image `index` as RGB. Raises CorruptImage with the file's name."""
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """16 hex digits that change whenever the images, ids or labels do."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def limited(self, n: int | None) -> Split:
+        """A stable, nested, class-stratified subset of at most n images; the split itself where it is smaller."""
+        if n is None or n >= len(self):
+            return self
+        return Subset(self, np.sort(stratified_order(self.ids, self.labels)[:n]))
+
+
+class Subset(Split):
+    """Some images of a split, in the split's order."""
+
+    def __init__(self, base: Split, indices: np.ndarray) -> None:
+        self.base, self.indices = base, indices
+        self.name, self.classes, self.origin = base.name, base.classes, base.origin
+        self.ids, self.labels = base.ids[indices], base.labels[indices]
+
+    def load(self, index: int) -> Image.Image:
+        return self.base.load(int(self.indices[index]))
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.base.digest, *self.ids)
+
+
+class DataSource(ABC):
+    """A named collection of splits over one set of classes."""
+
+    name: str  # folder name in the results: "shapes10", "imagenet"
+    title: str  # for people
+    class_names: Sequence[str]
+    default_model: str | None = None  # used when no --model is given
+    default_recipe: str = "paper"
+    root: Path | None = None
+
+    @abstractmethod
+    def splits(self) -> list[str]:
+        """Names of the splits that are here now."""
+
+    @abstractmethod
+    def split(self, name: str, progress: Progress = SILENT) -> Split:
+        """One split, made on first use where the source makes its own. Raises MissingSplit."""
+
+
+def digest_of(*parts: object) -> str:
+    """16 hex digits over printable parts."""
+    return hashlib.sha256("\x1f".join(str(part) for part in parts).encode()).hexdigest()[:16]
