@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from nsbench.errors import ResultError
+from nsbench.files import write_atomically
 from nsbench.types import Outcomes, Score
 
 SCHEMA = 1
@@ -51,7 +51,8 @@ class Result:
     method_title: str
     method_summary: str
     method_order: int
-    conditions: list[dict[str, Any]]  # name, split, attack, params, threat, preprocess, n, origin, data_digest, accuracy
+    # each: name, split, attack, params, threat, preprocess, n, origin, data_digest, accuracy
+    conditions: list[dict[str, Any]]
     provenance: dict[str, Any]
     identity: str  # digest of everything that was evaluated; equal identities are the same measurement
     schema: int = SCHEMA
@@ -125,21 +126,6 @@ def ensure_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder):
             pass
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Either the whole content is there under this name, or what was there before."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _free_path(folder: Path, result: Result) -> Path:

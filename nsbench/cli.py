@@ -1,0 +1,197 @@
+"""The command line: commands parse, call and print; nothing else. torch is not imported before it is needed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nsbench import __version__, registry
+from nsbench.errors import NsbenchError, UnknownName, UsageError
+
+DEFAULT_RESULTS = Path("reports/results")
+DEFAULT_REPORT = Path("reports/index.html")
+
+
+class Commands(click.Group):
+    """Shows every nsbench error as one line: exit status 2 for wrong usage, 1 for the rest."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NsbenchError as error:
+            click.echo(f"nsbench: {error}", err=True)
+            sys.exit(2 if isinstance(error, UsageError) else 1)
+        except KeyboardInterrupt:
+            click.echo("\nnsbench: interrupted; what was finished is kept, the same command goes on from there", err=True)
+            sys.exit(130)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="nsbench")
+def main() -> None:
+    """nsbench: robustness of vision transformers, measured under one and the same protocol.
+
+    \b
+    nsbench run --method ns --suite all     finetune, evaluate on the eleven suites, store
+    nsbench report                          render the stored results as one HTML page
+    """
+
+
+@main.command()
+@click.option("--method", "methods", required=True, help="Methods, comma-separated, or 'all'. See: nsbench list methods")
+@click.option("--suite", "suites", required=True,
+              help="Suites, comma-separated, or a group: all (the paper's eleven), adversarial, ood, extended.")
+@click.option("--data", default="shapes10", show_default=True, help="shapes10, or the folder of an ImageNet tree.")
+@click.option("--model", help="A timm name. Default: the data source's own model.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights: .safetensors, or .pth (weights only).")
+@click.option("--normalisation", type=click.Choice(["own", "imagenet", "half"]), default="own", show_default=True,
+              help="Mean and std inside the model: the checkpoint's own, ImageNet's, or 0.5.")
+@click.option("--recipe", help="Finetuning recipe. Default: the data source's own. See: nsbench list recipes")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--limit", type=click.IntRange(min=1), help="Images per condition: a stable, class-balanced subset.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Images per batch of the evaluation. Moves no figure.")
+@click.option("--workers", type=click.IntRange(min=0), help="Processes that decode images. Moves no figure.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_RESULTS, show_default=True)
+@click.option("--force", is_flag=True, help="Compute again what is stored, fitted weights included.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be run.")
+def run(methods: str, suites: str, dry_run: bool, **options: Any) -> None:
+    """Fit each method, evaluate it on each suite, and store what is not stored yet.
+
+    Exit status: 0 all done; 1 something is missing or failed, and named; 2 wrong usage.
+    """
+    registry.load_content()
+    chosen_methods, chosen_suites = resolve_methods(methods), resolve_suites(suites)
+    if dry_run:
+        _print_plan(chosen_methods, chosen_suites, options["data"], options["results"])
+        return
+    from nsbench.progress import ConsoleProgress
+    from nsbench.runner import RunOptions
+    from nsbench.runner import run as run_all
+
+    progress = ConsoleProgress()
+    summary = run_all(RunOptions(chosen_methods, chosen_suites, **options), progress)
+    progress.line(f"{len(summary.done)} done, {len(summary.held)} held already, {len(summary.missing)} missing, "
+                  f"{len(summary.failed)} failed. Results in {options['results']}; render them: nsbench report"
+                  + ("" if options["results"] == DEFAULT_RESULTS else f" --results {options['results']}"))
+    for kind, pairs in (("missing", summary.missing), ("failed", summary.failed)):
+        for pair, why in pairs.items():
+            progress.line(f"  {kind}: {pair}: {why}")
+    sys.exit(0 if summary.complete else 1)
+
+
+@main.command()
+@click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_RESULTS, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=DEFAULT_REPORT, show_default=True,
+              help="The HTML file, or a folder for index.html.")
+def report(results: Path, out: Path) -> None:
+    """Render the stored results as one self-contained HTML page."""
+    from nsbench.report import render
+
+    if not results.is_dir():
+        raise UsageError(f"--results {results}: is not a folder; run something first: nsbench run --method ns --suite all")
+    page = out if out.suffix.lower() in (".html", ".htm") else out / "index.html"
+    click.echo(f"{render(results, page)}")
+
+
+@main.command("list")
+@click.argument("what", type=click.Choice(["suites", "methods", "models", "sources", "recipes"]), required=False)
+def list_(what: str | None) -> None:
+    """List suites, methods, models, sources or recipes; without an argument suites and methods."""
+    registry.load_content()
+    listings: dict[str, Callable[[], Iterable[tuple[str, ...]]]] = {
+        "suites": lambda: [(s.name, s.group, s.title, s.citation) for s in ordered_suites()],
+        "methods": lambda: [(m.name, m.title, m.citation) for m in ordered_methods()],
+        "models": _models, "sources": _sources, "recipes": _recipes,
+    }
+    for name in [what] if what else ["suites", "methods"]:
+        _print_table(name, list(listings[name]()))
+
+
+@main.group()
+def data() -> None:
+    """Look at data sources."""
+
+
+@data.command("show")
+@click.argument("source", default="shapes10")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("sheet.png"), show_default=True)
+def data_show(source: str, out: Path) -> None:
+    """Draw samples of every split of SOURCE on one sheet."""
+    if source != "shapes10":
+        raise UnknownName("source with a sample sheet", source, ["shapes10"])
+    from nsbench.data.shapes10.sheet import write_sheet
+    from nsbench.progress import ConsoleProgress
+
+    write_sheet(out, ConsoleProgress())
+    click.echo(str(out))
+
+
+def ordered_suites() -> list[Any]:
+    return sorted(registry.suites.values(), key=lambda suite: (suite.order, suite.name))
+
+
+def ordered_methods() -> list[Any]:
+    return sorted(registry.methods.values(), key=lambda method: (method.order, method.name))
+
+
+def resolve_methods(names: str) -> tuple[str, ...]:
+    """Names, or `all`, as registered names without repetition."""
+    return _resolve(names, {"all": [method.name for method in ordered_methods()]}, registry.methods)
+
+
+def resolve_suites(names: str) -> tuple[str, ...]:
+    """Names or groups as registered names without repetition."""
+    everything = ordered_suites()
+    groups = {"all": [suite.name for suite in everything if suite.paper],
+              "extended": [suite.name for suite in everything]}
+    for group in ("adversarial", "ood"):
+        groups[group] = [suite.name for suite in everything if suite.group == group and suite.paper]
+    return _resolve(names, groups, registry.suites)
+
+
+def _resolve(names: str, groups: dict[str, list[str]], known: registry.Registry) -> tuple[str, ...]:
+    chosen: dict[str, None] = {}
+    for name in filter(None, (part.strip() for part in names.split(","))):
+        if name not in groups and name not in known:
+            raise UnknownName(known.kind, name, [*groups, *known])
+        chosen |= dict.fromkeys(groups.get(name, [name]))
+    if not chosen:
+        raise UsageError(f"no {known.kind} was named; known: {', '.join([*groups, *known])}")
+    return tuple(chosen)
+
+
+def _print_plan(methods: tuple[str, ...], suites: tuple[str, ...], source: str, results: Path) -> None:
+    for method in methods:
+        for suite in suites:
+            conditions = len(registry.suites[suite].conditions())
+            click.echo(f"{method} x {suite}: {conditions} condition{'s' if conditions > 1 else ''} on {source}")
+    click.echo(f"{len(methods) * len(suites)} pairs; what {results} already holds is not computed again")
+
+
+def _print_table(title: str, rows: list[tuple[str, ...]]) -> None:
+    click.secho(title, bold=True)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
+    for row in rows:
+        click.echo("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _models() -> list[tuple[str, ...]]:
+    from nsbench.models import known_models
+
+    return [(name,) for name in known_models()]
+
+
+def _sources() -> list[tuple[str, ...]]:
+    return [("shapes10", "embedded: ten procedurally drawn shapes, every split, its own checkpoint"),
+            ("PATH", "the folder of an ImageNet tree: val/<wnid>, train/<wnid>, imagenet-a, ...")]
+
+
+def _recipes() -> list[tuple[str, ...]]:
+    from nsbench.training import known_recipes
+
+    return [(name,) for name in known_recipes()]

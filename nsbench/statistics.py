@@ -1,0 +1,156 @@
+"""Figures of merit and their 95 % intervals, from per-image outcomes.
+
+Accuracy has Wilson's score interval (E. B. Wilson 1927, JASA 22:209-212). mCE is Hendrycks & Dietterich's mean
+corruption error (ICLR 2019, arXiv 1903.12261, section 4.2); its interval is a percentile bootstrap over images: one
+draw of images serves all 75 conditions, because the same images appear in all of them. The average of several suites
+has Zou & Donner's interval for a sum of estimates (2008, Statistics in Medicine 27:1693-1702).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+
+from nsbench.errors import DataError
+from nsbench.randomness import generator
+from nsbench.types import Outcomes, Score
+
+ALEXNET_ERROR = {  # top-1 error of AlexNet, mean over the five severities of the official ImageNet-C
+    "gaussian_noise": 0.886428, "shot_noise": 0.894468, "impulse_noise": 0.922640, "defocus_blur": 0.819880,
+    "glass_blur": 0.826268, "motion_blur": 0.785948, "zoom_blur": 0.798360, "snow": 0.866816, "frost": 0.826572,
+    "fog": 0.819324, "brightness": 0.564592, "contrast": 0.853204, "elastic_transform": 0.646056,
+    "pixelate": 0.717840, "jpeg_compression": 0.606500,
+}
+SEVERITIES = (1, 2, 3, 4, 5)
+L2_BUDGETS = (0.5, 1.0, 2.0, 3.0)  # [0, 1] pixel units
+RESAMPLES = 2000
+
+
+def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion, as fractions of 1. Raises DataError where it does not exist."""
+    if not 0 <= successes <= n or n == 0:
+        raise DataError(f"wilson({successes} of {n}): needs at least one image and successes between 0 and n")
+    from scipy.special import ndtri
+
+    z = float(ndtri(0.5 + confidence / 2))
+    centre = (successes + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * math.sqrt(successes * (n - successes) / n + z * z / 4)
+    return (0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half)
+
+
+def accuracy(outcomes: Mapping[str, Outcomes]) -> Score:
+    """Top-1 accuracy in percent on the first condition; what else was measured stands in `extra`.
+
+    extra: "accuracy <name>" of every further condition; of the first one, where it has what is needed: "accuracy over
+    all classes", "accuracy after 8-bit rounding", and for an attack that looks for the nearest adversarial image
+    "median l2 of successes" and "accuracy at l2 <budget>".
+    """
+    if not outcomes:
+        raise DataError("accuracy: no condition was evaluated; a suite needs at least one")
+    (_, first), *others = outcomes.items()
+    hits, n = int(first.correct.sum()), len(first)
+    low, high = wilson(hits, n)
+    extra = {f"accuracy {name}": percent(outcome.correct) for name, outcome in others}
+    for key, label in (("predictions_all", "over all classes"), ("predictions_uint8", "after 8-bit rounding")):
+        if key in first.extra:
+            extra[f"accuracy {label}"] = percent(first.extra[key] == first.labels)
+    return Score(100 * hits / n, 100 * low, 100 * high, n, extra | _within_l2_budgets(first))
+
+
+def percent(flags: np.ndarray) -> float:
+    """Share of true flags in percent."""
+    if not len(flags):
+        raise DataError("a condition holds no images; look at its split of the data source")
+    return 100 * float(np.mean(flags))
+
+
+def _within_l2_budgets(outcomes: Outcomes) -> dict[str, float]:
+    """Figures of a minimum-norm l2 attack: an image counts as broken at a budget if it is wrong with l2 <= budget.
+
+    Images that were wrong before the attack have l2 = 0: they are broken at every budget and are no success.
+    """
+    if "l2" not in outcomes.extra or "linf" in outcomes.extra:  # an attack of fixed size says nothing about budgets
+        return {}
+    l2 = np.asarray(outcomes.extra["l2"], dtype=np.float64)
+    broken = ~outcomes.correct
+    figures = {f"accuracy at l2 {budget:g}": percent(~(broken & (l2 <= budget))) for budget in L2_BUDGETS}
+    successes = l2[broken & (l2 > 0)]
+    return figures | ({"median l2 of successes": float(np.median(successes))} if len(successes) else {})
+
+
+def mean_corruption_error(outcomes: Mapping[str, Outcomes]) -> Score:
+    """mCE x 100 over the conditions "<corruption>/<severity>"; lower is better, AlexNet has 100.
+
+    mCE = mean over corruptions c of (sum over severities of E[c, s]) / (the same sum of AlexNet). extra: "mean error"
+    (not divided by AlexNet's) and "error <corruption>", in percent. Raises DataError, naming what is missing, unless
+    all 15 x 5 conditions are there on the same images: a part of them is no mCE.
+    """
+    wrong_CSN = _corruption_errors(outcomes)
+    error_CN = wrong_CSN.mean(axis=1)
+    alexnet_C = np.array(list(ALEXNET_ERROR.values()))
+    # Linear in the images: mCE is the mean of these, so one resampling of images serves all 75 conditions.
+    contribution_N = 100 * (error_CN / alexnet_C[:, None]).mean(axis=0)
+    low, high = bootstrap_mean(contribution_N)
+    extra = {"mean error": 100 * float(error_CN.mean())}
+    extra |= {f"error {name}": 100 * float(error) for name, error in zip(ALEXNET_ERROR, error_CN.mean(1), strict=True)}
+    return Score(float(contribution_N.mean()), low, high, contribution_N.size, extra)
+
+
+def _corruption_errors(outcomes: Mapping[str, Outcomes]) -> np.ndarray:
+    """Errors of (15 corruptions, 5 severities, n images) in ALEXNET_ERROR's order, 1 = wrong; images in one order."""
+    names = [f"{corruption}/{severity}" for corruption in ALEXNET_ERROR for severity in SEVERITIES]
+    missing = [name for name in names if name not in outcomes]
+    if missing:
+        raise DataError(f"mCE needs all {len(names)} corruptions x severities; {len(missing)} missing: "
+                        f"{_shorten(missing)}")
+    reference = np.sort(outcomes[names[0]].ids)
+    if not len(reference):
+        raise DataError(f"mCE: {names[0]} holds no images; look at its split of the data source")
+    rows = []
+    for name in names:
+        order = np.argsort(outcomes[name].ids)
+        if not np.array_equal(outcomes[name].ids[order], reference):
+            raise DataError(f"mCE needs the same images in every condition; {name} has others than {names[0]} "
+                            f"({len(order)} and {len(reference)} images); is the data set half copied?")
+        rows.append(~outcomes[name].correct[order])
+    return np.array(rows, dtype=np.float32).reshape(len(ALEXNET_ERROR), len(SEVERITIES), -1).astype(np.float64)
+
+
+def _shorten(names: Sequence[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def bootstrap_mean(values: np.ndarray, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0,
+                   ) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of n independent values. Seeded: the same values, the same interval."""
+    rng = generator(seed, "bootstrap", len(values), resamples)
+    means = np.empty(resamples)
+    chunk = max(1, 5_000_000 // len(values))  # at most 40 MB of indices at a time
+    for start in range(0, resamples, chunk):
+        count = min(chunk, resamples - start)
+        means[start:start + count] = values[rng.integers(0, len(values), (count, len(values)))].mean(axis=1)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def average(scores: Sequence[Score], lower_is_better: Sequence[bool], image_sets: Sequence[Hashable]) -> Score:
+    """Mean of several suites' scores, with 100 - score where lower is better (protocol: 100 - mCE).
+
+    Interval after Zou & Donner: deviations from independent image sets add in quadrature. Suites with equal
+    `image_sets` share their images, so that their errors go together; their deviations add linearly, which is the
+    worst case. The interval is thus never too narrow for what it covers: the drawing of images.
+    """
+    if not scores:
+        raise DataError("average: no scores were given")
+    values, below, above = [], dict.fromkeys(image_sets, 0.0), dict.fromkeys(image_sets, 0.0)
+    for score, inverted, images in zip(scores, lower_is_better, image_sets, strict=True):
+        down, up = score.value - score.low, score.high - score.value
+        values.append(100 - score.value if inverted else score.value)
+        below[images] += up if inverted else down
+        above[images] += down if inverted else up
+    value = sum(values) / len(values)
+    return Score(value, value - math.hypot(*below.values()) / len(values),
+                 value + math.hypot(*above.values()) / len(values), sum(score.n for score in scores))
