@@ -26,7 +26,8 @@ class Commands(click.Group):
             click.echo(f"nsbench: {error}", err=True)
             sys.exit(2 if isinstance(error, UsageError) else 1)
         except KeyboardInterrupt:
-            click.echo("\nnsbench: interrupted; what was finished is kept, the same command goes on from there", err=True)
+            click.echo("\nnsbench: interrupted; what was finished is kept, and the same command goes on from there",
+                       err=True)
             sys.exit(130)
 
 
@@ -42,7 +43,8 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--method", "methods", required=True, help="Methods, comma-separated, or 'all'. See: nsbench list methods")
+@click.option("--method", "methods", required=True,
+              help="Methods, comma-separated, or 'all'. See: nsbench list methods")
 @click.option("--suite", "suites", required=True,
               help="Suites, comma-separated, or a group: all (the paper's eleven), adversarial, ood, extended.")
 @click.option("--data", default="shapes10", show_default=True, help="shapes10, or the folder of an ImageNet tree.")
@@ -93,7 +95,8 @@ def report(results: Path, out: Path) -> None:
     from nsbench.report import render
 
     if not results.is_dir():
-        raise UsageError(f"--results {results}: is not a folder; run something first: nsbench run --method ns --suite all")
+        raise UsageError(f"--results {results}: is not a folder; run something first: "
+                         "nsbench run --method ns --suite all")
     page = out if out.suffix.lower() in (".html", ".htm") else out / "index.html"
     click.echo(f"{render(results, page)}")
 

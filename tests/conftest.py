@@ -1,0 +1,25 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with real images and weights, which are not part of the repository."""
+    folder = Path(os.environ.get("NSBENCH_SHARED_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not (folder / "weights").is_dir():
+        pytest.skip(f"no real images and weights at {folder}; set NSBENCH_SHARED_DATA")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test may reach for a hub."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
