@@ -25,6 +25,7 @@ ALEXNET_ERROR = {  # top-1 error of AlexNet, mean over the five severities of th
 }
 SEVERITIES = (1, 2, 3, 4, 5)
 L2_BUDGETS = (0.5, 1.0, 2.0, 3.0)  # [0, 1] pixel units
+L2_TOLERANCE = 1e-6  # norms are kept in single precision: 0.5 must count as within 0.5
 RESAMPLES = 2000
 
 
@@ -44,8 +45,8 @@ def accuracy(outcomes: Mapping[str, Outcomes]) -> Score:
     """Top-1 accuracy in percent on the first condition; what else was measured stands in `extra`.
 
     extra: "accuracy <name>" of every further condition; of the first one, where it has what is needed: "accuracy over
-    all classes", "accuracy after 8-bit rounding", and for an attack that looks for the nearest adversarial image
-    "median l2 of successes" and "accuracy at l2 <budget>".
+    all classes", "accuracy after 8-bit rounding", "median l2 of successes" and "accuracy at l2 <budget>" (which say
+    something about attacks that look for a near adversarial image, and little about attacks of one fixed size).
     """
     if not outcomes:
         raise DataError("accuracy: no condition was evaluated; a suite needs at least one")
@@ -67,17 +68,17 @@ def percent(flags: np.ndarray) -> float:
 
 
 def _within_l2_budgets(outcomes: Outcomes) -> dict[str, float]:
-    """Figures of a minimum-norm l2 attack: an image counts as broken at a budget if it is wrong with l2 <= budget.
-
-    Images that were wrong before the attack have l2 = 0: they are broken at every budget and are no success.
-    """
-    if "l2" not in outcomes.extra or "linf" in outcomes.extra:  # an attack of fixed size says nothing about budgets
+    """An image counts as broken at a budget if it was wrong before the attack or is wrong now with l2 <= budget."""
+    if "l2" not in outcomes.extra:
         return {}
     l2 = np.asarray(outcomes.extra["l2"], dtype=np.float64)
-    broken = ~outcomes.correct
-    figures = {f"accuracy at l2 {budget:g}": percent(~(broken & (l2 <= budget))) for budget in L2_BUDGETS}
-    successes = l2[broken & (l2 > 0)]
-    return figures | ({"median l2 of successes": float(np.median(successes))} if len(successes) else {})
+    lost = ~outcomes.correct
+    before = outcomes.extra["predictions_clean"] != outcomes.labels if "predictions_clean" in outcomes.extra else (
+        lost & (l2 == 0))
+    broken = lost & ~before
+    figures = {f"accuracy at l2 {budget:g}": percent(~before & ~(broken & (l2 <= budget * (1 + L2_TOLERANCE))))
+               for budget in L2_BUDGETS}
+    return figures | ({"median l2 of successes": float(np.median(l2[broken]))} if broken.any() else {})
 
 
 def mean_corruption_error(outcomes: Mapping[str, Outcomes]) -> Score:
