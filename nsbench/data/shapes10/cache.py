@@ -1,0 +1,119 @@
+"""The cache: one file per split, complete whenever it is there, checked whenever it is opened.
+
+A file is a NumPy record array (id, label, image), which can be mapped into memory instead of read, followed by the
+digest of its contents. It is written beside its final name and then moved there; a lock makes a second process wait
+and find the work done. The operating system drops a lock with its process, so a killed one blocks nobody. The file's
+name carries a digest of everything that decides its pixels, so changed code never meets old pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from platformdirs import user_cache_path
+
+from nsbench.errors import DataError
+from nsbench.progress import Progress
+
+RECORD = np.dtype([("id", "U24"), ("label", "<i8"), ("image", "u1", (48, 48, 3))])
+
+
+def folder() -> Path:
+    """`$NSBENCH_CACHE/shapes10`, or the same in the user's cache folder."""
+    root = os.environ.get("NSBENCH_CACHE")
+    return (Path(root).expanduser() if root else user_cache_path("nsbench")) / "shapes10"
+
+
+def records_of(ids: Iterable[str], labels: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """A record array of n images (n, 48, 48, 3) uint8."""
+    records = np.empty(len(images), dtype=RECORD)
+    records["id"], records["label"], records["image"] = list(ids), labels, images
+    return records
+
+
+def content_digest(records: np.ndarray) -> str:
+    """16 hex digits over ids, labels and pixels."""
+    return hashlib.sha256(np.ascontiguousarray(records).view(np.uint8)).hexdigest()[:16]
+
+
+def read(path: Path) -> tuple[np.ndarray, str] | None:
+    """Records, mapped into memory, and their digest; None where the file is absent, cut short or altered."""
+    if not path.is_file():
+        return None
+    try:
+        records = np.load(path, mmap_mode="r")
+        with open(path, "rb") as file:
+            file.seek(-16, os.SEEK_END)
+            stored = file.read(16)
+    except (ValueError, EOFError, OSError):
+        return None  # not a whole file: it is made again
+    if records.dtype != RECORD or records.ndim != 1:
+        return None
+    digest = content_digest(records)
+    return (records, digest) if digest.encode() == stored else None
+
+
+def write(path: Path, records: np.ndarray) -> None:
+    """All or nothing: the final name appears only once everything is on disk."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    try:
+        with open(draft, "wb") as file:
+            np.lib.format.write_array(file, records)
+            file.write(content_digest(records).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def fetch(paths: Sequence[Path], make: Callable[[list[Path]], Iterator[tuple[Path, np.ndarray]]]) -> None:
+    """See to it that every file is there and whole; `make` yields the records of those that are not.
+
+    One lock, named after the first file, covers them all, so processes that want the same files share the work.
+    """
+    if all(read(path) for path in paths):
+        return
+    try:
+        paths[0].parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(paths[0].with_suffix(".lock")):
+            missing = [path for path in paths if not read(path)]
+            if missing:
+                for path, records in make(missing):
+                    write(path, records)
+    except OSError as problem:
+        raise DataError(
+            f"cannot keep rendered images in {paths[0].parent} ({problem.strerror or problem}); make room there or "
+            "set NSBENCH_CACHE to a folder that can be written"
+        ) from problem
+
+
+def spread(function: Callable, jobs: Sequence[tuple], progress: Progress, label: str, size: int) -> Iterator:
+    """`function(*job)` for every job, in order, on all cores; `size` images per job for the progress bar.
+
+    Falls back to this process where others cannot be started (one core, a data loader worker, an unguarded script).
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    done = 0
+    with progress.task(label, size * len(jobs)) as advance:
+        if min(cores, len(jobs)) > 1 and not multiprocessing.current_process().daemon:
+            try:
+                with ProcessPoolExecutor(min(cores, len(jobs)), multiprocessing.get_context("spawn")) as pool:
+                    for future in [pool.submit(function, *job) for job in jobs]:
+                        result = future.result()
+                        done += 1
+                        advance(size)
+                        yield result
+            except BrokenProcessPool:
+                progress.line("Worker processes could not be started; going on in this one.", "yellow")
+        for job in jobs[done:]:
+            yield function(*job)
+            advance(size)
