@@ -2,6 +2,9 @@
 
 Made by the package `imagecorruptions`, repaired in a private copy (`reference.py`), except glass_blur, which is
 our own vectorised form of the same thing (`glass.py`). Nothing heavy is imported before the first image.
+
+`imagecorruptions` differs from the script that made the official ImageNet-C in elastic_transform, which it rewrote
+for images of any size (no affine part; much milder at severities 1 and 2).
 """
 
 from __future__ import annotations

@@ -19,10 +19,10 @@ def glass_blur(image_HWC: np.ndarray, severity: int, random: np.random.RandomSta
     from skimage.filters import gaussian
 
     sigma, reach, rounds = SETTINGS[severity - 1]
-    pixels = np.uint8(gaussian(image_HWC / 255.0, sigma, channel_axis=-1) * 255)
+    pixels = (gaussian(image_HWC / 255.0, sigma, channel_axis=-1) * 255).astype(np.uint8)
     for _ in range(rounds):
         pixels = _shuffle(pixels, reach, random)
-    return np.uint8(np.clip(gaussian(pixels / 255.0, sigma, channel_axis=-1), 0, 1) * 255)
+    return (np.clip(gaussian(pixels / 255.0, sigma, channel_axis=-1), 0, 1) * 255).astype(np.uint8)
 
 
 def _shuffle(pixels_HWC: np.ndarray, reach: int, random: np.random.RandomState) -> np.ndarray:

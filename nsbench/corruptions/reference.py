@@ -60,7 +60,7 @@ def corrupt(image_HWC: np.ndarray, name: str, severity: int, seed: int) -> np.nd
     if name == "glass_blur":
         return glass_blur(image_HWC, severity, _draws.state)
     corrupted = getattr(module(), name)(Image.fromarray(image_HWC), severity)
-    return np.uint8(corrupted)
+    return np.asarray(corrupted).astype(np.uint8)
 
 
 @lru_cache(maxsize=1)
@@ -71,7 +71,8 @@ def module() -> ModuleType:
         raise NsbenchError("the package imagecorruptions is not installed; pip install 'imagecorruptions>=1.1.2'")
     folder = Path(package.submodule_search_locations[0])
     spec = spec_from_file_location("nsbench_private.imagecorruptions", folder / "corruptions.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     copy = module_from_spec(spec)
     with warnings.catch_warnings():  # pkg_resources and scipy.ndimage.interpolation are deprecated
         warnings.simplefilter("ignore")
