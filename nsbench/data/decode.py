@@ -1,0 +1,40 @@
+"""Decoding one image file to RGB, with an error that names the file."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image
+
+from nsbench.errors import CorruptImage
+
+# What Pillow raises for broken files of the formats that the sets use.
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+
+
+def decode(source: Path | IO[bytes], name: str | None = None) -> Image.Image:
+    """An image file as 8-bit RGB; grey, palette, CMYK and 16-bit images are converted, alpha is dropped.
+
+    As torchvision does, EXIF rotation is not applied. Raises CorruptImage, which names the file.
+    """
+    try:
+        with Image.open(source) as image:
+            return _eight_bit(image).convert("RGB")
+    except BROKEN as error:
+        name = name or str(source)
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be decoded ({_reason(error)})"
+        raise CorruptImage(f"{name}: {reason}; copy the file again or remove it from the set") from error
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    if not image.mode.startswith("I"):
+        return image
+    # Pillow's own conversion cuts 16-bit grey off at 255 and gives a white picture.
+    return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+
+
+def _reason(error: BaseException) -> str:
+    return "no image format that is known" if isinstance(error, Image.UnidentifiedImageError) else str(error)
