@@ -1,0 +1,109 @@
+"""Weights on disk: reading checkpoints of others, writing our own (safetensors), naming weights by a digest."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from nsbench.errors import ModelError
+from nsbench.models.model import Model
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar")
+# Where training scripts keep the weights, best first: the averaged ones only where there are no others.
+WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema")
+PREFIXES = ("module.", "_orig_mod.")  # added by DistributedDataParallel and torch.compile
+
+State = dict[str, torch.Tensor]
+
+
+def read_checkpoint(path: Path) -> State:
+    """Tensors by name, without wrappers and prefixes. Pickles are read with `weights_only`: they run no code."""
+    if not path.is_file():
+        raise ModelError(f"checkpoint '{path}' {'is not a file' if path.exists() else 'does not exist'}")
+    if path.suffix not in SUFFIXES:
+        raise ModelError(f"checkpoint '{path}': '{path.suffix}' is none of {', '.join(SUFFIXES)}")
+    try:
+        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(f"checkpoint '{path}' is damaged, or holds Python objects other than tensors, which are not "
+                         "loaded because they could run code; save its state_dict as safetensors") from error
+    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise ModelError(f"checkpoint '{path}' cannot be read ({_first_line(error)}); "
+                         "copy or download it again") from error
+    state = _strip_prefixes(_unwrap(content, path))
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise ModelError(f"checkpoint '{path}': '{name}' holds NaN or infinite values; "
+                             "the file is damaged or its training diverged")
+    return state
+
+
+def _unwrap(content: Any, path: Path) -> State:
+    while isinstance(content, Mapping):
+        if content and all(isinstance(value, torch.Tensor) for value in content.values()):
+            return dict(content)
+        found = [key for key in WRAPPERS if isinstance(content.get(key), Mapping)]
+        if not found:
+            break
+        content = content[found[0]]
+    raise ModelError(f"checkpoint '{path}' holds no weights: expected tensors by name, or them under one of the keys "
+                     f"{', '.join(WRAPPERS)}")
+
+
+def _strip_prefixes(state: State) -> State:
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def check_fit(state: Mapping[str, torch.Tensor], model_state: Mapping[str, torch.Tensor], name: str,
+              path: Path) -> None:
+    """Raise ModelError, in one line with the first keys of each kind, unless names and shapes are the model's."""
+    shapes = [f"{key} {list(value.shape)} instead of {list(model_state[key].shape)}" for key, value in state.items()
+              if key in model_state and value.shape != model_state[key].shape]
+    problems = {
+        "missing": [key for key in model_state if key not in state],
+        "unexpected": [key for key in state if key not in model_state],
+        "of another shape": shapes,
+    }
+    parts = [f"{len(keys)} {kind} ({', '.join(keys[:2])}{', ...' if len(keys) > 2 else ''})"
+             for kind, keys in problems.items() if keys]
+    if parts:
+        raise ModelError(f"checkpoint '{path}' does not fit '{name}': {'; '.join(parts)}; "
+                         "give --model the architecture that it was saved from")
+
+
+def weights_digest(model: Model) -> str:
+    """16 hex digits over names, types, shapes and bytes of all weights, in timm's names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.timm_state_dict().items()):
+        digest.update(f"{name}\x1f{tensor.dtype}\x1f{tuple(tensor.shape)}\x1f".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save_weights(model: Model, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write the weights as safetensors under timm's names; a file that is there is complete."""
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.timm_state_dict().items()}
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        save_file(state, partial, metadata=dict(metadata or {}))
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,95 @@
+"""Models by name: the embedded `vit_shapes10`, and any timm model with a checkpoint file. Nothing is downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from difflib import get_close_matches
+from pathlib import Path
+
+import timm
+import torch
+from timm.data.config import resolve_data_config
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from nsbench.errors import ModelError, UnknownName, UsageError
+from nsbench.models.catalogue import EMBEDDED, known_models
+from nsbench.models.checkpoint import check_fit, read_checkpoint
+from nsbench.models.model import Model, Triple
+from nsbench.models.preprocessing import Preprocessing
+
+HALF: Triple = (0.5, 0.5, 0.5)
+NORMALISATIONS: dict[str, tuple[Triple, Triple] | None] = {
+    "own": None,  # the checkpoint's own mean and std
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": (HALF, HALF),
+}
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+def load_model(name: str, *, checkpoint: Path | None = None, normalisation: str = "own",
+               device: str | torch.device = "cpu") -> Model:
+    """`vit_shapes10` with its shipped weights, or a timm model by name with the weights of `checkpoint`.
+
+    `normalisation` "own" takes mean and std from timm's configuration of that name; "imagenet" and "half" override
+    it. Raises UnknownName, UsageError, or ModelError where checkpoint and architecture do not fit.
+    """
+    if normalisation not in NORMALISATIONS:
+        raise UsageError(f"normalisation '{normalisation}' is none of {', '.join(NORMALISATIONS)}")
+    if name != EMBEDDED and not timm.is_model(name):
+        close = get_close_matches(name, timm.list_models(), n=6)
+        raise UnknownName("model", name, [*known_models(), *(c for c in close if c not in known_models())])
+    if name == EMBEDDED and checkpoint is None:
+        checkpoint = WEIGHTS / f"{EMBEDDED}.safetensors"
+    if checkpoint is None:
+        raise ModelError(f"model '{name}' comes without weights and none are downloaded: give --checkpoint FILE "
+                         "(.safetensors or .pth)")
+    state = read_checkpoint(Path(checkpoint))
+    vit = build_vit_shapes10() if name == EMBEDDED else _build_timm(name, state)
+    check_fit(state, vit.state_dict(), name, Path(checkpoint))
+    vit.load_state_dict(state)
+    return wrap(vit, name=name, normalisation=normalisation).to(device)
+
+
+def with_weights(model: Model, path: Path) -> Model:
+    """A copy of `model`, same normalisation and device, with the weights of a file that `save_weights` wrote."""
+    state = read_checkpoint(Path(path))
+    check_fit(state, model.timm_state_dict(), model.name, Path(path))
+    copy = deepcopy(model)
+    copy.load_timm_state_dict(state)
+    copy.history = []
+    return copy
+
+
+def build_vit_shapes10() -> VisionTransformer:
+    """The embedded architecture, untrained. 3 x 8 x 8 = 192 pixel values meet a width of 128: a nullspace of 64."""
+    vit = VisionTransformer(img_size=48, patch_size=8, embed_dim=128, depth=6, num_heads=4, mlp_ratio=2,
+                            num_classes=10)
+    vit.pretrained_cfg = {"input_size": (3, 48, 48), "mean": HALF, "std": HALF, "crop_pct": 1.0,
+                          "interpolation": "bicubic", "crop_mode": "center"}
+    return vit
+
+
+def wrap(vit: nn.Module, *, name: str, normalisation: str = "own") -> Model:
+    """A timm model as a Model, prepared as its `pretrained_cfg` says."""
+    config = resolve_data_config(pretrained_cfg=vit.pretrained_cfg)
+    height, width = config["input_size"][1:]
+    if height != width:
+        raise ModelError(f"model '{name}' takes images of {width}x{height} pixels; only square ones are supported")
+    mean, std = NORMALISATIONS[normalisation] or (tuple(config["mean"]), tuple(config["std"]))
+    preprocessing = Preprocessing(size=int(width), crop_pct=float(config["crop_pct"]),
+                                  interpolation=str(config["interpolation"]), crop_mode=str(config["crop_mode"]))
+    return Model(vit, name=name, preprocessing=preprocessing, mean=mean, std=std, normalisation=normalisation)
+
+
+def _build_timm(name: str, state: Mapping[str, torch.Tensor]) -> nn.Module:
+    """timm's architecture with as many classes as the checkpoint's classifier has."""
+    try:
+        classifier = timm.get_pretrained_cfg(name).classifier
+        head = f"{classifier[0] if isinstance(classifier, tuple | list) else classifier}.weight"
+        classes = {"num_classes": len(state[head])} if head in state else {}
+        return timm.create_model(name, pretrained=False, **classes)
+    except (RuntimeError, AttributeError) as error:  # an architecture that timm knows with a tag that it does not
+        raise ModelError(f"model '{name}' cannot be built by timm {timm.__version__}: "
+                         f"{str(error).splitlines()[0]}") from error

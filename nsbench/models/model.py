@@ -1,0 +1,171 @@
+"""A timm vision transformer cut at the patch embedding: logits = head(encode(embed(images))).
+
+Shapes: B images, C = 3 channels, H x W pixels, N patches, D embedding width, K classes. The cut is where the paper
+(arXiv 2403.10476, section 3) adds its noise: right after the patch embedding, before the class token and the
+position embedding. timm's own `forward_features` does the rest, so every variant (distillation and register tokens,
+pooled heads, pre-norm) runs timm's own arithmetic and the logits are timm's, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from nsbench.errors import ModelError
+from nsbench.models.preprocessing import Preprocessing
+
+Triple = tuple[float, float, float]
+
+
+class Seam(nn.Module):
+    """Stands in timm's model where the patch embedding was, and lets tokens through.
+
+    Other attributes (grid size, patch size ...) are the patch embedding's: timm's position embedding asks for them.
+    """
+
+    def __init__(self, patch_embed: nn.Module) -> None:
+        super().__init__()
+        self.original = (patch_embed,)  # in a tuple, so that its parameters are not registered a second time
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if "original" not in self.__dict__:  # while being unpickled
+                raise
+            return getattr(self.__dict__["original"][0], name)
+
+    def forward(self, tokens_BND: torch.Tensor) -> torch.Tensor:
+        return tokens_BND
+
+
+class Model(nn.Module):
+    """Maps images (B, 3, H, W) in [0, 1] to logits (B, K). Takes over `vit`, a timm model.
+
+    `vit` is timm's model without its patch embedding, which is `patch_embed`; `timm_state_dict` has timm's names.
+    A model without a patch embedding (a CNN) gives logits, and raises ModelError where tokens are asked for.
+    """
+
+    vit: Any  # a timm model: nn.Module with forward_features, forward_head and get_classifier
+    mean_3HW: torch.Tensor
+    std_3HW: torch.Tensor
+    patch_embed: nn.Module | None
+
+    def __init__(self, vit: nn.Module, *, name: str, preprocessing: Preprocessing, mean: Triple, std: Triple,
+                 normalisation: str = "own") -> None:
+        super().__init__()
+        self.name, self.preprocessing, self.normalisation = name, preprocessing, normalisation
+        self.mean, self.std = mean, std
+        self.register_buffer("mean_3HW", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std_3HW", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.vit = vit
+        self.history: list[dict[str, Any]] = []  # one entry per round of finetuning
+        self.eval()
+        self.patch_embed = self._cut()
+
+    @property
+    def num_classes(self) -> int:
+        return int(self.vit.num_classes)
+
+    @property
+    def input_size(self) -> int:
+        """Side of the input in pixels."""
+        return self.preprocessing.size
+
+    @property
+    def device(self) -> torch.device:
+        return self.mean_3HW.device
+
+    def normalise(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        return (images_BCHW - self.mean_3HW) / self.std_3HW
+
+    def embed(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        """Patch tokens (B, N, D) of images in [0, 1]: before class token and position embedding."""
+        if self.patch_embed is None:
+            raise ModelError(f"model '{self.name}' has no patch embedding that gives tokens (B, N, D); "
+                             "noise and patches need a vision transformer such as vit_tiny_patch16_224")
+        return self.patch_embed(self.normalise(images_BCHW))
+
+    def encode(self, tokens_BND: torch.Tensor) -> torch.Tensor:
+        """Features (B, D): class token, position embedding, blocks, final norm, pooling.
+
+        A distilled model has two classifiers, and gives the features of both: (B, 2, D).
+        """
+        outputs_BTD = self.vit.forward_features(tokens_BND)
+        if self._distilled:
+            return outputs_BTD[:, :2]
+        return self.vit.forward_head(outputs_BTD, pre_logits=True)
+
+    def head(self, features: torch.Tensor) -> torch.Tensor:
+        """Logits (B, K) of what `encode` gave; a distilled model averages its two classifiers."""
+        classifier = self.vit.get_classifier()
+        if not self._distilled:
+            return classifier(features)
+        return (classifier[0](features[:, 0]) + classifier[1](features[:, 1])) / 2
+
+    def forward(self, images_BCHW: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits (B, K); `noise`, broadcast over the batch, is added to the patch tokens: (1, N, D) or (B, N, D)."""
+        if self.patch_embed is None and noise is None:
+            return self.vit(self.normalise(images_BCHW))
+        tokens_BND = self.embed(images_BCHW)
+        return self.head(self.encode(tokens_BND if noise is None else tokens_BND + noise))
+
+    def _cut(self) -> nn.Module | None:
+        """Take the patch embedding out of `vit`; None, and `vit` as it was, where that would change the logits."""
+        patch_embed = getattr(self.vit, "patch_embed", None)
+        if not isinstance(patch_embed, nn.Module):
+            return None
+        size = self.input_size
+        probe_1CHW = torch.linspace(-1, 1, 3 * size * size, device=self.device).view(1, 3, size, size)
+        with torch.no_grad():
+            expected = self.vit(probe_1CHW)
+            try:
+                tokens = patch_embed(probe_1CHW)
+                self.vit.patch_embed = Seam(patch_embed)
+                equal = tokens.ndim == 3 and torch.equal(self.head(self.encode(tokens)), expected)
+            except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
+                equal = False  # this family's forward pass needs more than tokens (B, N, D)
+        if equal:
+            return patch_embed
+        self.vit.patch_embed = patch_embed
+        return None
+
+    @property
+    def _distilled(self) -> bool:
+        return isinstance(self.vit.get_classifier(), tuple)
+
+    def timm_state_dict(self) -> dict[str, torch.Tensor]:
+        """All weights under the names that timm gives them."""
+        state = self.vit.state_dict()
+        if self.patch_embed is not None:
+            state |= {f"patch_embed.{name}": value for name, value in self.patch_embed.state_dict().items()}
+        return state
+
+    def load_timm_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """The reverse of `timm_state_dict`, strictly."""
+        prefix = "patch_embed."
+        inner = dict(state)
+        if self.patch_embed is not None:
+            inner = {name: value for name, value in state.items() if not name.startswith(prefix)}
+            outer = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+            self.patch_embed.load_state_dict(outer)
+        self.vit.load_state_dict(inner)
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients of the weights; everything as it was afterwards."""
+    training = {module: module.training for module in model.modules()}
+    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    model.eval().requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+        for parameter, flag in wanted.items():
+            parameter.requires_grad_(flag)
