@@ -1,0 +1,16 @@
+"""Attacks: pure functions with one signature, in the registry under their own names.
+
+    attack(model, images_BCHW, labels_B, *, ids, seed, threat, **params) -> adversarial images_BCHW
+
+`model` maps images in [0, 1] to logits (B, K) and is in eval mode; what comes back is detached float32 in
+[0, 1] and inside the threat model. Every image is attacked on its own: losses are summed, never averaged, over
+the batch, an image that is decided leaves, and every draw comes from (seed, attack, image id). So neither the
+batch nor the order changes an outcome. Importing this package fills `nsbench.registry.attacks`.
+"""
+
+from nsbench.attacks.cw import cw
+from nsbench.attacks.fgsm import fgsm
+from nsbench.attacks.patchfool import patchfool
+from nsbench.attacks.pgd import pgd
+
+__all__ = ["cw", "fgsm", "patchfool", "pgd"]

@@ -1,0 +1,124 @@
+"""What the attacks share: projections, draws per image, losses per image and their input gradients.
+
+Shape legend: B images, C channels, H x W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nsbench.errors import ModelError, UsageError
+from nsbench.randomness import derive_seed
+from nsbench.types import ThreatModel
+
+Classifier = Callable[[Tensor], Tensor]  # images_BCHW in [0, 1] -> logits_BK
+Loss = Callable[[Tensor, Tensor], Tensor]  # logits_BK, labels_B -> loss_B
+
+
+def per_image(values_B: Tensor, like: Tensor) -> Tensor:
+    """Shape (B,) values so that they broadcast over the images `like`."""
+    return values_B.view(-1, *[1] * (like.ndim - 1))
+
+
+def l2_norm(images_BCHW: Tensor) -> Tensor:
+    """Euclidean norm of each image, (B,)."""
+    return images_BCHW.flatten(1).norm(dim=1)
+
+
+def project_linf(adversarial_BCHW: Tensor, images_BCHW: Tensor, eps: float) -> Tensor:
+    """Nearest point that is within `eps` of each pixel and inside [0, 1]."""
+    return (images_BCHW + (adversarial_BCHW - images_BCHW).clamp(-eps, eps)).clamp(0, 1)
+
+
+def project_l2(adversarial_BCHW: Tensor, images_BCHW: Tensor, eps: float) -> Tensor:
+    """Scale each change to norm `eps` at most, then clip to [0, 1] (which can only shorten it)."""
+    change = adversarial_BCHW - images_BCHW
+    factor_B = (eps / l2_norm(change).clamp_min(1e-12)).clamp(max=1)
+    return (images_BCHW + change * per_image(factor_B, change)).clamp(0, 1)
+
+
+def _draw(images_BCHW: Tensor, ids: Sequence[str], seed: int, parts: tuple, draw: Callable) -> Tensor:
+    """One draw per image, on the CPU: the same numbers on every device."""
+    draws = []
+    for image_id in ids:
+        source = torch.Generator().manual_seed(derive_seed(seed, *parts, image_id))
+        draws.append(draw(torch.empty(images_BCHW.shape[1:]), source))
+    return torch.stack(draws).to(images_BCHW.device) if draws else torch.empty_like(images_BCHW)
+
+
+def uniform(
+    images_BCHW: Tensor, ids: Sequence[str], seed: int, *parts: object, low: float = 0.0, high: float = 1.0
+) -> Tensor:
+    """Uniform numbers in the shape of the images, a function of (seed, parts, image id) alone."""
+    return _draw(images_BCHW, ids, seed, parts, lambda empty, source: empty.uniform_(low, high, generator=source))
+
+
+def normal(images_BCHW: Tensor, ids: Sequence[str], seed: int, *parts: object) -> Tensor:
+    """Standard normal numbers in the shape of the images, a function of (seed, parts, image id) alone."""
+    return _draw(images_BCHW, ids, seed, parts, lambda empty, source: empty.normal_(generator=source))
+
+
+def cross_entropy(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+    """Cross-entropy of each image, (B,)."""
+    return F.cross_entropy(logits_BK, labels_B, reduction="none")
+
+
+def margin(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+    """z_y - max over the other classes, (B,): negative where the image is misclassified.
+
+    The label's logit is masked with -inf; multiplying by (1 - onehot) instead would put a 0 among the others.
+    """
+    true_B = logits_BK.gather(1, labels_B[:, None]).squeeze(1)
+    return true_B - logits_BK.scatter(1, labels_B[:, None], float("-inf")).amax(dim=1)
+
+
+def misclassified(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+    """Where the prediction (argmax, as the harness judges it) is not the label, (B,) bool."""
+    return logits_BK.argmax(dim=1) != labels_B
+
+
+def gradient(loss_B: Tensor, variable: Tensor, retain_graph: bool = False) -> Tensor:
+    """Gradient of each image's own loss: the sum over the batch leaves images independent.
+
+    Only `variable` gets a gradient: none is computed for weights, and nothing is written to `.grad`.
+    """
+    if not loss_B.requires_grad:
+        raise ModelError("the logits carry no gradient back to the images; gradient attacks cannot run on this model")
+    return torch.autograd.grad(loss_B.sum(), variable, retain_graph=retain_graph)[0]
+
+
+class Adam:
+    """Adam (arXiv:1412.6980, algorithm 1) whose state can lose images that leave the batch."""
+
+    def __init__(self, variable: Tensor, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> None:
+        self.mean, self.square = torch.zeros_like(variable), torch.zeros_like(variable)
+        self.betas, self.eps, self.count = betas, eps, 0
+
+    def step(self, gradient: Tensor, lr: float | Tensor) -> Tensor:
+        """The change that descends along `gradient`; `lr` is a number or broadcasts over it."""
+        self.count += 1
+        first, second = self.betas
+        self.mean = self.mean.lerp(gradient, 1 - first)
+        self.square = self.square * second + gradient.square() * (1 - second)
+        scale = (self.square.sqrt() / (1 - second**self.count) ** 0.5).add_(self.eps)
+        return self.mean / scale * (-lr / (1 - first**self.count))
+
+    def keep(self, active_B: Tensor) -> None:
+        """Forget the images where `active_B` is False."""
+        self.mean, self.square = self.mean[active_B], self.square[active_B]
+
+
+def check_threat(attack: str, threat: ThreatModel, norms: Sequence[str], bounded: bool = True) -> float:
+    """The budget eps (infinity where `bounded` is False). Raises UsageError unless the attack can keep to it."""
+    if threat.norm not in norms:
+        raise UsageError(f"{attack}: threat model '{threat}' is not supported; give norm {' or '.join(norms)}")
+    if not bounded and threat.eps is None:
+        return float("inf")
+    if not bounded or threat.eps is None or threat.eps < 0:
+        wants = "an eps >= 0" if bounded else "no eps, the attack is unbounded"
+        raise UsageError(f"{attack}: threat model '{threat}' does not fit; give {wants}")
+    return threat.eps

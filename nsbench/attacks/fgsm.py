@@ -1,0 +1,30 @@
+"""Fast gradient sign method (Goodfellow et al. 2015, arXiv:1412.6572, section 4), through torchattacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from nsbench.attacks.common import Classifier, check_threat, project_linf
+from nsbench.registry import attack
+from nsbench.types import ThreatModel
+
+
+@attack
+@torch.enable_grad()
+def fgsm(
+    model: Classifier, images_BCHW: Tensor, labels_B: Tensor, *, ids: Sequence[str], seed: int, threat: ThreatModel
+) -> Tensor:
+    """One step of size eps along the sign of the cross-entropy's gradient at the true label; l-inf.
+
+    torchattacks.FGSM is right and batch-independent (the sign does not see that its loss is a batch mean), so it
+    does the work; nothing is drawn, so `ids` and `seed` have no effect. Raises UsageError for another norm.
+    """
+    import torchattacks  # here because it takes most of a second to import
+
+    eps = check_threat("fgsm", threat, ["linf"])
+    step = torchattacks.FGSM(model, eps=eps)
+    step.set_device(images_BCHW.device)  # it would look at the first parameter, which a model need not have
+    return project_linf(step(images_BCHW, labels_B), images_BCHW, eps)
