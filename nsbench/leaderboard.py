@@ -1,0 +1,312 @@
+"""Results -> tables with rows, columns, cells, ranks. A pure function, so that every view shows the same thing.
+
+A table holds one source, one model and one image set (all images, or a limit): nothing in it is compared across
+these. Within a column only cells of the same suite version, images and preprocessing are compared; any other is shown
+apart with the reason. Missing cells are missing, never zero, and an average needs all of the paper's eleven.
+Two cells count as separable when their 95 % intervals do not overlap, which errs on the side of "cannot be told".
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from nsbench.results import Result
+from nsbench.statistics import average
+from nsbench.types import GROUPS, Score
+
+PAPER_COLUMNS = 11  # the average of the paper's table 2 is over these
+VALIDATION_SPLITS = ("clean", "c", "damagenet", "stylized")  # made of the same validation images
+
+
+@dataclass(frozen=True)
+class Column:
+    suite: str
+    title: str
+    group: str
+    order: int
+    lower_is_better: bool
+    unit: str
+    paper: bool
+    version: int
+    summary: str
+    citation: str
+
+    @property
+    def arrow(self) -> str:
+        return "↓" if self.lower_is_better else "↑"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure: the mean over seeds; its interval is that of the images, the spread over seeds stands apart."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    seeds: tuple[int, ...]
+    spread: tuple[float, float] | None  # least and greatest over seeds, where there are several
+    reason: str = ""  # why it cannot be compared with the rest of its column; "" where it can
+    best: bool = False
+    tied: bool = False  # not the best, but its interval overlaps the best one's
+    results: tuple[Result, ...] = ()
+
+    @property
+    def comparable(self) -> bool:
+        return not self.reason
+
+
+@dataclass(frozen=True)
+class Row:
+    method: str
+    title: str
+    summary: str
+    qualifiers: tuple[str, ...]  # recipe, normalisation, ...: what sets it apart from rows of the same method
+    cells: Mapping[str, Cell]  # by suite; a missing suite is not in it
+    average: Cell | None
+    notes: tuple[str, ...] = ()
+    rank: tuple[int, int] | None = None  # best and worst place by average that the intervals allow
+    order: int = 100
+
+    @property
+    def results(self) -> list[Result]:
+        return [result for cell in self.cells.values() for result in cell.results]
+
+    @property
+    def label(self) -> str:
+        return " · ".join((self.title, *self.qualifiers))
+
+
+@dataclass(frozen=True)
+class Table:
+    source: str
+    model: str
+    image_set: str  # "all images" or "limit 64"
+    columns: tuple[Column, ...]  # in order of display
+    rows: tuple[Row, ...]
+
+    @property
+    def groups(self) -> list[tuple[str, list[Column]]]:
+        return [(group, mine) for group in GROUPS if (mine := [c for c in self.columns if c.group == group])]
+
+    @property
+    def has_average(self) -> bool:
+        return any(row.average for row in self.rows)
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    tables: tuple[Table, ...]
+    problems: tuple[str, ...] = field(default=())  # files that are no results, and why
+
+
+def build(results: Iterable[Result], problems: Iterable[str] = ()) -> Leaderboard:
+    """The leaderboard of these results; the order of `results` does not matter."""
+    tables, problems = defaultdict(list), list(problems)
+    for result in results:
+        try:
+            measured(result)
+            tables[result.source, result.model, image_set(result)].append(result)
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            problems.append(f"{result.path or result.identity}: its conditions or provenance are incomplete "
+                            f"({type(error).__name__}: {error}); delete it and run again")
+    return Leaderboard(tuple(_table(*key, tables[key]) for key in sorted(tables)), tuple(problems))
+
+
+def image_set(result: Result) -> str:
+    limit = result.provenance.get("limit")
+    return f"limit {limit}" if limit else "all images"
+
+
+def _table(source: str, model: str, images: str, results: Sequence[Result]) -> Table:
+    columns = _columns(results)
+    reference = {column.suite: _reference(column, results) for column in columns}
+    by_row = defaultdict(list)
+    for result in results:
+        by_row[_row_key(result)].append(result)
+    rows = [_row(mine, reference, _qualifiers(mine[0], results)) for mine in by_row.values()]
+    rows = [replace(row, cells=_marked(row.cells, rows)) for row in rows]
+    averages = [row.average for row in rows if row.average]
+    rows = [replace(row, rank=_rank(row.average, averages),
+                    average=row.average and _mark(row.average, averages, False)) for row in rows]
+    rows.sort(key=lambda row: (row.average is None, -row.average.value if row.average else 0, row.order, row.label))
+    return Table(source, model, images, tuple(columns), tuple(rows))
+
+
+def _columns(results: Sequence[Result]) -> list[Column]:
+    newest: dict[str, Result] = {}
+    for result in sorted(results, key=lambda r: (r.suite_version, _date(r), r.identity)):
+        newest[result.suite] = result
+    columns = [Column(r.suite, r.title, r.group, r.order, r.lower_is_better, r.unit, r.paper, r.suite_version,
+                      r.summary, r.citation) for r in newest.values()]
+    position = {group: index for index, group in enumerate(GROUPS)}
+    return sorted(columns, key=lambda c: (position.get(c.group, len(GROUPS)), c.order, c.title))
+
+
+# --- what may be compared -------------------------------------------------------------------------------------------
+
+def measured(result: Result) -> dict[str, Any]:
+    """What must agree for two figures of a suite to be comparable, by the words that name a disagreement."""
+    conditions = result.conditions
+    return {
+        "suite version": result.suite_version,
+        "images per condition": _common([condition["n"] for condition in conditions]),
+        "origin of the images": _common([condition["origin"] for condition in conditions]),
+        "preprocessing": [result.provenance.get("preprocessing"), *(c["preprocess"] for c in conditions)],
+        "conditions": [[c["name"], c["split"], c["attack"], c["threat"], sorted(c["params"].items())]
+                       for c in conditions],
+        "images": [condition["data_digest"] for condition in conditions],
+    }
+
+
+def _common(values: list) -> Any:
+    return values[0] if len(set(values)) == 1 else values
+
+
+def _key(result: Result) -> str:
+    return json.dumps(measured(result), sort_keys=True, default=str)
+
+
+def _reference(column: Column, results: Sequence[Result]) -> Result:
+    """What a column's cells are held against: the newest suite version, and there what most results share."""
+    mine = [r for r in results if r.suite == column.suite and r.suite_version == column.version]
+    counts = Counter(_key(result) for result in mine)
+    return max(mine, key=lambda r: (counts[_key(r)], r.score.n, _key(r)))
+
+
+def _reason(result: Result, reference: Result) -> str:
+    """In what a result differs from its column; "" where it may be compared."""
+    ours, theirs = measured(result), measured(reference)
+    for what, value in ours.items():
+        if value != theirs[what]:
+            if isinstance(value, (int, str)) and isinstance(theirs[what], (int, str)):
+                return f"{what}: {value} instead of {theirs[what]}"
+            return f"other {what} than the rest of the column"
+    return ""
+
+
+def _row_key(result: Result) -> Hashable:
+    provenance = result.provenance
+    recipe = {key: value for key, value in (provenance.get("recipe") or {}).items() if key != "seed"}
+    return (result.method, provenance.get("normalisation"), json.dumps(recipe, sort_keys=True, default=str),
+            provenance.get("parent_digest"), provenance.get("method_version"))
+
+
+def _qualifiers(result: Result, results: Sequence[Result]) -> tuple[str, ...]:
+    """The recipe always; whatever else tells this row from another of the same method."""
+    rivals = [r for r in results if r.method == result.method]
+    own = result.provenance
+
+    def differs(key: str) -> bool:
+        return len({json.dumps(r.provenance.get(key), sort_keys=True, default=str) for r in rivals}) > 1
+
+    words = []
+    recipe = own.get("recipe") or {}
+    if recipe:
+        words.append(f"recipe {recipe.get('name', '?')}")
+    if own.get("normalisation") not in (None, "own"):
+        words.append(f"{own['normalisation']} normalisation")
+    if differs("parent_digest"):
+        words.append(f"checkpoint {str(own.get('parent_digest'))[:8]}")
+    if differs("method_version"):
+        words.append(f"version {own.get('method_version')}")
+    namesakes = [r.provenance.get("recipe") or {} for r in rivals]
+    changed = sorted({key for other in namesakes if other.get("name") == recipe.get("name")
+                      for key in recipe if key != "seed" and other.get(key) != recipe[key]})
+    return (*words, *(f"{key} {recipe[key]}" for key in changed))
+
+
+# --- cells ----------------------------------------------------------------------------------------------------------
+
+def _row(results: Sequence[Result], reference: Mapping[str, Result], qualifiers: tuple[str, ...]) -> Row:
+    by_suite = defaultdict(list)
+    for result in results:
+        by_suite[result.suite].append(result)
+    notes: list[str] = []
+    cells = {suite: _cell(mine, reference[suite], notes) for suite, mine in by_suite.items()}
+    newest = max(results, key=_date)
+    return Row(newest.method, newest.method_title, newest.method_summary, qualifiers, cells, _average(cells, notes),
+               tuple(notes), order=newest.method_order)
+
+
+def _cell(results: Sequence[Result], reference: Result, notes: list[str]) -> Cell:
+    """The cell of one row and suite: what is comparable where there is any, and of each seed the newest."""
+    fitting = [r for r in results if not _reason(r, reference)] or [
+        r for r in results if _key(r) == _key(max(results, key=_date))]
+    newest = {r.seed: r for r in sorted(fitting, key=lambda r: (_date(r), r.identity))}
+    chosen = tuple(newest[seed] for seed in sorted(newest))
+    if len(chosen) < len(results):
+        notes.append(f"{reference.title}: {len(results) - len(chosen)} older or incomparable result(s) not shown")
+    values = [r.score.value for r in chosen]
+    return Cell(_mean(values), _mean([r.score.low for r in chosen]), _mean([r.score.high for r in chosen]),
+                min(r.score.n for r in chosen), tuple(newest[seed].seed for seed in sorted(newest)),
+                (min(values), max(values)) if len(values) > 1 else None, _reason(chosen[0], reference), results=chosen)
+
+
+def _average(cells: Mapping[str, Cell], notes: list[str]) -> Cell | None:
+    """Mean of the eleven for each seed that has them all, then over seeds; None where any is missing."""
+    paper = [cell for cell in cells.values() if cell.results[0].paper]
+    if len(paper) != PAPER_COLUMNS or not all(cell.comparable for cell in paper):
+        return None
+    seeds = sorted(set.intersection(*(set(cell.seeds) for cell in paper)))
+    scores = []
+    for seed in seeds:
+        mine = [result for cell in paper for result in cell.results if result.seed == seed]
+        if len({result.provenance.get("weights_digest") for result in mine}) > 1:
+            notes.append(f"no average: the figures of seed {seed} come from different weights")
+            return None
+        scores.append(average([r.score for r in mine], [r.lower_is_better for r in mine], [_images(r) for r in mine]))
+    return _over_seeds(scores, seeds) if scores else None
+
+
+def _over_seeds(scores: Sequence[Score], seeds: Sequence[int]) -> Cell:
+    values = [score.value for score in scores]
+    return Cell(_mean(values), _mean([s.low for s in scores]), _mean([s.high for s in scores]), scores[0].n,
+                tuple(seeds), (min(values), max(values)) if len(values) > 1 else None)
+
+
+def _images(result: Result) -> str:
+    """Suites on the validation images share their luck; each other split is drawn apart."""
+    root = str(result.conditions[0]["split"]).split("/")[0]
+    return "validation" if root in VALIDATION_SPLITS else root
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _date(result: Result) -> str:
+    return str(result.provenance.get("date") or "")
+
+
+# --- best, ties, ranks ----------------------------------------------------------------------------------------------
+
+def _marked(cells: Mapping[str, Cell], rows: Sequence[Row]) -> dict[str, Cell]:
+    def rivals(suite: str) -> list[Cell]:
+        return [row.cells[suite] for row in rows if suite in row.cells and row.cells[suite].comparable]
+
+    return {suite: _mark(cell, rivals(suite), cell.results[0].lower_is_better) if cell.comparable else cell
+            for suite, cell in cells.items()}
+
+
+def _mark(cell: Cell, rivals: Sequence[Cell], lower_is_better: bool) -> Cell:
+    if len(rivals) < 2:  # alone, nothing is best
+        return cell
+    top = (min if lower_is_better else max)(rivals, key=lambda c: c.value)
+    best = cell.value == top.value
+    return replace(cell, best=best, tied=not best and overlap(cell, top))
+
+
+def overlap(one: Cell, other: Cell) -> bool:
+    return one.low <= other.high and other.low <= one.high
+
+
+def _rank(cell: Cell | None, rivals: Sequence[Cell]) -> tuple[int, int] | None:
+    if cell is None:
+        return None
+    better, worse = sum(other.low > cell.high for other in rivals), sum(other.high < cell.low for other in rivals)
+    return 1 + better, len(rivals) - worse
