@@ -26,7 +26,7 @@ def decode(source: Path | IO[bytes], name: str | None = None) -> Image.Image:
     except BROKEN as error:
         name = name or str(source)
         reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be decoded ({_reason(error)})"
-        raise CorruptImage(f"{name}: {reason}; copy the file again or remove it from the set") from error
+        raise CorruptImage(f"{name}: {reason}; copy it again or remove it from the set") from error
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
