@@ -5,16 +5,16 @@ Shapes: B images of a batch, K classes, C classes of a split's subset.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from nsbench import registry
+from nsbench.attacks.attention import patch_size
 from nsbench.data.loading import batches
 from nsbench.errors import AttackError, ModelError
+from nsbench.models.model import frozen
 from nsbench.progress import SILENT, Progress
 from nsbench.types import Condition, Outcomes, ThreatModel
 
@@ -33,13 +33,12 @@ def evaluate(model: Model, split: Split, condition: Condition, *, seed: int = 0,
     logits that are not finite and AttackError for adversarial images outside their threat model.
     """
     transform = model.preprocessing.transform(condition.preprocess)
-    device = next(model.parameters()).device
     parts: list[dict[str, np.ndarray]] = []
     loader = batches(split, transform, batch_size=batch_size, workers=workers)
     with frozen(model), progress.task(label or condition.name, len(split)) as advance:
         for batch in loader:
-            images = batch.images.to(device, non_blocking=True).float() / 255
-            labels = batch.labels.to(device)
+            images = batch.images.to(model.device, non_blocking=True).float() / 255
+            labels = batch.labels.to(model.device)
             part = _judge(model, images, batch.ids, split.classes)
             if condition.attack:
                 part |= _attacked(model, images, labels, batch.ids, condition, seed, split.classes, part)
@@ -47,20 +46,6 @@ def evaluate(model: Model, split: Split, condition: Condition, *, seed: int = 0,
             advance(len(images))
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return Outcomes(split.ids, split.labels, columns.pop("predictions"), columns)
-
-
-@contextmanager
-def frozen(model: Model) -> Iterator[None]:
-    """Evaluation mode without gradients of the weights; everything as it was afterwards."""
-    training = model.training
-    wanted = [parameter.requires_grad for parameter in model.parameters()]
-    model.eval().requires_grad_(False)
-    try:
-        yield
-    finally:
-        model.train(training)
-        for parameter, flag in zip(model.parameters(), wanted, strict=True):
-            parameter.requires_grad_(flag)
 
 
 def _judge(model: Model, images_BCHW: torch.Tensor, ids: list[str], classes: tuple[int, ...] | None,
@@ -131,6 +116,6 @@ def check_adversarial(images_BCHW: torch.Tensor, adversarial_BCHW: torch.Tensor,
 
 def _patches_changed(difference_BCHW: torch.Tensor, model: Model) -> torch.Tensor:
     """Number of patches of the model's own grid that hold any changed pixel, per image."""
-    height, width = model.vit.patch_embed.patch_size
+    height, width = patch_size(model.vit)
     changed = (difference_BCHW != 0).any(dim=1, keepdim=True).float()
     return torch.nn.functional.max_pool2d(changed, (height, width), ceil_mode=True).flatten(1).sum(dim=1)
