@@ -1,0 +1,7 @@
+import nsbench as nb
+
+
+@nb.method(title="pretrained", citation="the checkpoint itself", order=10, trains=False)
+def pretrained(model, train, recipe, *, progress, workers=0):
+    """The checkpoint as it is, without any training."""
+    return model

@@ -1,0 +1,20 @@
+"""Finetuning: one loop and named recipes, the same for every method of a comparison. Recipes need no torch."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nsbench.training.loop import finetune
+    from nsbench.training.recipe import Recipe, known_recipes, load_recipe
+
+_LAZY = {"Recipe": "recipe", "finetune": "loop", "known_recipes": "recipe", "load_recipe": "recipe"}
+
+__all__ = ["Recipe", "finetune", "known_recipes", "load_recipe"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f"nsbench.training.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'nsbench.training' has no attribute '{name}'")

@@ -1,0 +1,97 @@
+"""Training images: the same for every method of a comparison, whatever the method, the workers or the device.
+
+Every draw is a function of (recipe's seed, stream, position in the stream, image id), so a method that uses more
+random numbers than another one still sees the same images in the same order with the same crops.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data.mixup import Mixup
+from timm.data.random_erasing import RandomErasing
+from timm.data.transforms_factory import transforms_imagenet_train
+from torchvision.transforms import Compose
+
+from nsbench.data import Split
+from nsbench.data.source import digest_of
+from nsbench.errors import DataError
+from nsbench.models import Model
+from nsbench.randomness import derive_seed, generator
+from nsbench.training.recipe import Recipe
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Fix the three global random states, which timm's augmentation uses, and give them back afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[device] if device is not None and device.type == "cuda" else []):
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+class Augmented(Split):
+    """A stream of `length` augmented training images: epoch after epoch, each in an order of its own."""
+
+    def __init__(self, train: Split, recipe: Recipe, model: Model, *, stream: str, length: int) -> None:
+        if not len(train):
+            raise DataError("the training split holds no images, and this method trains; give a source with some")
+        self.train, self.seed, self.name = train, recipe.seed, stream
+        self.indices = _order(len(train), length, recipe.seed, stream)
+        self.ids, self.labels = train.ids[self.indices], train.labels[self.indices]
+        self.transform = _transform(recipe, model)
+
+    def load(self, index: int) -> Image.Image:
+        image = self.train.load(int(self.indices[index]))
+        with seeded(derive_seed(self.seed, self.name, "augment", index, self.ids[index])):
+            return self.transform(image)
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.train.digest, self.name, self.seed, len(self))
+
+
+def _order(size: int, length: int, seed: int, stream: str) -> np.ndarray:
+    """Indices into `size` images, `length` of them: shuffled epochs one after the other."""
+    epochs = [generator(seed, stream, "order", epoch).permutation(size) for epoch in range(-(-length // size))]
+    return np.concatenate(epochs)[:length]
+
+
+def _transform(recipe: Recipe, model: Model) -> Compose:
+    """Crop, flip, RandAugment or colour jitter, by timm: a picture of the model's input size."""
+    interpolation = model.preprocessing.interpolation if recipe.interpolation == "checkpoint" else "random"
+    crop, colour, _to_tensor = transforms_imagenet_train(
+        model.input_size, scale=recipe.crop_scale, ratio=recipe.crop_ratio, hflip=recipe.flip,
+        color_jitter=recipe.color_jitter or None, auto_augment=recipe.randaugment or None,
+        interpolation=interpolation, mean=model.mean, normalize=False, separate=True)
+    return Compose([*crop.transforms, *colour.transforms])
+
+
+def erase(images_BCHW: torch.Tensor, recipe: Recipe, model: Model) -> torch.Tensor:
+    """timm's random erasing in "pixel" mode: rectangles of standard normal noise, after normalisation."""
+    if not recipe.random_erasing:
+        return images_BCHW
+    eraser = RandomErasing(recipe.random_erasing, mode="pixel", device=str(images_BCHW.device))
+    drawn_BCHW = eraser(torch.full_like(images_BCHW, float("nan")))  # NaN: not erased
+    return torch.where(drawn_BCHW.isnan(), images_BCHW, drawn_BCHW * model.std_3HW + model.mean_3HW)
+
+
+def mix(images_BCHW: torch.Tensor, labels_B: torch.Tensor, recipe: Recipe,
+        num_classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mixup or CutMix by timm, one draw a batch, with soft targets (B, K); labels as they are where both are off."""
+    if not (recipe.mixup or recipe.cutmix):
+        return images_BCHW, labels_B
+    mixup = Mixup(mixup_alpha=recipe.mixup, cutmix_alpha=recipe.cutmix, label_smoothing=recipe.label_smoothing,
+                  num_classes=num_classes)
+    return mixup(images_BCHW.clone(), labels_B)

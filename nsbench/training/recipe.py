@@ -1,0 +1,114 @@
+"""Recipes: everything that decides a finetuning run besides the method, as small TOML files beside this one.
+
+Every method of a comparison runs under one and the same recipe. Fields of the noise are read by methods that use one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from nsbench.errors import UnknownName, UsageError
+
+FOLDER = Path(__file__).parent / "recipes"
+
+
+def _numbers(value: Any) -> Any:
+    """A range given on the command line: "0.6,1.0"."""
+    return tuple(value.split(",")) if isinstance(value, str) else value
+
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Range = Annotated[tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], BeforeValidator(_numbers)]
+
+
+class Recipe(BaseModel):
+    """One training set-up. Defaults are the paper's (arXiv 2403.10476, appendix B) without augmentation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str
+    seed: int = 0
+    # Optimisation: AdamW, betas 0.9 and 0.999
+    rounds: Positive = 20  # a method that uses noise draws it once a round
+    steps_per_round: Positive = 40
+    batch_size: Positive = 128
+    lr: Annotated[float, Field(gt=0, le=1)] = 1e-5
+    min_lr: Annotated[float, Field(ge=0, le=1)] = 1e-6  # where the cosine ends
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0  # linear from min_lr
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05  # none on biases and other 1-d parameters
+    # Augmentation, through timm; 0 or "" switches a part off
+    crop_scale: Range = (0.08, 1.0)  # RandomResizedCrop: share of the area
+    crop_ratio: Range = (0.75, 1.3333)  # and aspect ratio
+    interpolation: Literal["checkpoint", "random"] = "checkpoint"  # of the crop: the checkpoint's, or one of timm's two
+    flip: Fraction = 0.5  # probability of a horizontal flip
+    color_jitter: Annotated[float, Field(ge=0)] = 0.0  # brightness, contrast and saturation; not with randaugment
+    randaugment: str = ""  # timm's notation, such as "rand-m9-mstd0.5-inc1"
+    random_erasing: Fraction = 0.0  # probability; erased pixels become noise of the checkpoint's mean and std
+    mixup: Annotated[float, Field(ge=0)] = 0.0  # alpha
+    cutmix: Annotated[float, Field(ge=0)] = 0.0  # alpha; with both, each batch draws one of the two
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the last block; rises linearly from 0 at the first
+    # Noise of the epsilon-approximate nullspace (equations 7 and 8)
+    epsilon: Annotated[float, Field(gt=0)] = 0.03  # MSE probability at which learning stops
+    noise_lr: Annotated[float, Field(gt=0)] = 0.1
+    noise_limit: Annotated[float, Field(gt=0)] = 3.0  # starts uniform in (-limit, limit)
+    noise_max_steps: Annotated[int, Field(ge=0)] = 3000
+    noise_loss: Literal["l2", "squared_l2"] = "l2"
+    noise_batch: Positive = 128  # images of one inner step
+    noise_batches: Positive = 1  # distinct batches that the inner steps of a round take in turn
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.min_lr > self.lr:
+            raise ValueError(f"min_lr {self.min_lr:g} is above lr {self.lr:g}")
+        if (self.mixup or self.cutmix) and self.batch_size % 2:
+            raise ValueError(f"mixup and cutmix pair images, so batch_size {self.batch_size} must be even")
+        if self.crop_scale[0] > self.crop_scale[1] or self.crop_scale[1] > 1 or self.crop_ratio[0] > self.crop_ratio[1]:
+            raise ValueError("crop_scale and crop_ratio are 'low,high', and a crop is at most the whole image (1.0)")
+        if self.randaugment and not self.randaugment.startswith("rand-"):
+            raise ValueError(f"randaugment '{self.randaugment}' must be in timm's notation, such as 'rand-m9-mstd0.5'")
+        if self.warmup_steps >= self.steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} leaves none of the {self.steps} steps")
+        return self
+
+    @property
+    def steps(self) -> int:
+        """Training steps in all."""
+        return self.rounds * self.steps_per_round
+
+    def digest(self) -> str:
+        """16 hex digits over every field."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def known_recipes() -> list[str]:
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load_recipe(name: str, overrides: Mapping[str, str] | None = None) -> Recipe:
+    """The recipe file `name` with some fields replaced, given as text: {"rounds": "5"}.
+
+    Raises UnknownName for a recipe that is not there and UsageError for a field or value that cannot be.
+    """
+    if name not in known_recipes():
+        raise UnknownName("recipe", name, known_recipes())
+    fields = tomllib.loads((FOLDER / f"{name}.toml").read_text())
+    for field in overrides or {}:
+        if field not in Recipe.model_fields or field == "name":
+            raise UnknownName("recipe field", field, [known for known in Recipe.model_fields if known != "name"])
+    try:
+        return Recipe(**(fields | dict(overrides or {}) | {"name": name}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = str(first["loc"][0]) if first["loc"] else ""
+        given = f"{where}={(overrides or {}).get(where, first['input'])}: " if where else ""
+        raise UsageError(f"recipe '{name}': {given}{first['msg'].removeprefix('Value error, ')}") from error
