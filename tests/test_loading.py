@@ -113,6 +113,16 @@ def test_images_of_two_sizes(tree: Path, workers: int) -> None:
         list(batches(ImageNetTree(tree).split("clean"), pil_to_tensor, batch_size=6, workers=workers))
 
 
+def test_an_error_of_the_transform_names_the_image() -> None:
+    def only_first(image: Image.Image) -> torch.Tensor:
+        if image.getpixel((0, 0)) != (0, 0, 0):
+            raise DataError("must not be resized")
+        return pil_to_tensor(image)
+
+    with pytest.raises(DataError, match="image 1: must not be resized"):
+        list(batches(Painted(3), only_first, batch_size=3))
+
+
 def test_a_transform_that_gives_floats_is_refused() -> None:
     with pytest.raises(DataError, match=r"torch\.float32"):
         list(batches(Painted(2), lambda image: pil_to_tensor(image) / 255, batch_size=2))

@@ -67,11 +67,18 @@ class _Chunks(Dataset):
         chunk = self.chunks[k]
         ids = [str(image_id) for image_id in self.split.ids[chunk]]
         try:
-            images = [self.transform(self.split.load(int(index))) for index in chunk]
+            images = [self._image(int(index), image_id) for index, image_id in zip(chunk, ids, strict=True)]
             stacked = _stack(images, ids)
         except NsbenchError as error:
             return error
         return Batch(stacked, torch.from_numpy(self.split.labels[chunk]), ids, chunk)
+
+    def _image(self, index: int, image_id: str) -> torch.Tensor:
+        image = self.split.load(index)
+        try:
+            return self.transform(image)
+        except DataError as error:  # a transform does not know which image it was given
+            raise DataError(f"{image_id}: {error}") from error
 
 
 def _stack(images: list[torch.Tensor], ids: list[str]) -> torch.Tensor:
