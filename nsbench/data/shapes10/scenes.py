@@ -75,7 +75,7 @@ class Scene:
 
 def draw(split: str, indices: np.ndarray, labels: np.ndarray, style: Style) -> Scene:
     """The parameters of images `indices` of a split."""
-    uniform, normal, lattice, seeds = _random_numbers(split, indices)
+    uniform, lattice, seeds = _random_numbers(split, indices)
     columns = iter(uniform.T)
 
     def between(low: float, high: float) -> np.ndarray:
@@ -106,7 +106,7 @@ def draw(split: str, indices: np.ndarray, labels: np.ndarray, style: Style) -> S
     )  # fmt: skip
 
 
-def _random_numbers(split: str, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _random_numbers(split: str, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     uniform = np.empty((len(indices), DRAWS))
     lattice = np.empty((len(indices), 3, 13, 13))
     seeds = np.empty(len(indices), dtype=np.int64)
@@ -115,7 +115,7 @@ def _random_numbers(split: str, indices: np.ndarray) -> tuple[np.ndarray, np.nda
         uniform[row] = random.random(DRAWS)
         lattice[row] = random.random((3, 13, 13))
         seeds[row] = random.integers(2**62)
-    return uniform, uniform, lattice, seeds
+    return uniform, lattice, seeds
 
 
 def _colours(

@@ -51,9 +51,14 @@ def heart(x: np.ndarray, y: np.ndarray, variant: np.ndarray) -> np.ndarray:
 
 
 def crescent(x: np.ndarray, y: np.ndarray, variant: np.ndarray) -> np.ndarray:
+    outer, inner = 0.94, 0.76
     shift = 0.46 + 0.16 * variant
-    x = x + 0.2
-    return np.maximum(np.hypot(x, y) - 0.94, 0.76 - np.hypot(x - shift, y))
+    x, y = x + 0.2, np.abs(y)
+    tip_x = (outer**2 - inner**2 + shift**2) / (2 * shift)
+    tip_y = np.sqrt(outer**2 - tip_x**2)
+    beyond_tip = x * tip_y - y * tip_x > shift * np.maximum(tip_y - y, 0.0)
+    between_arcs = np.maximum(np.hypot(x, y) - outer, inner - np.hypot(x - shift, y))
+    return np.where(beyond_tip, np.hypot(x - tip_x, y - tip_y), between_arcs)
 
 
 def arrow(x: np.ndarray, y: np.ndarray, variant: np.ndarray) -> np.ndarray:
