@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from nsbench.errors import ModelError
+from nsbench.files import write_atomically
 from nsbench.models.model import Model
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar")
@@ -93,15 +93,9 @@ def weights_digest(model: Model) -> str:
 
 def save_weights(model: Model, path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write the weights as safetensors under timm's names; a file that is there is complete."""
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.timm_state_dict().items()}
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        save_file(state, partial, metadata=dict(metadata or {}))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.timm_state_dict().items()}
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(Path(path), save(state, metadata=dict(metadata or {})))
 
 
 def _first_line(error: BaseException) -> str:
