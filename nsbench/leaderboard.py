@@ -94,8 +94,12 @@ class Table:
         return [(group, mine) for group in GROUPS if (mine := [c for c in self.columns if c.group == group])]
 
     @property
-    def has_average(self) -> bool:
-        return any(row.average for row in self.rows)
+    def results(self) -> list[Result]:
+        return [result for row in self.rows for result in row.results]
+
+    @property
+    def recipes(self) -> list[str]:
+        return recipe_names(self.results)
 
 
 @dataclass(frozen=True)
@@ -196,8 +200,12 @@ def _row_key(result: Result) -> Hashable:
             provenance.get("parent_digest"), provenance.get("method_version"))
 
 
+def recipe_names(results: Iterable[Result]) -> list[str]:
+    return sorted({str((r.provenance.get("recipe") or {}).get("name")) for r in results if r.provenance.get("recipe")})
+
+
 def _qualifiers(result: Result, results: Sequence[Result]) -> tuple[str, ...]:
-    """The recipe always; whatever else tells this row from another of the same method."""
+    """The recipe where the table has several; whatever else tells this row from another of the same method."""
     rivals = [r for r in results if r.method == result.method]
     own = result.provenance
 
@@ -206,7 +214,7 @@ def _qualifiers(result: Result, results: Sequence[Result]) -> tuple[str, ...]:
 
     words = []
     recipe = own.get("recipe") or {}
-    if recipe:
+    if recipe and len(recipe_names(results)) > 1:
         words.append(f"recipe {recipe.get('name', '?')}")
     if own.get("normalisation") not in (None, "own"):
         words.append(f"{own['normalisation']} normalisation")
