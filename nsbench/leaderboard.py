@@ -132,8 +132,16 @@ def _table(source: str, model: str, images: str, results: Sequence[Result]) -> T
     by_row = defaultdict(list)
     for result in results:
         by_row[_row_key(result)].append(result)
-    rows = [_row(mine, reference, _qualifiers(mine[0], results)) for mine in by_row.values()]
-    rows = [replace(row, cells=_marked(row.cells, rows)) for row in rows]
+    by_method = defaultdict(list)
+    for mine in by_row.values():
+        by_method[mine[0].method].append(mine[0])
+    several_recipes = len(recipe_names(results)) > 1
+    rows = [_row(mine, reference, _qualifiers(mine[0], by_method[mine[0].method], several_recipes))
+            for mine in by_row.values()]
+    rivals = {column.suite: [row.cells[column.suite] for row in rows if column.suite in row.cells
+                             and row.cells[column.suite].comparable] for column in columns}
+    rows = [replace(row, cells={suite: _mark(cell, rivals[suite], cell.results[0].lower_is_better)
+                                for suite, cell in row.cells.items()}) for row in rows]
     averages = [row.average for row in rows if row.average]
     rows = [replace(row, rank=_rank(row.average, averages),
                     average=row.average and _mark(row.average, averages, False)) for row in rows]
@@ -204,9 +212,8 @@ def recipe_names(results: Iterable[Result]) -> list[str]:
     return sorted({str((r.provenance.get("recipe") or {}).get("name")) for r in results if r.provenance.get("recipe")})
 
 
-def _qualifiers(result: Result, results: Sequence[Result]) -> tuple[str, ...]:
-    """The recipe where the table has several; whatever else tells this row from another of the same method."""
-    rivals = [r for r in results if r.method == result.method]
+def _qualifiers(result: Result, rivals: Sequence[Result], several_recipes: bool) -> tuple[str, ...]:
+    """The recipe where the table has several; whatever else tells this row from `rivals`, rows of the same method."""
     own = result.provenance
 
     def differs(key: str) -> bool:
@@ -214,7 +221,7 @@ def _qualifiers(result: Result, results: Sequence[Result]) -> tuple[str, ...]:
 
     words = []
     recipe = own.get("recipe") or {}
-    if recipe and len(recipe_names(results)) > 1:
+    if recipe and several_recipes:
         words.append(f"recipe {recipe.get('name', '?')}")
     if own.get("normalisation") not in (None, "own"):
         words.append(f"{own['normalisation']} normalisation")
@@ -293,16 +300,8 @@ def _date(result: Result) -> str:
 
 # --- best, ties, ranks ----------------------------------------------------------------------------------------------
 
-def _marked(cells: Mapping[str, Cell], rows: Sequence[Row]) -> dict[str, Cell]:
-    def rivals(suite: str) -> list[Cell]:
-        return [row.cells[suite] for row in rows if suite in row.cells and row.cells[suite].comparable]
-
-    return {suite: _mark(cell, rivals(suite), cell.results[0].lower_is_better) if cell.comparable else cell
-            for suite, cell in cells.items()}
-
-
 def _mark(cell: Cell, rivals: Sequence[Cell], lower_is_better: bool) -> Cell:
-    if len(rivals) < 2:  # alone, nothing is best
+    if len(rivals) < 2 or not cell.comparable:  # alone, nothing is best
         return cell
     top = (min if lower_is_better else max)(rivals, key=lambda c: c.value)
     best = cell.value == top.value

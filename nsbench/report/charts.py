@@ -15,7 +15,7 @@ from markupsafe import Markup
 from nsbench.report.numbers import figure
 
 SERIES = 8
-WIDTH, NARROW, HEIGHT = 460, 300, 250  # narrow: one line, which needs no label at its end
+WIDTH, NARROW, HEIGHT = 460, 300, 250  # narrow: two of them side by side in a card
 LEFT, LABELS, TOP, BOTTOM = 40, 124, 26, 40
 
 
@@ -100,15 +100,15 @@ class _Frame:
     y: Callable[[float], float]
 
 
-def lines(series: Sequence[Series], x_title: str, y_title: str, *, top: float | None = None, labels: bool = True,
-          x_ticks: Sequence[tuple[float, str]] | None = None, reference: tuple[float, str] | None = None) -> Markup:
-    """Lines with bands and direct labels at their ends; y starts at zero, `reference` is a dashed level."""
+def lines(series: Sequence[Series], x_title: str, y_title: str, *, top: float | None = None,
+          width: int = WIDTH, label_room: int = LABELS, x_ticks: Sequence[tuple[float, str]] | None = None,
+          reference: tuple[float, str] | None = None) -> Markup:
+    """Lines with bands and direct labels at their ends (room 0: none); y starts at zero, `reference` is dashed."""
     points = [point for one in series for point in one.points]
     heights = [p.y if p.high is None else p.high for p in points] + ([reference[0]] if reference else [])
     top = top or max(heights) * 1.12 or 1.0
     start, end = min(p.x for p in points), max(p.x for p in points)
-    width = WIDTH if labels else NARROW
-    right = width - (LABELS if labels else 14)
+    right = width - (label_room or 14)
     frame = _Frame(width, right, scale(start, end, LEFT, right), scale(0, top, HEIGHT - BOTTOM, TOP))
     parts = _axes(frame, x_ticks or [(t, f"{t:g}") for t in ticks(start, end)], ticks(0, top), x_title, y_title)
     for one in series:
@@ -117,7 +117,7 @@ def lines(series: Sequence[Series], x_title: str, y_title: str, *, top: float | 
         level, words = reference
         parts += [tag("path", d=f"M{LEFT} {frame.y(level):.1f}H{right}", class_="reference"),
                   tag("text", words, x=LEFT + 6, y=frame.y(level) - 5)]
-    if labels:
+    if label_room:
         parts += _end_labels(series, frame)
     summary = "; ".join(f"{one.label} from {one.points[0].y:.3g} to {one.points[-1].y:.3g}" for one in series)
     return _figure(parts, width, HEIGHT, f"{y_title} over {x_title}: {summary}")
@@ -137,8 +137,9 @@ def _end_labels(series: Sequence[Series], frame: _Frame) -> list[Markup]:
     for one, height in zip(series, heights, strict=True):
         last = one.points[-1]
         lead = f"M{frame.x(last.x) + 4:.1f} {frame.y(last.y):.1f}L{frame.right + 12} {height:.1f}"
+        words = clipped(one.label, (frame.width - frame.right - 16) // 6)
         parts += [tag("path", d=lead, class_=f"{one.style} lead"),
-                  tag("text", clipped(one.label, 17), x=frame.right + 16, y=height + 4)]
+                  tag("text", words, x=frame.right + 16, y=height + 4)]
     return parts
 
 

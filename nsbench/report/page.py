@@ -67,6 +67,16 @@ class MethodCard:
     dynamics: Sequence[tuple[str, Markup]]  # title, chart
 
     @property
+    def warning(self) -> str:
+        """What a reader must know about the training."""
+        rounds = [entry["noise_converged"] for entry in self.result.provenance.get("history") or []
+                  if "noise_converged" in entry]
+        missed = len(rounds) - sum(map(bool, rounds))
+        if not missed:
+            return ""
+        return f"In {missed} of {len(rounds)} rounds the noise was still outside ε after the last step."
+
+    @property
     def facts(self) -> list[tuple[str, str]]:
         own = self.result.provenance
         seconds = sum(result.provenance.get("seconds") or 0 for result in self.row.results)
@@ -91,6 +101,7 @@ class TableView:
     published: Sequence[Published]
     styles: Mapping[str, str]  # CSS class by label: the method's colour on every chart, hollow for its further rows
     scales: Mapping[str, tuple[float, float]]  # by suite: the common scale of a column's whiskers
+    spans: Mapping[str, tuple[float, float]]  # by suite: least and greatest of the values that may be compared
     suites: Sequence[SuiteCard]
     methods: Sequence[MethodCard]
 
@@ -119,13 +130,11 @@ class TableView:
 
     def tint(self, row: Row, column: Column) -> float:
         """How good within its column, from 0 to 1; 0 where there is nothing to compare."""
-        cells = [c for other in self.table.rows if (c := self.cell(other, column)) and c.comparable]
-        cell = self.cell(row, column)
-        if cell is None or not cell.comparable or len(cells) < 2:
+        cell, (least, most) = self.cell(row, column), self.spans.get(column.suite, (0.0, 0.0))
+        if cell is None or not cell.comparable or least == most:
             return 0.0
-        worst, best = min(c.value for c in cells), max(c.value for c in cells)
-        share = (cell.value - worst) / (best - worst) if best > worst else 0.0
-        return 1 - share if column.lower_is_better and best > worst else share
+        share = (cell.value - least) / (most - least)
+        return 1 - share if column.lower_is_better else share
 
     def whisker(self, cell: Cell, column: Column) -> Markup:
         return charts.whisker(cell.value, cell.low, cell.high, *self.scales[column.suite])
@@ -152,7 +161,9 @@ def _view(table: Table, anchor: str, styles: Mapping[str, str]) -> TableView:
     cells = {c.suite: [cell for row in table.rows
                        if (cell := row.average if c is AVERAGE else row.cells.get(c.suite))] for c in columns}
     scales = {suite: (min(c.low for c in mine), max(c.high for c in mine)) for suite, mine in cells.items() if mine}
-    return TableView(table, anchor, columns, published_rows(table.source, table.model), styles, scales,
+    fair = {suite: [c.value for c in mine if c.comparable] for suite, mine in cells.items()}
+    spans = {suite: (min(values), max(values)) for suite, values in fair.items() if values}
+    return TableView(table, anchor, columns, published_rows(table.source, table.model), styles, scales, spans,
                      [_suite_card(table, column, styles) for column in table.columns],
                      [_method_card(row, styles) for row in table.rows])
 
@@ -250,17 +261,25 @@ def _method_card(row: Row, styles: Mapping[str, str]) -> MethodCard:
 
 def _dynamics(row: Row, result: Result, recipe: Mapping, styles: Mapping[str, str]) -> list[tuple[str, Markup]]:
     """Noise norm and MSE probability over the rounds, where the method learned noise."""
-    epsilon = recipe.get("epsilon")
+    epsilon, style = recipe.get("epsilon"), styles[row.label]
     reference = (float(epsilon), f"ε = {epsilon:g}") if isinstance(epsilon, (int, float)) else None
+    norm = _history(result, "noise_norm")
+    reached = [Series(label, f"{style}{look}", points) for label, look, key in (
+        ("learnt on", "", "mse_probability"), ("held out", " hollow", "mse_probability_held_out"))
+        if len(points := _history(result, key)) > 1]
     drawn = []
-    for key, title, unit, level in (("noise_norm", "Norm of the learned noise", "‖v‖", None),
-                                    ("mse_probability", "MSE probability it reached", "MSE probability", reference)):
-        points = [Point(entry.get("round", index), entry[key])
-                  for index, entry in enumerate(result.provenance.get("history") or [], 1) if key in entry]
-        if len(points) > 1:
-            series = [Series(row.title, styles[row.label], points)]
-            drawn.append((title, charts.lines(series, "round", unit, reference=level, labels=False)))
+    if len(norm) > 1:
+        one = charts.lines([Series(row.title, style, norm)], "round", "‖v‖", width=charts.NARROW, label_room=0)
+        drawn.append(("Norm of the learned noise", one))
+    if reached:
+        two = charts.lines(reached, "round", "MSE probability", width=charts.NARROW, label_room=76, reference=reference)
+        drawn.append(("How far it moves the output", two))
     return drawn
+
+
+def _history(result: Result, key: str) -> list[Point]:
+    return [Point(entry.get("round", index), entry[key])
+            for index, entry in enumerate(result.provenance.get("history") or [], 1) if key in entry]
 
 
 def _attack(condition: Mapping) -> str:
