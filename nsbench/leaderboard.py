@@ -8,12 +8,11 @@ Two cells count as separable when their 95 % intervals do not overlap, which err
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
+from nsbench.comparability import fingerprint, image_set, measured, qualifiers, reason_apart, recipe_names, row_key
 from nsbench.results import Result
 from nsbench.statistics import average
 from nsbench.types import GROUPS, Score
@@ -113,7 +112,7 @@ def build(results: Iterable[Result], problems: Iterable[str] = ()) -> Leaderboar
     tables, problems = defaultdict(list), list(problems)
     for result in results:
         try:
-            measured(result)
+            measured(result), [condition["accuracy"] for condition in result.conditions]
             tables[result.source, result.model, image_set(result)].append(result)
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             problems.append(f"{result.path or result.identity}: its conditions or provenance are incomplete "
@@ -121,22 +120,17 @@ def build(results: Iterable[Result], problems: Iterable[str] = ()) -> Leaderboar
     return Leaderboard(tuple(_table(*key, tables[key]) for key in sorted(tables)), tuple(problems))
 
 
-def image_set(result: Result) -> str:
-    limit = result.provenance.get("limit")
-    return f"limit {limit}" if limit else "all images"
-
-
 def _table(source: str, model: str, images: str, results: Sequence[Result]) -> Table:
     columns = _columns(results)
     reference = {column.suite: _reference(column, results) for column in columns}
     by_row = defaultdict(list)
     for result in results:
-        by_row[_row_key(result)].append(result)
+        by_row[row_key(result)].append(result)
     by_method = defaultdict(list)
     for mine in by_row.values():
         by_method[mine[0].method].append(mine[0])
     several_recipes = len(recipe_names(results)) > 1
-    rows = [_row(mine, reference, _qualifiers(mine[0], by_method[mine[0].method], several_recipes))
+    rows = [_row(mine, reference, qualifiers(mine[0], by_method[mine[0].method], several_recipes))
             for mine in by_row.values()]
     rivals = {column.suite: [row.cells[column.suite] for row in rows if column.suite in row.cells
                              and row.cells[column.suite].comparable] for column in columns}
@@ -159,80 +153,11 @@ def _columns(results: Sequence[Result]) -> list[Column]:
     return sorted(columns, key=lambda c: (position.get(c.group, len(GROUPS)), c.order, c.title))
 
 
-# --- what may be compared -------------------------------------------------------------------------------------------
-
-def measured(result: Result) -> dict[str, Any]:
-    """What must agree for two figures of a suite to be comparable, by the words that name a disagreement."""
-    conditions = result.conditions
-    return {
-        "suite version": result.suite_version,
-        "images per condition": _common([condition["n"] for condition in conditions]),
-        "origin of the images": _common([condition["origin"] for condition in conditions]),
-        "preprocessing": [result.provenance.get("preprocessing"), *(c["preprocess"] for c in conditions)],
-        "conditions": [[c["name"], c["split"], c["attack"], c["threat"], sorted(c["params"].items())]
-                       for c in conditions],
-        "images": [condition["data_digest"] for condition in conditions],
-    }
-
-
-def _common(values: list) -> Any:
-    return values[0] if len(set(values)) == 1 else values
-
-
-def _key(result: Result) -> str:
-    return json.dumps(measured(result), sort_keys=True, default=str)
-
-
 def _reference(column: Column, results: Sequence[Result]) -> Result:
     """What a column's cells are held against: the newest suite version, and there what most results share."""
     mine = [r for r in results if r.suite == column.suite and r.suite_version == column.version]
-    counts = Counter(_key(result) for result in mine)
-    return max(mine, key=lambda r: (counts[_key(r)], r.score.n, _key(r)))
-
-
-def _reason(result: Result, reference: Result) -> str:
-    """In what a result differs from its column; "" where it may be compared."""
-    ours, theirs = measured(result), measured(reference)
-    for what, value in ours.items():
-        if value != theirs[what]:
-            if isinstance(value, (int, str)) and isinstance(theirs[what], (int, str)):
-                return f"{what}: {value} instead of {theirs[what]}"
-            return f"other {what} than the rest of the column"
-    return ""
-
-
-def _row_key(result: Result) -> Hashable:
-    provenance = result.provenance
-    recipe = {key: value for key, value in (provenance.get("recipe") or {}).items() if key != "seed"}
-    return (result.method, provenance.get("normalisation"), json.dumps(recipe, sort_keys=True, default=str),
-            provenance.get("parent_digest"), provenance.get("method_version"))
-
-
-def recipe_names(results: Iterable[Result]) -> list[str]:
-    return sorted({str((r.provenance.get("recipe") or {}).get("name")) for r in results if r.provenance.get("recipe")})
-
-
-def _qualifiers(result: Result, rivals: Sequence[Result], several_recipes: bool) -> tuple[str, ...]:
-    """The recipe where the table has several; whatever else tells this row from `rivals`, rows of the same method."""
-    own = result.provenance
-
-    def differs(key: str) -> bool:
-        return len({json.dumps(r.provenance.get(key), sort_keys=True, default=str) for r in rivals}) > 1
-
-    words = []
-    recipe = own.get("recipe") or {}
-    if recipe and several_recipes:
-        words.append(f"recipe {recipe.get('name', '?')}")
-    if own.get("normalisation") not in (None, "own"):
-        words.append(f"{own['normalisation']} normalisation")
-    if differs("parent_digest"):
-        words.append(f"checkpoint {str(own.get('parent_digest'))[:8]}")
-    if differs("method_version"):
-        words.append(f"version {own.get('method_version')}")
-    namesakes = [r.provenance.get("recipe") or {} for r in rivals]
-    changed = sorted({key for other in namesakes if other.get("name") == recipe.get("name")
-                      for key in recipe if key != "seed" and other.get(key) != recipe[key]})
-    return (*words, *(f"{key} {recipe[key]}" for key in changed))
+    counts = Counter(fingerprint(result) for result in mine)
+    return max(mine, key=lambda r: (counts[fingerprint(r)], r.score.n, fingerprint(r)))
 
 
 # --- cells ----------------------------------------------------------------------------------------------------------
@@ -250,16 +175,17 @@ def _row(results: Sequence[Result], reference: Mapping[str, Result], qualifiers:
 
 def _cell(results: Sequence[Result], reference: Result, notes: list[str]) -> Cell:
     """The cell of one row and suite: what is comparable where there is any, and of each seed the newest."""
-    fitting = [r for r in results if not _reason(r, reference)] or [
-        r for r in results if _key(r) == _key(max(results, key=_date))]
+    fitting = [r for r in results if not reason_apart(r, reference)] or [
+        r for r in results if fingerprint(r) == fingerprint(max(results, key=_date))]
     newest = {r.seed: r for r in sorted(fitting, key=lambda r: (_date(r), r.identity))}
     chosen = tuple(newest[seed] for seed in sorted(newest))
     if len(chosen) < len(results):
         notes.append(f"{reference.title}: {len(results) - len(chosen)} older or incomparable result(s) not shown")
     values = [r.score.value for r in chosen]
     return Cell(_mean(values), _mean([r.score.low for r in chosen]), _mean([r.score.high for r in chosen]),
-                min(r.score.n for r in chosen), tuple(newest[seed].seed for seed in sorted(newest)),
-                (min(values), max(values)) if len(values) > 1 else None, _reason(chosen[0], reference), results=chosen)
+                min(r.score.n for r in chosen), tuple(sorted(newest)),
+                (min(values), max(values)) if len(values) > 1 else None, reason_apart(chosen[0], reference),
+                results=chosen)
 
 
 def _average(cells: Mapping[str, Cell], notes: list[str]) -> Cell | None:
