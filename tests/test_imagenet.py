@@ -13,7 +13,8 @@ from PIL import Image
 from nsbench.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from nsbench.data import layouts, open_source, wnids
 from nsbench.data.decode import decode
-from nsbench.data.imagenet import FolderSplit, ImageNetTree
+from nsbench.data.imagenet import ImageNetTree
+from nsbench.data.stored import Entry, FolderSplit
 from nsbench.errors import CorruptImage, DataError, MissingSplit, UnknownName, UsageError
 
 TENCH, GOLDFISH, SHARK, TISSUE = (wnids.wnids()[label] for label in (0, 1, 2, 999))
@@ -300,7 +301,7 @@ def test_digest_follows_ids_labels_and_sizes_but_not_the_place(tree: Path, tmp_p
     split = ImageNetTree(moved).split("clean")
     assert split.digest == digest
     assert split.limited(3).digest != digest
-    entries = [layouts.Entry(*entry) for entry in zip(split.ids, split.labels, split.sizes, strict=True)]
+    entries = [Entry(*entry) for entry in zip(split.ids, split.labels, split.sizes, strict=True)]
     assert FolderSplit("clean", moved, entries[::-1]).digest == digest
     other_label = [entries[0]._replace(label=5), *entries[1:]]
     other_size = [entries[0]._replace(size=5), *entries[1:]]

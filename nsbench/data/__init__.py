@@ -13,15 +13,16 @@ EMBEDDED = "shapes10"
 
 
 def open_source(spec: str) -> DataSource:
-    """`shapes10`, or the path of an ImageNet tree (a folder with val/<wnid>, train/<wnid>, ...)."""
+    """`shapes10`, the path of an ImageNet tree (a folder with val, imagenet-a, ...), or a config file (.toml)."""
     if spec == EMBEDDED:
         from nsbench.data.shapes10 import Shapes10
 
         return Shapes10()
     path = Path(spec).expanduser()
-    if not path.is_dir():
-        what = "is not a folder" if path.exists() else "does not exist"
-        raise DataError(f"--data {spec}: {what}; give '{EMBEDDED}' or the folder of an ImageNet tree")
+    if not path.is_dir() and not (path.is_file() and path.suffix.lower() == ".toml"):
+        what = "is neither a folder nor a .toml file" if path.exists() else "does not exist"
+        raise DataError(f"--data {spec}: {what}; give '{EMBEDDED}', the folder of an ImageNet tree, or a config file "
+                        "that names the sets")
     from nsbench.data.imagenet import ImageNetTree
 
     return ImageNetTree(path)

@@ -1,34 +1,34 @@
-"""How ImageNet-like sets lie on disk, and how each layout gives labels.
+"""How ImageNet-like sets lie in a folder or archive, and how each layout gives labels.
 
 - folders of classes: <wnid>/<image>, or <number>/<image> with 0 to 999 read as numbers (ImageNet-V2)
-- flat: <stem>.png beside `val.txt` with lines "<stem>.JPEG <label>" (DAmageNet)
-
-Nothing is followed out of a set's folder: links inside it must lead to places inside it.
+- flat: images beside a label file with lines "<name> <label>" (DAmageNet, the official validation archive)
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
+from nsbench.corruptions import CORRUPTIONS
+from nsbench.data.archives import COMPRESSED, SUFFIXES, open_archive
+from nsbench.data.stored import Entry
+from nsbench.data.trees import FolderTree, Tree
 from nsbench.data.wnids import label_of
 from nsbench.errors import DataError
 
-IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
-LABEL_FILE = "val.txt"
+LABEL_FILES = ("val.txt", "labels.txt", "labels.csv")
+Reader = Callable[[Tree], list[Entry]]
 
 
-class Entry(NamedTuple):
-    """One image of a set."""
+def open_tree(path: Path) -> Tree:
+    """A folder or an archive, from where its classes start: single folders around everything are stepped into."""
+    tree = open_archive(path) if path.name.lower().endswith((*SUFFIXES, *COMPRESSED)) else FolderTree(path)
+    while len(folders := tree.folders()) == 1 and not _is_class(folders[0]) and not tree.files():
+        tree = tree.at(folders[0])
+    return tree
 
-    id: str  # path inside the set, with "/": "n01440764/ILSVRC2012_val_00000293.JPEG"
-    label: int
-    size: int  # bytes
 
-
-def class_folders(folder: Path, label: Callable[[str], int | None], expected: str) -> list[Entry]:
+def class_folders(tree: Tree, label: Callable[[str], int | None], expected: str) -> list[Entry]:
     """All images of <class>/<image>, ordered by label, then by name.
 
     `label` gives the label of a folder name, or None where it is no class; `expected` says what a class folder is
@@ -36,107 +36,123 @@ def class_folders(folder: Path, label: Callable[[str], int | None], expected: st
     """
     entries: list[Entry] = []
     empty: list[str] = []
-    for item in sorted(_visible(folder), key=lambda item: item.name):
-        if not item.is_dir():
-            continue  # README.txt and the like
-        number = label(item.name)
+    for folder in tree.folders():
+        number = label(folder)
         if number is None:
-            raise DataError(f"{item.path}: is no class folder; expected {expected}. Move it out of {folder}")
-        images = _images(folder, Path(item.path))
+            raise DataError(f"{tree.place(folder)}: is no class folder; expected {expected}. "
+                            f"Move it out of {tree.place()}")
+        images = tree.images(folder)
         if not images:
-            empty.append(item.name)
-        entries += [Entry(f"{item.name}/{image.name}", number, image.stat().st_size) for image in images]
+            empty.append(folder)
+        entries += [Entry(f"{folder}/{name}", number, size, at) for name, size, at in images]
     if empty:
         more = ", ..." if len(empty) > 3 else ""
         raise DataError(
-            f"{folder}: {len(empty)} class folder(s) hold no image ({', '.join(empty[:3])}{more}); "
+            f"{tree.place()}: {len(empty)} class folder(s) hold no image ({', '.join(empty[:3])}{more}); "
             "half copied? Copy them again, or remove the folders to leave these classes out"
         )
     if not entries:
-        raise DataError(f"{folder}: holds no class folder; expected {expected}")
+        raise DataError(f"{tree.place()}: holds no class folder; expected {expected}{_loose(tree)}")
     return sorted(entries, key=lambda entry: (entry.label, entry.id))
 
 
-def wnid_folders(folder: Path, classes: tuple[int, ...] | None = None) -> list[Entry]:
+def wnid_folders(tree: Tree, classes: tuple[int, ...] | None = None) -> list[Entry]:
     """<wnid>/<image>, with every class inside `classes` where that is given."""
-    entries = class_folders(folder, label_of().get, "one of the 1000 wnids, such as n01440764")
+    entries = class_folders(tree, label_of().get, "one of the 1000 wnids, such as n01440764")
     allowed = set(label_of().values() if classes is None else classes)
     foreign = next((entry for entry in entries if entry.label not in allowed), None)
     if foreign is not None:
         raise DataError(
-            f"{folder / foreign.id.split('/')[0]}: is none of the {len(allowed)} classes of this set; "
+            f"{tree.place(foreign.id.split('/')[0])}: is none of the {len(allowed)} classes of this set; "
             "its images would count as errors always. Remove the folder, or get the official set"
         )
     return entries
 
 
-def numbered_or_wnid_folders(folder: Path) -> list[Entry]:
+def numbered_or_wnid_folders(tree: Tree) -> list[Entry]:
     """ImageNet-V2: folders 0 to 999 are labels, not strings to sort; wnid folders are taken too."""
-    kinds = {item.name.isdecimal() for item in _visible(folder) if item.is_dir()}
+    kinds = {name.isdecimal() for name in tree.folders()}
     if kinds == {True, False}:
-        raise DataError(f"{folder}: mixes numbered and other folders; keep either 0 to 999 or wnids")
+        raise DataError(f"{tree.place()}: mixes numbered and other folders; keep either 0 to 999 or wnids")
     if kinds == {True}:
-        return class_folders(folder, _number, "a number from 0 to 999")
-    return wnid_folders(folder)
+        return class_folders(tree, _number, "a number from 0 to 999")
+    return wnid_folders(tree)
 
 
-def flat_with_labels(folder: Path) -> list[Entry]:
-    """<stem>.png files with labels from val.txt, ordered by name; other lines of val.txt may lack their image."""
-    labels = read_labels(folder / LABEL_FILE)
-    images = _images(folder, folder)
+def flat_with_labels(tree: Tree, lines: str, listed: Path) -> list[Entry]:
+    """Images in one folder with labels from the text `lines` of `listed`; lines may lack their image."""
+    labels = parse_labels(lines, listed)
+    images = tree.images()
     if not images:
-        raise DataError(f"{folder}: holds {LABEL_FILE} but no image; half copied? Copy the images again")
-    unlabelled = next((image.name for image in images if Path(image.name).stem not in labels), None)
+        raise DataError(f"{tree.place()}: holds {listed.name} but no image; half copied? Copy the images again")
+    unlabelled = next((name for name, _, _ in images if Path(name).stem not in labels), None)
     if unlabelled is not None:
-        raise DataError(f"{folder / unlabelled}: has no line in {folder / LABEL_FILE}; complete the list")
-    return [Entry(image.name, labels[Path(image.name).stem], image.stat().st_size) for image in images]
+        raise DataError(f"{tree.place(unlabelled)}: has no line in {listed}; complete the list")
+    return [Entry(name, labels[Path(name).stem], size, at) for name, size, at in images]
 
 
-def flat_or_wnid_folders(folder: Path) -> list[Entry]:
-    """DAmageNet: flat beside val.txt as published, or sorted into wnid folders."""
-    return flat_with_labels(folder) if (folder / LABEL_FILE).is_file() else wnid_folders(folder)
+def read_entries(tree: Tree, folders: Reader, labels: Path | None = None) -> list[Entry]:
+    """All images of a set: flat where a label file is given or lies there, otherwise by `folders`.
+
+    A label file lies in the set's folder, or beside the folder or archive under the same name: val.tar, val.txt.
+    """
+    if labels is not None:
+        return flat_with_labels(tree, _read(labels), labels)
+    names = {name for name, _, _ in tree.files()}
+    if inside := next((name for name in LABEL_FILES if name in names), None):
+        return flat_with_labels(tree, tree.text(inside), tree.place(inside))
+    if not tree.folders() and tree.images():
+        stem = next((tree.path.name[: -len(end)] for end in SUFFIXES if tree.path.name.lower().endswith(end)),
+                    tree.path.name)
+        for beside in (tree.path.with_name(f"{stem}.txt"), tree.path.with_name(f"{stem}.csv")):
+            if beside.is_file():
+                return flat_with_labels(tree, _read(beside), beside)
+    return folders(tree)
+
+
+def parse_labels(text: str, path: Path) -> dict[str, int]:
+    """Lines "ILSVRC2012_val_00000001.JPEG 65" -> {stem: label}.
+
+    The label is counted from 0 in sorted-wnid order, or is a wnid; it follows after a space, a tab or a comma.
+    """
+    labels: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        name, _, label_text = line.replace(",", " ").replace("\t", " ").strip().rpartition(" ")
+        label = label_of().get(label_text, _number(label_text))
+        if not name or label is None:
+            raise DataError(f"{path}:{number}: '{line[:60]}' is not '<image name> <label from 0 to 999>'; correct it")
+        stem = Path(name.strip()).stem
+        if labels.setdefault(stem, label) != label:
+            raise DataError(f"{path}:{number}: gives '{stem}' a second label, {label} after {labels[stem]}; correct it")
+    return labels
 
 
 def read_labels(path: Path) -> dict[str, int]:
-    """Lines "ILSVRC2012_val_00000001.JPEG 65" -> {stem: label}, labels counted from 0 in sorted-wnid order."""
-    labels: dict[str, int] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        if not line.strip():
-            continue
-        name, _, text = line.strip().rpartition(" ")
-        label = _number(text)
-        if not name or label is None:
-            raise DataError(f"{path}:{number}: '{line[:60]}' is not '<image name> <label from 0 to 999>'; correct it")
-        labels[Path(name.strip()).stem] = label
-    return labels
+    """The label file at `path`; see `parse_labels`."""
+    return parse_labels(_read(path), path)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read as a label file ({error.strerror}); give an existing file") from error
 
 
 def _number(text: str) -> int | None:
     return int(text) if text.isdecimal() and len(text) <= 4 and int(text) < len(label_of()) else None
 
 
-def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as items:
-            yield from (item for item in items if not item.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be listed ({error.strerror}); check the disk and your rights") from error
+def _is_class(folder: str) -> bool:
+    return folder in label_of() or folder.isdecimal() or folder in CORRUPTIONS
 
 
-def _images(top: Path, folder: Path) -> list[os.DirEntry[str]]:
-    """Image files of one folder, by name. A link that leads out of `top`, or nowhere, is refused."""
-    if folder != top and folder.is_symlink():
-        _check_link(top, folder)
-    images = [item for item in _visible(folder) if item.name.lower().endswith(IMAGE_SUFFIXES)]
-    for item in images:
-        if item.is_symlink():
-            _check_link(top, Path(item.path))
-    return sorted((item for item in images if item.is_file()), key=lambda item: item.name)
-
-
-def _check_link(top: Path, link: Path) -> None:
-    target = link.resolve()
-    if not target.is_relative_to(top.resolve()):
-        raise DataError(f"{link}: is a link out of {top}; copy what it points to, or link the set's folder as a whole")
-    if not target.exists():
-        raise DataError(f"{link}: is a link to nothing; copy the file again")
+def _loose(tree: Tree) -> str:
+    """A hint for the commonest case of images without labels."""
+    images = tree.images()
+    if not images:
+        return ""
+    return (f". It holds {len(images):,} images in no folder: put a label file beside them, {LABEL_FILES[0]} with "
+            "lines '<image name> <label>'")

@@ -1,0 +1,124 @@
+"""A small TOML file that says where each set is, for data that lie in many places or in no usual layout.
+
+    root = "/data/imagenet"                        # optional: what is found there, before the lines below
+    name = "imagenet"                              # optional: the source's name in the results
+    clean = "ILSVRC2012_img_val.tar"               # paths are relative to this file
+    sketch = "shards/sketch-*.tar"                 # or a list of paths
+    "v2-threshold-0.7" = "v2/threshold"
+    c = "/data/ImageNet-C"
+
+    [labels]                                       # label files of flat sets
+    clean = "val.txt"
+
+    [classes]                                      # sets that hold fewer classes on purpose
+    clean = "present"                              # or a list of wnids, or of labels
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nsbench.data import wnids
+from nsbench.data.find import FOLDERS, Place, find_sets
+from nsbench.errors import DataError, UnknownName
+
+KNOWN = (*FOLDERS, "c")
+PRESENT = "present"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a source consists of."""
+
+    root: Path  # for messages
+    places: dict[str, Place]
+    classes: dict[str, tuple[int, ...] | str] = field(default_factory=dict)  # split -> labels, or "present"
+    name: str = "imagenet"
+
+
+def read_config(path: Path) -> Layout:
+    """The layout that the file describes. Raises DataError or UnknownName, which name the line's key."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as a config file ({error}); see nsbench/data/config.py") from error
+    root, name = content.pop("root", None), content.pop("name", "imagenet")
+    labels = {key: path.parent / value for key, value in _strings(content.pop("labels", {}), path, "labels")}
+    classes = {key: _classes(value, path, key) for key, value in _table(content.pop("classes", {}), path, "classes")}
+    places = dict(find_sets(path.parent / Path(str(root)).expanduser())) if root is not None else {}
+    for key, value in _flat(content):
+        _known(key)
+        places[key] = Place(_paths(value, path, key), labels.get(key))
+    for key in (*labels, *classes):
+        if key not in places:
+            raise DataError(f"{path}: [labels] or [classes] name '{key}', which has no path; "
+                            "add one or remove the line")
+    if not places:
+        raise DataError(f"{path}: names no set; add a line such as clean = \"val\"")
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise DataError(f"{path}: the name '{name}' must consist of letters, digits, '.', '_' and '-'")
+    return Layout(path, places, classes, name)
+
+
+def _paths(value: Any, config: Path, key: str) -> tuple[Path, ...]:
+    values = value if isinstance(value, list) else [value]
+    if not values or not all(isinstance(item, str) and item for item in values):
+        raise DataError(f"{config}: '{key}' must be a path or a list of paths")
+    found: list[Path] = []
+    for item in values:
+        path = config.parent / Path(item).expanduser()
+        if not set("*?[") & set(path.name) or path.exists():
+            found.append(path)
+        elif matches := sorted(path.parent.glob(path.name)):
+            found += matches
+        else:
+            raise DataError(f"{config}: '{key}': nothing is called {path}; correct the pattern")
+    return tuple(found)
+
+
+def _classes(value: Any, config: Path, key: str) -> tuple[int, ...] | str:
+    if value == PRESENT:
+        return PRESENT
+    order = wnids.label_of()
+    listed = [order.get(item, item) for item in value] if isinstance(value, list) else []
+    labels = {label for label in listed if isinstance(label, int) and label in order.values()}
+    if not listed or len(labels) < len(listed):
+        raise DataError(f"{config}: [classes] {key} must be \"{PRESENT}\", or a list of different wnids or labels from "
+                        "0 to 999")
+    return tuple(sorted(labels))
+
+
+def _table(value: Any, config: Path, name: str) -> list[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        raise DataError(f"{config}: {name} must be a table, [{name}]")
+    found = list(_flat(value))
+    for key, _ in found:
+        _known(key)
+    return found
+
+
+def _strings(value: Any, config: Path, name: str) -> list[tuple[str, str]]:
+    found = _table(value, config, name)
+    for key, item in found:
+        if not isinstance(item, str):
+            raise DataError(f"{config}: [{name}] {key} must be a path")
+    return found
+
+
+def _flat(table: dict[str, Any], before: str = "") -> Iterable[tuple[str, Any]]:
+    """Keys with values; TOML reads an unquoted v2-threshold-0.7 as a table with the key 7."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{key}.")
+        else:
+            yield before + key, value
+
+
+def _known(key: str) -> None:
+    if key not in KNOWN:
+        raise UnknownName("set", key, KNOWN)

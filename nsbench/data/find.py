@@ -1,0 +1,175 @@
+"""Which sets lie under one root, found by their usual names: folders, archives, shards, tables.
+
+Case, "_" and "-" do not matter. A folder is taken before an archive of the same set: people unpack beside the
+download. Two folders for one set are refused, since nobody can tell which one is meant.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nsbench.corruptions import CORRUPTIONS, SEVERITIES
+from nsbench.data import layouts, wnids
+from nsbench.data.archives import COMPRESSED, SUFFIXES, open_archive
+from nsbench.data.parquet import open_tables, saved_files
+from nsbench.data.stored import StoredSplit
+from nsbench.data.trees import Tree
+from nsbench.data.webdataset import is_shard, open_shards
+from nsbench.errors import DataError
+
+FOLDERS: dict[str, tuple[str, ...]] = {  # split -> folder names; an archive has the same name and .tar or .zip
+    "train": ("train",),
+    "clean": ("val", "validation", "ilsvrc2012-img-val"),
+    "v2": ("imagenetv2-matched-frequency-format-val", "imagenetv2-matched-frequency", "imagenetv2", "imagenet-v2"),
+    "v2-threshold-0.7": ("imagenetv2-threshold0.7-format-val", "imagenetv2-threshold0.7", "imagenetv2-threshold-0.7"),
+    "v2-top-images": ("imagenetv2-top-images-format-val", "imagenetv2-top-images"),
+    "a": ("imagenet-a",),
+    "r": ("imagenet-r",),
+    "sketch": ("sketch", "imagenet-sketch"),
+    "stylized": ("stylized", "imagenet-style", "imagenet-stylized", "stylized-imagenet"),
+    "damagenet": ("damagenet",),
+}
+C_FOLDERS = ("imagenet-c",)  # <corruption>/<severity>/<wnid>, or blur/<corruption>/..., or archives of these
+SPLIT_OF = {folder: split for split, folders in {**FOLDERS, "c": C_FOLDERS}.items() for folder in folders}
+SHARDS = re.compile(r"(?:.*[-_.])?(train|val|validation)[-_.]\d+.*\.(?:tar|parquet)")  # val-00003-of-00014.parquet
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one set lies: a folder or an archive, or several shards or tables."""
+
+    paths: tuple[Path, ...]
+    labels: Path | None = None  # the label file of a flat set, where it was named
+
+    def __str__(self) -> str:
+        more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
+        return f"{self.paths[0]}{more}"
+
+
+def find_sets(root: Path) -> dict[str, Place]:
+    """Split name (and "c") -> place, for the sets that are here. Raises DataError where there is none."""
+    if not root.is_dir():
+        raise DataError(f"{root}: {'is not a folder' if root.exists() else 'does not exist'}; give an ImageNet tree")
+    with os.scandir(root) as items:
+        names = sorted((item.name, item.is_dir()) for item in items if not item.name.startswith("."))
+    folders = [name for name, is_folder in names if is_folder]
+    found = _named(root, folders, lambda name: name)
+    archives = [name for name, is_folder in names if not is_folder and name.lower().endswith((*SUFFIXES, *COMPRESSED))]
+    for split, place in _named(root, archives, _without_suffix).items():
+        found.setdefault(split, place)
+    for split, place in {**_numbered_shards(root / "data"), **_numbered_shards(root)}.items():
+        found.setdefault(split, place)
+    if not found:
+        inside = any(folder in wnids.label_of() for folder in folders)
+        hint = f" It looks like one set: give its parent, {root.resolve().parent}" if inside else ""
+        raise DataError(f"{root}: holds no set; expected val/<wnid>/*.JPEG, imagenet-a, sketch or the like.{hint}")
+    return found
+
+
+def _named(root: Path, names: list[str], plain: Callable[[str], str]) -> dict[str, Place]:
+    found: dict[str, Place] = {}
+    for name in names:
+        split = SPLIT_OF.get(plain(name).lower().replace("_", "-"))
+        if split is None:
+            continue
+        if split in found:
+            raise DataError(f"{root}: both {found[split].paths[0].name} and {name} could be '{split}'; "
+                            "move one of them away")
+        found[split] = Place((root / name,))
+    return found
+
+
+def _without_suffix(name: str) -> str:
+    ending = next(end for end in (*COMPRESSED, *SUFFIXES) if name.lower().endswith(end))
+    return name[: -len(ending)]
+
+
+def _numbered_shards(folder: Path) -> dict[str, Place]:
+    """Sets in numbered pieces, such as validation-00000-of-00014.parquet."""
+    pieces: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if match := SHARDS.fullmatch(path.name.lower()):
+            pieces.setdefault("train" if match[1] == "train" else "clean", []).append(path)
+    return {split: Place(tuple(paths)) for split, paths in pieces.items()}
+
+
+def open_set(name: str, place: Place, classes: tuple[int, ...] | None = None) -> StoredSplit:
+    """The split at a place, whatever it is stored in. Raises DataError."""
+    paths = _pieces(place.paths)
+    missing = next((path for path in paths if not path.exists()), None)
+    if missing is not None:
+        raise DataError(f"{missing}: does not exist; correct the path of '{name}'")
+    kinds = {path.suffix.lower() for path in paths}
+    if kinds in ({".parquet"}, {".arrow"}):
+        return open_tables(name, paths)
+    if len(paths) > 1 or is_shard(paths[0]):
+        return open_shards(name, paths)
+    return open_tree_set(name, layouts.open_tree(paths[0]), place.labels, classes)
+
+
+def open_tree_set(name: str, tree: Tree, labels: Path | None = None, classes: tuple[int, ...] | None = None
+                  ) -> StoredSplit:
+    """The split in one folder or archive."""
+    numbered = name.startswith("v2")
+    reader = layouts.numbered_or_wnid_folders if numbered else lambda at: layouts.wnid_folders(at, classes)
+    return tree.split(name, layouts.read_entries(tree, reader, labels))
+
+
+def _pieces(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    """The files of a set that is one folder of tables or shards; otherwise the paths as they are."""
+    if len(paths) > 1 or not paths[0].is_dir():
+        return paths
+    folder = paths[0]
+    if (folder / "state.json").is_file():
+        return tuple(saved_files(folder))
+    with os.scandir(folder) as items:
+        names = sorted(item.name for item in items if not item.name.startswith("."))
+    for suffix in (".parquet", ".tar"):
+        pieces = tuple(folder / name for name in names if name.lower().endswith(suffix))
+        if pieces and not any((folder / name).is_dir() for name in names):
+            return pieces
+    return paths
+
+
+def corrupted_trees(place: Place) -> dict[str, Tree]:
+    """"fog/3" -> its tree, for every corruption and severity that lies there, grouped (blur/defocus_blur/3) or not."""
+    found: dict[str, Tree] = {}
+    for path in place.paths:
+        if not path.exists():
+            raise DataError(f"{path}: does not exist; correct the path of 'c'")
+        _collect(layouts.open_tree(path), found, depth=2)
+    return found
+
+
+def _collect(tree: Tree, found: dict[str, Tree], depth: int) -> None:
+    for folder in tree.folders():
+        if folder in CORRUPTIONS:
+            for severity in set(tree.at(folder).folders()) & set(map(str, SEVERITIES)):
+                _add(found, f"{folder}/{severity}", tree.at(f"{folder}/{severity}"))
+        elif depth and folder not in wnids.label_of():
+            _collect(tree.at(folder), found, depth - 1)
+    if tree.kind == "folder":
+        for name, _, _ in tree.files():
+            if name.lower().endswith(SUFFIXES):
+                _archive(tree.path / name, found)
+
+
+def _archive(path: Path, found: dict[str, Tree]) -> None:
+    """blur.tar with its corruptions, or fog.tar with the severities directly inside."""
+    inside = layouts.open_tree(path)
+    name = _without_suffix(path.name)
+    if name in CORRUPTIONS and set(inside.folders()) & set(map(str, SEVERITIES)):
+        for severity in set(inside.folders()) & set(map(str, SEVERITIES)):
+            _add(found, f"{name}/{severity}", inside.at(severity))
+    else:
+        _collect(open_archive(path), found, depth=2)
+
+
+def _add(found: dict[str, Tree], name: str, tree: Tree) -> None:
+    """Folders come before archives of the same thing, as everywhere."""
+    if name not in found or (found[name].kind != "folder" and tree.kind == "folder"):
+        found[name] = tree

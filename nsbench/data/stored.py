@@ -1,0 +1,119 @@
+"""Images that lie on disk as files, archive members or table rows: one split class for all, one way to read each.
+
+A split keeps ids, labels and places as arrays and opens its files for one image at a time, so it is small, can be
+pickled to workers, and holds no picture in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from nsbench.data import wnids
+from nsbench.data.decode import decode
+from nsbench.data.source import Split, digest_of
+from nsbench.errors import CorruptImage
+
+MAX_BYTES = 1 << 28  # of one encoded image: a larger one is no picture of these sets
+AGAIN = "copy it again or remove it from the set"
+
+
+class Entry(NamedTuple):
+    """One image of a set."""
+
+    id: str  # path inside the set, with "/": "n01440764/ILSVRC2012_val_00000293.JPEG"
+    label: int
+    size: int  # bytes
+    at: int = -1  # position in the archive's index
+
+
+class StoredSplit(Split):
+    """Images that are decoded when they are loaded. Subclasses say where the bytes of one image are."""
+
+    sizes: np.ndarray  # (n,) int64, bytes of each encoded image (parquet: of what it is stored in)
+
+    def __init__(self, name: str, ids: np.ndarray, labels: np.ndarray, sizes: np.ndarray) -> None:
+        self.name, self.ids, self.labels, self.sizes = name, ids, labels, sizes
+        self.classes = wnids.subset(name)
+
+    @abstractmethod
+    def read(self, index: int) -> bytes:
+        """The encoded image. Raises CorruptImage where it cannot be read."""
+
+    @abstractmethod
+    def where(self, index: int) -> str:
+        """File, and place inside it, for messages."""
+
+    @abstractmethod
+    def stamps(self) -> np.ndarray:
+        """(n, 2) int64: bytes and time of change (ns) of each image's file as they are on disk now; -1: absent."""
+
+    def load(self, index: int) -> Image.Image:
+        return decode(io.BytesIO(self.read(index)), self.where(index))
+
+    @cached_property
+    def digest(self) -> str:
+        """Over the sorted lines (id, label, byte size), and the classes where they were declared.
+
+        File contents are not read: a same-sized edit goes unseen here, and is seen by `nsbench data check`.
+        """
+        found = hashlib.sha256(b"files")
+        for k in np.argsort(self.ids, kind="stable"):
+            found.update(f"\x1f{self.ids[k]} {self.labels[k]} {self.sizes[k]}".encode())
+        digest = found.hexdigest()[:16]
+        declared = self.classes is not None and self.classes != wnids.subset(self.name)
+        return digest_of(digest, "classes", *(self.classes or ())) if declared else digest
+
+
+class FolderSplit(StoredSplit):
+    """Image files under one folder."""
+
+    def __init__(self, name: str, folder: Path, entries: Sequence[Entry]) -> None:
+        super().__init__(name, *columns(entries))
+        self.folder = folder
+
+    def read(self, index: int) -> bytes:
+        path = self.folder / str(self.ids[index])
+        try:
+            with path.open("rb") as file:
+                content = file.read(MAX_BYTES + 1)
+        except FileNotFoundError:
+            raise CorruptImage(f"{path}: does not exist; {AGAIN}") from None
+        except OSError as error:
+            raise CorruptImage(f"{path}: cannot be read ({error.strerror}); {AGAIN}") from error
+        if len(content) > MAX_BYTES:
+            raise CorruptImage(f"{path}: is larger than {MAX_BYTES >> 20} MiB and no picture; {AGAIN}")
+        return content
+
+    def where(self, index: int) -> str:
+        return str(self.folder / str(self.ids[index]))
+
+    def stamps(self) -> np.ndarray:
+        stamps = np.full((len(self), 2), -1, dtype=np.int64)
+        for k, image_id in enumerate(self.ids.tolist()):
+            stamps[k] = file_stamp(self.folder / image_id)
+        return stamps
+
+
+def columns(entries: Sequence[Entry]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """ids, labels and sizes of entries, as arrays."""
+    ids = np.array([entry.id for entry in entries], dtype=str)
+    labels = np.fromiter((entry.label for entry in entries), np.int64, len(entries))
+    return ids, labels, np.fromiter((entry.size for entry in entries), np.int64, len(entries))
+
+
+def file_stamp(path: Path) -> tuple[int, int]:
+    """(bytes, time of change in ns); (-1, -1) where there is no such file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns

@@ -1,0 +1,120 @@
+"""Folders and files of one set, wherever they lie: a folder on disk, or an archive that is read in place.
+
+Names inside a tree are relative and use "/". Hidden files and what macOS adds to archives are never seen. Nothing is
+followed out of a tree: links inside a folder must lead to places inside it.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from nsbench.data.stored import Entry, FolderSplit, StoredSplit
+from nsbench.errors import DataError
+
+IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
+
+
+class File(NamedTuple):
+    """One file of a tree's folder."""
+
+    name: str  # without the folder
+    size: int  # bytes
+    at: int = -1  # position in the archive's index
+
+
+class Tree(ABC):
+    """One folder of a set, on disk or in an archive."""
+
+    path: Path  # the folder or the archive on disk
+    kind: str  # "folder", "tar" or "zip"
+
+    @abstractmethod
+    def folders(self, under: str = "") -> list[str]:
+        """Names of the folders directly in `under`, sorted."""
+
+    @abstractmethod
+    def files(self, under: str = "") -> list[File]:
+        """Files directly in `under`, sorted by name. Raises DataError for a link that leads out of the tree."""
+
+    @abstractmethod
+    def text(self, name: str) -> str:
+        """Content of one small text file."""
+
+    @abstractmethod
+    def at(self, under: str) -> Tree:
+        """The tree that starts at the folder `under`."""
+
+    @abstractmethod
+    def place(self, name: str = "") -> Path:
+        """Where something of this tree is, for messages."""
+
+    @abstractmethod
+    def split(self, name: str, entries: Sequence[Entry]) -> StoredSplit:
+        """The split of these images of the tree."""
+
+    def images(self, under: str = "") -> list[File]:
+        return [file for file in self.files(under) if file.name.lower().endswith(IMAGE_SUFFIXES)]
+
+
+class FolderTree(Tree):
+    """A folder on disk."""
+
+    kind = "folder"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def folders(self, under: str = "") -> list[str]:
+        return sorted(item.name for item in _visible(self.path / under) if item.is_dir())
+
+    def files(self, under: str = "") -> list[File]:
+        folder = self.path / under
+        if under and folder.is_symlink():
+            self._check_link(folder)
+        found = []
+        for item in _visible(folder):
+            if item.is_symlink():
+                if item.name.lower().endswith(IMAGE_SUFFIXES):
+                    self._check_link(Path(item.path))
+                elif not Path(item.path).exists():
+                    continue
+            if item.is_file():
+                found.append(File(item.name, item.stat().st_size))
+        return sorted(found)
+
+    def text(self, name: str) -> str:
+        return (self.path / name).read_text(encoding="utf-8", errors="replace")
+
+    def at(self, under: str) -> FolderTree:
+        return FolderTree(self.path / under)
+
+    def place(self, name: str = "") -> Path:
+        return self.path / name
+
+    def split(self, name: str, entries: Sequence[Entry]) -> FolderSplit:
+        return FolderSplit(name, self.path, entries)
+
+    def _check_link(self, link: Path) -> None:
+        target = link.resolve()
+        if not target.is_relative_to(self.path.resolve()):
+            raise DataError(f"{link}: is a link out of {self.path}; copy what it points to, or link the set's folder "
+                            "as a whole")
+        if not target.exists():
+            raise DataError(f"{link}: is a link to nothing; copy the file again")
+
+
+def hidden(name: str) -> bool:
+    """What no set consists of: ".DS_Store", "._image.JPEG", "__MACOSX"."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as items:
+            yield from (item for item in items if not hidden(item.name))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed ({error.strerror}); check the disk and your rights") from error
