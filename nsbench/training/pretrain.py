@@ -13,12 +13,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,34 +30,53 @@ from nsbench.models import build_vit_shapes10
 from nsbench.progress import ConsoleProgress
 from nsbench.randomness import derive_seed
 
-BATCH = 128
 SHIFT = 3  # pixels
+RECIPE = "AdamW, one-cycle learning rate, weight decay 0.05, flips, shifts, colour jitter, label smoothing 0.1"
 NETWORKS = ("reference", "surrogate", "vit")
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """One rise and fall of the learning rate, with a fresh optimiser."""
+
+    epochs: int
+    batch: int
+    peak: float  # learning rate
+
+
+VIT = (Cycle(20, 128, 1.5e-3), Cycle(24, 64, 1e-3))  # the second starts from the weights of the first
+CNN = (Cycle(6, 128, 1e-2),)
 
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("pretrained"), show_default=True)
-@click.option("--epochs", default=20, show_default=True, help="Of the vision transformer.")
-@click.option("--cnn-epochs", default=6, show_default=True, help="Of the two convolutional networks.")
+@click.option("--epochs", type=int, help="Of every cycle; to try things out.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--limit", type=int, help="Train on so many images only; to try things out.")
 @click.option("--only", type=click.Choice(NETWORKS), multiple=True, help="Train only these; may be given repeatedly.")
-def main(out: Path, epochs: int, cnn_epochs: int, seed: int, limit: int | None, only: tuple[str, ...]) -> None:
+@click.option("--resume", is_flag=True, help="Skip every cycle but the last; its start is read from --out.")
+def main(out: Path, epochs: int | None, seed: int, limit: int | None, only: tuple[str, ...], resume: bool) -> None:
     """Train the shipped networks and write them as safetensors."""
     out.mkdir(parents=True, exist_ok=True)
     progress = ConsoleProgress()
     source = Shapes10()
     train, clean = source.split("train", progress).limited(limit), source.split("clean", progress)
     data = {"train": pixels(train), "clean": pixels(clean)}
-    digests = {"train": train.digest, "clean": clean.digest}
     for name in only or NETWORKS:
         torch.manual_seed(derive_seed(seed, "pretrain", name))
-        if name == "vit":
-            network, rounds, peak, file = _transformer(), epochs, 1.5e-3, "vit_shapes10"
-        else:
-            network, rounds, peak, file = build_network(name), cnn_epochs, 1e-2, f"shapes10_{name}"
-        fit(network, *data["train"], epochs=rounds, peak=peak, check=data["clean"], progress=progress)
-        keep(network, out / f"{file}.safetensors", data["clean"], {"seed": seed, "epochs": rounds, **digests}, progress)
+        network = _transformer() if name == "vit" else build_network(name)
+        path = out / ("vit_shapes10.safetensors" if name == "vit" else f"shapes10_{name}.safetensors")
+        cycles = [replace(cycle, epochs=epochs or cycle.epochs) for cycle in (VIT if name == "vit" else CNN)]
+        for number, cycle in enumerate(cycles):
+            if number:
+                torch.manual_seed(derive_seed(seed, "pretrain", name, number))
+                network.load_state_dict(load_file(path))
+            elif resume and len(cycles) > 1:
+                continue
+            fit(network, *data["train"], cycle, data["clean"], progress)
+            facts = {"seed": seed, "cycles": [asdict(cycle) for cycle in cycles[: number + 1]], "recipe": RECIPE,
+                     "train": train.digest, "clean": clean.digest}  # fmt: skip
+            keep(network, path, data["clean"], facts, progress)
 
 
 def _transformer() -> nn.Module:
@@ -73,21 +93,19 @@ def pixels(split) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def]
     return torch.from_numpy(np.array(base.images[indices])).permute(0, 3, 1, 2), torch.from_numpy(split.labels)
 
 
-def fit(
-    network: nn.Module, images: Tensor, labels: Tensor, *, epochs: int, peak: float,
-    check: tuple[Tensor, Tensor], progress: ConsoleProgress,
-) -> None:  # fmt: skip
+def fit(network: nn.Module, images: Tensor, labels: Tensor, cycle: Cycle, check: tuple[Tensor, Tensor],
+        progress: ConsoleProgress) -> None:  # fmt: skip
     """Train in place; prints clean accuracy after each epoch (for the eye only: nothing is chosen by it)."""
     vectors = [p for p in network.parameters() if p.ndim < 2]
     matrices = [p for p in network.parameters() if p.ndim >= 2]
     groups = [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=peak)
-    steps = epochs * (len(images) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=steps, pct_start=0.15)
-    for epoch in range(epochs):
+    optimiser = torch.optim.AdamW(groups, lr=cycle.peak)
+    steps = cycle.epochs * (len(images) // cycle.batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, cycle.peak, total_steps=steps, pct_start=0.15)
+    for epoch in range(cycle.epochs):
         network.train()
         start, losses = time.time(), []
-        for images_BCHW, labels_B in batches(images, labels):
+        for images_BCHW, labels_B in batches(images, labels, cycle.batch):
             with torch.autocast("cpu", torch.bfloat16):
                 logits_BK = network(normalise(network, augment(images_BCHW)))
             loss = F.cross_entropy(logits_BK.float(), labels_B, label_smoothing=0.1)
@@ -99,16 +117,15 @@ def fit(
             optimiser.step()
             schedule.step()
             losses.append(loss.item())
-        progress.line(
-            f"  epoch {epoch + 1:2d} of {epochs}  loss {np.mean(losses):.3f}  clean {accuracy(network, *check):.1f} %"
-            f"  {time.time() - start:.0f} s"
-        )
+        top1 = accuracy(network, *check)
+        progress.line(f"  epoch {epoch + 1:2d} of {cycle.epochs}  loss {np.mean(losses):.3f}  clean {top1:.1f} %  "
+                      f"{time.time() - start:.0f} s")  # fmt: skip
 
 
-def batches(images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(images: Tensor, labels: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """One pass in random order, [0, 1]; the last, smaller batch is left out."""
-    for chosen in torch.randperm(len(images)).split(BATCH):
-        if len(chosen) == BATCH:
+    for chosen in torch.randperm(len(images)).split(size):
+        if len(chosen) == size:
             yield images[chosen].float() / 255, labels[chosen]
 
 
@@ -152,10 +169,10 @@ def keep(network: nn.Module, path: Path, check: tuple[Tensor, Tensor], facts: di
     top1 = accuracy(network, *check)
     half = isinstance(network, nn.Sequential)
     state = {key: (value.half() if half else value).contiguous() for key, value in network.state_dict().items()}
-    recipe = f"AdamW one-cycle, batch {BATCH}, weight decay 0.05, flips, shifts, colour jitter, label smoothing 0.1"
-    facts = {"clean_top1": round(top1, 2), "recipe": recipe, **facts}
+    facts = {"clean_top1": round(top1, 2), **facts}
     save_file(state, path, metadata={key: value if isinstance(value, str) else json.dumps(value)
                                      for key, value in facts.items()})  # fmt: skip
+    path.chmod(0o644)  # save_file makes it private
     progress.line(f"{path}: clean {top1:.1f} %, {path.stat().st_size / 1000:.0f} kB")
 
 

@@ -41,7 +41,7 @@ def records_of(ids: Iterable[str], labels: np.ndarray, images: np.ndarray) -> np
 
 def content_digest(records: np.ndarray) -> str:
     """16 hex digits over ids, labels and pixels."""
-    return hashlib.sha256(np.ascontiguousarray(records).view(np.uint8)).hexdigest()[:16]
+    return hashlib.sha256(np.ascontiguousarray(records).view(np.uint8).data).hexdigest()[:16]
 
 
 def read(path: Path) -> tuple[np.ndarray, str] | None:

@@ -136,10 +136,9 @@ def _damaged(progress: Progress) -> np.ndarray:
 def _corrupted(missing: dict[Path, str], progress: Progress) -> Iterator[tuple[Path, np.ndarray]]:
     clean = _records("clean")
     chosen = clean[np.sort(stratified_order(clean["id"], clean["label"])[:CORRUPTED])]
-    slow_first = sorted(missing.items(), key=lambda item: "glass_blur" not in item[1])
-    jobs = [(name, chosen) for _, name in slow_first]
+    jobs = [(name, chosen) for name in missing.values()]
     results = cache.spread(corrupt_images, jobs, progress, "Corrupting clean", CORRUPTED)
-    for (path, _), images in zip(slow_first, results, strict=True):
+    for path, images in zip(missing, results, strict=True):
         yield path, cache.records_of(chosen["id"], chosen["label"], images)
 
 
@@ -163,6 +162,10 @@ def _records(split: str) -> np.ndarray:
 @remember
 def _recipe_digest(split: str) -> str:
     parts = [hashlib.sha256(path.read_bytes()).hexdigest() for path in _ingredients(split)]
+    if split.startswith("c/"):
+        from nsbench.corruptions import engine
+
+        parts.append(engine(split.split("/")[1]))
     drawn = splits.CANDIDATES if split == "a" else splits.DRAWN.get(split, splits.DRAWN["clean"])
     return digest_of(drawn.count, drawn.style, drawn.classes, *parts)[:8]
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from nsbench.data.shapes10.patterns import field, smooth_noise
-from nsbench.data.shapes10.render import SIZE, X, Y, column, coverage, distance, layers, over, paint
+from nsbench.data.shapes10.render import SIZE, X, Y, column, coverage, distance, layers, over
 from nsbench.data.shapes10.scenes import Scene
 
 PAPER = np.array([0.975, 0.965, 0.94])
@@ -154,9 +154,10 @@ def paint_sketch(scene: Scene, indices: np.ndarray) -> np.ndarray:
     slant, every = column(scene.fill_angle), column(scene.fill_period)
     strokes = np.clip(2.2 * np.sin(2 * np.pi * (X * np.cos(slant) + Y * np.sin(slant)) / every) - 1.2, 0, 1)
     shaded = 0.45 * strokes * coverage(away + 1.5) * column(scene.shadow > 0.3)
-    x, y = X - column(scene.centre[:, 0]), Y - column(scene.centre[:, 1]) - 1.02 * column(scene.radius)
-    below = np.exp(-((x / column(scene.radius)) ** 2) - (y / 2.2) ** 2) * (away > 0.5)
-    scribble = 0.5 * below * np.clip(1.5 * np.sin(X * 1.7 + 0.6 * Y), 0, 1) * column(scene.shadow > 0.22)
+    x, y = X - column(scene.centre[:, 0]), Y - column(scene.centre[:, 1]) - 0.98 * column(scene.radius)
+    below = np.exp(-((1.5 * (x - 0.3 * y) / column(scene.radius)) ** 4) - (y / 2.2) ** 2) * (away > 1.0)
+    zigzag = np.clip(1.5 * np.sin(X * 1.5 + 0.7 * Y + column(scene.gradient_angle) + 2 * first[0]), 0, 1)
+    scribble = 0.6 * below * zigzag * column(scene.shadow > 0.38)
     darkness = 1 - (1 - np.clip(line, 0, 1)) * (1 - np.clip(again, 0, 1)) * (1 - shaded) * (1 - scribble)
     return np.repeat((1.0 - 0.93 * darkness)[..., None], 3, axis=3)
 

@@ -25,7 +25,7 @@ class Drawn:
     """A split that is drawn: image `index` is a function of the split's name and `index`."""
 
     count: int
-    style: Style = Style()
+    style: Style
     classes: tuple[int, ...] = ALL
     hand: Callable[[Scene, np.ndarray], np.ndarray] | None = None  # None: the natural picture
 
@@ -41,8 +41,8 @@ HARD = replace(
 BOLD = replace(NATURAL, radius=(13.0, 19.0), contrast=(0.75, 1.0))
 
 DRAWN: dict[str, Drawn] = {
-    "train": Drawn(20_000),
-    "clean": Drawn(1_000),
+    "train": Drawn(20_000, NATURAL),
+    "clean": Drawn(1_000, NATURAL),
     "v2": Drawn(1_000, SHIFTED),
     "r": Drawn(600, BOLD, R_CLASSES, paint_rendition),
     "sketch": Drawn(1_000, BOLD, hand=paint_sketch),
