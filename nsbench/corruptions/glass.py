@@ -9,41 +9,57 @@ value, and pointer doubling follows all chains at once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
+
 import numpy as np
 
-SETTINGS = ((0.7, 1, 2), (0.9, 2, 1), (1.0, 2, 3), (1.1, 3, 2), (1.5, 4, 2))  # sigma, largest shift, rounds
+from nsbench.corruptions.settings import GLASS_BLUR
 
 
 def glass_blur(image_HWC: np.ndarray, severity: int, random: np.random.RandomState) -> np.ndarray:
     """(H, W, 3) uint8 -> the same. Draws the integers that the original draws, in the same order, at once."""
     from skimage.filters import gaussian
 
-    sigma, reach, rounds = SETTINGS[severity - 1]
+    sigma, reach, rounds = GLASS_BLUR[severity - 1]
     pixels = (gaussian(image_HWC / 255.0, sigma, channel_axis=-1) * 255).astype(np.uint8)
     for _ in range(rounds):
-        pixels = _shuffle(pixels, reach, random)
+        pixels = shuffle(pixels, reach, random.randint)
     return (np.clip(gaussian(pixels / 255.0, sigma, channel_axis=-1), 0, 1) * 255).astype(np.uint8)
 
 
-def _shuffle(pixels_HWC: np.ndarray, reach: int, random: np.random.RandomState) -> np.ndarray:
-    """One walk over the image, each pixel taking the value of a neighbour at most `reach` away."""
-    height, width = pixels_HWC.shape[:2]
-    rows, columns = np.arange(height - reach, reach, -1), np.arange(width - reach, reach, -1)
-    visited = (rows[:, None] * width + columns).ravel()  # flat pixel index, in the order of the walk
-    steps = np.arange(len(visited))
-    dx, dy = random.randint(-reach, reach, size=(len(visited), 2)).T
-    neighbour = visited + dy * width + dx
+def shuffle(pixels_HWC: np.ndarray, reach: int, integers: Callable[..., np.ndarray]) -> np.ndarray:
+    """One walk over the image, each pixel taking the value of a neighbour at most `reach` away.
 
-    step_of = np.full(height * width, len(visited))  # when the walk comes to a pixel; the margin: never
-    step_of[visited] = steps
-    follow = np.where(step_of[neighbour] < steps, step_of[neighbour], steps)  # itself: the chain ends here
+    `integers(low, high, shape)` draws the shifts (x, y) of all pixels, in the order of the walk.
+    """
+    height, width = pixels_HWC.shape[:2]
+    visited, step_of = walk(height, width, reach)
+    shifts = integers(-reach, reach, (len(visited), 2))
+    neighbour = visited + shifts[:, 1] * width
+    neighbour += shifts[:, 0]
+    steps = np.arange(len(visited))
+    earlier = step_of.take(neighbour)
+    follow = np.where(earlier < steps, earlier, steps)  # itself: the chain ends here
     while True:
-        further = follow[follow]
+        further = follow.take(follow)
         if np.array_equal(further, follow):
             break
         follow = further
-
     flat = pixels_HWC.reshape(-1, pixels_HWC.shape[2])
     shuffled = flat.copy()
-    shuffled[visited] = flat[neighbour[follow]]
+    shuffled[visited] = flat[neighbour.take(follow)]
     return shuffled.reshape(pixels_HWC.shape)
+
+
+@lru_cache(maxsize=16)
+def walk(height: int, width: int, reach: int) -> tuple[np.ndarray, np.ndarray]:
+    """Flat indices of the pixels in the order of the walk, and the step at which it comes to each pixel of the image.
+
+    It never comes to the margin: the step there is the number of all steps.
+    """
+    rows, columns = np.arange(height - reach, reach, -1), np.arange(width - reach, reach, -1)
+    visited = (rows[:, None] * width + columns).ravel()
+    step_of = np.full(height * width, len(visited))
+    step_of[visited] = np.arange(len(visited))
+    return visited, step_of

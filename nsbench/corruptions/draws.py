@@ -1,0 +1,118 @@
+"""Random numbers of one corrupted image: SplitMix64 (Steele, Lea and Flood 2014), counted, not stepped.
+
+Number i of a stream is a hash of (key, i), so NumPy and a GPU (`tensor_draws`) compute the same numbers, all at once
+and for many images side by side. NumPy's generators are sequential and cannot be followed on another device.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+
+GOLDEN = 0x9E3779B97F4A7C15
+MIX_1, MIX_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+UNIT = 2.0**-24  # uniform numbers have 24 bits, all that float32 can hold in [0, 1)
+
+
+class Draws:
+    """A stream of random numbers for one key. Every call goes on where the last one stopped."""
+
+    def __init__(self, key: int) -> None:
+        self.key, self.position = key, 0
+
+    def bits(self, count: int) -> np.ndarray:
+        """(2, ceil(count / 2)) uint32: the high and the low halves of the next 64-bit numbers."""
+        words = (count + 1) // 2
+        start = (self.key + GOLDEN * self.position) % 2**64
+        self.position += words
+        z = _multiples(words) + np.uint64(start)
+        shifted = np.empty_like(z)
+        for shift, factor in ((30, MIX_1), (27, MIX_2)):
+            np.right_shift(z, np.uint64(shift), out=shifted)
+            z ^= shifted
+            z *= np.uint64(factor)
+        np.right_shift(z, np.uint64(31), out=shifted)
+        z ^= shifted
+        np.right_shift(z, np.uint64(32), out=shifted)
+        return np.stack((shifted.astype(np.uint32), z.astype(np.uint32)))  # the cast keeps the low half
+
+    def words(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Uniform 32-bit numbers."""
+        count = math.prod(shape)
+        return self.bits(count).reshape(-1)[:count].reshape(shape)
+
+    def uniform(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Float32 in [0, 1)."""
+        numbers = (self.words(shape) >> np.uint32(8)).astype(np.float32)
+        numbers *= np.float32(UNIT)
+        return numbers
+
+    def normal(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Standard normal float32 (Box and Muller 1958); at most 5.9 from zero."""
+        count = math.prod(shape)
+        first, second = (self.bits(count) >> np.uint32(8)).astype(np.float32) if count else np.zeros((2, 0), np.float32)
+        first += np.float32(0.5)  # never the logarithm of zero
+        radius = np.log(first * np.float32(UNIT))
+        radius *= np.float32(-2)
+        np.sqrt(radius, out=radius)
+        second *= np.float32(2 * math.pi * UNIT)
+        pair = np.empty((2, len(second)), np.float32)
+        np.cos(second, out=pair[0])
+        np.sin(second, out=pair[1])
+        pair *= radius
+        return pair.reshape(-1)[:count].reshape(shape)
+
+    def integers(self, low: int, high: int, shape: tuple[int, ...]) -> np.ndarray:
+        """Int64 in [low, high), by multiplication and shift: bias below (high - low) / 2**32."""
+        return ((self.words(shape).astype(np.uint64) * np.uint64(high - low)) >> np.uint64(32)).astype(np.int64) + low
+
+    def flips(self, shape: tuple[int, ...], share: float) -> tuple[np.ndarray, np.ndarray]:
+        """Two boolean arrays: which values are hit (probability `share`), and a fair coin for each."""
+        words = self.words(shape)
+        return words < np.uint32(share * 2**32), (words & np.uint32(1)).astype(bool)
+
+    def poisson(self, values: np.ndarray, rate: float) -> np.ndarray:
+        """Counts with mean values / 255 x rate for uint8 values, as uint8, by Walker's alias method (1977)."""
+        thresholds, aliases = poisson_tables(rate)
+        buckets = thresholds.shape[1]
+        bits = 32 - (buckets - 1).bit_length()
+        words = self.words(values.shape)
+        bucket = (words >> np.uint32(bits)).astype(np.uint8)
+        index = values.astype(np.intp) * buckets
+        index += bucket
+        kept = (words & np.uint32(2**bits - 1)) < thresholds.reshape(-1).take(index)
+        return np.where(kept, bucket, aliases.reshape(-1).take(index))
+
+
+@lru_cache(maxsize=8)
+def _multiples(count: int) -> np.ndarray:
+    """(count,) uint64: 1, 2, ... times GOLDEN, modulo 2**64."""
+    return np.arange(1, count + 1, dtype=np.uint64) * np.uint64(GOLDEN)
+
+
+@lru_cache(maxsize=5)
+def poisson_tables(rate: float) -> tuple[np.ndarray, np.ndarray]:
+    """Alias tables for the means v / 255 x rate, v = 0 ... 255: thresholds (256, K) uint32 and aliases (256, K) uint8.
+
+    A bucket k is drawn uniformly, then kept with probability threshold / (2**32 / K), else replaced by its alias.
+    What lies beyond K - 1 has a probability below 1e-9 and is given to K - 1.
+    """
+    from scipy.stats import poisson
+
+    buckets = 2 ** (int(poisson.isf(1e-9, rate)) + 1).bit_length()
+    means = np.arange(256)[:, None] / 255 * rate
+    mass = poisson.pmf(np.arange(buckets), means)
+    mass[:, -1] += poisson.sf(buckets - 1, means[:, 0])
+    left = mass / mass.sum(axis=1, keepdims=True) * buckets  # 1 on average
+    keep, alias = np.ones_like(left), np.tile(np.arange(buckets), (256, 1))
+    open_, rows = np.ones(left.shape, bool), np.arange(256)
+    for _ in range(buckets - 1):  # fill the emptiest bucket from the fullest, in all rows at once
+        low = np.where(open_, left, np.inf).argmin(axis=1)
+        high = np.where(open_, left, -np.inf).argmax(axis=1)
+        keep[rows, low], alias[rows, low] = left[rows, low], high
+        left[rows, high] -= 1 - left[rows, low]
+        open_[rows, low] = False
+    scale = 2.0**32 / buckets
+    return np.minimum(np.round(keep * scale), scale).astype(np.uint32), alias.astype(np.uint8)

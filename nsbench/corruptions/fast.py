@@ -1,0 +1,29 @@
+"""Our own corruptions of one image: closed forms, tables and OpenCV instead of loops and conversions.
+
+Each is one function of the image, the severity and a stream of draws. Fed with the stream of `imagecorruptions`, they
+give its images (tests/test_corruptions_agree.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from nsbench.corruptions import blur, digital, noise, weather
+from nsbench.corruptions.draws import Draws
+
+FUNCTIONS: dict[str, Callable[[np.ndarray, int, Draws], np.ndarray]] = {
+    function.__name__: function
+    for function in (
+        noise.gaussian_noise, noise.shot_noise, noise.impulse_noise, noise.speckle_noise,
+        blur.defocus_blur, blur.glass_blur, blur.motion_blur, blur.zoom_blur, blur.gaussian_blur,
+        weather.snow, weather.frost, weather.fog, weather.brightness, weather.spatter,
+        digital.contrast, digital.elastic_transform, digital.pixelate, digital.jpeg_compression, digital.saturate,
+    )
+}  # fmt: skip
+
+
+def corrupt(image_HWC: np.ndarray, name: str, severity: int, seed: int) -> np.ndarray:
+    """(H, W, 3) uint8 -> (H, W, 3) uint8, as a function of the arguments alone."""
+    return FUNCTIONS[name](np.ascontiguousarray(image_HWC), severity, Draws(seed))

@@ -1,0 +1,278 @@
+"""Our corruptions of batches of torch tensors, on the CPU or a GPU: the images that `fast` makes, within a grey level.
+
+images_BCHW is uint8; the functions return float grey levels, which `corrupt_batch` clips and cuts to uint8. Two
+corruptions are made on the CPU, image by image: jpeg_compression needs a JPEG codec, spatter an edge detector and a
+distance transform.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from nsbench.corruptions import fast, glass, settings
+from nsbench.corruptions.digital import stretched
+from nsbench.corruptions.tensor_draws import TensorDraws
+from nsbench.corruptions.weather import brightened, ice_texture, plasma, plasma_size
+
+ON_CPU = ("jpeg_compression", "spatter")
+
+
+def corrupt_batch(images_BCHW: torch.Tensor, name: str, severity: int, seeds: Sequence[int]) -> torch.Tensor:
+    """(B, 3, H, W) uint8 -> the same, on the same device; image i depends on itself and seeds[i] alone."""
+    if not len(images_BCHW):
+        return images_BCHW.clone()
+    if name in ON_CPU:
+        return _on_cpu(images_BCHW, name, severity, seeds)
+    with torch.no_grad():
+        levels = FUNCTIONS[name](images_BCHW, severity, TensorDraws(seeds, images_BCHW.device))
+        return levels.clamp(0, 255).to(torch.uint8)
+
+
+def _on_cpu(images_BCHW: torch.Tensor, name: str, severity: int, seeds: Sequence[int]) -> torch.Tensor:
+    images_BHWC = images_BCHW.permute(0, 2, 3, 1).cpu().numpy()
+    made = [fast.corrupt(image, name, severity, seed) for image, seed in zip(images_BHWC, seeds, strict=True)]
+    return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).to(images_BCHW.device)
+
+
+def gaussian_noise(images_BCHW: torch.Tensor, severity: int, draws: TensorDraws) -> torch.Tensor:
+    return images_BCHW + _normal(images_BCHW, draws) * (255 * settings.GAUSSIAN_NOISE[severity - 1])
+
+
+def speckle_noise(images_BCHW: torch.Tensor, severity: int, draws: TensorDraws) -> torch.Tensor:
+    return images_BCHW * (1 + _normal(images_BCHW, draws) * settings.SPECKLE_NOISE[severity - 1])
+
+
+def _normal(images_BCHW: torch.Tensor, draws: TensorDraws) -> torch.Tensor:
+    """Drawn in the order (H, W, C), as for single images."""
+    channels, height, width = images_BCHW.shape[1:]
+    return draws.normal((height, width, channels)).permute(0, 3, 1, 2)
+
+
+def shot_noise(images_BCHW: torch.Tensor, severity: int, draws: TensorDraws) -> torch.Tensor:
+    photons = settings.SHOT_NOISE[severity - 1]
+    counts = draws.poisson(images_BCHW.permute(0, 2, 3, 1), photons).permute(0, 3, 1, 2)
+    return (counts.double() / photons).clamp(max=1) * 255
+
+
+def impulse_noise(images_BCHW: torch.Tensor, severity: int, draws: TensorDraws) -> torch.Tensor:
+    images_BHWC = images_BCHW.permute(0, 2, 3, 1)
+    hit, salt = draws.flips(tuple(images_BHWC.shape[1:]), settings.IMPULSE_NOISE[severity - 1])
+    return torch.where(hit, salt * 255, images_BHWC.long()).permute(0, 3, 1, 2)
+
+
+def defocus_blur(images_BCHW: torch.Tensor, severity: int, draws: TensorDraws) -> torch.Tensor:
+    disk = settings.disk(severity)
+    reach = disk.shape[0] // 2
+    padded = F.pad(_precise(images_BCHW), (reach,) * 4, mode="reflect")
+    return _filtered(padded, torch.from_numpy(disk))
+
+
+def gaussian_blur(images_BCHW: torch.Tensor, severity: int, draws: TensorDraws) -> torch.Tensor:
+    return _smoothed(images_BCHW, settings.GAUSSIAN_BLUR[severity - 1])
+
+
+def _filtered(planes: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Every plane of (B, C, H, W) correlated with (h, w) weights, without padding."""
+    flat = planes.reshape(-1, 1, *planes.shape[-2:])
+    made = F.conv2d(flat, weights.to(planes)[None, None])
+    return made.reshape(*planes.shape[:-2], *made.shape[-2:])
+
+
+def _precise(values: torch.Tensor) -> torch.Tensor:
+    """Float32, but float64 on a GPU, where convolutions of float32 may run at reduced precision (TF32)."""
+    return values.double() if values.is_cuda else values.float()
+
+
+def _smoothed(images_BCHW: torch.Tensor, sigma: float) -> torch.Tensor:
+    weights = torch.from_numpy(settings.gaussian_weights(sigma))
+    padded = F.pad(_precise(images_BCHW), (len(weights) // 2,) * 4, mode="replicate")
+    return _filtered(_filtered(padded, weights[:, None]), weights[None])
+
+
+def glass_blur(images_BCHW: torch.Tensor, severity: int, draws: TensorDraws) -> torch.Tensor:
+    sigma, reach, rounds = settings.GLASS_BLUR[severity - 1]
+    height, width = images_BCHW.shape[2:]
+    visited, step_of = (torch.from_numpy(part).to(images_BCHW.device) for part in glass.walk(height, width, reach))
+    pixels_BCN = _cut(_smoothed(images_BCHW, sigma)).flatten(2)
+    for _ in range(rounds):
+        shifts = draws.integers(-reach, reach, (len(visited), 2))
+        pixels_BCN[:, :, visited] = _shuffled(pixels_BCN, visited, step_of, shifts[..., 1] * width + shifts[..., 0])
+    return _smoothed(pixels_BCN.reshape(images_BCHW.shape), sigma)
+
+
+def _shuffled(pixels_BCN: torch.Tensor, visited: torch.Tensor, step_of: torch.Tensor, shifts: torch.Tensor,
+              ) -> torch.Tensor:
+    """What the visited pixels become (B, C, n); see glass.py."""
+    neighbour = visited + shifts
+    steps = torch.arange(len(visited), device=visited.device)
+    earlier = step_of[neighbour]
+    follow = torch.where(earlier < steps, earlier, steps)
+    while True:
+        further = follow.gather(1, follow)
+        if torch.equal(further, follow):
+            break
+        follow = further
+    source = neighbour.gather(1, follow)[:, None].expand(-1, pixels_BCN.shape[1], -1)
+    return pixels_BCN.gather(2, source)
+
+
+def _cut(levels: torch.Tensor) -> torch.Tensor:
+    """To whole grey levels."""
+    return levels.clamp(0, 255).floor()
+
+
+def motion_blur(images_BCHW: torch.Tensor, severity: int, draws: TensorDraws) -> torch.Tensor:
+    radius, sigma = settings.MOTION_BLUR[severity - 1]
+    return _moved(images_BCHW.float(), radius, sigma, (-45 + 90 * draws.uniform((1,)).double()).flatten().tolist())
+
+
+def _moved(images_BCHW: torch.Tensor, radius: int, sigma: float, angles: Sequence[float]) -> torch.Tensor:
+    """One-sided motion blur, each image at its own angle; the edge's value beyond the edge."""
+    height, width = images_BCHW.shape[2:]
+    device = images_BCHW.device
+    paths = np.zeros((2 * radius + 1, len(angles), 3))  # step, image, (dy, dx, weight); weight 0 beyond the image
+    for k, angle in enumerate(angles):
+        taps = settings.motion(radius, sigma, angle, height, width)
+        paths[: len(taps), k] = taps
+    dys, dxs = (torch.from_numpy(paths[..., axis]).long().to(device) for axis in (0, 1))
+    weights = torch.from_numpy(paths[..., 2]).float().to(device)
+    y, x = torch.arange(height, device=device), torch.arange(width, device=device)
+    images = torch.arange(len(angles), device=device)[:, None, None]
+    images_BHWC, total = images_BCHW.permute(0, 2, 3, 1), torch.zeros_like(images_BCHW).permute(0, 2, 3, 1)
+    for dy, dx, weight in zip(dys, dxs, weights, strict=True):
+        rows, columns = (y - dy[:, None]).clamp(0, height - 1), (x - dx[:, None]).clamp(0, width - 1)
+        total = total + weight[:, None, None, None] * images_BHWC[images, rows[:, :, None], columns[:, None, :]]
+    return total.permute(0, 3, 1, 2)
+
+
+def zoom_blur(images_BCHW: torch.Tensor, severity: int, draws: TensorDraws) -> torch.Tensor:
+    images, factors = images_BCHW.float(), settings.zoom_factors(severity)
+    total = images.clone()
+    for factor in factors:
+        layer = _zoomed(images, factor)[..., : images.shape[2], : images.shape[3]]
+        total[..., : layer.shape[2], : layer.shape[3]] += layer
+    return total / (len(factors) + 1)
+
+
+def _zoomed(images_BCHW: torch.Tensor, factor: float) -> torch.Tensor:
+    """scipy.ndimage.zoom(order=1) of the centre."""
+    (top, in_rows, rows), (left, in_columns, columns) = (
+        settings.zoomed_part(size, factor) for size in images_BCHW.shape[2:]
+    )
+    part = images_BCHW[..., top : top + in_rows, left : left + in_columns]
+    return F.interpolate(part, size=(rows, columns), mode="bilinear", align_corners=True)
+
+
+def snow(images_BCHW: torch.Tensor, severity: int, draws: TensorDraws) -> torch.Tensor:
+    mean, deviation, zoom, threshold, radius, sigma, share = settings.SNOW[severity - 1]
+    height, width = images_BCHW.shape[2:]
+    flakes = _zoomed((draws.normal((height, width)) * deviation + mean)[:, None], zoom)
+    flakes = torch.where(flakes < threshold, 0, flakes).clamp(0, 1)
+    angles = (-135 + 90 * draws.uniform((1,)).double()).flatten().tolist()
+    flakes = (_moved(flakes, int(radius), sigma, angles)[..., :height, :width] * 255).round()
+    images = images_BCHW.float()
+    grey = (images * images.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+    dimmed = share * images + (1 - share) * torch.maximum(images, grey * 1.5 + 127.5)
+    return dimmed + flakes + flakes.flip(2, 3)
+
+
+def frost(images_BCHW: torch.Tensor, severity: int, draws: TensorDraws) -> torch.Tensor:
+    height, width = images_BCHW.shape[2:]
+    weight, ice_weight = settings.FROST[severity - 1]
+    parts = []
+    for which, down, right in zip(*(draws.words((1,)).flatten().tolist() for _ in range(3)), strict=True):
+        ice = ice_texture((which * 5) >> 32, height, width)
+        top, left = (down * (ice.shape[0] - height)) >> 32, (right * (ice.shape[1] - width)) >> 32
+        parts.append(ice[top : top + height, left : left + width])
+    ice_BCHW = torch.from_numpy(np.stack(parts)).to(images_BCHW.device).permute(0, 3, 1, 2)
+    return images_BCHW * weight + ice_BCHW * ice_weight + 1e-3  # sums are multiples of 1/20: not cut a level short
+
+
+def fog(images_BCHW: torch.Tensor, severity: int, draws: TensorDraws) -> torch.Tensor:
+    thickness, decay = settings.FOG[severity - 1]
+    batch, _, height, width = images_BCHW.shape
+    size = plasma_size(height, width)
+    empty = torch.zeros((batch, size, size), dtype=torch.float64, device=images_BCHW.device)
+    heights = plasma(draws.uniform((size * size - 1,)).double(), empty, decay, torch.roll)
+    heights = heights - heights.amin((1, 2), keepdim=True)
+    clouds = (heights / heights.amax((1, 2), keepdim=True))[:, None, :height, :width]
+    brightest = images_BCHW.amax((1, 2, 3), keepdim=True).double() / 255
+    return (images_BCHW + 255 * thickness * clouds) * (brightest / (brightest + thickness))
+
+
+def brightness(images_BCHW: torch.Tensor, severity: int, draws: TensorDraws) -> torch.Tensor:
+    table = torch.from_numpy(brightened(severity)).to(images_BCHW.device)
+    return table[images_BCHW.amax(1, keepdim=True).long() * 256 + images_BCHW]
+
+
+def saturate(images_BCHW: torch.Tensor, severity: int, draws: TensorDraws) -> torch.Tensor:
+    table = torch.from_numpy(stretched(severity)).to(images_BCHW.device)
+    largest, smallest = images_BCHW.amax(1, keepdim=True), images_BCHW.amin(1, keepdim=True)
+    value = largest.float()
+    made = value - (value - images_BCHW) * table[largest.long() * 256 + smallest]
+    kept = 1 - settings.SATURATE[severity - 1][1]  # grey has no hue; HSV calls it red
+    return torch.where(largest == smallest, value * value.new_tensor([1, kept, kept])[:, None, None], made)
+
+
+def contrast(images_BCHW: torch.Tensor, severity: int, draws: TensorDraws) -> torch.Tensor:
+    values = images_BCHW.double() / 255
+    means = values.mean((2, 3), keepdim=True)
+    return ((values - means) * settings.CONTRAST[severity - 1] + means) * 255
+
+
+def elastic_transform(images_BCHW: torch.Tensor, severity: int, draws: TensorDraws) -> torch.Tensor:
+    height, width = images_BCHW.shape[2:]
+    shift_x, shift_y = (_displacement(draws.uniform((height, width)), severity) for _ in range(2))
+    y = torch.arange(height, device=images_BCHW.device)[:, None] + shift_y
+    x = torch.arange(width, device=images_BCHW.device) + shift_x
+    grid = torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), dim=-1)
+    images = images_BCHW.to(grid)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def _displacement(uniform_BHW: torch.Tensor, severity: int) -> torch.Tensor:
+    height, width = uniform_BHW.shape[1:]
+    down, across = (settings.gaussian_weights(0.01 * size, truncate=3) for size in (height, width))
+    noise = _precise(2 * uniform_BHW - 1) * (0.005 * height * settings.ELASTIC_TRANSFORM[severity - 1])
+    rows, columns = (_mirrored(size, len(w) // 2).to(noise.device) for size, w in ((height, down), (width, across)))
+    padded = noise[:, rows][:, :, columns]
+    return _filtered(_filtered(padded, torch.from_numpy(down)[:, None]), torch.from_numpy(across)[None])
+
+
+def _mirrored(size: int, reach: int) -> torch.Tensor:
+    """Indices of a side extended by `reach`, the edge itself repeated: 1 0 | 0 1 2 ..."""
+    return torch.from_numpy(np.pad(np.arange(size), reach, mode="symmetric"))
+
+
+def pixelate(images_BCHW: torch.Tensor, severity: int, draws: TensorDraws) -> torch.Tensor:
+    """Pillow's box filter, columns first, rounded after each pass; then the nearest coarse pixel."""
+    scale = settings.PIXELATE[severity - 1]
+    levels = images_BCHW.double()
+    for axis in (3, 2):
+        averages, nearest = (torch.from_numpy(part).to(levels.device) for part in _coarse(levels.shape[axis], scale))
+        levels = (levels.movedim(axis, -1) @ averages + 0.5).floor()[..., nearest].movedim(-1, axis)
+    return levels
+
+
+def _coarse(size: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Pillow's weights (size, n) float64 of n = int(size x scale) coarse pixels, and the coarse pixel of each pixel."""
+    from PIL import Image
+
+    count = int(size * scale)
+    hits = np.asarray(Image.fromarray(np.eye(size, dtype=np.float32)).resize((count, size), Image.Resampling.BOX)) > 0
+    ramp = Image.fromarray(np.arange(count, dtype=np.int32)[None])
+    nearest = np.asarray(ramp.resize((size, 1), Image.Resampling.NEAREST))[0].astype(np.int64)
+    return hits / hits.sum(axis=0), nearest
+
+
+FUNCTIONS: dict[str, Callable[[torch.Tensor, int, TensorDraws], torch.Tensor]] = {
+    function.__name__: function
+    for function in (
+        gaussian_noise, shot_noise, impulse_noise, speckle_noise, defocus_blur, glass_blur, motion_blur, zoom_blur,
+        gaussian_blur, snow, frost, fog, brightness, contrast, elastic_transform, pixelate, saturate,
+    )
+}  # fmt: skip

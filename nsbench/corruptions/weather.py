@@ -1,0 +1,163 @@
+"""Weather: snow, frost, fog, brightness and spatter. (H, W, 3) uint8 in and out; draws from `Draws` or its like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from nsbench.corruptions import settings
+from nsbench.corruptions.blur import moved, smoothed
+from nsbench.corruptions.draws import Draws
+from nsbench.corruptions.noise import truncated
+from nsbench.errors import NsbenchError
+
+TEXTURES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")  # the sixth is never drawn
+
+
+def snow(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+    mean, deviation, zoom, threshold, radius, sigma, share = settings.SNOW[severity - 1]
+    height, width = image_HWC.shape[:2]
+    layer = draws.normal((height, width)).astype(np.float32) * np.float32(deviation) + np.float32(mean)
+    flakes = _enlarged(layer, zoom)
+    flakes[flakes < threshold] = 0
+    flakes = moved(np.clip(flakes, 0, 1), int(radius), sigma, -135 + 90 * float(draws.uniform((1,))[0]))
+    flakes = np.round(flakes[:height, :width] * np.float32(255))
+    image = image_HWC.astype(np.float32)
+    whitened = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) * np.float32(1.5) + np.float32(127.5)
+    bright = cv2.max(image, cv2.merge([whitened] * 3))
+    dimmed = cv2.addWeighted(image, share, bright, 1 - share, 0)
+    return truncated(cv2.add(dimmed, cv2.merge([flakes + flakes[::-1, ::-1]] * 3)))
+
+
+def _enlarged(layer: np.ndarray, factor: float) -> np.ndarray:
+    """As `blur.zoomed`, but not cut: the motion that follows sees one or two rows beyond the image."""
+    (top, in_rows, rows), (left, in_columns, columns) = (settings.zoomed_part(size, factor) for size in layer.shape)
+    to_source = np.array([[(in_columns - 1) / (columns - 1), 0, left], [0, (in_rows - 1) / (rows - 1), top]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(layer, to_source, (columns, rows), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+
+def frost(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+    height, width = image_HWC.shape[:2]
+    weight, ice_weight = settings.FROST[severity - 1]
+    ice = ice_texture(int(draws.integers(0, len(TEXTURES), (1,))[0]), height, width)
+    top = int(draws.integers(0, ice.shape[0] - height, (1,))[0])
+    left = int(draws.integers(0, ice.shape[1] - width, (1,))[0])
+    part = ice[top : top + height, left : left + width]
+    # OpenCV rounds: just under half a level less makes it cut. Exact results are multiples of 1/20 of a level.
+    return cv2.addWeighted(image_HWC, weight, part, ice_weight, -0.499)
+
+
+@lru_cache(maxsize=10)
+def ice_texture(number: int, height: int, width: int) -> np.ndarray:
+    """(H', W', 3) uint8 RGB, at least 1.1 times the image's size. The five textures come with `imagecorruptions`."""
+    package = find_spec("imagecorruptions")  # finds, does not import
+    if package is None or not package.submodule_search_locations:
+        raise NsbenchError("the package imagecorruptions is not installed; pip install 'imagecorruptions>=1.1.2'")
+    path = Path(package.submodule_search_locations[0]) / "frost" / TEXTURES[number]
+    texture = cv2.imread(str(path))
+    if texture is None:
+        raise NsbenchError(f"{path}: cannot be read; install imagecorruptions again")
+    scale = 1.1 * max(1, height / texture.shape[0], width / texture.shape[1])
+    size = tuple(int(np.ceil(side * scale)) for side in (texture.shape[1], texture.shape[0]))
+    return cv2.cvtColor(cv2.resize(texture, size, interpolation=cv2.INTER_CUBIC), cv2.COLOR_BGR2RGB)
+
+
+def fog(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+    thickness, decay = settings.FOG[severity - 1]
+    height, width = image_HWC.shape[:2]
+    size = plasma_size(height, width)
+    heights = plasma(draws.uniform((size * size - 1,)), np.zeros((size, size)), decay, np.roll)
+    clouds = scaled(heights)[:height, :width]
+    brightest = int(image_HWC.max()) / 255
+    dimming = brightest / (brightest + thickness)
+    clouds = (clouds * (255 * thickness * dimming)).astype(np.float32)
+    return truncated(cv2.scaleAdd(image_HWC.astype(np.float32), dimming, cv2.merge([clouds] * 3)))
+
+
+def plasma_size(height: int, width: int) -> int:
+    """Side of the height map: the next power of two."""
+    return 1 << (max(height, width) - 1).bit_length()
+
+
+def plasma(uniform: Any, heights: Any, decay: float, roll: Callable) -> Any:
+    """Diamond-square heights on a torus, from size**2 - 1 numbers in [0, 1).
+
+    `heights` (..., size, size) holds zeros and is filled in place; NumPy arrays or tensors, with their own `roll`.
+    """
+    size = heights.shape[-1]
+    wobble, step, used = 100.0, size, 0
+
+    def displaced(total: Any) -> Any:
+        nonlocal used
+        count = total.shape[-1] * total.shape[-2]
+        part = uniform[..., used : used + count].reshape(total.shape)
+        used += count
+        return total / 4 + wobble * wobble * (2 * part - 1)
+
+    while step >= 2:
+        half = step // 2
+        corners = heights[..., ::step, ::step]
+        rows = corners + roll(corners, -1, -2)
+        centres = displaced(rows + roll(rows, -1, -1))
+        above = centres + roll(centres, 1, -2) + corners + roll(corners, -1, -1)
+        beside = centres + roll(centres, 1, -1) + rows
+        heights[..., half::step, half::step] = centres
+        heights[..., ::step, half::step] = displaced(above)
+        heights[..., half::step, ::step] = displaced(beside)
+        step, wobble = half, wobble / decay
+    return heights
+
+
+def scaled(heights: np.ndarray) -> np.ndarray:
+    """To [0, 1]."""
+    heights = heights - heights.min()
+    return heights / heights.max()
+
+
+def brightness(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+    """Raising V of HSV at equal hue and saturation multiplies all three channels by V' / V."""
+    red, green, blue = cv2.split(image_HWC)
+    value = cv2.max(cv2.max(red, green), blue).astype(np.uint16) << np.uint16(8)
+    return brightened(severity).take(cv2.merge([value] * 3) | image_HWC)
+
+
+@lru_cache(maxsize=5)
+def brightened(severity: int) -> np.ndarray:
+    """(65536,) uint8: the new grey level of a channel, at 256 x (the pixel's largest channel) + (this channel)."""
+    value, channel = np.divmod(np.arange(65536), 256)
+    raised = np.clip(value / 255 + settings.BRIGHTNESS[severity - 1], 0, 1)
+    # Channel == value is written apart: a rounding error under a whole number would cost a grey level.
+    grey = np.where(channel >= value, raised, raised * channel / np.maximum(value, 1))
+    return (grey * 255).astype(np.uint8)
+
+
+def spatter(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+    mean, deviation, sigma, threshold, strength, mud = settings.SPATTER[severity - 1]
+    # Double precision: edges and thresholds would turn small differences into large ones.
+    liquid = smoothed(draws.normal(image_HWC.shape[:2]).astype(np.float64) * deviation + mean, sigma, cv2.CV_64F)
+    liquid[liquid < threshold] = 0
+    image = image_HWC.astype(np.float32)
+    if not mud:
+        wet = _water((liquid * 255).astype(np.uint8)) * np.float32(strength)
+        return truncated(image + wet[..., None] * np.array([175, 238, 238], np.float32))
+    dirt = smoothed((liquid > threshold).astype(np.float32), strength)
+    dirt[dirt < 0.8] = 0
+    dirt = dirt[..., None]
+    return truncated(image * (1 - dirt) + dirt * np.array([63, 42, 20], np.float32))
+
+
+def _water(liquid: np.ndarray) -> np.ndarray:
+    """(H, W) float32 in [0, 1]: drops with a light from one side."""
+    distance = cv2.distanceTransform(255 - cv2.Canny(liquid, 50, 150), cv2.DIST_L2, 5)
+    distance = cv2.blur(np.minimum(distance, 20), (3, 3)).astype(np.uint8)
+    relief = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
+    relief = cv2.filter2D(cv2.equalizeHist(distance), cv2.CV_8U, relief)
+    drops = liquid * cv2.blur(relief, (3, 3)).astype(np.float32)
+    return drops / max(float(drops.max()), 1e-6)
