@@ -132,6 +132,9 @@ class ArchiveSplit(StoredSplit):
     def where(self, index: int) -> str:
         return f"{self._archive(index)}/{self.ids[index]}"
 
+    def home(self) -> list[Path]:
+        return self.archives
+
     def stamps(self) -> np.ndarray:
         archives = np.array([file_stamp(path) for path in self.archives], dtype=np.int64)
         return np.stack([self.sizes, archives[self.archive_of, 1]], axis=1)

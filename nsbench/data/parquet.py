@@ -53,6 +53,9 @@ class TableSplit(StoredSplit):
         file = int(np.searchsorted(self.starts, index, side="right")) - 1
         return f"{self.files[file]}, row {index - int(self.starts[file])} ({self.ids[index]})"
 
+    def home(self) -> list[Path]:
+        return self.files
+
     def stamps(self) -> np.ndarray:
         files = np.array([file_stamp(path) for path in self.files], dtype=np.int64)
         return np.stack([self.sizes, np.repeat(files[:, 1], np.diff(self.starts))], axis=1)

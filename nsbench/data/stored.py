@@ -53,6 +53,10 @@ class StoredSplit(Split):
         """File, and place inside it, for messages."""
 
     @abstractmethod
+    def home(self) -> list[Path]:
+        """The folder, archives or tables that hold the images."""
+
+    @abstractmethod
     def stamps(self) -> np.ndarray:
         """(n, 2) int64: bytes and time of change (ns) of each image's file as they are on disk now; -1: absent."""
 
@@ -95,6 +99,9 @@ class FolderSplit(StoredSplit):
 
     def where(self, index: int) -> str:
         return str(self.folder / str(self.ids[index]))
+
+    def home(self) -> list[Path]:
+        return [self.folder]
 
     def stamps(self) -> np.ndarray:
         stamps = np.full((len(self), 2), -1, dtype=np.int64)
