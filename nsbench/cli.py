@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ def main() -> None:
     nsbench run --method ns --suite all     finetune, evaluate on the eleven suites, store
     nsbench report                          render the stored results as one HTML page
     """
+    # a notice of torch to other libraries' authors, printed at every start
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
 
 
 @main.command()
@@ -97,8 +100,7 @@ def report(results: Path, out: Path) -> None:
     if not results.is_dir():
         raise UsageError(f"--results {results}: is not a folder; run something first: "
                          "nsbench run --method ns --suite all")
-    page = out if out.suffix.lower() in (".html", ".htm") else out / "index.html"
-    click.echo(f"{render(results, page)}")
+    click.echo(str(render(results, out)))
 
 
 @main.command("list")

@@ -13,11 +13,12 @@ REPOSITORY = Path(__file__).parent.parent
 PACKAGE = REPOSITORY / "nsbench"
 LAYERS = [  # a module may import from its own layer and from those above it in this list
     {"types", "errors"},
-    {"registry", "randomness", "progress", "files", "statistics", "provenance", "models", "corruptions"},
+    {"registry", "randomness", "progress", "files", "statistics", "provenance", "models", "corruptions", "corruption_error"},
     {"attacks", "nullspace"},
     {"data"},
-    {"training", "evaluate", "results", "leaderboard"},
-    {"fitted"},
+    {"training", "evaluate", "results"},
+    {"comparability", "fitted"},
+    {"leaderboard"},
     {"runner", "report", "regression"},
     {"cli"},
     {"__main__", "__init__"},
