@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from corruption_streams import OriginalDraws
 from PIL import Image
 
 from nsbench.corruptions import CORRUPTIONS, SEVERITIES, corrupt, engine, reference
@@ -90,7 +91,7 @@ def test_glass_blur_equals_the_loop_of_the_original(size: int, severity: int) ->
     image = picture(size)[: size - 8]  # not square, so that rows and columns cannot be confused
     reference.seed_draws(11)
     original = reference.module().glass_blur(Image.fromarray(image), severity)
-    assert np.array_equal(glass_blur(image, severity, np.random.RandomState(np.random.MT19937(11))), np.uint8(original))
+    assert np.array_equal(glass_blur(image, severity, OriginalDraws(11).integers), np.uint8(original))
 
 
 def test_other_users_of_the_package_see_it_unrepaired() -> None:

@@ -1,7 +1,10 @@
-"""The fifteen corruptions of ImageNet-C (Hendrycks and Dietterich 2019, arXiv 1903.12261).
+"""The fifteen corruptions of ImageNet-C and its four extra ones (Hendrycks and Dietterich 2019, arXiv 1903.12261).
 
-Made by the package `imagecorruptions`, repaired in a private copy (`reference.py`), except glass_blur, which is
-our own vectorised form of the same thing (`glass.py`). Nothing heavy is imported before the first image.
+Two engines make them. `imagecorruptions` is the reference: the package of that name, repaired in a private copy
+(`reference.py`), with our vectorised form of its glass_blur (`glass.py`). `nsbench` is our own (`fast.py`, and
+`tensors.py` for batches of torch tensors): the same formulas, many times faster; for the same draws its images are
+those of the reference, within one grey level. Its draws are other ones, so a set is made by one engine or the other.
+Nothing heavy is imported before the first image.
 
 `imagecorruptions` differs from the script that made the official ImageNet-C in elastic_transform, which it rewrote
 for images of any size (no affine part; much milder at severities 1 and 2).
@@ -9,7 +12,8 @@ for images of any size (no affine part; much milder at severities 1 and 2).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from nsbench.errors import DataError, UnknownName, UsageError
 from nsbench.randomness import derive_seed
@@ -17,7 +21,10 @@ from nsbench.randomness import derive_seed
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["CORRUPTIONS", "SEVERITIES", "corrupt", "engine"]
+__all__ = [
+    "CORRUPTIONS", "ENGINES", "EXTRA_CORRUPTIONS", "REFERENCE", "SEVERITIES", "check", "corrupt", "corrupt_batch",
+    "engine",
+]  # fmt: skip
 
 CORRUPTIONS: tuple[str, ...] = (
     "gaussian_noise", "shot_noise", "impulse_noise",
@@ -25,40 +32,93 @@ CORRUPTIONS: tuple[str, ...] = (
     "snow", "frost", "fog", "brightness",
     "contrast", "elastic_transform", "pixelate", "jpeg_compression",
 )  # fmt: skip
+EXTRA_CORRUPTIONS: tuple[str, ...] = ("speckle_noise", "gaussian_blur", "spatter", "saturate")  # no part of mCE
 SEVERITIES: tuple[int, ...] = (1, 2, 3, 4, 5)
+REFERENCE = "imagecorruptions"
+ENGINES: tuple[str, ...] = ("nsbench", REFERENCE)
+VERSION = 1  # of our own engine: raise it whenever a change can move a pixel
 SMALLEST_SIDE = 32  # pixels; below it some kernels are wider than the image
 
 
-def corrupt(image_HWC: np.ndarray, name: str, severity: int, *, seed: int, image_id: str) -> np.ndarray:
+def corrupt(
+    image_HWC: np.ndarray, name: str, severity: int, *, seed: int, image_id: str, engine: str = REFERENCE
+) -> np.ndarray:
     """One corrupted image, (H, W, 3) uint8 in and out, any size from 32 x 32.
 
     All draws come from (seed, name, severity, image_id): the result is the same in every batch, thread and process,
     and NumPy's global random state is neither read nor moved.
     """
-    check(name, severity)
+    check(name, severity, engine)
     if image_HWC.dtype != "uint8" or image_HWC.ndim != 3 or image_HWC.shape[2] != 3:
         raise DataError(f"{image_id}: corruptions take (H, W, 3) uint8, not {image_HWC.shape} {image_HWC.dtype}")
-    if min(image_HWC.shape[:2]) < SMALLEST_SIDE:
+    _check_size(image_HWC.shape[0], image_HWC.shape[1], image_id)
+    key = derive_seed(seed, name, severity, image_id)
+    if engine == REFERENCE:
+        from nsbench.corruptions import reference
+
+        return reference.corrupt(image_HWC, name, severity, key)
+    from nsbench.corruptions import fast
+
+    return fast.corrupt(image_HWC, name, severity, key)
+
+
+def corrupt_batch(
+    images: Any, name: str, severity: int, *, seed: int, ids: Sequence[str], engine: str = REFERENCE
+) -> Any:
+    """B corrupted images of one size: a NumPy array (B, H, W, 3) or a torch tensor (B, 3, H, W), uint8, in and out.
+
+    Each is what `corrupt` makes of it alone; tensors that our own engine corrupts stay on their device and may differ
+    from that by one grey level. There, jpeg_compression and spatter are computed on the CPU.
+    """
+    import numpy as np
+
+    check(name, severity, engine)
+    is_array, shape = isinstance(images, np.ndarray), tuple(images.shape)
+    expected, channels = ("(B, H, W, 3)", 3) if is_array else ("(B, 3, H, W)", 1)
+    if len(shape) != 4 or shape[channels] != 3 or str(images.dtype).removeprefix("torch.") != "uint8":
+        raise DataError(f"a batch to corrupt must be {expected} uint8, not {shape} {images.dtype}")
+    if len(ids) != len(images):
+        raise DataError(f"corrupt_batch got {len(images)} images and {len(ids)} ids; give one id for each image")
+    if not len(images):
+        return images.copy() if is_array else images.clone()
+    height, width = shape[1:3] if is_array else shape[2:]
+    _check_size(height, width, str(ids[0]))
+    if not is_array and engine != REFERENCE:
+        from nsbench.corruptions import tensors
+
+        return tensors.corrupt_batch(images, name, severity, [derive_seed(seed, name, severity, i) for i in ids])
+    images_BHWC = images if is_array else images.permute(0, 2, 3, 1).cpu().numpy()
+    made = np.stack([
+        corrupt(image, name, severity, seed=seed, image_id=image_id, engine=engine)
+        for image, image_id in zip(images_BHWC, ids, strict=True)
+    ])  # fmt: skip
+    return made if is_array else images.new_tensor(made.transpose(0, 3, 1, 2))
+
+
+def _check_size(height: int, width: int, image_id: str) -> None:
+    if min(height, width) < SMALLEST_SIDE:
         raise DataError(
-            f"{image_id}: {image_HWC.shape[1]} x {image_HWC.shape[0]} pixels is too small to corrupt; "
+            f"{image_id}: {width} x {height} pixels is too small to corrupt; "
             f"give images of at least {SMALLEST_SIDE} x {SMALLEST_SIDE}"
         )
-    from nsbench.corruptions import reference
-
-    return reference.corrupt(image_HWC, name, severity, derive_seed(seed, name, severity, image_id))
 
 
-def check(name: str, severity: int) -> None:
-    """Refuse a corruption or severity that does not exist."""
-    if name not in CORRUPTIONS:
-        raise UnknownName("corruption", name, CORRUPTIONS)
+def check(name: str, severity: int, engine: str = REFERENCE) -> None:
+    """Refuse a corruption, severity or engine that does not exist."""
+    if name not in CORRUPTIONS + EXTRA_CORRUPTIONS:
+        raise UnknownName("corruption", name, CORRUPTIONS + EXTRA_CORRUPTIONS)
     if severity not in SEVERITIES:
         raise UsageError(f"corruption severity {severity}: must be one of {', '.join(map(str, SEVERITIES))}")
+    if engine not in ENGINES:
+        raise UnknownName("corruption engine", engine, ENGINES)
 
 
-def engine(name: str) -> str:
+def engine(name: str, by: str = REFERENCE) -> str:
     """What makes this corruption, with its version: a part of the digest of every set made from it."""
     from importlib.metadata import version
 
+    check(name, 1, by)
+    if by != REFERENCE:
+        return f"nsbench corruptions {VERSION}"
     repaired = f"imagecorruptions {version('imagecorruptions')} repaired"
     return f"nsbench glass_blur 1 (equals {repaired})" if name == "glass_blur" else repaired

@@ -5,9 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from nsbench.corruptions import settings
+from nsbench.corruptions import glass, settings
 from nsbench.corruptions.draws import Draws
-from nsbench.corruptions.glass import shuffle
 from nsbench.corruptions.noise import truncated
 
 
@@ -26,11 +25,7 @@ def defocus_blur(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarr
 
 
 def glass_blur(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
-    sigma, reach, rounds = settings.GLASS_BLUR[severity - 1]
-    pixels = truncated(smoothed(image_HWC.astype(np.float32), sigma))
-    for _ in range(rounds):
-        pixels = shuffle(pixels, reach, draws.integers)
-    return truncated(smoothed(pixels.astype(np.float32), sigma))
+    return glass.glass_blur(image_HWC, severity, draws.integers)
 
 
 def motion_blur(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:

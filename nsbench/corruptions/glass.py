@@ -16,19 +16,25 @@ import numpy as np
 
 from nsbench.corruptions.settings import GLASS_BLUR
 
+Integers = Callable[[int, int, tuple[int, ...]], np.ndarray]  # (low, high, shape), high excluded
 
-def glass_blur(image_HWC: np.ndarray, severity: int, random: np.random.RandomState) -> np.ndarray:
-    """(H, W, 3) uint8 -> the same. Draws the integers that the original draws, in the same order, at once."""
+
+def glass_blur(image_HWC: np.ndarray, severity: int, integers: Integers) -> np.ndarray:
+    """(H, W, 3) uint8 -> the same. Draws the integers that the original draws, in the same order, at once.
+
+    The Gaussian is the original's, in double precision: it cuts to grey levels twice, and where an image is flat the
+    rounding error decides between two of them.
+    """
     from skimage.filters import gaussian
 
     sigma, reach, rounds = GLASS_BLUR[severity - 1]
     pixels = (gaussian(image_HWC / 255.0, sigma, channel_axis=-1) * 255).astype(np.uint8)
     for _ in range(rounds):
-        pixels = shuffle(pixels, reach, random.randint)
+        pixels = shuffle(pixels, reach, integers)
     return (np.clip(gaussian(pixels / 255.0, sigma, channel_axis=-1), 0, 1) * 255).astype(np.uint8)
 
 
-def shuffle(pixels_HWC: np.ndarray, reach: int, integers: Callable[..., np.ndarray]) -> np.ndarray:
+def shuffle(pixels_HWC: np.ndarray, reach: int, integers: Integers) -> np.ndarray:
     """One walk over the image, each pixel taking the value of a neighbour at most `reach` away.
 
     `integers(low, high, shape)` draws the shifts (x, y) of all pixels, in the order of the walk.

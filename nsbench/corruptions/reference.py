@@ -32,6 +32,9 @@ class _Draws(threading.local):
     state: np.random.RandomState
     generator: np.random.Generator  # the same stream, for code that wants a Generator
 
+    def integers(self, low: int, high: int, shape: tuple[int, ...]) -> np.ndarray:
+        return self.state.randint(low, high, size=shape)
+
     def seed(self, seed: int) -> None:
         bits = np.random.MT19937(seed)
         self.state, self.generator = np.random.RandomState(bits), np.random.Generator(bits)
@@ -58,7 +61,7 @@ def corrupt(image_HWC: np.ndarray, name: str, severity: int, seed: int) -> np.nd
     """(H, W, 3) uint8 -> (H, W, 3) uint8. As in the original, float results are truncated, not rounded."""
     _draws.seed(seed)
     if name == "glass_blur":
-        return glass_blur(image_HWC, severity, _draws.state)
+        return glass_blur(image_HWC, severity, _draws.integers)
     corrupted = getattr(module(), name)(Image.fromarray(image_HWC), severity)
     return np.asarray(corrupted).astype(np.uint8)
 

@@ -97,11 +97,26 @@ def glass_blur(images_BCHW: torch.Tensor, severity: int, draws: TensorDraws) -> 
     sigma, reach, rounds = settings.GLASS_BLUR[severity - 1]
     height, width = images_BCHW.shape[2:]
     visited, step_of = (torch.from_numpy(part).to(images_BCHW.device) for part in glass.walk(height, width, reach))
-    pixels_BCN = _cut(_smoothed(images_BCHW, sigma)).flatten(2)
+    pixels_BCN = _smoothed_as_scipy(images_BCHW, sigma).clamp(0, 255).floor().flatten(2)
     for _ in range(rounds):
         shifts = draws.integers(-reach, reach, (len(visited), 2))
         pixels_BCN[:, :, visited] = _shuffled(pixels_BCN, visited, step_of, shifts[..., 1] * width + shifts[..., 0])
-    return _smoothed(pixels_BCN.reshape(images_BCHW.shape), sigma)
+    return _smoothed_as_scipy(pixels_BCN.reshape(images_BCHW.shape), sigma)
+
+
+def _smoothed_as_scipy(levels_BCHW: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Float64 sums in scipy's order: in flat areas the rounding error decides what glass_blur cuts off, twice."""
+    values = levels_BCHW.double() / 255
+    weights = settings.gaussian_weights(sigma).tolist()
+    radius = len(weights) // 2
+    for axis in (2, 3):
+        size = values.shape[axis]
+        padding = (0, 0, radius, radius) if axis == 2 else (radius, radius, 0, 0)
+        padded = F.pad(values, padding, mode="replicate")
+        values = values * weights[radius]
+        for k in range(radius):
+            values = values + (padded.narrow(axis, k, size) + padded.narrow(axis, 2 * radius - k, size)) * weights[k]
+    return values * 255
 
 
 def _shuffled(pixels_BCN: torch.Tensor, visited: torch.Tensor, step_of: torch.Tensor, shifts: torch.Tensor,
@@ -118,11 +133,6 @@ def _shuffled(pixels_BCN: torch.Tensor, visited: torch.Tensor, step_of: torch.Te
         follow = further
     source = neighbour.gather(1, follow)[:, None].expand(-1, pixels_BCN.shape[1], -1)
     return pixels_BCN.gather(2, source)
-
-
-def _cut(levels: torch.Tensor) -> torch.Tensor:
-    """To whole grey levels."""
-    return levels.clamp(0, 255).floor()
 
 
 def motion_blur(images_BCHW: torch.Tensor, severity: int, draws: TensorDraws) -> torch.Tensor:
