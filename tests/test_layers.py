@@ -13,7 +13,8 @@ REPOSITORY = Path(__file__).parent.parent
 PACKAGE = REPOSITORY / "nsbench"
 LAYERS = [  # a module may import from its own layer and from those above it in this list
     {"types", "errors"},
-    {"registry", "randomness", "progress", "files", "statistics", "provenance", "models", "corruptions", "corruption_error"},
+    {"registry", "randomness", "progress", "files", "statistics", "provenance"},
+    {"corruption_error", "models", "corruptions"},
     {"attacks", "nullspace"},
     {"data"},
     {"training", "evaluate", "results"},

@@ -73,7 +73,8 @@ def test_a_second_run_computes_only_what_is_missing(stored: Path) -> None:
 
 
 def test_another_limit_stands_beside_and_its_images_are_inside(stored: Path) -> None:
-    result = nsbench("run", "--method", "ns", "--suite", "clean", "--recipe", "quick", "--limit", 6, "--results", stored)
+    result = nsbench("run", "--method", "ns", "--suite", "clean", "--recipe", "quick", "--limit", 6,
+                     "--results", stored)
     assert result.exit_code == 0
     both = {len(r.outcomes()["clean"]): set(r.outcomes()["clean"].ids) for r in read_results(stored)[0]
             if r.method == "ns" and r.suite == "clean"}
@@ -125,7 +126,8 @@ def test_a_failure_is_named_and_the_rest_goes_on(tmp_path: Path, monkeypatch: py
         real(path, content)
 
     monkeypatch.setattr(results, "write_atomically", full_disk)
-    result = nsbench("run", "--method", "pretrained", "--suite", "imagenet_v2,clean", "--limit", 5, "--results", tmp_path)
+    result = nsbench("run", "--method", "pretrained", "--suite", "imagenet_v2,clean", "--limit", 5,
+                     "--results", tmp_path)
     assert result.exit_code == 1
     assert "1 done, 0 held already, 0 missing, 1 failed" in result.output
     assert "failed: pretrained x imagenet_v2" in result.output
