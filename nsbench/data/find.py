@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsbench.corruptions import CORRUPTIONS, SEVERITIES
+from nsbench.corruptions import CORRUPTIONS, EXTRA_CORRUPTIONS, SEVERITIES
 from nsbench.data import layouts, wnids
 from nsbench.data.archives import COMPRESSED, SUFFIXES, open_archive
 from nsbench.data.parquet import open_tables, saved_files
@@ -34,6 +34,7 @@ FOLDERS: dict[str, tuple[str, ...]] = {  # split -> folder names; an archive has
     "damagenet": ("damagenet",),
 }
 C_FOLDERS = ("imagenet-c",)  # <corruption>/<severity>/<wnid>, or blur/<corruption>/..., or archives of these
+CORRUPTION_FOLDERS = {*CORRUPTIONS, *EXTRA_CORRUPTIONS}
 SPLIT_OF = {folder: split for split, folders in {**FOLDERS, "c": C_FOLDERS}.items() for folder in folders}
 SHARDS = re.compile(r"(?:.*[-_.])?(train|val|validation)[-_.]\d+.*\.(?:tar|parquet)")  # val-00003-of-00014.parquet
 
@@ -147,7 +148,7 @@ def corrupted_trees(place: Place) -> dict[str, Tree]:
 
 def _collect(tree: Tree, found: dict[str, Tree], depth: int) -> None:
     for folder in tree.folders():
-        if folder in CORRUPTIONS:
+        if folder in CORRUPTION_FOLDERS:
             for severity in set(tree.at(folder).folders()) & set(map(str, SEVERITIES)):
                 _add(found, f"{folder}/{severity}", tree.at(f"{folder}/{severity}"))
         elif depth and folder not in wnids.label_of():
@@ -162,7 +163,7 @@ def _archive(path: Path, found: dict[str, Tree]) -> None:
     """blur.tar with its corruptions, or fog.tar with the severities directly inside."""
     inside = layouts.open_tree(path)
     name = _without_suffix(path.name)
-    if name in CORRUPTIONS and set(inside.folders()) & set(map(str, SEVERITIES)):
+    if name in CORRUPTION_FOLDERS and set(inside.folders()) & set(map(str, SEVERITIES)):
         for severity in set(inside.folders()) & set(map(str, SEVERITIES)):
             _add(found, f"{name}/{severity}", inside.at(severity))
     else:

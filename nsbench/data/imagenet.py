@@ -47,7 +47,8 @@ class ImageNetTree(DataSource):
         places = self.layout.places
         plain = [name for name in FOLDERS if name in places]
         if "c" in places:
-            return plain + [name for name in CORRUPTED if name.removeprefix("c/") in self._corrupted_trees]
+            here = {f"c/{name}" for name in self._corrupted_trees}
+            return plain + [name for name in CORRUPTED if name in here] + sorted(here - set(CORRUPTED))
         return plain + (list(CORRUPTED) if "clean" in places else [])
 
     def split(self, name: str, progress: Progress = SILENT) -> Split:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from nsbench.corruptions import CORRUPTIONS
+from nsbench.corruptions import CORRUPTIONS, EXTRA_CORRUPTIONS
 from nsbench.data.archives import COMPRESSED, SUFFIXES, open_archive
 from nsbench.data.stored import Entry
 from nsbench.data.trees import FolderTree, Tree
@@ -146,7 +146,7 @@ def _number(text: str) -> int | None:
 
 
 def _is_class(folder: str) -> bool:
-    return folder in label_of() or folder.isdecimal() or folder in CORRUPTIONS
+    return folder in label_of() or folder.isdecimal() or folder in (*CORRUPTIONS, *EXTRA_CORRUPTIONS)
 
 
 def _loose(tree: Tree) -> str:

@@ -31,6 +31,7 @@ from nsbench.data.wnids import label_of
 from nsbench.errors import DataError
 
 SIDECARS = (".cls", ".json")
+LOOK = 64  # members by which a shard is recognised
 TABLE_VERSION = 1
 
 
@@ -38,8 +39,9 @@ def is_shard(path: Path) -> bool:
     """Whether the tar holds pictures with their labels beside them."""
     if path.suffix.lower() != ".tar":
         return False
-    names = (bytes(name).lower() for name in open_archive(path).names[:64])
-    return any(name.endswith(tuple(end.encode() for end in SIDECARS)) for name in names)
+    names = [name.decode("utf-8", errors="replace") for name in open_archive(path).names[:LOOK]]
+    pictures = {key for key, ending in map(_key, names) if ending.endswith(IMAGE_SUFFIXES)}
+    return any(key in pictures and ending in SIDECARS for key, ending in map(_key, names))
 
 
 def open_shards(name: str, shards: Sequence[Path]) -> ArchiveSplit:
