@@ -12,11 +12,13 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from nsbench.corruptions import check, corrupt, engine
+from nsbench.corruptions import check, corrupt
+from nsbench.corruptions import engine as engine_version
 from nsbench.data.source import Split, digest_of
 
 RESIZE, CROP = 256, 224  # pixels
 SEED = 0  # fixed: the corrupted set is data, and the same for every run
+ENGINE = "nsbench"  # which of the two engines makes the images, where none is asked for
 
 
 class CorruptedSplit(Split):
@@ -24,21 +26,23 @@ class CorruptedSplit(Split):
 
     origin = "generated-memory"
 
-    def __init__(self, base: Split, corruption: str, severity: int) -> None:
-        check(corruption, severity)
-        self.base, self.corruption, self.severity = base, corruption, severity
+    def __init__(self, base: Split, corruption: str, severity: int, engine: str = ENGINE) -> None:
+        check(corruption, severity, engine)
+        self.base, self.corruption, self.severity, self.engine = base, corruption, severity, engine
         self.name = f"c/{corruption}/{severity}"
         self.ids, self.labels, self.classes = base.ids, base.labels, base.classes
 
     def load(self, index: int) -> Image.Image:
         image_HWC = np.asarray(resize_and_crop(self.base.load(index)))
         image_id = str(self.ids[index])
-        return Image.fromarray(corrupt(image_HWC, self.corruption, self.severity, seed=SEED, image_id=image_id))
+        return Image.fromarray(
+            corrupt(image_HWC, self.corruption, self.severity, seed=SEED, image_id=image_id, engine=self.engine)
+        )
 
     @cached_property
     def digest(self) -> str:
         """Over the base's digest and everything that shapes the pixels."""
-        how = (self.corruption, self.severity, SEED, RESIZE, CROP, engine(self.corruption))
+        how = (self.corruption, self.severity, SEED, RESIZE, CROP, engine_version(self.corruption, self.engine))
         return digest_of("corrupted", self.base.digest, *how)
 
 

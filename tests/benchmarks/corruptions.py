@@ -1,4 +1,4 @@
-"""Time of each corruption beside imagecorruptions', in one run: `python -m tests.benchmarks.corruptions`.
+"""Time of each corruption beside imagecorruptions', in one run: `python tests/benchmarks/corruptions.py`.
 
 One image of 224 x 224 at severity 3 on one core. The reference is the installed imagecorruptions, repaired only where
 today's NumPy and scikit-image break it, with its own glass_blur loop. Both sides take and give uint8 arrays.
