@@ -1,0 +1,119 @@
+"""Carlini-Wagner against closed forms and torchattacks' version."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+import timm
+import torch
+from test_attacks import Linear, Quadratic, Small, pictures, run
+from torch import Tensor
+
+from nsbench.attacks.common import l2_norm, misclassified
+from nsbench.attacks.cw import BOUND, cw, from_box, to_box
+from nsbench.types import ThreatModel
+
+UNBOUNDED = ThreatModel("l2")
+
+
+def test_the_box_keeps_images_and_reaches_its_edges() -> None:
+    images = torch.tensor([0.0, 1 / 255, 0.5, 254 / 255, 1.0])
+    torch.testing.assert_close(to_box(from_box(images)), images, atol=1e-6, rtol=0)
+    torch.testing.assert_close(to_box(torch.tensor([-BOUND, BOUND])), torch.tensor([0.0, 1.0]), atol=1e-6, rtol=0)
+
+
+def test_near_the_closed_form_on_a_linear_model() -> None:
+    model, images = Linear(), pictures(16)
+    distance = (model(images)[:, 1]).abs().detach()  # the normal has length 1
+    found, labels = run(cw, model, images, UNBOUNDED, c=10.0, steps=400)
+    assert misclassified(model(found), labels).all()
+    ratio = l2_norm(found - images) / distance
+    assert ratio.min() >= 1 - 1e-4
+    assert ratio.max() < 1.06
+    assert ratio.mean() < 1.02
+
+
+def test_near_the_closed_form_on_a_quadratic_model() -> None:
+    model, images = Quadratic(), pictures(8, 0.42, 0.58)
+    distance = model.radius - l2_norm(images - 0.5)
+    found, labels = run(cw, model, images, UNBOUNDED, c=10.0, steps=400)
+    assert misclassified(model(found), labels).all()
+    ratio = l2_norm(found - images) / distance
+    assert ratio.min() >= 1 - 1e-4
+    assert ratio.max() < 1.05
+
+
+def test_an_image_that_cannot_be_broken_comes_back_as_it_was() -> None:
+    model, images = Linear(), pictures(4)
+    found, labels = run(cw, model, images, UNBOUNDED, c=1e-4, steps=5)  # the norm's price is far too high
+    assert not misclassified(model(found), labels).any()
+    assert torch.equal(found, images)
+
+
+def test_an_image_that_is_wrong_already_comes_back_as_it_was() -> None:
+    model, images = Linear(), pictures(4)
+    labels = 1 - model(images).argmax(dim=1)
+    assert torch.equal(cw(model, images, labels, ids=list("abcd"), seed=0, threat=UNBOUNDED), images)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_saturated_pixels_move(value: float) -> None:
+    """A white or black image is broken, which a plain atanh could not do."""
+    model = Linear()
+    side = 1.0 if value == 0.0 else -1.0  # only moves into the box help
+    model.direction.data = model.direction.abs() * side
+    image = torch.full((1, 3, 4, 4), value)
+    model.offset.data = (image * model.direction).sum().detach() + 0.02
+    found, labels = run(cw, model, image, UNBOUNDED, c=5.0, steps=200)
+    assert misclassified(model(found), labels).all()
+    assert (found != image).all()
+    assert found.min() >= 0
+    assert found.max() <= 1
+
+
+def test_confidence_is_kept() -> None:
+    model, images = Linear(), pictures(8)
+    found, labels = run(cw, model, images, UNBOUNDED, c=10.0, kappa=0.2, steps=200)
+    signed = model(found)[:, 1] * (1 - 2 * labels)  # how far inside the other class
+    assert (signed >= 0.2 - 1e-5).all()
+
+
+def test_more_steps_come_nearer() -> None:
+    model, images = Small(), pictures(16)
+    norms = [l2_norm(run(cw, model, images, UNBOUNDED, steps=steps)[0] - images) for steps in (50, 100)]
+    assert (norms[1] <= norms[0] + 1e-5).all()  # the first iterates are the same, and the best is kept
+
+
+def compare(model: Any, images: Tensor, labels: Tensor) -> tuple[float, float, float, float]:
+    """(our accuracy, theirs, our mean l2 of successes, theirs), in torchattacks' defaults."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import torchattacks
+    theirs = torchattacks.CW(model)(images, labels)
+    ours = cw(model, images, labels, ids=[str(i) for i in range(len(images))], seed=0, threat=UNBOUNDED)
+    figures = []
+    for found in (ours, theirs):
+        with torch.no_grad():
+            broken = misclassified(model(found), labels)
+        figures.append((float((~broken).float().mean()), float(l2_norm(found - images)[broken].mean())))
+    return figures[0][0], figures[1][0], figures[0][1], figures[1][1]
+
+
+def test_not_worse_than_torchattacks_on_a_small_transformer() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = timm.models.VisionTransformer(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=2,
+                                              num_classes=5).eval()
+    images = torch.rand(12, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    images = 0.5 + (images - 0.5) * torch.linspace(0.2, 1, 12).view(-1, 1, 1, 1)
+    with torch.no_grad():
+        model.head.bias -= model(images).mean(dim=0)  # so that all classes occur
+        model.head.weight *= 20  # confident enough that an attack has work to do
+        model.head.bias *= 20
+        labels = model(images).argmax(dim=1)
+    assert len(labels.unique()) > 2
+    accuracy, their_accuracy, norm, their_norm = compare(model, images, labels)
+    assert accuracy <= their_accuracy < 1
+    assert norm <= 1.05 * their_norm
