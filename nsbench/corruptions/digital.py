@@ -24,9 +24,28 @@ def contrast(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
 def elastic_transform(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
     height, width = image_HWC.shape[:2]
     shift_x, shift_y = (_displacement(draws.uniform((height, width)), severity) for _ in range(2))
-    x, y = _grid(height, width)
-    image = image_HWC.astype(np.float32)
-    return truncated(cv2.remap(image, x + shift_x, y + shift_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT))
+    return truncated(_moved(image_HWC.astype(np.float32), shift_x, shift_y))
+
+
+def _moved(image_HWC: np.ndarray, shift_x: np.ndarray, shift_y: np.ndarray) -> np.ndarray:
+    """out[y, x] = image[y + shift_y, x + shift_x], bilinear, the image mirrored at its edges.
+
+    OpenCV's `remap` would do, but rounds coordinates to 1/32 pixel before version 5.
+    """
+    height, width = image_HWC.shape[:2]
+    reach = int(max(np.abs(shift_x).max(), np.abs(shift_y).max())) + 2
+    padded = cv2.copyMakeBorder(image_HWC, reach, reach, reach, reach, cv2.BORDER_REFLECT)
+    rows, columns = np.floor(shift_y), np.floor(shift_x)
+    share_y, share_x = shift_y - rows, shift_x - columns
+    across = width + 2 * reach
+    place = (np.arange(reach, reach + height) * across)[:, None] + np.arange(reach, reach + width)
+    place += rows.astype(np.intp) * across + columns.astype(np.intp)
+    channels = []
+    for channel in cv2.split(padded):
+        corners = [channel.reshape(-1).take(place + offset) for offset in (0, 1, across, across + 1)]
+        above, below = (first + (second - first) * share_x for first, second in (corners[:2], corners[2:]))
+        channels.append(above + (below - above) * share_y)
+    return cv2.merge(channels)
 
 
 def _displacement(uniform_HW: np.ndarray, severity: int) -> np.ndarray:
@@ -36,12 +55,6 @@ def _displacement(uniform_HW: np.ndarray, severity: int) -> np.ndarray:
     reach = 0.005 * height * settings.ELASTIC_TRANSFORM[severity - 1]
     noise = ((2 * uniform_HW - 1) * reach).astype(np.float32)
     return cv2.sepFilter2D(noise, -1, across, down, borderType=cv2.BORDER_REFLECT)
-
-
-@lru_cache(maxsize=8)
-def _grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    return x, y
 
 
 def pixelate(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:

@@ -36,11 +36,19 @@ def snow(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
 
 
 def _enlarged(layer: np.ndarray, factor: float) -> np.ndarray:
-    """As `blur.zoomed`, but not cut: the motion that follows sees one or two rows beyond the image."""
-    (top, in_rows, rows), (left, in_columns, columns) = (settings.zoomed_part(size, factor) for size in layer.shape)
-    to_source = np.array([[(in_columns - 1) / (columns - 1), 0, left], [0, (in_rows - 1) / (rows - 1), top]])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(layer, to_source, (columns, rows), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    """As `blur.zoomed`, but not cut (the motion that follows sees one or two rows beyond the image), and exact.
+
+    OpenCV before version 5 rounds coordinates to 1/32 pixel, which the threshold that follows would make visible.
+    """
+    for axis in (0, 1):
+        start, length, zoomed_length = settings.zoomed_part(layer.shape[axis], factor)
+        place = np.arange(zoomed_length) * ((length - 1) / (zoomed_length - 1))
+        left = np.minimum(place.astype(np.intp), length - 2)
+        share = (place - left).astype(np.float32)
+        share = share[:, None] if axis == 0 else share
+        first, second = layer.take(left + start, axis), layer.take(left + start + 1, axis)
+        layer = first + (second - first) * share
+    return layer
 
 
 def frost(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
