@@ -2,10 +2,12 @@
 
     python -m nsbench.training.pretrain --out nsbench/models/weights
 
-`vit_shapes10` (the default checkpoint): AdamW (weight decay 0.05, none on vectors), one-cycle learning rate up to
-1.5e-3, batch 128, horizontal flips, shifts of up to 3 pixels, light colour jitter, label smoothing 0.1, bfloat16
-autocast where the processor has it. `reference` and `surrogate`: two small convolutional networks of their own seeds
-(see nsbench/data/shapes10/surrogate.py). About 15 minutes on two cores. Expected: clean top-1 of at least 97 %.
+`vit_shapes10` (the default checkpoint): AdamW (weight decay 0.05, none on vectors), two one-cycle rounds of the
+learning rate (20 epochs at batch 128 up to 1.5e-3, then 24 at batch 64 up to 1e-3), horizontal flips, shifts of up to
+3 pixels, light colour jitter, label smoothing 0.1, bfloat16 autocast. `reference` and `surrogate`: two small
+convolutional networks of their own seeds (see nsbench/data/shapes10/surrogate.py), 6 epochs each. One core needs about
+25 minutes. Clean top-1 of the shipped weights: 97.0 %, 99.5 % and 99.5 %. Machines round bfloat16 differently, so a
+new run gives other weights and a figure near these.
 """
 
 from __future__ import annotations
@@ -68,11 +70,11 @@ def main(out: Path, epochs: int | None, seed: int, limit: int | None, only: tupl
         path = out / ("vit_shapes10.safetensors" if name == "vit" else f"shapes10_{name}.safetensors")
         cycles = [replace(cycle, epochs=epochs or cycle.epochs) for cycle in (VIT if name == "vit" else CNN)]
         for number, cycle in enumerate(cycles):
+            if resume and number < len(cycles) - 1:
+                continue
             if number:
                 torch.manual_seed(derive_seed(seed, "pretrain", name, number))
                 network.load_state_dict(load_file(path))
-            elif resume and len(cycles) > 1:
-                continue
             fit(network, *data["train"], cycle, data["clean"], progress)
             facts = {"seed": seed, "cycles": [asdict(cycle) for cycle in cycles[: number + 1]], "recipe": RECIPE,
                      "train": train.digest, "clean": clean.digest}  # fmt: skip

@@ -105,15 +105,17 @@ def spread(function: Callable, jobs: Sequence[tuple], progress: Progress, label:
     done = 0
     with progress.task(label, size * len(jobs)) as advance:
         if min(cores, len(jobs)) > 1 and not multiprocessing.current_process().daemon:
+            pool = ProcessPoolExecutor(min(cores, len(jobs)), multiprocessing.get_context("spawn"))
             try:
-                with ProcessPoolExecutor(min(cores, len(jobs)), multiprocessing.get_context("spawn")) as pool:
-                    for future in [pool.submit(function, *job) for job in jobs]:
-                        result = future.result()
-                        done += 1
-                        advance(size)
-                        yield result
+                for future in [pool.submit(function, *job) for job in jobs]:
+                    result = future.result()
+                    done += 1
+                    advance(size)
+                    yield result
             except BrokenProcessPool:
-                progress.line("Worker processes could not be started; going on in this one.", "yellow")
+                progress.line("Worker processes could not be started or were killed; going on in this one.", "yellow")
+            finally:
+                pool.shutdown(cancel_futures=True)
         for job in jobs[done:]:
             yield function(*job)
             advance(size)

@@ -23,6 +23,7 @@ PLAIN_SPLITS = ("train", "clean", "v2", "a", "r", "sketch", "stylized", "damagen
 CLASSES = {"a": splits.A_CLASSES, "r": splits.R_CLASSES}
 CORRUPTED = 500  # images of clean behind each corrupted split
 HARD = 500  # images in a
+MOST = 110  # of one class in a
 PIECE = 250
 
 _PACKAGE = Path(nsbench.__file__).parent
@@ -45,6 +46,8 @@ def path_of(split: str) -> Path:
 
 def ensure(split: str, progress: Progress) -> None:
     """Make a split, and what it is made from, unless it is in the cache. Corrupted splits are made all at once."""
+    if cache.read(path_of(split)):
+        return
     if split.startswith("c/"):
         ensure("clean", progress)
         names = [name for name in split_names() if name.startswith("c/")]
@@ -90,31 +93,27 @@ def image_ids(split: str, indices: np.ndarray) -> list[str]:
 
 
 def _hard(progress: Progress) -> np.ndarray:
-    """Candidates in order, kept where the reference classifier errs, until every class has its share."""
+    """Candidates in order, kept where the reference classifier errs, until there are enough."""
     from nsbench.data.shapes10.surrogate import load_network, predict
 
     network = load_network("reference")
-    classes = splits.A_CLASSES
-    share = {label: HARD // len(classes) + (k < HARD % len(classes)) for k, label in enumerate(classes)}
-    kept_indices, kept_images = [], []
+    kept: list[tuple[int, np.ndarray]] = []
+    counts = dict.fromkeys(splits.A_CLASSES, 0)
     with progress.task("Choosing a", HARD) as advance:
         for start in range(0, splits.CANDIDATES.count, 120):
             indices = np.arange(start, start + 120)
-            images = splits.render("a", indices)
-            labels = splits.labels_of(splits.CANDIDATES, indices)
-            wrong = predict(network, images, classes) != labels
-            for index, image, label in zip(indices[wrong], images[wrong], labels[wrong], strict=True):
-                if share[label] > 0:
-                    share[label] -= 1
-                    kept_indices.append(index)
-                    kept_images.append(image)
+            images, labels = splits.render("a", indices), splits.labels_of(splits.CANDIDATES, indices)
+            predictions = predict(network, images, splits.A_CLASSES)
+            for index, image, label in zip(indices, images, labels, strict=True):
+                if predictions[index - start] != label and counts[label] < MOST and len(kept) < HARD:
+                    counts[label] += 1
+                    kept.append((int(index), image))
                     advance()
-            if not any(share.values()):
+            if len(kept) == HARD:
                 break
-    indices = np.array(kept_indices)
-    return cache.records_of(
-        image_ids("a", indices), splits.labels_of(splits.CANDIDATES, indices), np.array(kept_images)
-    )
+    indices = np.array([index for index, _ in kept])
+    images = np.array([image for _, image in kept])
+    return cache.records_of(image_ids("a", indices), splits.labels_of(splits.CANDIDATES, indices), images)
 
 
 def _damaged(progress: Progress) -> np.ndarray:

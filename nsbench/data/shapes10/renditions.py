@@ -151,9 +151,10 @@ def paint_sketch(scene: Scene, indices: np.ndarray) -> np.ndarray:
     width = 0.35 + 0.5 * column(scene.variant)
     line = coverage(np.abs(away) - width) * pressure
     again = 0.55 * coverage(np.abs(distance(scene, *second)) - 0.3) * pressure
-    slant, every = column(scene.fill_angle), column(scene.fill_period)
-    strokes = np.clip(2.2 * np.sin(2 * np.pi * (X * np.cos(slant) + Y * np.sin(slant)) / every) - 1.2, 0, 1)
-    shaded = 0.45 * strokes * coverage(away + 1.5) * column(scene.shadow > 0.3)
+    slant, every = column(scene.fill_angle), 0.65 * column(scene.fill_period)
+    bent = X * np.cos(slant) + Y * np.sin(slant) + 2 * second[0]
+    strokes = np.clip(1.6 * np.sin(2 * np.pi * bent / every) - 0.5, 0, 1)
+    shaded = column(0.25 + scene.shadow) * strokes * pressure * coverage(away + 1.2)
     x, y = X - column(scene.centre[:, 0]), Y - column(scene.centre[:, 1]) - 0.98 * column(scene.radius)
     below = np.exp(-((1.5 * (x - 0.3 * y) / column(scene.radius)) ** 4) - (y / 2.2) ** 2) * (away > 1.0)
     zigzag = np.clip(1.5 * np.sin(X * 1.5 + 0.7 * Y + column(scene.gradient_angle) + 2 * first[0]), 0, 1)

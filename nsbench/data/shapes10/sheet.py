@@ -22,7 +22,7 @@ GROUND, INK, NOTE, RULE = (252, 252, 250), (26, 28, 32), (104, 108, 116), (222, 
 ROWS = (  # split, what it is
     ("train", "what models learn from"),
     ("clean", "drawn in the same way, never seen"),
-    ("damagenet", "the row above, attacked on another\nnetwork, l∞ 25.5/255"),
+    ("damagenet", "the row above, attacked through\nanother network, up to 25.5/255"),
     ("v2", "drawn anew, conditions mildly shifted"),
     ("a", "natural, but a fixed classifier errs:\nhidden, faint, cluttered; 6 classes"),
     ("r", "renditions in nine hands; 6 classes"),
@@ -36,7 +36,7 @@ def write_sheet(out: Path, progress: Progress = SILENT) -> None:
     """Write the sheet as an image file. Renders what is not in the cache; only 15 images of train and of c."""
     source = Shapes10()
     rows = [(name, note, _samples(source, name, progress)) for name, note in ROWS]
-    pictures = dict((name, images) for name, _, images in rows)
+    pictures = {name: images for name, _, images in rows}
     corrupted = [_corrupted(source, pictures["clean"], severity) for severity in SEVERITIES]
     sheet = _draw(rows, corrupted)
     out = Path(out)
@@ -78,7 +78,7 @@ def _draw(rows: list[tuple[str, str, np.ndarray]], corrupted: list[list[np.ndarr
     sheet = Image.new("RGB", (width, height), GROUND)
     pen = ImageDraw.Draw(sheet)
     pen.text((MARGIN, MARGIN - 10), "shapes10", INK, _font(40))
-    line = "Ten shapes on textured grounds, 48 × 48 pixels, drawn by a program. Every row is a split of the benchmark."
+    line = "Ten shapes on textured grounds, 48 by 48 pixels, drawn by a program. Every row is a split of the benchmark."
     pen.text((MARGIN, MARGIN + 42), line, NOTE, _font(17))
     for row, (name, note, images) in enumerate(rows):
         _row(sheet, pen, top + row * pitch, name, note, list(images))
@@ -87,9 +87,9 @@ def _draw(rows: list[tuple[str, str, np.ndarray]], corrupted: list[list[np.ndarr
     for column, name in enumerate(make.corruption_names()):
         left = MARGIN + TEXT + column * pitch
         pen.multiline_text((left, top + middle - 12), name.replace("_", "\n"), NOTE, _font(14), anchor="ld", spacing=2)
-    for row, (severity, images) in enumerate(zip(SEVERITIES, corrupted, strict=True)):
-        note = "the row clean under fifteen corruptions" if row == 0 else ""
-        _row(sheet, pen, top + middle + row * pitch, f"c / … / {severity}", note, images)
+    for row, (severity, changed) in enumerate(zip(SEVERITIES, corrupted, strict=True)):
+        note = "clean, under fifteen corruptions" if row == 0 else ""
+        _row(sheet, pen, top + middle + row * pitch, f"c / … / {severity}", note, changed)
     return sheet
 
 

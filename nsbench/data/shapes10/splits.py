@@ -32,11 +32,11 @@ class Drawn:
 
 NATURAL = Style()
 SHIFTED = replace(
-    NATURAL, rotation=40.0, radius=(8.5, 18.0), shift=6.0, contrast=(0.4, 0.95), texture=(0.25, 0.9), material=0.25
+    NATURAL, rotation=36.0, radius=(9.0, 18.5), shift=5.5, contrast=(0.45, 1.0), texture=(0.2, 0.85), material=0.25
 )
 HARD = replace(
-    NATURAL, rotation=60.0, radius=(10.0, 20.0), shift=6.0, contrast=(0.22, 0.6), texture=(0.5, 1.0), material=0.05,
-    occluded=0.65, cluttered=0.6, camouflaged=0.4,
+    NATURAL, rotation=38.0, radius=(11.0, 19.0), shift=5.5, contrast=(0.4, 0.9), texture=(0.3, 0.9), material=0.05,
+    occluded=0.25, cluttered=0.3, camouflaged=0.25,
 )  # fmt: skip
 BOLD = replace(NATURAL, radius=(13.0, 19.0), contrast=(0.75, 1.0))
 

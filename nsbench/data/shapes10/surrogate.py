@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 EPS = 25.5 / 255  # l_inf bound of damagenet
-STEPS = 8
+STEPS = 6
 _WEIGHTS = Path(__file__).parents[2] / "models" / "weights"
 
 
