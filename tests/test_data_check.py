@@ -15,8 +15,10 @@ import torch
 from PIL import Image
 
 from nsbench.data import expected, manifest, wnids
-from nsbench.data.check import Report, SetReport, check
+from nsbench.data.check import check
+from nsbench.data.findings import Report, SetReport
 from nsbench.data.imagenet import ImageNetTree
+from nsbench.data.made import MARKER
 from nsbench.data.manifest import content_digest
 from nsbench.errors import DataError, ModelError
 from nsbench.evaluate import evaluate
@@ -177,6 +179,21 @@ def test_damage_is_named_and_the_rest_is_checked(root: Path, damage) -> None:
     assert re.search(message, problems(report)[split]), problems(report)
     assert set(problems(report)) <= {split, "c"}
     assert len(report.sets) >= 4
+
+
+def test_corrupted_sets_share_a_row_and_say_who_made_them(root: Path) -> None:
+    for severity in (1, 2):
+        folder = root / "imagenet-c" / "fog" / str(severity)
+        for number in range(12):
+            name = f"ILSVRC2012_val_{number:08}.JPEG"
+            write(folder / WNIDS[number // 3] / name, picture(number))
+        write(folder / MARKER, json.dumps({"origin": "generated-jpeg", "complete": True}).encode())
+    report = check(root)
+    assert problems(report).keys() == {"c"}, "73 of 75 are absent"
+    assert of(report, "c/fog/2").origin == "generated-jpeg"
+    text = report.to_text()
+    assert re.search(r"^c, 2 sets +24 of 24 ", text, re.MULTILINE)
+    assert "c/fog/1 and 1 more: made by nsbench (generated-jpeg)" in text
 
 
 def test_absent_corruptions_are_counted(root: Path) -> None:

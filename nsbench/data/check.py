@@ -8,10 +8,8 @@ permutation of the labels would spoil.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +18,7 @@ import numpy as np
 from nsbench.data import wnids
 from nsbench.data.expected import READY_SIDE, VAL_LABELS, Expected, expected
 from nsbench.data.find import FOLDERS
+from nsbench.data.findings import Report, SetReport
 from nsbench.data.imagenet import CORRUPTED, ImageNetTree
 from nsbench.data.manifest import Manifest, manifest
 from nsbench.data.source import Split
@@ -33,61 +32,6 @@ if TYPE_CHECKING:
 
 ALARM = 3  # times chance: accuracy whose interval reaches below it is no better than permuted labels would give
 SHOWN = 3  # names that the text gives of many; the JSON gives all
-
-
-@dataclass
-class SetReport:
-    """What was found about one split."""
-
-    split: str
-    place: str
-    images: int = 0
-    expected_images: int | None = None  # None: the config file declares the classes, so no number is right or wrong
-    classes: int = 0
-    expected_classes: int | None = None
-    complete: bool = False
-    absent_classes: list[str] = field(default_factory=list)  # wnids
-    odd_classes: dict[str, int] = field(default_factory=dict)  # wnid -> images, where the set has another number
-    sizes: dict[str, int] = field(default_factory=dict)  # "227x227" -> images, the commonest ten
-    unreadable: dict[str, str] = field(default_factory=dict)  # id -> why
-    origin: str = ""
-    digest: str = ""
-    content_digest: str | None = None
-    accuracy: float | None = None  # percent, of the model that was given
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
-@dataclass
-class Report:
-    """What `check` found under one root. `ok` decides the exit status: 0, or 1 where anything needs attention."""
-
-    root: str
-    sets: list[SetReport]
-    absent: list[str]  # splits that are not here at all, which is no problem in itself
-    model: str | None = None
-
-    @property
-    def ok(self) -> bool:
-        return not any(found.problems for found in self.sets)
-
-    def to_json(self) -> str:
-        return json.dumps({"root": self.root, "ok": self.ok, "model": self.model, "absent": self.absent,
-                           "sets": [asdict(found) for found in self.sets]}, indent=1)
-
-    def to_text(self) -> str:
-        """A table, then problems and notes in words."""
-        head = ("set", "images", "classes", "sizes", "contents", "accuracy" if self.model else "", "")
-        rows: list[tuple[str, ...]] = [head, *map(_row, self.sets)]
-        widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-        lines = [self.root, *("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
-                              for row in rows)]
-        for title in ("problems", "notes"):
-            words = [f"  {found.split}: {text}" for found in self.sets for text in getattr(found, title)]
-            lines += [title, *words] if words else []
-        if self.absent:
-            lines.append(f"not here: {', '.join(self.absent)}")
-        return "\n".join([*lines, "all is well" if self.ok else "not all is well"])
 
 
 def check(root: str | Path, *, model: Model | None = None, limit: int = 500, read: bool = True, workers: int = 0,
@@ -118,6 +62,8 @@ def _check_set(source: ImageNetTree, name: str, val: dict[str, int], model: Mode
         if not isinstance(split, StoredSplit):
             raise DataError(f"{name}: is made when it is used, and lies nowhere")
         found.origin, found.digest = split.origin, split.digest
+        if split.origin != "official":
+            found.notes.append(f"made by nsbench ({split.origin}); its figures never share a column with official ones")
         _check_counts(found, split, declared=(name.partition("/")[0] in source.layout.classes))
         _check_labels(found, split, val)
         if read:
@@ -260,12 +206,3 @@ def _such(names: Iterable[str]) -> str:
     """The first few of many names, in brackets."""
     listed = list(names)
     return f" ({', '.join(listed[:SHOWN])}{', ...' if len(listed) > SHOWN else ''})"
-
-
-def _row(found: SetReport) -> tuple[str, ...]:
-    images = f"{found.images:,}" + (f" of {found.expected_images:,}" if found.expected_images else "")
-    classes = f"{found.classes}" + (f" of {found.expected_classes}" if found.expected_classes else "")
-    sizes = next(iter(found.sizes), "") + (", ..." if len(found.sizes) > 1 else "")
-    accuracy = "" if found.accuracy is None else f"{found.accuracy:.1f} %"
-    return (found.split, images, classes, sizes, found.content_digest or "", accuracy,
-            "ok" if not found.problems else f"{len(found.problems)} problem{'s' * (len(found.problems) > 1)}")
