@@ -46,7 +46,9 @@ def test_our_engine_runs_and_depends_on_seed_and_id_alone(name: str, size: int) 
     assert np.array_equal(images, before), "the input was changed in place"
     assert not np.array_equal(batch, images)
     for image, image_id, made in zip(images[::-1], IDS[::-1], batch[::-1], strict=True):
-        assert np.array_equal(corrupt(image, name, 4, seed=1, image_id=image_id, engine="nsbench"), made)
+        alone = corrupt(image, name, 4, seed=1, image_id=image_id, engine="nsbench")
+        assert np.array_equal(alone, made)
+        assert alone.flags.writeable
 
 
 @pytest.mark.parametrize("name", [n for n in ALL if "noise" in n or n in ("glass_blur", "fog", "elastic_transform")])

@@ -61,13 +61,13 @@ def pixelate(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
     height, width = image_HWC.shape[:2]
     scale = settings.PIXELATE[severity - 1]
     coarse = Image.fromarray(image_HWC).resize((int(width * scale), int(height * scale)), Image.Resampling.BOX)
-    return np.asarray(coarse.resize((width, height), Image.Resampling.NEAREST))
+    return np.array(coarse.resize((width, height), Image.Resampling.NEAREST))
 
 
 def jpeg_compression(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
     file = BytesIO()
     Image.fromarray(image_HWC).save(file, "JPEG", quality=settings.JPEG_COMPRESSION[severity - 1])
-    return np.asarray(Image.open(file))
+    return np.array(Image.open(file))
 
 
 def saturate(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
