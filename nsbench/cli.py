@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from nsbench import __version__, registry
+from nsbench.cli_data import data
 from nsbench.errors import NsbenchError, UnknownName, UsageError
 
 DEFAULT_RESULTS = Path("reports/results")
@@ -43,6 +44,9 @@ def main() -> None:
     """
     # a notice of torch to other libraries' authors, printed at every start
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
+
+
+main.add_command(data)
 
 
 @main.command()
@@ -115,25 +119,6 @@ def list_(what: str | None) -> None:
     }
     for name in [what] if what else ["suites", "methods"]:
         _print_table(name, list(listings[name]()))
-
-
-@main.group()
-def data() -> None:
-    """Look at data sources."""
-
-
-@data.command("show")
-@click.argument("source", default="shapes10")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("sheet.png"), show_default=True)
-def data_show(source: str, out: Path) -> None:
-    """Draw samples of every split of SOURCE on one sheet."""
-    if source != "shapes10":
-        raise UnknownName("source with a sample sheet", source, ["shapes10"])
-    from nsbench.data.shapes10.sheet import write_sheet
-    from nsbench.progress import ConsoleProgress
-
-    write_sheet(out, ConsoleProgress())
-    click.echo(str(out))
 
 
 def ordered_suites() -> list[Any]:

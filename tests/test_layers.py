@@ -21,6 +21,7 @@ LAYERS = [  # a module may import from its own layer and from those above it in 
     {"comparability", "fitted"},
     {"leaderboard"},
     {"runner", "report", "regression"},
+    {"cli_data"},
     {"cli"},
     {"__main__", "__init__"},
 ]
