@@ -1,5 +1,12 @@
 """Figures of merit with their 95 % intervals, and paired comparisons, from per-image outcomes."""
 
+from nsbench.statistics.bootstrap import (
+    RESAMPLES,
+    bootstrap_mean,
+    paired_pvalues,
+    percentile_interval,
+    resampled_sums,
+)
 from nsbench.statistics.paired import (
     difference_interval,
     discordant,
@@ -8,21 +15,23 @@ from nsbench.statistics.paired import (
     mcnemar_of_counts,
     paired_difference,
 )
+from nsbench.statistics.ranks import cliques, friedman, nemenyi_difference, rank_ranges, separable_neighbours
 from nsbench.statistics.scores import (
     ALEXNET_ERROR,
     L2_BUDGETS,
-    RESAMPLES,
+    MCE_WEIGHTS,
     SEVERITIES,
     accuracy,
     average,
-    bootstrap_mean,
     mean_corruption_error,
     percent,
     wilson,
+    wilson_over_seeds,
 )
 
 __all__ = [
-    "ALEXNET_ERROR", "L2_BUDGETS", "RESAMPLES", "SEVERITIES", "accuracy", "average", "bootstrap_mean",
-    "difference_interval", "discordant", "holm", "mcnemar_exact", "mcnemar_of_counts", "mean_corruption_error",
-    "paired_difference", "percent", "wilson",
+    "ALEXNET_ERROR", "L2_BUDGETS", "MCE_WEIGHTS", "RESAMPLES", "SEVERITIES", "accuracy", "average", "bootstrap_mean",
+    "cliques", "difference_interval", "discordant", "friedman", "holm", "mcnemar_exact", "mcnemar_of_counts",
+    "mean_corruption_error", "nemenyi_difference", "paired_difference", "paired_pvalues", "percent",
+    "percentile_interval", "rank_ranges", "resampled_sums", "separable_neighbours", "wilson", "wilson_over_seeds",
 ]

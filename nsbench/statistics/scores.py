@@ -14,7 +14,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 
 from nsbench.errors import DataError
-from nsbench.randomness import generator
+from nsbench.statistics.bootstrap import bootstrap_mean
 from nsbench.types import Outcomes, Score
 
 ALEXNET_ERROR = {  # top-1 error of AlexNet, mean over the five severities of the official ImageNet-C
@@ -24,21 +24,35 @@ ALEXNET_ERROR = {  # top-1 error of AlexNet, mean over the five severities of th
     "pixelate": 0.717840, "jpeg_compression": 0.606500,
 }
 SEVERITIES = (1, 2, 3, 4, 5)
+MCE_WEIGHTS = {  # what one wrong image in all of a condition's images adds to mCE: mCE = sum of weight x error rate
+    f"{corruption}/{severity}": 100 / (len(ALEXNET_ERROR) * len(SEVERITIES) * error)
+    for corruption, error in ALEXNET_ERROR.items() for severity in SEVERITIES}
 L2_BUDGETS = (0.5, 1.0, 2.0, 3.0)  # [0, 1] pixel units
 L2_TOLERANCE = 1e-6  # norms are kept in single precision: 0.5 must count as within 0.5
-RESAMPLES = 2000
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a proportion, as fractions of 1. Raises DataError where it does not exist."""
     if not 0 <= successes <= n or n == 0:
-        raise DataError(f"wilson({successes} of {n}): needs at least one image and successes between 0 and n")
+        raise DataError(f"wilson({successes:g} of {n:g}): needs at least one image and successes between 0 and n")
     from scipy.special import ndtri
 
     z = float(ndtri(0.5 + confidence / 2))
     centre = (successes + z * z / 2) / (n + z * z)
     half = z / (n + z * z) * math.sqrt(successes * (n - successes) / n + z * z / 4)
     return (0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half)
+
+
+def wilson_over_seeds(shares: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval for the mean of n images' shares of right predictions over several seeds, fractions of 1.
+
+    Wilson's with the number of images that would give the spread actually seen (L. Kish 1965, Survey Sampling, section
+    8.2): n where the seeds agree on every image, up to n x seeds where they go their own ways.
+    """
+    n, mean = len(shares), float(np.mean(shares))
+    spread = float(np.var(shares, ddof=1)) if n > 1 else 0.0
+    effective = max(n, mean * (1 - mean) / spread * n) if spread > 0 else n
+    return wilson(mean * effective, effective, confidence)
 
 
 def accuracy(outcomes: Mapping[str, Outcomes]) -> Score:
@@ -121,20 +135,6 @@ def _corruption_errors(outcomes: Mapping[str, Outcomes]) -> np.ndarray:
 
 def _shorten(names: Sequence[str], most: int = 6) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def bootstrap_mean(values: np.ndarray, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0,
-                   ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of n independent values. Seeded: the same values, the same interval."""
-    rng = generator(seed, "bootstrap", len(values), resamples)
-    means = np.empty(resamples)
-    chunk = max(1, 5_000_000 // len(values))  # at most 40 MB of indices at a time
-    for start in range(0, resamples, chunk):
-        count = min(chunk, resamples - start)
-        means[start:start + count] = values[rng.integers(0, len(values), (count, len(values)))].mean(axis=1)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return float(low), float(high)
 
 
 def average(scores: Sequence[Score], lower_is_better: Sequence[bool], image_sets: Sequence[Hashable]) -> Score:
