@@ -67,6 +67,7 @@ main.add_command(data)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_RESULTS, show_default=True)
 @click.option("--force", is_flag=True, help="Compute again what is stored, fitted weights included.")
+@click.option("--allow-missing", is_flag=True, help="Accept results without the images that cannot be read.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be run.")
 def run(methods: str, suites: str, dry_run: bool, **options: Any) -> None:
     """Fit each method, evaluate it on each suite, and store what is not stored yet.

@@ -13,7 +13,7 @@ import torch
 from nsbench import registry
 from nsbench.attacks.attention import patch_size
 from nsbench.data.loading import batches
-from nsbench.errors import AttackError, ModelError
+from nsbench.errors import AttackError, DataError, ModelError
 from nsbench.models.model import frozen
 from nsbench.progress import SILENT, Progress
 from nsbench.types import Condition, Outcomes, ThreatModel
@@ -26,15 +26,18 @@ TOLERANCE = 1e-5  # relative room for float32 rounding in a norm; 1/255 of a gre
 
 
 def evaluate(model: Model, split: Split, condition: Condition, *, seed: int = 0, batch_size: int = 64,
-             workers: int = 0, progress: Progress = SILENT, label: str = "") -> Outcomes:
+             workers: int = 0, progress: Progress = SILENT, label: str = "",
+             unreadable: dict[str, str] | None = None) -> Outcomes:
     """Outcomes of every image of `split` under `condition`, in the split's order.
 
     Images that are misclassified before the attack count as broken and are not attacked. Raises ModelError for
-    logits that are not finite and AttackError for adversarial images outside their threat model.
+    logits that are not finite and AttackError for adversarial images outside their threat model. An image that
+    cannot be decoded raises CorruptImage; with a dictionary `unreadable` it is noted there (id -> why) and left out.
     """
     transform = model.preprocessing.transform(condition.preprocess)
     parts: list[dict[str, np.ndarray]] = []
-    loader = batches(split, transform, batch_size=batch_size, workers=workers)
+    kept: list[np.ndarray] = []
+    loader = batches(split, transform, batch_size=batch_size, workers=workers, corrupt=unreadable)
     with frozen(model), progress.task(label or condition.name, len(split)) as advance:
         for batch in loader:
             images = batch.images.to(model.device, non_blocking=True).float() / 255
@@ -43,9 +46,13 @@ def evaluate(model: Model, split: Split, condition: Condition, *, seed: int = 0,
             if condition.attack:
                 part |= _attacked(model, images, labels, batch.ids, condition, seed, split.classes, part)
             parts.append(part)
+            kept.append(batch.indices)
             advance(len(images))
+    if not parts:
+        raise DataError(f"split '{split.name}': none of its {len(split)} images can be read")
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return Outcomes(split.ids, split.labels, columns.pop("predictions"), columns)
+    order = np.concatenate(kept)
+    return Outcomes(split.ids[order], split.labels[order], columns.pop("predictions"), columns)
 
 
 def _judge(model: Model, images_BCHW: torch.Tensor, ids: list[str], classes: tuple[int, ...] | None,

@@ -19,7 +19,7 @@ import nsbench.attacks  # fills the registry of attacks
 from nsbench import fitted, models, provenance, registry, results, training
 from nsbench.data import EMBEDDED, DataSource, Split, open_source
 from nsbench.data.source import digest_of
-from nsbench.errors import MissingSplit, ModelError, NsbenchError, UsageError
+from nsbench.errors import CorruptImage, MissingSplit, ModelError, NsbenchError, UsageError
 from nsbench.evaluate import evaluate
 from nsbench.progress import Progress
 from nsbench.results import Result
@@ -48,6 +48,7 @@ class RunOptions:
     device: str = "auto"
     results: Path = Path("reports/results")
     force: bool = False
+    allow_missing: bool = False  # accept results without the images that cannot be read
 
 
 @dataclass
@@ -146,8 +147,9 @@ def _run_pair(job: _Job, method: Method, suite: Suite, splits: list[Split], mode
     pair = f"{method.name} x {suite.name}"
     start = time.perf_counter()
     try:
-        outcomes = _outcomes(job, suite, splits, model.model, pair)
+        outcomes, unreadable = _outcomes(job, suite, splits, model.model, pair)
         result = _result(job, method, suite, splits, model, outcomes, identity, time.perf_counter() - start)
+        result.provenance["unreadable"] = unreadable
         results.write_result(job.options.results, result, outcomes)
     except (NsbenchError, torch.OutOfMemoryError) as error:
         _note(job, summary.failed, pair, error)
@@ -156,15 +158,24 @@ def _run_pair(job: _Job, method: Method, suite: Suite, splits: list[Split], mode
     job.progress.line(_line(pair, result))
 
 
-def _outcomes(job: _Job, suite: Suite, splits: list[Split], model: Model, pair: str) -> dict[str, Outcomes]:
+def _outcomes(job: _Job, suite: Suite, splits: list[Split], model: Model, pair: str,
+              ) -> tuple[dict[str, Outcomes], dict[str, str]]:
+    """Outcomes by condition, and the images that could not be read, if that is allowed."""
     conditions = suite.conditions()
-    outcomes = {}
+    outcomes: dict[str, Outcomes] = {}
+    unreadable: dict[str, str] = {}
     for number, (condition, split) in enumerate(zip(conditions, splits, strict=True), 1):
         count = f" [{number}/{len(conditions)}]" if len(conditions) > 1 else ""
         outcomes[condition.name] = evaluate(
             model, split, condition, seed=job.options.seed, batch_size=_batch_size(job), workers=_workers(job),
-            progress=job.progress, label=f"{pair} · {condition.name}{count}")
-    return outcomes
+            progress=job.progress, label=f"{pair} · {condition.name}{count}", unreadable=unreadable)
+        if unreadable and not job.options.allow_missing:
+            raise CorruptImage(f"{len(unreadable)} of {len(split)} images of '{split.name}' cannot be read, such as "
+                               f"{next(iter(unreadable.values()))}. Repair them, or accept the rest with "
+                               "--allow-missing")
+    if unreadable:
+        job.progress.line(f"{pair}: {len(unreadable)} images cannot be read and are left out", style="yellow")
+    return outcomes, unreadable
 
 
 def _splits(job: _Job, suite: Suite) -> list[Split]:
