@@ -1,6 +1,6 @@
 """Does reading keep up? The clean suite's evaluation against its two halves, alone, in one run.
 
-    python tests/benchmarks/reading.py [--data FOLDER] [--checkpoint FILE] [--model NAME] [--workers N] [--rounds N]
+    python tests/benchmarks/reading.py [--data FOLDER] [--checkpoint FILE] [--model NAME] [--workers N] [--limit N]
 
 (a) decoding and resizing alone, with the same workers; (b) the model alone on the same tensors in memory; (c) the
 evaluation. The rounds take turns, so that a busy machine slows all three alike. To expect: (c) at least 0.90 of the
@@ -34,7 +34,7 @@ def main() -> int:
     options = _options()
     device = resolve_device(options.device)
     model = models.load_model(options.model, checkpoint=options.checkpoint, device=device)
-    split = open_source(options.data).split("clean")
+    split = open_source(options.data).split("clean").limited(options.limit)
     size = options.batch_size or (256 if device.startswith("cuda") else 64)
     transform, settings = model.preprocessing.transform(), {"batch_size": size, "workers": options.workers}
     held = [batch.images for batch in batches(split, transform, **settings)]
@@ -73,6 +73,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=Path, default=SHARED / "weights" / "vit_tiny_patch16_224.safetensors")
     parser.add_argument("--workers", type=int, default=min(8, torch.get_num_threads()))
     parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--limit", type=int, help="images of each round; default: all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="auto")
     return parser.parse_args()
