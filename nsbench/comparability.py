@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from nsbench.results import Result
+
+CONTROL = "finetune"  # the matched control: the same recipe, steps and data, and nothing of a method's own
 
 
 def image_set(result: Result) -> str:
     """ "all images", or the limit that the run was given."""
     limit = result.provenance.get("limit")
     return f"limit {limit}" if limit else "all images"
+
+
+def preprocessing(result: Result) -> str:
+    """What the checkpoint does to a picture, in words; "" where the result does not say."""
+    return str(result.provenance.get("preprocessing") or "")
 
 
 def measured(result: Result) -> dict[str, Any]:
@@ -36,27 +45,54 @@ def _common(values: list) -> Any:
     return values[0] if len(set(values)) <= 1 else values
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What a result measured, worked out once."""
+
+    what: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, result: Result) -> Measured:
+        return cls(measured(result))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Equal where two figures of a suite may be compared."""
+        return json.dumps(self.what, sort_keys=True, default=str)
+
+    def reason_apart(self, reference: Measured) -> str:
+        """In what this differs from its column; "" where it may be compared."""
+        if self.what == reference.what:
+            return ""
+        for what, value in self.what.items():
+            theirs = reference.what[what]
+            if value != theirs:
+                if isinstance(value, (int, str)) and isinstance(theirs, (int, str)):
+                    return f"{what}: {value} instead of {theirs}"
+                return f"other {what} than the rest of the column"
+        return ""
+
+
 def fingerprint(result: Result) -> str:
     """Equal where two figures of a suite may be compared."""
-    return json.dumps(measured(result), sort_keys=True, default=str)
+    return Measured.of(result).fingerprint
 
 
 def reason_apart(result: Result, reference: Result) -> str:
-    """In what a result differs from its column; "" where it may be compared."""
-    ours, theirs = measured(result), measured(reference)
-    for what, value in ours.items():
-        if value != theirs[what]:
-            if isinstance(value, (int, str)) and isinstance(theirs[what], (int, str)):
-                return f"{what}: {value} instead of {theirs[what]}"
-            return f"other {what} than the rest of the column"
-    return ""
+    """In what a result differs from `reference`; "" where they may be compared."""
+    return Measured.of(result).reason_apart(Measured.of(reference))
+
+
+def recipe_key(result: Result) -> str:
+    """The recipe without its seed, "" where nothing was trained; equal for rows trained alike."""
+    recipe = {key: value for key, value in (result.provenance.get("recipe") or {}).items() if key != "seed"}
+    return json.dumps(recipe, sort_keys=True, default=str) if recipe else ""
 
 
 def row_key(result: Result) -> Hashable:
     """What makes a row of its own; the seed does not, and neither does the recipe's."""
     provenance = result.provenance
-    recipe = {key: value for key, value in (provenance.get("recipe") or {}).items() if key != "seed"}
-    return (result.method, provenance.get("normalisation"), json.dumps(recipe, sort_keys=True, default=str),
+    return (result.model, result.method, provenance.get("normalisation"), recipe_key(result),
             provenance.get("parent_digest"), provenance.get("method_version"))
 
 

@@ -47,11 +47,18 @@ def row(table, method):
     return found
 
 
-def test_sources_models_and_limits_never_share_a_table():
-    board = build([result(), result(source="imagenet"), result(model="other"), result(limit=64, n=64)])
-    keys = [(table.source, table.model, table.image_set) for table in board.tables]
-    assert keys == [("imagenet", "vit_shapes10", "all images"), ("shapes10", "other", "all images"),
-                    ("shapes10", "vit_shapes10", "all images"), ("shapes10", "vit_shapes10", "limit 64")]
+def test_sources_limits_and_preprocessings_never_share_a_table():
+    board = build([result(), result(source="imagenet"), result(preprocessing="crop 224"), result(limit=64, n=64)])
+    keys = [(table.source, table.image_set, table.preprocessing) for table in board.tables]
+    assert keys == [("imagenet", "all images", "crop 48"), ("shapes10", "all images", "crop 224"),
+                    ("shapes10", "all images", "crop 48"), ("shapes10", "limit 64", "crop 48")]
+
+
+def test_models_that_see_the_same_pixels_share_a_table():
+    table = only_table([result(), result(model="other", parent_digest="another")])
+    assert sorted(row.label for row in table.rows) == ["ns · other", "ns · vit_shapes10"]
+    assert table.model == "2 models"
+    assert only_table([result()]).model == "vit_shapes10"
 
 
 def test_missing_is_missing():
@@ -74,8 +81,8 @@ def test_best_follows_the_direction_of_the_column():
     assert not row(table, "b").cells["imagenet_c"].best
 
 
-def test_overlapping_intervals_are_tied_and_a_lonely_row_is_not_best():
-    table = only_table([result("a", value=50), result("b", value=51.5), result("c", value=40)])
+def test_what_intervals_alone_cannot_tell_apart_is_tied_and_a_lonely_row_is_not_best():
+    table = only_table([result("a", value=50), result("b", value=51), result("c", value=40)])
     assert [row(table, name).cells["clean"].tied for name in "abc"] == [True, False, False]
     assert not row(only_table([result()]), "ns").cells["clean"].best
 
@@ -86,7 +93,6 @@ def test_overlapping_intervals_are_tied_and_a_lonely_row_is_not_best():
     ({"condition": {"origin": "generated-memory"}}, "origin of the images: generated-memory instead of embedded"),
     ({"condition": {"data_digest": "another"}}, "other images than the rest of the column"),
     ({"condition": {"preprocess": "none"}}, "other preprocessing than the rest of the column"),
-    ({"preprocessing": "crop 224"}, "other preprocessing than the rest of the column"),
     ({"condition": {"threat": "linf 8/255"}}, "other conditions than the rest of the column"),
 ])
 def test_what_was_measured_otherwise_is_shown_apart_with_the_reason(change, reason):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nsbench.leaderboard import Cell, Column, Row, Table
+from nsbench.leaderboard import Cell, Column, Delta, Row, Table
 
 MISSING = "–"
 
@@ -19,11 +19,32 @@ def margin(cell: Cell) -> str:
 
 
 def rank(row: Row) -> str:
-    """ "2", or "1–3" where the intervals allow several places."""
-    if row.rank is None:
+    """The place by average: "2", or "1–3" where the separable pairs allow several."""
+    return places(row.rank)
+
+
+def places(found: tuple[int, int] | None) -> str:
+    if found is None:
         return ""
-    first, last = row.rank
+    first, last = found
     return str(first) if first == last else f"{first}–{last}"
+
+
+def signed(value: float) -> str:
+    """ "+1.2", "−0.4"; a difference that rounds to nothing has no sign."""
+    text = figure(abs(value))
+    return text if float(text) == 0 else f"{'+' if value > 0 else '−'}{text}"
+
+
+def pvalue(p: float) -> str:
+    """ "p = 0.012", "p < 0.001"."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def difference(delta: Delta) -> str:
+    """All about one difference."""
+    return (f"{signed(delta.value)} ({signed(delta.low)} to {signed(delta.high)}) against {delta.reference}: "
+            f"{delta.verdict}, {pvalue(delta.adjusted)} after Holm ({delta.test})")
 
 
 def seeds(values: Sequence[int]) -> str:
@@ -40,9 +61,13 @@ def sentence(cell: Cell, column: Column) -> str:
     if cell.best:
         parts.append("best of its column")
     if cell.tied:
-        parts.append("cannot be told from the best: the intervals overlap")
+        parts.append("not separable from the best of its column")
     if not cell.comparable:
         parts.append(f"not compared: {cell.reason}")
+    if cell.unpaired:
+        parts.append(f"compared by its interval alone: {cell.unpaired}")
+    if cell.delta:
+        parts.append(difference(cell.delta))
     return "; ".join(parts)
 
 

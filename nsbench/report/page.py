@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
+from nsbench import leaderboard
 from nsbench.leaderboard import Cell, Column, Leaderboard, Row, Table
 from nsbench.report import charts
 from nsbench.report.cards import MethodCard, SuiteCard, method_card, suite_card
 from nsbench.report.published import Published, published_rows
 
-AVERAGE = Column("average", "Average", "average", 1000, False, "%", False, 1, (
+AVERAGE = Column(leaderboard.AVERAGE, "Average", "average", 1000, False, "%", False, 1, (
     "Mean of the paper's eleven columns with 100 − mCE in place of mCE. It exists only where all eleven are there. Its "
-    "interval combines theirs; suites on the same images are taken to err together, so it is never too narrow."), "")
+    "interval is a bootstrap over images, drawn once for all suites that share them."), "")
 GROUP_TITLES = {"clean": "Clean", "adversarial": "Adversarial", "ood": "Out of distribution", "average": "All eleven"}
 
 
@@ -46,11 +47,11 @@ class TableView:
         return found + [f"{row.label}: {note}." for row in self.table.rows for note in row.notes]
 
     def cell(self, row: Row, column: Column) -> Cell | None:
-        return row.average if column is AVERAGE else row.cells.get(column.suite)
+        return row.cell(column.suite)
 
     def absent(self, row: Row, column: Column) -> str:
         """Why there is no figure."""
-        if column is not AVERAGE:
+        if column.suite != AVERAGE.suite:
             return f"{column.title} of {row.title}: not evaluated"
         held = sum(cell.results[0].paper and cell.comparable for cell in row.cells.values())
         return f"The average needs all eleven columns, comparable and from one set of weights; {held} of 11 are here"
@@ -65,6 +66,16 @@ class TableView:
 
     def whisker(self, cell: Cell, column: Column) -> Markup:
         return charts.whisker(cell.value, cell.low, cell.high, *self.scales[column.suite])
+
+
+def average_column(table: Table) -> Column:
+    """The average's column, with its own name where it is not over all eleven."""
+    if not table.partial_suites:
+        return replace(AVERAGE, neighbours=table.average_neighbours)
+    titles = [column.title for column in table.columns if column.suite in table.partial_suites]
+    return replace(AVERAGE, title=f"Average of {len(titles)}", neighbours=table.average_neighbours, summary=(
+        f"Partial average, over what all rows have: {', '.join(titles)}; with 100 − mCE in place of mCE. It is not the "
+        "average of the eleven and is comparable within this table alone."))
 
 
 def views(board: Leaderboard) -> list[TableView]:
@@ -84,12 +95,11 @@ def _styles(table: Table, colours: Mapping[str, str]) -> dict[str, str]:
 
 
 def _view(table: Table, anchor: str, styles: Mapping[str, str]) -> TableView:
-    columns = [*table.columns, AVERAGE]
-    cells = {c.suite: [cell for row in table.rows
-                       if (cell := row.average if c is AVERAGE else row.cells.get(c.suite))] for c in columns}
+    columns = [*table.columns, average_column(table)]
+    cells = {c.suite: [cell for row in table.rows if (cell := row.cell(c.suite))] for c in columns}
     scales = {suite: (min(c.low for c in mine), max(c.high for c in mine)) for suite, mine in cells.items() if mine}
     fair = {suite: [c.value for c in mine if c.comparable] for suite, mine in cells.items()}
     spans = {suite: (min(values), max(values)) for suite, values in fair.items() if values}
-    return TableView(table, anchor, columns, published_rows(table.source, table.model), styles, scales, spans,
+    return TableView(table, anchor, columns, published_rows(table.source, *table.models), styles, scales, spans,
                      [suite_card(table, column, styles) for column in table.columns],
                      [method_card(row, styles) for row in table.rows])

@@ -23,8 +23,8 @@ class Published:
     figures: dict[str, float]
 
 
-def published_rows(source: str, model: str, folder: Path | None = None) -> list[Published]:
-    """Rows of the paper's table 2 for a table of `source` and `model`.
+def published_rows(source: str, *models: str, folder: Path | None = None) -> list[Published]:
+    """Rows of the paper's table 2 for a table of `source` and `models`.
 
     Only ImageNet figures are there, so other sources have none. Where the paper has the same model, only its rows;
     otherwise all, because the reader wants some landmark.
@@ -32,7 +32,7 @@ def published_rows(source: str, model: str, folder: Path | None = None) -> list[
     if not source.startswith("imagenet"):
         return []
     rows = _read((folder or content_folder("baselines") / "published") / "table2_robustness.csv")
-    return [row for row in rows if model.startswith(row.model)] or rows
+    return [row for row in rows if any(model.startswith(row.model) for model in models)] or rows
 
 
 def _read(path: Path) -> list[Published]:

@@ -1,0 +1,225 @@
+"""Results -> tables with rows, columns, cells, ranks. A pure function, so that every view shows the same thing.
+
+A table holds one source, one image set (all images, or a limit) and one preprocessing: nothing in it is compared across
+these. Within a column only cells of the same suite version, images and preparation are compared; any other is shown
+apart with the reason. Missing cells are missing, never zero, and an average needs all of the paper's eleven. Two cells
+are separable when a test on the same images says so after Holm's correction over the whole table.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from nsbench.comparability import image_set, measured, preprocessing
+from nsbench.leaderboard.averages import AverageColumn, Averaged, average_column, averaged
+from nsbench.leaderboard.cells import columns_of, interval_over_seeds, rows_of
+from nsbench.leaderboard.deltas import Comparison, column_deltas, compare, find_row, reference_of
+from nsbench.leaderboard.evidence import Evidence
+from nsbench.leaderboard.extras import critical_difference, effective_line
+from nsbench.leaderboard.outcomes import Reader
+from nsbench.leaderboard.pairs import Pairs, column_pvalues, corrected, suite_pvalues
+from nsbench.leaderboard.records import (
+    AVERAGE,
+    BETTER,
+    NOT_SEPARABLE,
+    WORSE,
+    Cell,
+    Column,
+    Cost,
+    CriticalDifference,
+    Delta,
+    EffectiveLine,
+    Leaderboard,
+    Row,
+    Table,
+)
+from nsbench.results import Result
+from nsbench.statistics import rank_ranges, separable_neighbours
+
+__all__ = [
+    "AVERAGE", "BETTER", "NOT_SEPARABLE", "PAPER_COLUMNS", "WORSE", "Cell", "Column", "Comparison", "Cost",
+    "CriticalDifference", "Delta", "EffectiveLine", "Leaderboard", "Row", "Table", "build", "compare", "find_row",
+]
+
+PAPER_COLUMNS = 11  # the average of the paper's table 2 is over these
+
+
+def build(results: Iterable[Result], problems: Iterable[str] = (), *, reference: str | None = None,
+          partial: bool = False) -> Leaderboard:
+    """The leaderboard of these results; the order of `results` does not matter.
+
+    `reference`: label or method of the row that deltas are against, instead of each row's matched control. `partial`:
+    where rows lack one of the eleven, average over the suites that all rows have. Raises UsageError where a reference
+    was asked for and no table has that row.
+    """
+    found, problems = defaultdict(list), list(problems)
+    for result in results:
+        try:
+            measured(result), [condition["accuracy"] for condition in result.conditions]
+            found[result.source, image_set(result), preprocessing(result)].append(result)
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            problems.append(f"{result.path or result.identity}: its conditions or provenance are incomplete "
+                            f"({type(error).__name__}: {error}); delete it and run again")
+    reader = Reader()
+    tables = tuple(_table(*key, found[key], Evidence(reader), reference, partial) for key in sorted(found))
+    if reference is not None and not any(_has(table.rows, reference) for table in tables):
+        find_row([row for table in tables for row in table.rows], reference)  # raises, naming the rows
+    return Leaderboard(tables, tuple(problems))
+
+
+def _has(rows: Sequence[Row], reference: str) -> bool:
+    return any(reference in (row.label, row.method, row.title) for row in rows)
+
+
+def _table(source: str, images: str, prepared: str, results: Sequence[Result], evidence: Evidence,
+           reference: str | None, partial: bool) -> Table:
+    columns, references = columns_of(results)
+    rows = rows_of(results, references)
+    notes: list[list[str]] = [[] for _ in rows]
+    held = [_of_eleven(row, mine) for row, mine in zip(rows, notes, strict=True)]
+    common = _common(columns, rows) if partial and not all(held) else ()
+    chosen = [_over(row, common, mine) for row, mine in zip(rows, notes, strict=True)] if common else held
+    order = sorted(range(len(rows)),
+                   key=lambda i: (chosen[i] is None, -_value(chosen[i]), rows[i].order, rows[i].label))
+    rows = [replace(rows[i], notes=(*rows[i].notes, *notes[i])) for i in order]
+    held, chosen = [held[i] for i in order], [chosen[i] for i in order]
+    rows = _with_intervals(rows, columns, evidence)
+    averages = average_column({i: one for i, one in enumerate(chosen) if one}, evidence)
+    evidence.sums = averages.sums
+    eleven = averages if not common else average_column({i: one for i, one in enumerate(held) if one}, evidence)
+    rows = [replace(row, average=eleven.cells.get(i), partial=averages.cells.get(i) if common else None)
+            for i, row in enumerate(rows)]
+    pairs = corrected(_pvalues(rows, columns, averages, evidence))
+    table = _marked(rows, columns, averages, pairs, evidence, reference if _has(rows, reference or "") else None,
+                    bool(common))
+    return replace(table, source=source, image_set=images, preprocessing=prepared, partial_suites=common)
+
+
+# --- averages -------------------------------------------------------------------------------------------------------
+
+def _of_eleven(row: Row, notes: list[str]) -> Averaged | None:
+    paper = {suite: cell for suite, cell in row.cells.items() if cell.results[0].paper}
+    if len(paper) != PAPER_COLUMNS or not all(cell.comparable for cell in paper.values()):
+        return None
+    return averaged(paper, notes)
+
+
+def _common(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[str, ...]:
+    """The paper's suites that every row has; at least two make an average."""
+    suites = tuple(c.suite for c in columns if c.paper and all(
+        c.suite in row.cells and row.cells[c.suite].comparable for row in rows))
+    return suites if len(suites) > 1 else ()
+
+
+def _over(row: Row, suites: Sequence[str], notes: list[str]) -> Averaged | None:
+    return averaged({suite: row.cells[suite] for suite in suites}, notes)
+
+
+def _value(one: Averaged | None) -> float:
+    """The average's value, for sorting."""
+    if one is None:
+        return 0.0
+    values = [sum(100 - r.score.value if r.lower_is_better else r.score.value for r in mine) / len(mine)
+              for mine in one.results.values()]
+    return sum(values) / len(values)
+
+
+# --- tests, marks, ranks --------------------------------------------------------------------------------------------
+
+def _with_intervals(rows: Sequence[Row], columns: Sequence[Column], evidence: Evidence) -> list[Row]:
+    """Read the outcomes; cells over several seeds get the interval of their per-image means."""
+    changed: list[dict[str, Cell]] = [dict(row.cells) for row in rows]
+    for column in columns:
+        cells = _fair(rows, column.suite)
+        evidence.add(column.suite, {i: cell.results for i, cell in cells.items()})
+        for i, cell in cells.items():
+            if why := evidence.reasons.get((i, column.suite), ""):
+                changed[i][column.suite] = replace(cell, unpaired=why)
+            elif len(cell.seeds) > 1:
+                changed[i][column.suite] = interval_over_seeds(cell, evidence.suites[column.suite], i)
+    return [replace(row, cells=mine) for row, mine in zip(rows, changed, strict=True)]
+
+
+def _fair(rows: Sequence[Row], suite: str) -> dict[int, Cell]:
+    """By position of the row: the cells that may be compared."""
+    return {i: row.cells[suite] for i, row in enumerate(rows) if suite in row.cells and row.cells[suite].comparable}
+
+
+def _pvalues(rows: Sequence[Row], columns: Sequence[Column], averages: AverageColumn, evidence: Evidence,
+             ) -> dict[str, tuple[tuple[int, ...], np.ndarray]]:
+    """By suite: the rows that may be compared, and the p value of each pair of them."""
+    found = {}
+    for column in columns:
+        cells = _fair(rows, column.suite)
+        mine = evidence.suites.get(column.suite)
+        paired = [i for i in cells if mine and i in mine.values]
+        p = None if mine is None or len(paired) < 2 else suite_pvalues(
+            mine.matrix(paired), np.array([i in mine.single for i in paired]),
+            np.array([i in mine.accuracy for i in paired]))
+        place = {i: k for k, i in enumerate(cells)}
+        found[column.suite] = tuple(cells), column_pvalues(
+            [cell.value for cell in cells.values()], [(cell.low, cell.high) for cell in cells.values()], p,
+            [place[i] for i in paired] if p is not None else [])
+    if averages.cells:
+        found[AVERAGE] = tuple(averages.cells), averages.p
+    return found
+
+
+def _marked(rows: Sequence[Row], columns: Sequence[Column], averages: AverageColumn, pairs: Mapping[str, Pairs],
+            evidence: Evidence, reference: str | None, partial: bool) -> Table:
+    """The table with best, ties, rank ranges, deltas and what stands beside the figures."""
+    references, labels = reference_of(rows, reference), [row.label for row in rows]
+    changed: list[dict[str, Cell]] = [dict(row.cells) for row in rows]
+    told = []
+    for column in columns:
+        cells = _fair(rows, column.suite)
+        marked, neighbours = _mark(cells, pairs[column.suite], column.lower_is_better)
+        deltas = column_deltas(column.suite, cells, references, labels, column.lower_is_better, pairs[column.suite],
+                               evidence)
+        for i, cell in marked.items():
+            changed[i][column.suite] = replace(cell, delta=deltas.get(i))
+        told.append(replace(column, neighbours=neighbours))
+    rows = [replace(row, cells=mine) for row, mine in zip(rows, changed, strict=True)]
+    rows, neighbours = _with_average(rows, averages, pairs, evidence, references, labels, partial)
+    lines, rows = _with_lines(told, rows)
+    return Table("", "", "", tuple(told), tuple(rows), neighbours, (), lines, critical_difference(told, rows), pairs,
+                 evidence)
+
+
+def _with_average(rows: Sequence[Row], averages: AverageColumn, pairs: Mapping[str, Pairs], evidence: Evidence,
+                  references: Sequence[int | None], labels: Sequence[str], partial: bool,
+                  ) -> tuple[list[Row], tuple[int, int]]:
+    if not averages.cells:
+        return list(rows), (0, 0)
+    marked, neighbours = _mark(averages.cells, pairs[AVERAGE], False)
+    deltas = column_deltas(AVERAGE, averages.cells, references, labels, False, pairs[AVERAGE], evidence, averages.sums)
+    cells = {i: replace(cell, delta=deltas.get(i)) for i, cell in marked.items()}
+    ranked = [replace(row, rank=cells[i].rank) if i in cells else row for i, row in enumerate(rows)]
+    if partial:
+        return [replace(row, partial=cells.get(i)) for i, row in enumerate(ranked)], neighbours
+    return [replace(row, average=cells.get(i)) for i, row in enumerate(ranked)], neighbours
+
+
+def _mark(cells: Mapping[int, Cell], pairs: Pairs, lower_is_better: bool) -> tuple[dict[int, Cell], tuple[int, int]]:
+    """Best, ties with it, and rank ranges; nothing for a row that stands alone."""
+    if len(cells) < 2:
+        return dict(cells), (0, 0)
+    value = np.array([cell.value for cell in cells.values()]) * (-1 if lower_is_better else 1)
+    separable = pairs.separable()
+    best, ranks = int(value.argmax()), rank_ranges(value, separable)
+    return {i: replace(cell, best=bool(value[k] == value[best]), rank=ranks[k],
+                       tied=bool(value[k] != value[best] and not separable[k, best]))
+            for k, (i, cell) in enumerate(cells.items())}, separable_neighbours(value, separable)
+
+
+def _with_lines(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[tuple[EffectiveLine, ...], list[Row]]:
+    clean = next((column for column in columns if column.group == "clean"), None)
+    fitted = [found for column in columns if clean and column.group == "ood"
+              and (found := effective_line(clean, column, rows))]
+    return tuple(line for line, _ in fitted), [
+        replace(row, effective={line.suite: beyond[row.label] for line, beyond in fitted if row.label in beyond})
+        for row in rows]

@@ -1,0 +1,98 @@
+"""Columns, rows and cells of one table, before anything is compared."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from nsbench.comparability import Measured, qualifiers, recipe_key, recipe_names, row_key
+from nsbench.leaderboard.averages import spread
+from nsbench.leaderboard.evidence import SuiteEvidence
+from nsbench.leaderboard.extras import cost
+from nsbench.leaderboard.records import Cell, Column, Row
+from nsbench.results import Result
+from nsbench.statistics import bootstrap_mean, wilson_over_seeds
+from nsbench.types import GROUPS
+
+
+def columns_of(results: Sequence[Result]) -> tuple[list[Column], dict[str, Measured]]:
+    """Columns in order of display, and by suite what its cells are held against."""
+    newest: dict[str, Result] = {}
+    for result in sorted(results, key=lambda r: (r.suite_version, _date(r), r.identity)):
+        newest[result.suite] = result
+    columns = [Column(r.suite, r.title, r.group, r.order, r.lower_is_better, r.unit, r.paper, r.suite_version,
+                      r.summary, r.citation) for r in newest.values()]
+    position = {group: index for index, group in enumerate(GROUPS)}
+    columns.sort(key=lambda c: (position.get(c.group, len(GROUPS)), c.order, c.title, c.suite))
+    by_suite = defaultdict(list)
+    for result in results:
+        by_suite[result.suite].append(result)
+    return columns, {column.suite: _reference(column, by_suite[column.suite]) for column in columns}
+
+
+def _reference(column: Column, results: Sequence[Result]) -> Measured:
+    """What a column's cells are held against: the newest suite version, and there what most results share."""
+    mine = [(Measured.of(r), r.score.n) for r in results if r.suite_version == column.version]
+    counts = Counter(one.fingerprint for one, _ in mine)
+    return max(mine, key=lambda each: (counts[each[0].fingerprint], each[1], each[0].fingerprint))[0]
+
+
+def rows_of(results: Sequence[Result], references: Mapping[str, Measured]) -> list[Row]:
+    by_row = defaultdict(list)
+    for result in results:
+        by_row[row_key(result)].append(result)
+    by_method = defaultdict(list)
+    for mine in by_row.values():
+        by_method[mine[0].method, mine[0].model].append(mine[0])
+    several_recipes = len(recipe_names(results)) > 1
+    several_models = len({result.model for result in results}) > 1
+    return [_row(mine, references, (*((mine[0].model,) if several_models else ()), *qualifiers(
+        mine[0], by_method[mine[0].method, mine[0].model], several_recipes))) for mine in by_row.values()]
+
+
+def _row(results: Sequence[Result], references: Mapping[str, Measured], words: tuple[str, ...]) -> Row:
+    by_suite = defaultdict(list)
+    for result in results:
+        by_suite[result.suite].append(result)
+    notes: list[str] = []
+    cells = {suite: _cell(mine, references[suite], notes) for suite, mine in by_suite.items()}
+    newest = max(results, key=lambda r: (_date(r), r.identity))
+    own = newest.provenance
+    kin = (newest.model, str(own.get("normalisation")), recipe_key(newest), str(own.get("parent_digest")))
+    return Row(newest.method, newest.method_title, newest.method_summary, words, cells, None, tuple(notes),
+               order=newest.method_order, model=newest.model, cost=cost(results), kin=kin)
+
+
+def _cell(results: Sequence[Result], reference: Measured, notes: list[str]) -> Cell:
+    """The cell of one row and suite: what is comparable where there is any, and of each seed the newest."""
+    found = [(r, Measured.of(r)) for r in results]
+    newest_of_all = max(found, key=lambda each: (_date(each[0]), each[0].identity))[1]
+    fitting = [each for each in found if not each[1].reason_apart(reference)] or [
+        each for each in found if each[1].fingerprint == newest_of_all.fingerprint]
+    newest = {r.seed: r for r, _ in sorted(fitting, key=lambda each: (_date(each[0]), each[0].identity))}
+    chosen = tuple(newest[seed] for seed in sorted(newest))
+    if len(chosen) < len(results):
+        notes.append(f"{results[0].title}: {len(results) - len(chosen)} older or incomparable result(s) not shown")
+    values = [r.score.value for r in chosen]
+    return Cell(_mean(values), _mean([r.score.low for r in chosen]), _mean([r.score.high for r in chosen]),
+                min(r.score.n for r in chosen), tuple(sorted(newest)), *spread(values),
+                reason=fitting[0][1].reason_apart(reference), results=chosen)
+
+
+def interval_over_seeds(cell: Cell, evidence: SuiteEvidence, row: int) -> Cell:
+    """The cell with the interval of its images' means over seeds."""
+    values = evidence.values[row].astype(float)
+    if row in evidence.accuracy:
+        low, high = wilson_over_seeds(values / 100)
+        return replace(cell, low=100 * low, high=100 * high)
+    low, high = bootstrap_mean(values)
+    return replace(cell, low=low, high=high)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _date(result: Result) -> str:
+    return str(result.provenance.get("date") or "")

@@ -1,0 +1,138 @@
+"""A figure minus that of a reference row: by default the matched control, which shares model, recipe and steps.
+
+Intervals are paired: Bonett & Price's for the accuracy of one seed, the percentile bootstrap of the difference for the
+rest. The verdict is that of the table's corrected test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nsbench.comparability import CONTROL
+from nsbench.errors import UsageError
+from nsbench.leaderboard.evidence import Evidence, SuiteEvidence
+from nsbench.leaderboard.pairs import ALPHA, BOOTSTRAP, MCNEMAR, SEEDS, UNPAIRED, Pairs
+from nsbench.leaderboard.records import AVERAGE, BETTER, NOT_SEPARABLE, WORSE, Cell, Delta, Row, Table
+from nsbench.statistics import difference_interval, discordant, percentile_interval, resampled_sums
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two rows in one column; `delta` is the first minus the second."""
+
+    suite: str
+    cell: Cell
+    other: Cell
+    delta: Delta
+    only_first: int | None  # images that only the first has right, for the accuracy of one seed
+    only_second: int | None
+
+
+def find_row(rows: Sequence[Row], name: str) -> int:
+    """Position of the row with this label, or the only one of this method. Raises UsageError, naming the rows."""
+    exact = [index for index, row in enumerate(rows) if row.label == name]
+    found = exact or [index for index, row in enumerate(rows) if name in (row.method, row.title)]
+    if len(found) == 1:
+        return found[0]
+    among = [rows[index].label for index in found] or [row.label for row in rows]
+    what = f"names {len(found)} rows" if found else "is no row"
+    raise UsageError(f"'{name}' {what} of this table; choose one of: {', '.join(among[:20])}")
+
+
+def reference_of(rows: Sequence[Row], wanted: str | None) -> list[int | None]:
+    """For each row the position of its reference; None for the reference itself and where there is none."""
+    if wanted is not None:
+        chosen = find_row(rows, wanted)
+        return [None if index == chosen else chosen for index in range(len(rows))]
+    controls = [index for index, row in enumerate(rows) if row.method == CONTROL]
+    return [_control(rows, index, controls) for index in range(len(rows))]
+
+
+def _control(rows: Sequence[Row], index: int, controls: Sequence[int]) -> int | None:
+    row = rows[index]
+    if row.method == CONTROL:
+        return None
+    kin = [other for other in controls if rows[other].kin[:2] == row.kin[:2]]  # one model and normalisation
+    exact = [other for other in kin if rows[other].kin == row.kin]
+    if len(exact) == 1:
+        return exact[0]
+    return kin[0] if len(kin) == 1 and not row.kin[2] else None  # an untrained row has no recipe to match
+
+
+def column_deltas(suite: str, cells: Mapping[int, Cell], references: Sequence[int | None], labels: Sequence[str],
+                  lower_is_better: bool, pairs: Pairs, evidence: Evidence,
+                  sums: Mapping[int, np.ndarray] | None = None) -> dict[int, Delta]:
+    """By row. `sums`: bootstrap resamples of each row, drawn together; made here where they are needed."""
+    chosen = [(row, other) for row, other in enumerate(references)
+              if other is not None and row in cells and other in cells]
+    column = evidence.suites.get(suite)
+    sums = _resampled(column, chosen) if sums is None else sums
+    return {row: _delta(cells[row], cells[other], labels[other], lower_is_better, pairs.at(row, other),
+                        _interval(row, other, cells, column, sums)) for row, other in chosen}
+
+
+def compare(table: Table, first: str, second: str) -> list[Comparison]:
+    """Two rows of a table in every column that both may be compared in, and in the average. Raises UsageError."""
+    one, two = find_row(table.rows, first), find_row(table.rows, second)
+    evidence, found = table.evidence, []
+    assert evidence is not None
+    for column in table.columns:
+        cells = {row: cell for row in (one, two) if (cell := table.rows[row].cells.get(column.suite))}
+        if len({one, two}) == len(cells) and all(cell.comparable for cell in cells.values()):
+            found.append(_comparison(table, column.suite, one, two, cells, column.lower_is_better, None))
+    cells = {row: cell for row in (one, two) if (cell := table.rows[row].cell(AVERAGE))}
+    if len({one, two}) == len(cells) and AVERAGE in table.pairs:
+        found.append(_comparison(table, AVERAGE, one, two, cells, False, evidence.sums))
+    return found
+
+
+def _comparison(table: Table, suite: str, one: int, two: int, cells: Mapping[int, Cell], lower_is_better: bool,
+                sums: Mapping[int, np.ndarray] | None) -> Comparison:
+    assert table.evidence is not None
+    column = table.evidence.suites.get(suite)
+    sums = _resampled(column, [(one, two)]) if sums is None else sums
+    delta = _delta(cells[one], cells[two], table.rows[two].label, lower_is_better, table.pairs[suite].at(one, two),
+                   _interval(one, two, cells, column, sums))
+    if column is None or not {one, two} <= column.single:
+        return Comparison(suite, cells[one], cells[two], delta, None, None)
+    only_first, only_second, _ = discordant(column.values[one] > 50, column.values[two] > 50)
+    return Comparison(suite, cells[one], cells[two], delta, only_first, only_second)
+
+
+def _resampled(column: SuiteEvidence | None, chosen: Sequence[tuple[int, int]]) -> dict[int, np.ndarray]:
+    """Bootstrap resamples of the rows whose differences have no closed interval."""
+    if column is None:
+        return {}
+    rows = sorted({row for pair in chosen if not set(pair) <= column.single for row in pair if row in column.values})
+    if not rows:
+        return {}
+    return dict(zip(rows, resampled_sums([column.matrix(rows) / len(column.images.ids)]).T, strict=True))
+
+
+def _interval(row: int, other: int, cells: Mapping[int, Cell], column: SuiteEvidence | None,
+              sums: Mapping[int, np.ndarray]) -> tuple[float, float, str]:
+    """Low, high and the name of the test."""
+    if column is not None and {row, other} <= column.single:
+        only, only_other, n = discordant(column.values[row] > 50, column.values[other] > 50)
+        low, high = difference_interval(only, only_other, n)
+        return 100 * float(low), 100 * float(high), MCNEMAR
+    if row in sums and other in sums:
+        low, high = percentile_interval(sums[row] - sums[other])
+        accuracy = column is not None and {row, other} <= column.accuracy
+        return float(low), float(high), SEEDS if accuracy else BOOTSTRAP
+    one, two = cells[row], cells[other]
+    value = one.value - two.value
+    return (value - float(np.hypot(one.value - one.low, two.high - two.value)),
+            value + float(np.hypot(one.high - one.value, two.value - two.low)),
+            f"{UNPAIRED}: {one.unpaired or two.unpaired}")
+
+
+def _delta(cell: Cell, other: Cell, label: str, lower_is_better: bool, pvalues: tuple[float, float],
+           interval: tuple[float, float, str]) -> Delta:
+    value, (p, adjusted), (low, high, test) = cell.value - other.value, pvalues, interval
+    ahead = value < 0 if lower_is_better else value > 0
+    verdict = NOT_SEPARABLE if adjusted > ALPHA else BETTER if ahead else WORSE
+    return Delta(label, value, low, high, p, adjusted, verdict, test)

@@ -1,0 +1,180 @@
+"""What the leaderboard consists of: small frozen records that every view shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from nsbench.comparability import recipe_names
+from nsbench.results import Result
+from nsbench.types import GROUPS
+
+if TYPE_CHECKING:
+    from nsbench.leaderboard.evidence import Evidence
+    from nsbench.leaderboard.pairs import Pairs
+
+AVERAGE = "average"  # stands for a suite's name where the average is meant
+BETTER, WORSE, NOT_SEPARABLE = "better", "worse", "not separable"
+
+
+@dataclass(frozen=True)
+class Column:
+    suite: str
+    title: str
+    group: str
+    order: int
+    lower_is_better: bool
+    unit: str
+    paper: bool
+    version: int
+    summary: str
+    citation: str
+    neighbours: tuple[int, int] = (0, 0)  # separable and all pairs of adjacent places
+
+    @property
+    def arrow(self) -> str:
+        return "↓" if self.lower_is_better else "↑"
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A figure minus that of the reference row, on the same images."""
+
+    reference: str  # label of the reference row
+    value: float  # in the column's unit: negative is better where lower is better
+    low: float  # 95 % interval, paired where `test` is
+    high: float
+    p: float  # of this one test
+    adjusted: float  # by Holm over all tests of the table
+    verdict: str  # BETTER, WORSE or NOT_SEPARABLE, by `adjusted` at 5 %
+    test: str  # "McNemar, exact", "paired, over seeds", "paired bootstrap", "unpaired: ..."
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure: the mean over seeds; its interval is that of the images, the spread over seeds stands apart."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    seeds: tuple[int, ...]
+    spread: tuple[float, float] | None  # least and greatest over seeds, where there are several
+    deviation: float | None = None  # standard deviation over seeds, where there are several
+    reason: str = ""  # why it cannot be compared with the rest of its column; "" where it can
+    unpaired: str = ""  # why it can be compared by its interval alone, and not image by image; "" where it can
+    best: bool = False
+    tied: bool = False  # not the best, and not separable from it
+    rank: tuple[int, int] | None = None  # best and worst place within the column that the separable pairs allow
+    delta: Delta | None = None
+    results: tuple[Result, ...] = ()
+
+    @property
+    def comparable(self) -> bool:
+        return not self.reason
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a row took; None where it was not recorded."""
+
+    fit_seconds: float | None
+    evaluation_seconds: float | None
+    forward_equivalents: float | None  # forward passes of one image that the training cost
+    peak_memory_mib: int | None
+    device: str
+
+
+@dataclass(frozen=True)
+class Row:
+    method: str
+    title: str
+    summary: str
+    qualifiers: tuple[str, ...]  # model, recipe, normalisation, ...: what sets it apart from rows of the same method
+    cells: Mapping[str, Cell]  # by suite; a missing suite is not in it
+    average: Cell | None  # of the paper's eleven; None unless all are there
+    notes: tuple[str, ...] = ()
+    rank: tuple[int, int] | None = None  # that of the average, or of the partial average where that was asked for
+    order: int = 100
+    model: str = ""
+    partial: Cell | None = None  # average over Table.partial_suites, where it was asked for
+    effective: Mapping[str, float] = field(default_factory=dict)  # effective robustness by suite, percentage points
+    cost: Cost | None = None
+    kin: tuple[str, ...] = ()  # model, normalisation, recipe, parent: equal for rows that differ in method alone
+
+    @property
+    def results(self) -> list[Result]:
+        return [result for cell in self.cells.values() for result in cell.results]
+
+    @property
+    def label(self) -> str:
+        return " · ".join((self.title, *self.qualifiers))
+
+    def cell(self, suite: str) -> Cell | None:
+        """The cell of a suite, or of AVERAGE."""
+        return (self.partial or self.average) if suite == AVERAGE else self.cells.get(suite)
+
+
+@dataclass(frozen=True)
+class EffectiveLine:
+    """Accuracy under a shift against clean accuracy: logit(shift) = intercept + slope * logit(clean)."""
+
+    suite: str
+    slope: float
+    intercept: float
+    points: tuple[tuple[str, float, float], ...]  # label, clean and shifted accuracy in percent
+
+
+@dataclass(frozen=True)
+class CriticalDifference:
+    """Ranks over suites and what Nemenyi's test can tell apart; rows without a common suite are not in it."""
+
+    suites: tuple[str, ...]
+    labels: tuple[str, ...]  # best first
+    ranks: tuple[float, ...]  # average rank over the suites, 1 is best
+    difference: float  # ranks closer than this cannot be told apart, at 5 %
+    p: float  # Friedman's: all rows are equally good
+    cliques: tuple[tuple[int, ...], ...]  # positions in `labels` of runs that cannot be told apart
+
+
+@dataclass(frozen=True)
+class Table:
+    source: str
+    image_set: str  # "all images" or "limit 64"
+    preprocessing: str
+    columns: tuple[Column, ...]  # in order of display
+    rows: tuple[Row, ...]
+    average_neighbours: tuple[int, int] = (0, 0)  # separable and all pairs of adjacent places by average
+    partial_suites: tuple[str, ...] = ()  # what the partial average is over; () where there is none
+    lines: tuple[EffectiveLine, ...] = ()
+    critical: CriticalDifference | None = None
+    pairs: Mapping[str, Pairs] = field(default_factory=dict, compare=False, repr=False)  # by suite, and AVERAGE
+    evidence: Evidence | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def models(self) -> list[str]:
+        return sorted({row.model for row in self.rows})
+
+    @property
+    def model(self) -> str:
+        """The one model, or how many there are."""
+        return self.models[0] if len(self.models) == 1 else f"{len(self.models)} models"
+
+    @property
+    def groups(self) -> list[tuple[str, list[Column]]]:
+        return [(group, mine) for group in GROUPS if (mine := [c for c in self.columns if c.group == group])]
+
+    @property
+    def results(self) -> list[Result]:
+        return [result for row in self.rows for result in row.results]
+
+    @property
+    def recipes(self) -> list[str]:
+        return recipe_names(self.results)
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    tables: tuple[Table, ...]
+    problems: tuple[str, ...] = field(default=())  # files that are no results, and why
