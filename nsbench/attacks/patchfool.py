@@ -46,8 +46,8 @@ def patchfool(
     mean log attention to the patches in each layer of the network's first half but the first (1 to 5 of 12).
     Returns the first misclassified iterate, else the one of the highest cross-entropy; an image that the model
     already gets wrong comes back unchanged. `lr` is in [0, 1] pixels, whatever the model's normalisation; the
-    authors' code takes the same number on pixels divided by ImageNet's deviation (`lr=0.05` here), which needs
-    three times the steps and breaks fewer images. `model` is a timm vision transformer or has one as `model.vit`.
+    authors' code takes the same number on pixels divided by ImageNet's deviation (here `lr=0.05`), which took an
+    ImageNet ViT-Tiny three times the steps. `model` is a timm vision transformer or has one as `model.vit`.
     Raises ModelError where there are no attention maps, UsageError for another threat model.
     """
     check_threat("patchfool", threat, ["patch"], bounded=False)
