@@ -174,7 +174,7 @@ def _print_table(title: str, rows: list[tuple[str, ...]]) -> None:
 def _models() -> list[tuple[str, ...]]:
     from nsbench.models import known_models
 
-    return [(name,) for name in known_models()]
+    return list(known_models().items())
 
 
 def _sources() -> list[tuple[str, ...]]:

@@ -18,6 +18,7 @@ import nsbench
 import nsbench.attacks  # fills the registry of attacks
 from nsbench import fitted, models, provenance, registry, results, training
 from nsbench.data import EMBEDDED, DataSource, Split, open_source
+from nsbench.data.manifest import content_digest
 from nsbench.data.source import digest_of
 from nsbench.errors import CorruptImage, MissingSplit, ModelError, NsbenchError, UsageError
 from nsbench.evaluate import evaluate
@@ -127,7 +128,7 @@ def _run_method(job: _Job, method: Method, summary: Summary) -> None:
         try:
             splits = _splits(job, suite)
             identity = _identity(job, suite, splits, key)
-            if not job.options.force and _find(job, method, suite, identity):
+            if not job.options.force and _held(job, method, suite, identity):
                 summary.held.append(pair)
                 job.progress.line(f"{pair}: held already", style="dim")
                 continue
@@ -149,7 +150,8 @@ def _run_pair(job: _Job, method: Method, suite: Suite, splits: list[Split], mode
     try:
         outcomes, unreadable = _outcomes(job, suite, splits, model.model, pair)
         result = _result(job, method, suite, splits, model, outcomes, identity, time.perf_counter() - start)
-        result.provenance["unreadable"] = unreadable
+        for condition in result.conditions:
+            condition["unreadable"] = unreadable[condition["name"]]
         results.write_result(job.options.results, result, outcomes)
     except (NsbenchError, torch.OutOfMemoryError) as error:
         _note(job, summary.failed, pair, error)
@@ -159,22 +161,22 @@ def _run_pair(job: _Job, method: Method, suite: Suite, splits: list[Split], mode
 
 
 def _outcomes(job: _Job, suite: Suite, splits: list[Split], model: Model, pair: str,
-              ) -> tuple[dict[str, Outcomes], dict[str, str]]:
-    """Outcomes by condition, and the images that could not be read, if that is allowed."""
+              ) -> tuple[dict[str, Outcomes], dict[str, dict[str, str]]]:
+    """By condition: the outcomes, and the images that could not be read, if that is allowed (id -> why)."""
     conditions = suite.conditions()
     outcomes: dict[str, Outcomes] = {}
-    unreadable: dict[str, str] = {}
+    unreadable: dict[str, dict[str, str]] = {}
     for number, (condition, split) in enumerate(zip(conditions, splits, strict=True), 1):
         count = f" [{number}/{len(conditions)}]" if len(conditions) > 1 else ""
+        left_out = unreadable[condition.name] = {}
         outcomes[condition.name] = evaluate(
             model, split, condition, seed=job.options.seed, batch_size=_batch_size(job), workers=_workers(job),
-            progress=job.progress, label=f"{pair} · {condition.name}{count}", unreadable=unreadable)
-        if unreadable and not job.options.allow_missing:
-            raise CorruptImage(f"{len(unreadable)} of {len(split)} images of '{split.name}' cannot be read, such as "
-                               f"{next(iter(unreadable.values()))}. Repair them, or accept the rest with "
-                               "--allow-missing")
-    if unreadable:
-        job.progress.line(f"{pair}: {len(unreadable)} images cannot be read and are left out", style="yellow")
+            progress=job.progress, label=f"{pair} · {condition.name}{count}", unreadable=left_out)
+        if left_out and not job.options.allow_missing:
+            raise CorruptImage(f"{len(left_out)} of {len(split)} images of '{split.name}' cannot be read, such as "
+                               f"{next(iter(left_out.values()))}. Repair them, or accept the rest with --allow-missing")
+    if most := max(map(len, unreadable.values())):
+        job.progress.line(f"{pair}: up to {most} images of a condition cannot be read and are left out", style="yellow")
     return outcomes, unreadable
 
 
@@ -193,9 +195,13 @@ def _identity(job: _Job, suite: Suite, splits: list[Split], key: str) -> str:
                      settings)
 
 
-def _find(job: _Job, method: Method, suite: Suite, identity: str) -> Result | None:
-    return results.find_result(job.options.results, job.source.name, job.parent.name, method.name, suite.name,
-                               job.options.seed, identity)
+def _held(job: _Job, method: Method, suite: Suite, identity: str) -> bool:
+    """Whether this very measurement is stored; one without all its images only counts where that is accepted."""
+    stored = results.find_result(job.options.results, job.source.name, job.parent.name, method.name, suite.name,
+                                 job.options.seed, identity)
+    if stored is None:
+        return False
+    return job.options.allow_missing or not any(condition.get("unreadable") for condition in stored.conditions)
 
 
 def _result(job: _Job, method: Method, suite: Suite, splits: list[Split], model: Fitted,
@@ -215,7 +221,7 @@ def _describe(condition: Condition, split: Split, outcome: Outcomes) -> dict[str
         "name": condition.name, "split": condition.split, "attack": condition.attack, "params": dict(condition.params),
         "threat": str(condition.threat) if condition.threat else None, "preprocess": condition.preprocess,
         "n": len(outcome), "origin": split.origin, "data_digest": split.digest,
-        "accuracy": round(100 * float(outcome.correct.mean()), 4),
+        "content_digest": content_digest(split), "accuracy": round(100 * float(outcome.correct.mean()), 4),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -167,3 +168,25 @@ def test_ns_on_every_suite_of_a_real_tree(shared_data: Path, tmp_path: Path) -> 
     result = real_run(shared_data, tmp_path, "--method", "ns", "--suite", "all", "--limit", 8, "--recipe", "quick")
     assert result.exit_code == 1
     assert {r.suite for r in read_results(tmp_path)[0]} == {"clean", "fgsm", "cw", "patchfool", "imagenet_c"}
+
+
+def test_images_that_cannot_be_read_are_counted_and_left_out_only_when_asked(shared_data: Path,
+                                                                             tmp_path: Path) -> None:
+    tree, folder = tmp_path / "tree", tmp_path / "results"
+    shutil.copytree(shared_data / "imagenet" / "val" / "n01440764", tree / "val" / "n01440764")
+    good = next((tree / "val" / "n01440764").iterdir())
+    for name in ("broken_1.JPEG", "broken_2.JPEG"):
+        (good.parent / name).write_bytes(good.read_bytes()[:2000])
+    command = ["run", "--data", tree, "--model", "vit_tiny_patch16_224", "--checkpoint",
+               shared_data / "weights" / "vit_tiny_patch16_224.safetensors", "--method", "pretrained",
+               "--suite", "clean", "--results", folder]
+    refused = nsbench(*command)
+    assert refused.exit_code == 1
+    assert "2 of " in refused.output
+    assert "broken_1.JPEG" in refused.output
+    assert not read_results(folder)[0]
+    assert nsbench(*command, "--allow-missing").exit_code == 0
+    (stored,), _ = read_results(folder)
+    assert set(stored.conditions[0]["unreadable"]) == {"n01440764/broken_1.JPEG", "n01440764/broken_2.JPEG"}
+    assert "1 done" not in nsbench(*command, "--allow-missing").output
+    assert nsbench(*command).exit_code == 1, "a result without all images does not count where all are wanted"

@@ -29,15 +29,15 @@ from nsbench.randomness import derive_seed
 from nsbench.training.augment import Augmented, erase, mix, seeded
 from nsbench.training.recipe import Recipe
 
-Perturb = Callable[[Model, torch.Tensor, int], LearntNoise | None]
+Perturb = Callable[[Model, torch.Tensor, int], LearntNoise | torch.Tensor | None]
 
 
 def finetune(model: Model, train: Split, recipe: Recipe, *, perturb: Perturb | None = None,
              progress: Progress = SILENT, workers: int = 0) -> Model:
     """A finetuned copy of `model`; `model` itself is not changed. Raises TrainingError where the loss becomes NaN.
 
-    `perturb(model, images_BCHW, round)` gives the noise of a round, learnt on `noise_batches` x `noise_batch` training
-    images that are drawn apart from those of the steps. `history` of the copy has one entry per round.
+    `perturb(model, images_BCHW, round)` gives the noise of a round, as a tensor (1, N, D) or as it was learnt, from
+    `noise_batches` x `noise_batch` training images that are drawn apart from those of the steps. `history` of the copy has one entry per round.
     """
     model = deepcopy(model).requires_grad_(True)
     model.history = []
@@ -81,11 +81,13 @@ def _noise(model: Model, perturb: Perturb | None, images: Iterator[Batch], recip
     learnt = perturb(model, torch.cat(parts[:-1]), round)
     if learnt is None:
         return None, {}
-    return learnt.noise_1ND, {
-        "noise_norm": learnt.norm, "noise_steps": learnt.steps, "noise_converged": learnt.converged,
-        "mse_probability": learnt.mse_probability,
-        "mse_probability_held_out": noise_influence(model, parts[-1], learnt.noise_1ND),
-    }
+    noise_1ND = learnt if isinstance(learnt, torch.Tensor) else learnt.noise_1ND
+    facts = {"noise_norm": noise_1ND.norm().item(),
+             "mse_probability_held_out": noise_influence(model, parts[-1], noise_1ND)}
+    if isinstance(learnt, LearntNoise):
+        facts |= {"noise_steps": learnt.steps, "noise_converged": learnt.converged,
+                  "mse_probability": learnt.mse_probability}
+    return noise_1ND, facts
 
 
 def _step(model: Model, batch: Batch, noise: torch.Tensor | None, recipe: Recipe, step: int,
