@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from nsbench import leaderboard
 from nsbench.leaderboard import Cell, Column, Delta, Row, Table
 
 MISSING = "–"
+AVERAGE = Column(leaderboard.AVERAGE, "Average", "average", 1000, False, "%", False, 1, (
+    "Mean of the paper's eleven columns with 100 − mCE in place of mCE. It exists only where all eleven are there. Its "
+    "interval is a bootstrap over images, drawn once for all suites that share them."), "")
+GROUP_TITLES = {"clean": "Clean", "adversarial": "Adversarial", "ood": "Out of distribution", "average": "All eleven"}
 
 
 def figure(value: float) -> str:
@@ -45,6 +51,20 @@ def difference(delta: Delta) -> str:
     """All about one difference."""
     return (f"{signed(delta.value)} ({signed(delta.low)} to {signed(delta.high)}) against {delta.reference}: "
             f"{delta.verdict}, {pvalue(delta.adjusted)} after Holm ({delta.test})")
+
+
+def average_column(table: Table) -> Column:
+    """The average's column, with its own name where it is not over all eleven."""
+    if not table.partial_suites:
+        return replace(AVERAGE, neighbours=table.average_neighbours)
+    titles = [column.title for column in table.columns if column.suite in table.partial_suites]
+    return replace(AVERAGE, title=f"Average of {len(titles)}", neighbours=table.average_neighbours, summary=(
+        f"Partial average, over what all rows have: {', '.join(titles)}; with 100 − mCE in place of mCE. It is not the "
+        "average of the eleven and is comparable within this table alone."))
+
+
+def group_title(group: str) -> str:
+    return GROUP_TITLES.get(group, group)
 
 
 def seeds(values: Sequence[int]) -> str:

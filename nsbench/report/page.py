@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from nsbench import leaderboard
 from nsbench.leaderboard import Cell, Column, Leaderboard, Row, Table
 from nsbench.report import charts
 from nsbench.report.cards import MethodCard, SuiteCard, method_card, suite_card
+from nsbench.report.numbers import AVERAGE, GROUP_TITLES, average_column
 from nsbench.report.published import Published, published_rows
-
-AVERAGE = Column(leaderboard.AVERAGE, "Average", "average", 1000, False, "%", False, 1, (
-    "Mean of the paper's eleven columns with 100 − mCE in place of mCE. It exists only where all eleven are there. Its "
-    "interval is a bootstrap over images, drawn once for all suites that share them."), "")
-GROUP_TITLES = {"clean": "Clean", "adversarial": "Adversarial", "ood": "Out of distribution", "average": "All eleven"}
 
 
 @dataclass(frozen=True)
@@ -66,16 +61,6 @@ class TableView:
 
     def whisker(self, cell: Cell, column: Column) -> Markup:
         return charts.whisker(cell.value, cell.low, cell.high, *self.scales[column.suite])
-
-
-def average_column(table: Table) -> Column:
-    """The average's column, with its own name where it is not over all eleven."""
-    if not table.partial_suites:
-        return replace(AVERAGE, neighbours=table.average_neighbours)
-    titles = [column.title for column in table.columns if column.suite in table.partial_suites]
-    return replace(AVERAGE, title=f"Average of {len(titles)}", neighbours=table.average_neighbours, summary=(
-        f"Partial average, over what all rows have: {', '.join(titles)}; with 100 − mCE in place of mCE. It is not the "
-        "average of the eleven and is comparable within this table alone."))
 
 
 def views(board: Leaderboard) -> list[TableView]:

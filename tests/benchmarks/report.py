@@ -1,0 +1,108 @@
+"""Seconds and memory of the report for a public leaderboard: 1,000 methods x 12 suites x 1,000 images.
+
+    python tests/benchmarks/report.py [--methods 1000] [--images 1000] [--keep FOLDER]
+
+Results are made up (images differ in difficulty, methods in skill) in a temporary folder, or once in the one to keep.
+At most 20 s and 1 GiB are the aim, for reading, statistics and rendering together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from nsbench import registry, report
+from nsbench.leaderboard import build
+from nsbench.results import Result, read_results, write_result
+from nsbench.statistics import ALEXNET_ERROR, MCE_WEIGHTS, SEVERITIES, accuracy
+from nsbench.types import Outcomes, Score, Suite
+
+CLASSES = 10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--methods", type=int, default=1000)
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--keep", type=Path, help="where to keep the made-up results, or where they lie already")
+    options = parser.parse_args()
+    if options.keep and options.keep.is_dir():
+        measure(options.keep)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.keep or Path(temporary)
+        make(folder, options.methods, options.images)
+        measure(folder)
+
+
+def measure(folder: Path) -> None:
+    start = time.perf_counter()
+    results, problems = read_results(folder)
+    read = time.perf_counter()
+    board = build(results, problems)
+    built = time.perf_counter()
+    page = report.to_html(board)
+    rendered = time.perf_counter()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{len(results):,} results: read {read - start:.1f} s, statistics {built - read:.1f} s, "
+          f"page {rendered - built:.1f} s ({len(page) / 1e6:.1f} MB); all {rendered - start:.1f} s, "
+          f"peak memory {peak:,.0f} MiB")
+
+
+def make(folder: Path, methods: int, images: int) -> None:
+    registry.load_content()
+    suites = sorted(registry.suites.values(), key=lambda suite: suite.order)
+    if len(suites) < 12:
+        suites.append(Suite("extra", "Extra", "ood", suites[0].build, accuracy, "", "", paper=False))
+    rng = np.random.default_rng(0)
+    skill = np.sort(rng.normal(0.5, 0.6, methods))
+    difficulty = {suite.name: rng.normal(0, 1.5, images) for suite in suites}
+    labels = rng.integers(0, CLASSES, images)
+    for index in range(methods):
+        for suite in suites[:12]:
+            measured = {name: _outcomes(rng, suite.name, labels, difficulty[suite.name] - skill[index])
+                        for name in _names(suite)}
+            write_result(folder, _result(suite, f"method{index:04d}", measured), measured)
+
+
+def _names(suite: Suite) -> list[str]:
+    if suite.lower_is_better:
+        return [f"{corruption}/{severity}" for corruption in ALEXNET_ERROR for severity in SEVERITIES]
+    return [condition.name for condition in suite.conditions()]
+
+
+def _outcomes(rng: np.random.Generator, split: str, labels: np.ndarray, difficulty: np.ndarray) -> Outcomes:
+    right = rng.random(len(labels)) < 1 / (1 + np.exp(difficulty))
+    ids = np.array([f"{split}/{i:05d}" for i in range(len(labels))])
+    return Outcomes(ids, labels, np.where(right, labels, (labels + 1) % CLASSES))
+
+
+def _result(suite: Suite, method: str, measured: dict[str, Outcomes]) -> Result:
+    conditions = [{"name": name, "split": f"c/{name}" if suite.lower_is_better else suite.name, "attack": None,
+                   "params": {}, "threat": None, "preprocess": "checkpoint", "n": len(one), "origin": "embedded",
+                   "data_digest": suite.name, "accuracy": 100 * float(one.correct.mean())}
+                  for name, one in measured.items()]
+    provenance = {"normalisation": "own", "preprocessing": "crop 48", "recipe": None, "weights_digest": method,
+                  "parent_digest": "p", "method_version": 1, "limit": None, "date": "2025-01-01", "history": [],
+                  "seconds": 1.0, "command": f"nsbench run --method {method} --suite {suite.name}"}
+    score = _mce(measured) if suite.lower_is_better else accuracy(measured)
+    return Result("shapes10", "vit_shapes10", method, suite.name, 0, score, suite.unit, suite.lower_is_better,
+                  suite.title, suite.group, suite.order, suite.paper, suite.version, suite.summary, suite.citation,
+                  method, "Made up.", 1, conditions, provenance, f"{method}{suite.name}")
+
+
+def _mce(measured: dict[str, Outcomes]) -> Score:
+    """mCE with the normal interval: a bootstrap of each of a thousand methods is not what is timed here."""
+    values = sum(MCE_WEIGHTS[name] * ~one.correct for name, one in measured.items())
+    half = 1.96 * float(np.std(values)) / len(values) ** 0.5
+    mean = float(np.mean(values))
+    return Score(mean, mean - half, mean + half, len(values), {"mean error": 50.0})
+
+
+if __name__ == "__main__":
+    main()
