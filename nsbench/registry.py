@@ -78,10 +78,18 @@ def method(*, title: str, citation: str, **fields) -> Callable:
     return register
 
 
-def attack(function: Callable) -> Callable:
-    """Register `def name(model, images, labels, *, ids, seed, threat, **params)` as the attack `name`."""
-    attacks.add(function.__name__, function)
-    return function
+def attack(function: Callable | None = None, /, **facts: object) -> Callable:
+    """Register `def name(model, images, labels, *, ids, seed, threat, **params)` as the attack `name`.
+
+    `@attack`, or `@attack(loss="cross-entropy", ...)` with plain facts for the attack card that neither the signature
+    nor a condition's params tell: steps, restarts, loss, start, library (the distribution that does the work).
+    """
+    def register(function: Callable) -> Callable:
+        function.facts = facts  # type: ignore[attr-defined]
+        attacks.add(function.__name__, function)
+        return function
+
+    return register if function is None else register(function)
 
 
 def content_folder(name: str) -> Path:

@@ -21,7 +21,7 @@ from nsbench.data import EMBEDDED, DataSource, Split, open_source
 from nsbench.data.manifest import content_digest
 from nsbench.data.source import digest_of
 from nsbench.errors import CorruptImage, MissingSplit, ModelError, NsbenchError, UsageError
-from nsbench.evaluate import evaluate
+from nsbench.evaluate import Memory, evaluate
 from nsbench.progress import Progress
 from nsbench.results import Result
 from nsbench.types import Condition, Method, Outcomes, Suite
@@ -123,6 +123,7 @@ def _run_method(job: _Job, method: Method, summary: Summary) -> None:
         _note_all(job, method, summary, error)
         return
     model: Fitted | None = None
+    memory = Memory()  # of this model: clean predictions are computed once for all suites
     for name in job.options.suites:
         suite, pair = registry.suites[name], f"{method.name} x {name}"
         try:
@@ -140,18 +141,21 @@ def _run_method(job: _Job, method: Method, summary: Summary) -> None:
         except NsbenchError as error:
             _note(job, summary.failed, pair, error)
             continue
-        _run_pair(job, method, suite, splits, model, identity, summary)
+        _run_pair(job, method, suite, splits, model, memory, identity, summary)
 
 
-def _run_pair(job: _Job, method: Method, suite: Suite, splits: list[Split], model: Fitted, identity: str,
-              summary: Summary) -> None:
+def _run_pair(job: _Job, method: Method, suite: Suite, splits: list[Split], model: Fitted, memory: Memory,
+              identity: str, summary: Summary) -> None:
     pair = f"{method.name} x {suite.name}"
     start = time.perf_counter()
     try:
-        outcomes, unreadable = _outcomes(job, suite, splits, model.model, pair)
+        outcomes, unreadable, cards = _outcomes(job, suite, splits, model.model, memory, pair)
         result = _result(job, method, suite, splits, model, outcomes, identity, time.perf_counter() - start)
         for condition in result.conditions:
             condition["unreadable"] = unreadable[condition["name"]]
+            if condition["attack"]:
+                condition["attack_card"] = cards[condition["name"]]
+        result.provenance["outputs"] = dict(memory.outputs)
         results.write_result(job.options.results, result, outcomes)
     except (NsbenchError, torch.OutOfMemoryError) as error:
         _note(job, summary.failed, pair, error)
@@ -160,24 +164,27 @@ def _run_pair(job: _Job, method: Method, suite: Suite, splits: list[Split], mode
     job.progress.line(_line(pair, result))
 
 
-def _outcomes(job: _Job, suite: Suite, splits: list[Split], model: Model, pair: str,
-              ) -> tuple[dict[str, Outcomes], dict[str, dict[str, str]]]:
-    """By condition: the outcomes, and the images that could not be read, if that is allowed (id -> why)."""
+def _outcomes(job: _Job, suite: Suite, splits: list[Split], model: Model, memory: Memory, pair: str,
+              ) -> tuple[dict[str, Outcomes], dict[str, dict[str, str]], dict[str, dict[str, Any]]]:
+    """By condition: outcomes; images that could not be read, if that is allowed (id -> why); attack card."""
     conditions = suite.conditions()
     outcomes: dict[str, Outcomes] = {}
     unreadable: dict[str, dict[str, str]] = {}
+    cards: dict[str, dict[str, Any]] = {}
     for number, (condition, split) in enumerate(zip(conditions, splits, strict=True), 1):
         count = f" [{number}/{len(conditions)}]" if len(conditions) > 1 else ""
         left_out = unreadable[condition.name] = {}
+        card = cards[condition.name] = {}
         outcomes[condition.name] = evaluate(
             model, split, condition, seed=job.options.seed, batch_size=_batch_size(job), workers=_workers(job),
-            progress=job.progress, label=f"{pair} · {condition.name}{count}", unreadable=left_out)
+            progress=job.progress, label=f"{pair} · {condition.name}{count}", unreadable=left_out,
+            memory=memory, card=card)
         if left_out and not job.options.allow_missing:
             raise CorruptImage(f"{len(left_out)} of {len(split)} images of '{split.name}' cannot be read, such as "
                                f"{next(iter(left_out.values()))}. Repair them, or accept the rest with --allow-missing")
     if most := max(map(len, unreadable.values())):
         job.progress.line(f"{pair}: up to {most} images of a condition cannot be read and are left out", style="yellow")
-    return outcomes, unreadable
+    return outcomes, unreadable, cards
 
 
 def _splits(job: _Job, suite: Suite) -> list[Split]:

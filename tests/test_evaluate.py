@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 
+import nsbench.attacks  # noqa: F401  (fills the registry of attacks)
 from nsbench import registry
-from nsbench.data.source import Split, digest_of
-from nsbench.errors import AttackError, ModelError
-from nsbench.evaluate import evaluate
+from nsbench.data.source import Split, Subset, digest_of
+from nsbench.errors import AttackError, CorruptImage, DataError, ModelError
+from nsbench.evaluate import LOOKED_AT, Memory, evaluate, look_at_outputs
 from nsbench.models import Model, Preprocessing
 from nsbench.types import Condition, ThreatModel
 
@@ -88,8 +89,6 @@ def test_class_subset_by_brute_force(model: Model) -> None:
 
 @pytest.mark.parametrize("name", ["fgsm", "pgd"])
 def test_batch_size_moves_nothing(model: Model, right: Noise, name: str) -> None:
-    import nsbench.attacks  # noqa: F401
-
     condition = Condition("attack", attack=name, threat=ThreatModel("linf", 4 / 255))
     first, *others = [evaluate(model, right, condition, batch_size=size) for size in (64, 1, 7)]
     for other in others:
@@ -157,3 +156,166 @@ def test_the_model_is_left_as_it_was(model: Model, right: Noise) -> None:
     assert model.training
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
     model.eval()
+
+
+class Counted:
+    """How many images went through the model."""
+
+    def __init__(self, model: Model) -> None:
+        self.images = 0
+        self.hook = model.register_forward_pre_hook(self._count)
+
+    def _count(self, module, arguments) -> None:
+        self.images += len(arguments[0])
+
+
+@pytest.fixture
+def counted(model: Model):
+    counter = Counted(model)
+    yield counter
+    counter.hook.remove()
+
+
+LINF = ThreatModel("linf", 4 / 255)
+
+
+def test_clean_predictions_are_computed_once(model: Model, right: Noise, counted: Counted) -> None:
+    memory = Memory()
+    fgsm = Condition("fgsm", attack="fgsm", threat=LINF)
+    first = evaluate(model, right, fgsm, memory=memory)
+    attacked = int((first.extra["predictions_clean"] == right.labels).sum())
+    assert counted.images == 31 + 2 * LOOKED_AT + 3 * attacked  # clean, a look at the outputs; attack, judge, 8 bits
+    counted.images = 0
+    second = evaluate(model, right, fgsm, memory=memory)
+    assert counted.images == 3 * attacked
+    for name, values in first.extra.items():
+        np.testing.assert_array_equal(values, second.extra[name], err_msg=name)
+    counted.images = 0
+    clean = evaluate(model, right, Condition("clean"), memory=memory)
+    np.testing.assert_array_equal(clean.predictions, first.extra["predictions_clean"])
+    assert counted.images == 0
+
+
+def test_a_subset_shares_what_is_known_of_the_whole(model: Model, right: Noise, counted: Counted) -> None:
+    memory = Memory()
+    subset = evaluate(model, right.limited(12).limited(9), Condition("few"), memory=memory)
+    assert counted.images == 9 + 2 * LOOKED_AT
+    whole = evaluate(model, right, Condition("all"), memory=memory)
+    assert counted.images == 31 + 2 * LOOKED_AT
+    expected = evaluate(model, right, Condition("all"))
+    np.testing.assert_array_equal(whole.predictions, expected.predictions)
+    where = np.searchsorted(whole.ids, subset.ids)
+    np.testing.assert_array_equal(subset.predictions, expected.predictions[where])
+
+
+def test_other_preparation_or_classes_are_other_predictions(model: Model, counted: Counted) -> None:
+    memory, before = Memory(), 2 * LOOKED_AT
+    for n, (classes, preprocess) in enumerate([(None, "checkpoint"), (None, "none"), ((1, 4), "none")], 1):
+        evaluate(model, Noise(20, classes=classes), Condition("one", preprocess=preprocess), memory=memory)
+        assert counted.images == before + 20 * n
+
+
+def test_attacks_get_full_batches(model: Model, right: Noise, attack_named) -> None:
+    sizes: list[int] = []
+
+    def spy(model, images, labels, **_):
+        sizes.append(len(images))
+        return images
+
+    evaluate(model, right, Condition("spy", attack=attack_named(spy), threat=LINF), batch_size=8)
+    assert sizes == [8, 8, 4]  # 20 of 31 are right; batches of 8 of the split hold 5 or 6 of these
+
+
+class Torn(Noise):
+    """Some pictures cannot be read, and every reading is counted."""
+
+    torn = (1, 7)
+    loads = 0
+
+    def load(self, index: int) -> Image.Image:
+        type(self).loads += 1
+        if index in self.torn:
+            raise CorruptImage(f"{self.ids[index]}: torn")
+        return super().load(index)
+
+
+def test_unreadable_images_are_remembered_and_named_by_every_condition(model: Model, right: Noise) -> None:
+    split, memory = Torn(31, right.labels), Memory()
+    for condition in (Condition("clean"), Condition("fgsm", attack="fgsm", threat=LINF), Condition("clean")):
+        unreadable: dict[str, str] = {}
+        outcomes = evaluate(model, split, condition, memory=memory, unreadable=unreadable)
+        assert unreadable == {f"noise/{k:03d}": f"noise/{k:03d}: torn" for k in Torn.torn}
+        assert outcomes.ids.tolist() == [i for i in split.ids if i not in unreadable]
+    with pytest.raises(CorruptImage, match="torn"):
+        evaluate(model, split, Condition("clean"), memory=memory)
+    with pytest.raises(DataError, match="none of its 2 images"):
+        evaluate(model, Subset(split, np.array(Torn.torn)), Condition("clean"), unreadable={})
+
+
+def test_only_what_is_attacked_is_read_again(model: Model, right: Noise) -> None:
+    class Read(Torn):
+        torn, loads = (), 0
+
+    split, memory = Read(31, right.labels), Memory()
+    evaluate(model, split, Condition("clean"), memory=memory)
+    assert Read.loads == 31
+    evaluate(model, split, Condition("fgsm", attack="fgsm", threat=LINF), memory=memory)
+    assert Read.loads == 31 + 20
+
+
+def test_attack_card_counts_and_describes(model: Model, right: Noise) -> None:
+    card: dict = {}
+    evaluate(model, right, Condition("fgsm", attack="fgsm", threat=LINF), batch_size=7, card=card)
+    assert (card["norm"], card["eps"], card["images"]) == ("linf", "4/255", 20)
+    assert (card["forwards"], card["backwards"], card["zero_gradients"], card["looked_at"]) == (1, 1, 0, 20)
+    assert card["seconds"] > 0
+    card = {}
+    condition = Condition("pgd", attack="pgd", threat=LINF, params={"steps": 3, "early_stop": False, "restarts": 2})
+    outcomes = evaluate(model, right, condition, card=card)
+    first_broken = int((~outcomes.correct[np.arange(31) % 3 > 0]).sum())
+    assert (card["steps"], card["restarts"], card["start"]) == (3, 2, "random in the budget")
+    assert 6 - 3 * first_broken / 20 <= card["backwards"] <= 6  # what the first restart broke is not tried again
+    assert card["forwards"] == pytest.approx(card["backwards"] * 4 / 3, abs=2e-3)
+
+
+@pytest.mark.parametrize(("name", "threat"), [("cw", ThreatModel("l2")),
+                                              ("patchfool", ThreatModel("patch", patches=1))])
+def test_gradients_are_counted_wherever_they_leave_the_model(model: Model, right: Noise, name: str,
+                                                             threat: ThreatModel) -> None:
+    """cw goes back once per step but the last; patchfool once more for each layer that it watches."""
+    split = Subset(right, np.array([1]))
+    calls = []
+    card: dict = {}
+    original = torch.autograd.grad
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.autograd, "grad", lambda *a, **k: calls.append(1) or original(*a, **k))
+        evaluate(model, split, Condition("one", attack=name, threat=threat, params={"steps": 4}), card=card)
+    assert calls
+    assert card["backwards"] == len(calls)
+    assert card["zero_gradients"] == 0
+
+
+def test_facts_of_an_attack_reach_its_card(model: Model, right: Noise, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry.attacks, "_items", dict(registry.attacks._items))
+
+    @registry.attack(loss="margin", start="the image", steps=1, library="numpy")
+    def elsewhere(model, images, labels, **_):
+        return images
+
+    card: dict = {}
+    evaluate(model, right, Condition("one", attack="elsewhere", threat=ThreatModel("l2")), card=card)
+    assert (card["loss"], card["start"], card["steps"]) == ("margin", "the image", 1)
+    assert card["library"] == f"numpy {np.__version__}"
+    assert card["eps"] is None
+    assert (card["forwards"], card["backwards"], card["looked_at"]) == (0, 0, 0)
+
+
+def test_outputs_that_are_no_logits_or_do_not_repeat(model: Model, right: Noise, monkeypatch) -> None:
+    images = pixels(right)
+    sound = look_at_outputs(model, images)
+    assert not sound["probabilities"]
+    assert sound["repeat_change"] < 1e-5
+    assert sound["images"] == LOOKED_AT
+    assert look_at_outputs(lambda x: model(x).softmax(1), images)["probabilities"]  # type: ignore[arg-type]
+    restless = look_at_outputs(lambda x: model(x + 0.05 * torch.randn_like(x)), images)  # type: ignore[arg-type]
+    assert restless["repeat_change"] > 0.01

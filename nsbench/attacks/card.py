@@ -1,0 +1,115 @@
+"""The attack card: what an attack is, and what it cost, counted by the harness and not by the attack.
+
+Every image that goes forward through the attacked model is counted, and every image whose input gradient comes
+back: each forward pass gets its own view of its images, and a hook on that view sees each backward pass through it.
+What an attack does beside the model's own call (to a surrogate, or to parts of the model) is not counted.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nsbench.types import Condition
+
+STATED = ("steps", "restarts", "loss", "start")  # shown where params, the signature or the facts tell them
+
+
+@dataclass
+class Cost:
+    """Counts over all images that one condition attacked."""
+
+    images: int = 0
+    forwards: int = 0  # images that went through the model
+    backwards: int = 0  # images whose gradient came back to the input
+    seconds: float = 0.0
+    looked_at: int = 0  # images whose first gradient was looked at
+    zero_gradients: list[Tensor] = field(default_factory=list)  # how many of these were zero in every pixel
+
+    @contextmanager
+    def counted(self, model: nn.Module, images: int) -> Iterator[None]:
+        """Count and time what the attack of so many images does to `model`."""
+        self.images += images
+        first = True
+
+        def backward(grad_BCHW: Tensor) -> None:
+            nonlocal first
+            self.backwards += len(grad_BCHW)
+            if first:  # later ones may be zero for good reasons: an image is broken, its loss is clipped
+                first = False
+                self.looked_at += len(grad_BCHW)
+                self.zero_gradients.append((grad_BCHW.flatten(1) == 0).all(dim=1).sum())
+
+        def forward(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+            if not arguments:  # called by keyword: cannot be told apart from the model's other arguments
+                return arguments
+            images_BCHW, *others = arguments
+            self.forwards += len(images_BCHW)
+            if not (torch.is_grad_enabled() and images_BCHW.requires_grad):
+                return arguments
+            view = images_BCHW.view_as(images_BCHW)
+            view.register_hook(backward)
+            return (view, *others)
+
+        hook = model.register_forward_pre_hook(forward)
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            hook.remove()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            self.seconds += time.perf_counter() - start
+
+
+def attack_card(attack: Callable, condition: Condition, cost: Cost) -> dict[str, Any]:
+    """Plain values for a result: what is not known is absent. Counts and seconds are means over attacked images."""
+    threat, facts = condition.threat, dict(getattr(attack, "facts", {}))
+    settings = {**_defaults(attack), **facts, **condition.params}
+    if "start" not in settings and "random_start" in settings:
+        settings["start"] = "random in the budget" if settings["random_start"] else "the image"
+    card: dict[str, Any] = {"attack": condition.attack}
+    if threat is not None:
+        card |= {"norm": threat.norm, "eps": _eps(threat.norm, threat.eps)}
+        card |= {"patches": threat.patches} if threat.norm == "patch" else {}
+    card |= {key: settings[key] for key in STATED if settings.get(key) is not None}
+    each = max(cost.images, 1)
+    return card | {
+        "images": cost.images, "forwards": round(cost.forwards / each, 3),
+        "backwards": round(cost.backwards / each, 3), "seconds": round(cost.seconds / each, 6),
+        "zero_gradients": int(sum(int(count) for count in cost.zero_gradients)), "looked_at": cost.looked_at,
+        "library": _library(str(facts.get("library", "nsbench"))),
+    }
+
+
+def _eps(norm: str, eps: float | None) -> str | None:
+    """Of l-infinity as k/255, of l2 as a plain number; None where the attack is unbounded."""
+    if eps is None:
+        return None
+    return f"{eps * 255:g}/255" if norm == "linf" else f"{eps:g}"
+
+
+def _defaults(attack: Callable) -> Mapping[str, Any]:
+    """The settings that a condition leaves to the attack."""
+    parameters = inspect.signature(attack).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+
+
+def _library(name: str) -> str:
+    """Name and version of what does the work."""
+    import nsbench
+
+    if name == "nsbench":
+        return f"nsbench {nsbench.__version__}"
+    try:
+        return f"{name} {version(name)}"
+    except PackageNotFoundError:
+        return name
