@@ -66,6 +66,8 @@ main.add_command(data)
 @click.option("--workers", type=click.IntRange(min=0), help="Processes that decode images. Moves no figure.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_RESULTS, show_default=True)
+@click.option("--corruption-engine", type=click.Choice(["nsbench", "imagecorruptions"]), default="nsbench",
+              show_default=True, help="Makes ImageNet-C where it is not on disk.")
 @click.option("--force", is_flag=True, help="Compute again what is stored, fitted weights included.")
 @click.option("--allow-missing", is_flag=True, help="Accept results without the images that cannot be read.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be run.")
@@ -97,15 +99,50 @@ def run(methods: str, suites: str, dry_run: bool, **options: Any) -> None:
 @main.command()
 @click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_RESULTS, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=DEFAULT_REPORT, show_default=True,
-              help="The HTML file, or a folder for index.html.")
-def report(results: Path, out: Path) -> None:
-    """Render the stored results as one self-contained HTML page."""
-    from nsbench.report import render
+              help="The HTML file, or a folder (index.html, and the other formats).")
+@click.option("--format", "formats", default="html", show_default=True,
+              help="Comma-separated: html, md, latex, csv, json, hf, robustbench, badge.")
+@click.option("--reference", help="The row that differences are shown against. Default: the matched control.")
+@click.option("--partial", is_flag=True, help="Also average over the suites that all rows have; marked as partial.")
+@click.option("--compare", nargs=2, metavar="A B", help="Print the paired comparison of two methods instead.")
+def report(results: Path, out: Path, formats: str, reference: str | None, partial: bool,
+           compare: tuple[str, str] | None) -> None:
+    """Render the stored results: one self-contained HTML page, or tables for papers and programs."""
+    from nsbench import report as rendering
 
+    _need_results(results)
+    if compare:
+        rendering.render_comparison(results, *compare, _console(), partial=partial)
+    elif formats == "html":
+        click.echo(str(rendering.render(results, out, reference=reference, partial=partial)))
+    else:
+        chosen = rendering.resolve_formats(formats)
+        for path in rendering.render_formats(results, out, chosen, reference=reference, partial=partial):
+            click.echo(str(path))
+
+
+@main.command()
+@click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_RESULTS, show_default=True)
+@click.option("--reference", help="The row that differences are shown against. Default: the matched control.")
+@click.option("--partial", is_flag=True, help="Also average over the suites that all rows have; marked as partial.")
+def show(results: Path, reference: str | None, partial: bool) -> None:
+    """Show the leaderboard in the terminal."""
+    from nsbench.report import render_terminal
+
+    _need_results(results)
+    render_terminal(results, _console(), reference=reference, partial=partial)
+
+
+def _need_results(results: Path) -> None:
     if not results.is_dir():
         raise UsageError(f"--results {results}: is not a folder; run something first: "
                          "nsbench run --method ns --suite all")
-    click.echo(str(render(results, out)))
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False)
 
 
 @main.command("list")

@@ -48,6 +48,7 @@ class RunOptions:
     workers: int | None = None
     device: str = "auto"
     results: Path = Path("reports/results")
+    corruption_engine: str = "nsbench"  # makes ImageNet-C where it is not on disk
     force: bool = False
     allow_missing: bool = False  # accept results without the images that cannot be read
 
@@ -89,7 +90,7 @@ def run(options: RunOptions, progress: Progress) -> Summary:
 
 
 def _prepare(options: RunOptions, progress: Progress) -> _Job:
-    source = open_source(options.data)
+    source = open_source(options.data, options.corruption_engine)
     name = options.model or source.default_model
     if name is None:
         raise UsageError(f"--data {options.data}: say which model to take, --model NAME with --checkpoint FILE")

@@ -12,8 +12,11 @@ __all__ = ["DataSource", "Split", "open_source"]
 EMBEDDED = "shapes10"
 
 
-def open_source(spec: str) -> DataSource:
-    """`shapes10`, the path of an ImageNet tree (a folder with val, imagenet-a, ...), or a config file (.toml)."""
+def open_source(spec: str, corruption_engine: str = "nsbench") -> DataSource:
+    """`shapes10`, the path of an ImageNet tree (a folder with val, imagenet-a, ...), or a config file (.toml).
+
+    `corruption_engine` makes ImageNet-C where it is not on disk; shapes10 always takes the reference engine.
+    """
     if spec == EMBEDDED:
         from nsbench.data.shapes10 import Shapes10
 
@@ -25,4 +28,4 @@ def open_source(spec: str) -> DataSource:
                         "that names the sets")
     from nsbench.data.imagenet import ImageNetTree
 
-    return ImageNetTree(path)
+    return ImageNetTree(path, corruption_engine)

@@ -15,7 +15,7 @@ import numpy as np
 from nsbench.corruptions import CORRUPTIONS, SEVERITIES, check
 from nsbench.data import wnids
 from nsbench.data.config import PRESENT, Layout, read_config
-from nsbench.data.corrupted import CorruptedSplit
+from nsbench.data.corrupted import ENGINE, CorruptedSplit
 from nsbench.data.find import FOLDERS, corrupted_trees, find_sets, open_set, open_tree_set
 from nsbench.data.made import origin_of
 from nsbench.data.source import DataSource, Split
@@ -35,8 +35,9 @@ class ImageNetTree(DataSource):
     class_names = wnids.wnids()
     default_recipe = "paper"
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, engine: str = ENGINE) -> None:
         self.root: Path = Path(root)
+        self.engine = engine  # of the corruptions, where C is made in memory
         described = self.root.suffix.lower() == CONFIG_SUFFIX and self.root.is_file()
         self.layout = read_config(self.root) if described else Layout(self.root, find_sets(self.root))
         self.name = self.layout.name
@@ -71,7 +72,7 @@ class ImageNetTree(DataSource):
             raise _unknown(name)
         check(corruption, int(severity))
         if "c" not in self.layout.places:
-            return CorruptedSplit(self.split("clean"), corruption, int(severity))
+            return CorruptedSplit(self.split("clean"), corruption, int(severity), self.engine)
         tree = self._corrupted_trees.get(f"{corruption}/{severity}")
         if tree is None:
             place = self.layout.places["c"].paths[0]

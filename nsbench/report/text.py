@@ -32,7 +32,7 @@ def render_terminal(results_dir: Path, console: Console, *, reference: str | Non
     """Print every table; bold is the best of a column, underlined is not separable from it."""
     board = leaderboard.build(*read_results(results_dir), reference=reference, partial=partial)
     for table in board.tables:
-        console.print(_rich_table(table))
+        console.print(_rich_table(table, console.width))
         for line in table_notes(table):
             console.print(line, style="dim", markup=False, highlight=False)
     for problem in board.problems:
@@ -108,19 +108,31 @@ def table_notes(table: Table) -> list[str]:
     return notes
 
 
-def _rich_table(table: Table) -> RichTable:
+def _rich_table(table: Table, width: int) -> RichTable:
+    """A row per method as on the page; turned, with a row per suite, where the terminal is too narrow for that."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    average = average_column(table)
+    heads = [Text(f"{column.title} {column.arrow}") for column in [*table.columns, average_column(table)]]
+    cells = [[_rich_cell(cell) for cell in _cells(table, row)] for row in table.rows]
+    needed = 12 + max((len(row.label) for row in table.rows), default=0) + sum(
+        max(map(len, column)) + 3 for column in zip(heads, *cells, strict=True))
     drawn = RichTable(title=Text(heading(table)), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    drawn.add_column("Rank", justify="right")
-    drawn.add_column("Method")
-    for column in [*table.columns, average]:
-        drawn.add_column(Text(f"{column.title} {column.arrow}"), justify="right", no_wrap=True)
+    if needed <= width:
+        drawn.add_column("Rank", justify="right", no_wrap=True)
+        drawn.add_column("Method", no_wrap=True)
+        for head in heads:
+            drawn.add_column(head, justify="right", no_wrap=True)
+        for row, figures in zip(table.rows, cells, strict=True):
+            drawn.add_row(rank(row), Text(row.label), *figures)
+        return drawn
+    drawn.add_column("")
     for row in table.rows:
-        drawn.add_row(rank(row), Text(row.label), *(_rich_cell(cell) for cell in _cells(table, row)))
+        drawn.add_column(Text(row.label), justify="right")
+    drawn.add_row("Rank", *(rank(row) for row in table.rows))
+    for head, *figures in zip(heads, *cells, strict=True):
+        drawn.add_row(head, *figures)
     return drawn
 
 
