@@ -37,7 +37,8 @@ def finetune(model: Model, train: Split, recipe: Recipe, *, perturb: Perturb | N
     """A finetuned copy of `model`; `model` itself is not changed. Raises TrainingError where the loss becomes NaN.
 
     `perturb(model, images_BCHW, round)` gives the noise of a round, as a tensor (1, N, D) or as it was learnt, from
-    `noise_batches` x `noise_batch` training images that are drawn apart from those of the steps. `history` of the copy has one entry per round.
+    `noise_batches` x `noise_batch` training images that are drawn apart from those of the steps. `history` of the copy
+    has one entry per round.
     """
     model = deepcopy(model).requires_grad_(True)
     model.history = []
