@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import nsbench.attacks
 from nsbench import registry
-from nsbench.attacks import cw, fgsm, pgd
+from nsbench.attacks import cw, cw_search, fgsm, pgd
 from nsbench.attacks.common import (
     Adam,
     cross_entropy,
@@ -168,7 +168,7 @@ def test_more_steps_and_restarts_never_help_the_defender() -> None:
 
 @pytest.mark.parametrize(("attack", "threat"), [
     (fgsm, ThreatModel("linf", 0.05)), (pgd, ThreatModel("linf", 0.05)), (pgd, ThreatModel("l2", 0.4)),
-    (cw, ThreatModel("l2")),
+    (cw, ThreatModel("l2")), (cw_search, ThreatModel("l2")),
 ])
 def test_outcome_does_not_depend_on_batch_or_order(attack: Callable, threat: ThreatModel) -> None:
     model, images, ids = Small().eval(), pictures(64, 0.0, 1.0), names(64)
@@ -208,6 +208,7 @@ def test_the_global_generator_is_left_alone() -> None:
 
 @pytest.mark.parametrize(("attack", "threat"), [
     (fgsm, ThreatModel("linf", 0.05)), (pgd, ThreatModel("l2", 0.1)), (cw, ThreatModel("l2")),
+    (cw_search, ThreatModel("l2")),
 ])
 def test_the_model_stays_as_it_was(attack: Callable, threat: ThreatModel) -> None:
     model, images = Small().eval(), pictures(4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from nsbench.attacks.common import l2_norm, misclassified
 from nsbench.attacks.cw import BOUND, cw, from_box, to_box
+from nsbench.attacks.cw_search import cw_search
 from nsbench.types import ThreatModel
 
 UNBOUNDED = ThreatModel("l2")
@@ -86,6 +88,44 @@ def test_more_steps_come_nearer() -> None:
     model, images = Small(), pictures(16)
     norms = [l2_norm(run(cw, model, images, UNBOUNDED, steps=steps)[0] - images) for steps in (50, 100)]
     assert (norms[1] <= norms[0] + 1e-5).all()  # the first iterates are the same, and the best is kept
+
+
+def test_one_search_step_is_cw() -> None:
+    model, images = Small(), pictures(16, 0.0, 1.0)
+    assert torch.equal(run(cw_search, model, images, UNBOUNDED, search_steps=1, steps=20)[0],
+                       run(cw, model, images, UNBOUNDED, steps=20)[0])
+
+
+def test_the_search_breaks_what_one_c_cannot_and_comes_nearer() -> None:
+    model, images = Linear(), pictures(16)
+    distance = model(images)[:, 1].abs().detach()
+    c = 2 * float(distance.median())  # the minimum of the objective is across the boundary from c = 2 distance on
+    single, labels = run(cw, model, images, UNBOUNDED, c=c, steps=100)
+    searched, _ = run(cw_search, model, images, UNBOUNDED, c=c, steps=100, search_steps=6)
+    broken = misclassified(model(single), labels)
+    assert 0 < broken.sum() < 16
+    assert misclassified(model(searched), labels).all()
+    assert (l2_norm(searched - images)[broken] <= l2_norm(single - images)[broken] + 1e-6).all()
+    assert (l2_norm(searched - images) >= distance * (1 - 1e-4)).all()
+    far, _ = run(cw, model, images, UNBOUNDED, c=1000.0, steps=50)  # a c that is far too large overshoots
+    near, _ = run(cw_search, model, images, UNBOUNDED, c=1000.0, steps=50, search_steps=12)
+    assert l2_norm(near - images).mean() < 0.97 * l2_norm(far - images).mean()
+
+
+def test_each_value_of_c_is_the_image_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tenfold until the image is broken, then the middle between the last failure and the last success."""
+    asked: list[list[float]] = []
+
+    def breaks_from(model: Any, images: Tensor, labels: Tensor, c_B: Tensor, *settings: Any) -> tuple[Tensor, Tensor]:
+        asked.append(c_B.tolist())
+        needed = images[:, 0, 0, 0]  # 0: wrong from the start
+        square = torch.where(c_B >= needed, c_B, torch.inf)
+        return images, torch.where(needed == 0, 0.0, square)
+
+    monkeypatch.setattr(sys.modules["nsbench.attacks.cw_search"], "minimise", breaks_from)
+    images = torch.tensor([0.5, 20.0, 0.0, 1e9]).view(4, 1, 1, 1).expand(4, 3, 2, 2)
+    cw_search(Linear(), images, torch.zeros(4), ids=list("abcd"), seed=0, threat=UNBOUNDED, search_steps=4)
+    assert asked == [[1, 1, 1, 1], [0.5, 10, 10], [0.25, 100, 100], [0.375, 55, 1000]]
 
 
 def compare(model: Any, images: Tensor, labels: Tensor) -> tuple[float, float, float]:

@@ -99,6 +99,13 @@ def test_fgsm_reports_the_stated_eps_first() -> None:
     assert conditions[0].name == "eps 1/255"
 
 
+def test_pgd_states_its_headline_first_and_only_the_effort_differs_at_its_eps() -> None:
+    first, *others = registry.suites["pgd"].conditions()
+    assert (str(first.threat), first.params) == ("linf 4/255", {"steps": 10})
+    assert sorted(c.threat.eps * 255 for c in others if c.params == {"steps": 10}) == pytest.approx([0.5, 1, 2, 8])
+    assert {str(c.threat) for c in others if c.params != {"steps": 10}} == {"linf 4/255"}
+
+
 def test_imagenet_c_has_every_corruption_at_every_severity() -> None:
     suite = registry.suites["imagenet_c"]
     names = {condition.name for condition in suite.conditions()}

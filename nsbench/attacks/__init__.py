@@ -9,8 +9,9 @@ batch nor the order changes an outcome. Importing this package fills `nsbench.re
 """
 
 from nsbench.attacks.cw import cw
+from nsbench.attacks.cw_search import cw_search
 from nsbench.attacks.fgsm import fgsm
 from nsbench.attacks.patchfool import patchfool
 from nsbench.attacks.pgd import pgd
 
-__all__ = ["cw", "fgsm", "patchfool", "pgd"]
+__all__ = ["cw", "cw_search", "fgsm", "patchfool", "pgd"]

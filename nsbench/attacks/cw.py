@@ -1,4 +1,4 @@
-"""Carlini-Wagner l2 attack (arXiv:1608.04644, section VI-A), with one c for all images.
+"""Carlini-Wagner l2 attack (arXiv:1608.04644, section VI-A), with one c for all images; `cw_search` searches for each.
 
 Own code, because torchattacks 3.5.1 stops when the loss summed over the batch rises (so an outcome depends on the
 batch), takes the largest other logit of (1 - onehot) * z (which never falls below 0), and maps pixels that are
@@ -35,7 +35,7 @@ def from_box(images_BCHW: Tensor) -> Tensor:
     return torch.atanh((2 * images_BCHW - 1) * (1 - MARGIN))
 
 
-@attack
+@attack(loss="squared l2 norm + c x margin of the logits", start="the image")
 @torch.enable_grad()
 def cw(
     model: Classifier,
@@ -58,7 +58,19 @@ def cw(
     drawn: `ids` and `seed` have no effect. Raises UsageError for a threat model other than l2, unbounded.
     """
     check_threat("cw", threat, ["l2"], bounded=False)
-    best, best_B = images_BCHW.clone(), torch.full_like(images_BCHW[:, 0, 0, 0], torch.inf)
+    c_B = torch.full_like(images_BCHW[:, 0, 0, 0], c)
+    return minimise(model, images_BCHW, labels_B, c_B, kappa, steps, lr)[0]
+
+
+def minimise(
+    model: Classifier, images_BCHW: Tensor, labels_B: Tensor, c_B: Tensor, kappa: float, steps: int, lr: float
+) -> tuple[Tensor, Tensor]:
+    """One run with each image's own c: the nearest successful iterates and their squared l2 norms (B,).
+
+    The squared norm is infinity where no iterate succeeds and 0 where the image was misclassified from the start;
+    both come back as they were.
+    """
+    best, best_B = images_BCHW.clone(), torch.full_like(c_B, torch.inf)
     active = torch.arange(len(images_BCHW), device=images_BCHW.device)
     w = from_box(images_BCHW)
     adam = Adam(w)
@@ -67,12 +79,12 @@ def cw(
         adversarial = to_box(w)
         logits_BK = model(adversarial)
         square_B = (adversarial - images_BCHW[active]).square().flatten(1).sum(dim=1)
-        objective_B = square_B + c * margin(logits_BK, labels_B[active]).clamp_min(-kappa)
+        objective_B = square_B + c_B[active] * margin(logits_BK, labels_B[active]).clamp_min(-kappa)
         success_B = _succeeded(logits_BK, labels_B[active], kappa)
         better_B = success_B & (square_B < best_B[active])
         if step:  # an image that was wrong from the start stays as it is
             best[active[better_B]] = adversarial.detach()[better_B].clamp(0, 1)
-        best_B[active[better_B]] = square_B.detach()[better_B]
+        best_B[active[better_B]] = square_B.detach()[better_B] if step else 0.0
         stays_B = ~success_B if step == 0 else torch.ones_like(success_B)
         if step == steps - 1 or not stays_B.any():
             break
@@ -80,7 +92,7 @@ def cw(
         active, w = active[stays_B], w.detach()[stays_B]
         adam.keep(stays_B)
         w = (w + adam.step(slope, lr)).clamp(-BOUND, BOUND)
-    return best
+    return best, best_B
 
 
 def _succeeded(logits_BK: Tensor, labels_B: Tensor, kappa: float) -> Tensor:

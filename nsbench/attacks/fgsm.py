@@ -12,7 +12,7 @@ from nsbench.registry import attack
 from nsbench.types import ThreatModel
 
 
-@attack
+@attack(steps=1, loss="cross-entropy", start="the image", library="torchattacks")
 @torch.enable_grad()
 def fgsm(
     model: Classifier, images_BCHW: Tensor, labels_B: Tensor, *, ids: Sequence[str], seed: int, threat: ThreatModel

@@ -29,7 +29,7 @@ from nsbench.registry import attack
 from nsbench.types import ThreatModel
 
 
-@attack
+@attack(loss="cross-entropy")
 @torch.enable_grad()
 def pgd(
     model: Classifier,
