@@ -18,7 +18,7 @@ LAYERS = [  # a module may import from its own layer and from those above it in 
     {"attacks", "nullspace"},
     {"data"},
     {"training", "evaluate", "results"},
-    {"comparability", "fitted"},
+    {"comparability", "fitted", "health"},
     {"leaderboard"},
     {"runner", "report", "regression"},
     {"cli_data"},
