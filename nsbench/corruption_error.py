@@ -153,6 +153,13 @@ def mean_corruption_error(outcomes: Mapping[str, Outcomes]) -> Score:
     return corruption_errors(corrupted, outcomes.get("clean")).headline
 
 
+def partial_corruption_error(outcomes: Mapping[str, Outcomes]) -> Score:
+    """Mean error in percent over a part of the conditions: for small runs. It is no mCE and is never shown as one."""
+    found = corruption_errors(outcomes)
+    return Score(found.mean_error.value, found.mean_error.low, found.mean_error.high, found.mean_error.n,
+                 {name: value for name, value in found.headline.extra.items() if name.startswith("error ")})
+
+
 def _ordered(outcomes: Mapping[str, Outcomes]) -> list[str]:
     """Names of the conditions, the fifteen first. Raises DataError for what is no corruption and severity."""
     if not outcomes:

@@ -20,7 +20,7 @@ LAYERS = [  # a module may import from its own layer and from those above it in 
     {"training", "evaluate", "results"},
     {"comparability", "fitted", "health"},
     {"leaderboard"},
-    {"runner", "report", "regression"},
+    {"runner", "report", "regression", "submission"},
     {"cli_data"},
     {"cli"},
     {"__main__", "__init__"},

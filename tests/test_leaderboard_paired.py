@@ -8,11 +8,12 @@ import pytest
 from scipy.stats import norm
 from test_leaderboard import SPLITS, SUITES
 
+from nsbench.corruption_error import mean_corruption_error
 from nsbench.errors import UsageError
 from nsbench.leaderboard import AVERAGE, BETTER, NOT_SEPARABLE, WORSE, build, compare
 from nsbench.leaderboard.outcomes import Reader
 from nsbench.results import Result, read_results, write_result
-from nsbench.statistics import ALEXNET_ERROR, SEVERITIES, accuracy, mcnemar_exact, mean_corruption_error, wilson
+from nsbench.statistics import ALEXNET_ERROR, SEVERITIES, accuracy, mcnemar_exact, wilson
 from nsbench.types import Outcomes
 
 N = 200

@@ -12,11 +12,12 @@ import pytest
 from rich.console import Console
 
 from nsbench import report
+from nsbench.corruption_error import mean_corruption_error
 from nsbench.leaderboard import build
 from nsbench.report import charts, page
 from nsbench.report.published import published_rows
 from nsbench.results import Result, write_result
-from nsbench.statistics import ALEXNET_ERROR, SEVERITIES, accuracy, mean_corruption_error
+from nsbench.statistics import ALEXNET_ERROR, SEVERITIES, accuracy
 from nsbench.types import Outcomes
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}'

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nsbench.corruption_error import mean_corruption_error
 from nsbench.errors import DataError
 from nsbench.statistics import (
     ALEXNET_ERROR,
@@ -12,7 +13,6 @@ from nsbench.statistics import (
     accuracy,
     average,
     bootstrap_mean,
-    mean_corruption_error,
     wilson,
 )
 from nsbench.types import Outcomes, Score

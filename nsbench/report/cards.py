@@ -8,11 +8,15 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from nsbench.corruption_error import corruption_errors
+from nsbench.errors import NsbenchError
 from nsbench.leaderboard import Cell, Column, Row, Table
 from nsbench.report import charts
 from nsbench.report.charts import Point, Series
 from nsbench.results import Result
 from nsbench.statistics import L2_BUDGETS, wilson
+
+RELATIVE = "relative mCE"
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,11 @@ class SuiteCard:
             ("data digest", str(self.result.provenance.get("data_digest", ""))),
             ("suite version", str(self.column.version)),
         ) if text]
+
+    @property
+    def attack_cards(self) -> list[Mapping[str, object]]:
+        """What was attacked and what it cost, where it was counted, in the order of the conditions."""
+        return [card for condition in self.result.conditions if (card := condition.get("attack_card"))]
 
     def _prepared(self, condition: Mapping) -> str:
         own = str(self.result.provenance.get("preprocessing") or "the checkpoint's own resize and crop")
@@ -96,6 +105,9 @@ def suite_card(table: Table, column: Column, styles: Mapping[str, str]) -> Suite
     heats = [] if not _is_corruptions(result) else [Heat(row, _heat(cell.results)) for row, cell in rows]
     names = _extra_names(result)
     extra = [(row, cell, [_mean_extra(cell, name) for name in names]) for row, cell in rows] if names else []
+    if heats and any(values := [_relative_mce(row, cell) for row, cell in rows]):
+        names = [*names, RELATIVE]
+        extra = [(row, cell, [*figures, value]) for (row, cell, figures), value in zip(extra, values, strict=True)]
     return SuiteCard(column, result, forest, curve, title, names, extra, heats)
 
 
@@ -112,6 +124,25 @@ def _extra_names(result: Result) -> list[str]:
 
 def _mean_extra(cell: Cell, name: str) -> float | None:
     values = [r.score.extra[name] for r in cell.results if name in r.score.extra]
+    return sum(values) / len(values) if values else None
+
+
+def _relative_mce(row: Row, cell: Cell) -> float | None:
+    """Mean over seeds, against the clean errors of the same weights on the same images; None where they are absent."""
+    unattacked = {r.seed: r for r in row.results if r.conditions[0]["split"] == "clean" and len(r.conditions) == 1
+                  and r.conditions[0]["attack"] is None}
+    values = []
+    for result in cell.results:
+        clean = unattacked.get(result.seed)
+        if clean is None or clean.provenance.get("weights_digest") != result.provenance.get("weights_digest"):
+            return None
+        try:
+            found = corruption_errors(result.outcomes(), next(iter(clean.outcomes().values())))
+        except NsbenchError:
+            return None  # other images, or no outcomes beside the result: the page says so elsewhere
+        if found.relative_mce is None:
+            return None
+        values.append(found.relative_mce.value)
     return sum(values) / len(values) if values else None
 
 

@@ -23,7 +23,6 @@ from nsbench.statistics.scores import (
     SEVERITIES,
     accuracy,
     average,
-    mean_corruption_error,
     percent,
     wilson,
     wilson_over_seeds,
@@ -32,6 +31,6 @@ from nsbench.statistics.scores import (
 __all__ = [
     "ALEXNET_ERROR", "L2_BUDGETS", "MCE_WEIGHTS", "RESAMPLES", "SEVERITIES", "accuracy", "average", "bootstrap_mean",
     "cliques", "difference_interval", "discordant", "friedman", "holm", "mcnemar_exact", "mcnemar_of_counts",
-    "mean_corruption_error", "nemenyi_difference", "paired_difference", "paired_pvalues", "percent",
+    "nemenyi_difference", "paired_difference", "paired_pvalues", "percent",
     "percentile_interval", "rank_ranges", "resampled_sums", "separable_neighbours", "wilson", "wilson_over_seeds",
 ]

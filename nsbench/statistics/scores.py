@@ -14,7 +14,6 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 
 from nsbench.errors import DataError
-from nsbench.statistics.bootstrap import bootstrap_mean
 from nsbench.types import Outcomes, Score
 
 ALEXNET_ERROR = {  # top-1 error of AlexNet, mean over the five severities of the official ImageNet-C
@@ -93,48 +92,6 @@ def _within_l2_budgets(outcomes: Outcomes) -> dict[str, float]:
     figures = {f"accuracy at l2 {budget:g}": percent(~before & ~(broken & (l2 <= budget * (1 + L2_TOLERANCE))))
                for budget in L2_BUDGETS}
     return figures | ({"median l2 of successes": float(np.median(l2[broken]))} if broken.any() else {})
-
-
-def mean_corruption_error(outcomes: Mapping[str, Outcomes]) -> Score:
-    """mCE x 100 over the conditions "<corruption>/<severity>"; lower is better, AlexNet has 100.
-
-    mCE = mean over corruptions c of (sum over severities of E[c, s]) / (the same sum of AlexNet). extra: "mean error"
-    (not divided by AlexNet's) and "error <corruption>", in percent. Raises DataError, naming what is missing, unless
-    all 15 x 5 conditions are there on the same images: a part of them is no mCE.
-    """
-    wrong_CSN = _corruption_errors(outcomes)
-    error_CN = wrong_CSN.mean(axis=1)
-    alexnet_C = np.array(list(ALEXNET_ERROR.values()))
-    # Linear in the images: mCE is the mean of these, so one resampling of images serves all 75 conditions.
-    contribution_N = 100 * (error_CN / alexnet_C[:, None]).mean(axis=0)
-    low, high = bootstrap_mean(contribution_N)
-    extra = {"mean error": 100 * float(error_CN.mean())}
-    extra |= {f"error {name}": 100 * float(error) for name, error in zip(ALEXNET_ERROR, error_CN.mean(1), strict=True)}
-    return Score(float(contribution_N.mean()), low, high, contribution_N.size, extra)
-
-
-def _corruption_errors(outcomes: Mapping[str, Outcomes]) -> np.ndarray:
-    """Errors of (15 corruptions, 5 severities, n images) in ALEXNET_ERROR's order, 1 = wrong; images in one order."""
-    names = [f"{corruption}/{severity}" for corruption in ALEXNET_ERROR for severity in SEVERITIES]
-    missing = [name for name in names if name not in outcomes]
-    if missing:
-        raise DataError(f"mCE needs all {len(names)} corruptions x severities; {len(missing)} missing: "
-                        f"{_shorten(missing)}")
-    reference = np.sort(outcomes[names[0]].ids)
-    if not len(reference):
-        raise DataError(f"mCE: {names[0]} holds no images; look at its split of the data source")
-    rows = []
-    for name in names:
-        order = np.argsort(outcomes[name].ids)
-        if not np.array_equal(outcomes[name].ids[order], reference):
-            raise DataError(f"mCE needs the same images in every condition; {name} has others than {names[0]} "
-                            f"({len(order)} and {len(reference)} images); is the data set half copied?")
-        rows.append(~outcomes[name].correct[order])
-    return np.array(rows, dtype=np.float32).reshape(len(ALEXNET_ERROR), len(SEVERITIES), -1).astype(np.float64)
-
-
-def _shorten(names: Sequence[str], most: int = 6) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def average(scores: Sequence[Score], lower_is_better: Sequence[bool], image_sets: Sequence[Hashable]) -> Score:
