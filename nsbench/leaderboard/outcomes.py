@@ -64,7 +64,7 @@ class Reader:
     def _per_image(self, result: Result) -> PerImage:
         if result.path is None:
             raise ResultError("no per-image outcomes are stored")
-        arrays = _Arrays(result)
+        arrays = OutcomeArrays(result)
         names = [str(condition["name"]) for condition in result.conditions]
         for weights, rewards in _formulas(names):
             images, values = self._weighted(arrays, weights, rewards)
@@ -72,7 +72,8 @@ class Reader:
                 return PerImage(images, values.astype(np.float32), rewards and len(weights) == 1)
         raise ResultError("the score is not a mean over images")
 
-    def _weighted(self, arrays: _Arrays, weights: Mapping[int, float], rewards: bool) -> tuple[ImageSet, np.ndarray]:
+    def _weighted(self, arrays: OutcomeArrays, weights: Mapping[int, float], rewards: bool,
+                  ) -> tuple[ImageSet, np.ndarray]:
         """Sum over conditions of weight x (right or wrong) of each image."""
         total: np.ndarray | None = None
         shared: ImageSet | None = None
@@ -89,9 +90,14 @@ class Reader:
             raise ResultError("no image was evaluated")
         return shared, total
 
-    def _set(self, arrays: _Arrays, index: int) -> tuple[ImageSet, np.ndarray, np.ndarray]:
+    def _set(self, arrays: OutcomeArrays, index: int) -> tuple[ImageSet, np.ndarray, np.ndarray]:
         """The images of a condition, the order that sorts them, and their labels as stored."""
         which = f"set{int(arrays.get('sets')[index])}"
+        if which not in arrays.sets:
+            arrays.sets[which] = self._sorted(arrays, which)
+        return arrays.sets[which]
+
+    def _sorted(self, arrays: OutcomeArrays, which: str) -> tuple[ImageSet, np.ndarray, np.ndarray]:
         ids, labels = arrays.get(f"{which}.ids"), arrays.get(f"{which}.labels")
         key = (ids.tobytes(), labels.astype(np.int64).tobytes())
         if key not in self._orders:
@@ -118,7 +124,7 @@ def _formulas(names: Sequence[str]) -> list[tuple[dict[int, float], bool]]:
     return formulas
 
 
-class _Arrays:
+class OutcomeArrays:
     """Arrays of an outcomes file whose digest is right. Only what is asked for is unpacked.
 
     np.load spends 0.1 ms on every array; a table of a thousand methods holds a hundred thousand of them.
@@ -138,6 +144,7 @@ class _Arrays:
         except zipfile.BadZipFile as error:
             raise ResultError(f"{self.path}: is no outcomes file ({error})") from error
         self._kept: dict[str, np.ndarray] = {}
+        self.sets: dict[str, tuple[ImageSet, np.ndarray, np.ndarray]] = {}  # worked out by a Reader
 
     def get(self, name: str) -> np.ndarray:
         if name not in self._kept:

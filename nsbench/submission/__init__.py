@@ -1,0 +1,16 @@
+"""Results on their way to a public leaderboard: packed into one archive, checked as a stranger's, merged.
+
+An archive is a zip that holds `manifest.json` and `results/<source>/<model>/<method>/<suite>.seed<k>.json` with its
+`.npz`. The manifest has the SHA-256 of every file; the SHA-256 of the manifest is the archive's digest, by which it can
+be named in public. Files are stored uncompressed in the order of their names with one fixed date, so the same results
+give the same bytes on every machine.
+"""
+
+from nsbench.submission.archive import Archive, Limits, open_archive
+from nsbench.submission.check import Checked, Rerun, check, sample
+from nsbench.submission.merge import Merged, merge
+from nsbench.submission.pack import Packed, pack
+
+__all__ = [
+    "Archive", "Checked", "Limits", "Merged", "Packed", "Rerun", "check", "merge", "open_archive", "pack", "sample",
+]

@@ -1,0 +1,85 @@
+"""Packing: only what would pass the reader, byte for byte reproducible."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nsbench import __version__
+from nsbench.errors import ResultError, UsageError
+from nsbench.files import write_atomically
+from nsbench.results import Result, read_results
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
+
+
+@dataclass(frozen=True)
+class Packed:
+    path: Path
+    digest: str  # SHA-256 of the manifest
+    results: int
+    size: int  # bytes
+
+
+def pack(results_dir: Path, out: Path, methods: Sequence[str] = ()) -> Packed:
+    """Archive the results below a folder, those of `methods` where any are named.
+
+    Raises ResultError for a result that is broken or whose outcomes differ from their digest, UsageError for a method
+    without results or a folder without any.
+    """
+    found, problems = read_results(results_dir)
+    if problems:
+        raise ResultError(problems[0])
+    for method in methods:
+        if method not in {result.method for result in found}:
+            known = ", ".join(sorted({result.method for result in found})) or "none"
+            raise UsageError(f"{results_dir}: has no results of method '{method}'; it has: {known}")
+    chosen = [result for result in found if not methods or result.method in methods]
+    if not chosen:
+        raise UsageError(f"{results_dir}: holds no results; run something first: nsbench run --method ns --suite all")
+    files: dict[str, bytes] = {}
+    for result in chosen:
+        files |= _files(result)
+    content, digest = archive_of(files)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out, content)
+    except OSError as error:
+        raise ResultError(f"{out}: the archive cannot be written ({error.strerror or error}); "
+                          "choose another place with --out") from error
+    return Packed(out, digest, len(chosen), len(content))
+
+
+def archive_of(files: dict[str, bytes]) -> tuple[bytes, str]:
+    """The archive with its manifest, and its digest."""
+    listed = {name: {"bytes": len(files[name]), "sha256": hashlib.sha256(files[name]).hexdigest()}
+              for name in sorted(files)}
+    manifest = (json.dumps({"format": FORMAT, "nsbench": __version__, "files": listed}, indent=1) + "\n").encode()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in [(MANIFEST, manifest), *sorted(files.items())]:
+            info = zipfile.ZipInfo(name, DATE)
+            info.create_system, info.external_attr = 3, 0o100644 << 16  # a plain file, the same on every system
+            archive.writestr(info, content)
+    return buffer.getvalue(), hashlib.sha256(manifest).hexdigest()
+
+
+def _files(result: Result) -> dict[str, bytes]:
+    """The two files of a result under the names that its own words give them."""
+    assert result.path is not None
+    outcomes = result.path.with_suffix(".npz")
+    try:
+        record, packed = result.path.read_bytes(), outcomes.read_bytes()
+    except OSError as error:
+        raise ResultError(f"{error.filename}: cannot be read ({error.strerror})") from error
+    if hashlib.sha256(packed).hexdigest() != result.outcomes_sha256:
+        raise ResultError(f"{outcomes}: differs from the digest in its result; it was changed or half copied")
+    stem = f"results/{result.source}/{result.model}/{result.method}/{result.path.stem}"
+    return {f"{stem}.json": record, f"{stem}.npz": packed}
