@@ -14,7 +14,7 @@ import torch
 
 from nsbench import registry
 from nsbench.attacks.attention import patch_size
-from nsbench.attacks.card import Cost, attack_card
+from nsbench.attacks.card import Cost, attack_card, import_library
 from nsbench.data.loading import batches
 from nsbench.data.source import Subset
 from nsbench.errors import AttackError, DataError, ModelError
@@ -175,6 +175,7 @@ def _attack(job: _Job, clean: Columns, seed: int, cost: Cost, progress: Progress
     condition, before = job.condition, clean["predictions"]
     if condition.threat is None:
         raise AttackError(f"condition '{condition.name}': an attack needs a threat model")
+    import_library(registry.attacks[str(condition.attack)])
     zeros = np.zeros(len(before), dtype=np.float32)
     columns = {name: values.copy() for name, values in clean.items()} | {
         "predictions_clean": before, "predictions_uint8": before.copy(), "linf": zeros, "l2": zeros.copy()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,8 @@ import torch
 from test_evaluate import CLASSES, SIZE, Noise, pixels
 from timm.models.vision_transformer import VisionTransformer
 
-import nsbench.attacks  # noqa: F401  (fills the registry of attacks)
+import nsbench.attacks  # fills the registry of attacks
+from nsbench import report
 from nsbench.evaluate import Memory, evaluate
 from nsbench.health import Flag, flags, flags_by_row
 from nsbench.models import Model, Preprocessing
@@ -223,3 +226,14 @@ def test_an_honest_model_raises_nothing(row: Row) -> None:
 @pytest.mark.parametrize("model", [lambda: tiny(Quantised), lambda: tiny(scale=1e5)], ids=["quantised", "saturated"])
 def test_masked_gradients_are_flagged(row: Row, model) -> None:
     assert "zero gradients" in names(measured(row, model()))
+
+
+def test_the_page_shows_flags_and_attack_cards(row: Row, tmp_path: Path) -> None:
+    (flag, *_) = measured(row, tiny(Quantised))
+    text = html.unescape(report.render(row.folder, tmp_path / "index.html").read_text())
+    assert f"{flag.name}. {flag.sentence}" in text
+    cards = re.findall(r"<summary>Attack card</summary>.*?</details>", text, re.DOTALL)
+    assert len(cards) == 2  # fgsm and pgd; nothing was attacked in clean
+    cells = re.findall(r"<td>(.*?)</td>", cards[1])
+    assert cells[:3] == ["96", "linf", "1/255"]
+    assert {"5", "6", f"nsbench {nsbench.__version__}"} <= set(cells)  # steps and backwards, forwards, library

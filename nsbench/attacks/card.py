@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -68,6 +70,13 @@ class Cost:
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             self.seconds += time.perf_counter() - start
+
+
+def import_library(attack: Callable) -> None:
+    """Load what does an attack's work beforehand: importing it is no part of the attack's time."""
+    name = str(getattr(attack, "facts", {}).get("library", "nsbench"))
+    if find_spec(name) is not None:
+        import_module(name)
 
 
 def attack_card(attack: Callable, condition: Condition, cost: Cost) -> dict[str, Any]:

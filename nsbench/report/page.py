@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from nsbench.health import flags_by_row
 from nsbench.leaderboard import Cell, Column, Leaderboard, Row, Table
 from nsbench.report import charts
 from nsbench.report.cards import MethodCard, SuiteCard, method_card, suite_card
@@ -27,6 +28,7 @@ class TableView:
     spans: Mapping[str, tuple[float, float]]  # by suite: least and greatest of the values that may be compared
     suites: Sequence[SuiteCard]
     methods: Sequence[MethodCard]
+    health: Sequence[str] = ()  # signs that a row's adversarial figures flatter it
 
     @property
     def groups(self) -> list[tuple[str, int]]:
@@ -39,7 +41,7 @@ class TableView:
         found = [f"≠ {row.label}, {column.title}: not compared, {cell.reason}."
                  for row in self.table.rows for column in self.table.columns
                  if (cell := row.cells.get(column.suite)) and not cell.comparable]
-        return found + [f"{row.label}: {note}." for row in self.table.rows for note in row.notes]
+        return [*found, *(f"{row.label}: {note}." for row in self.table.rows for note in row.notes), *self.health]
 
     def cell(self, row: Row, column: Column) -> Cell | None:
         return row.cell(column.suite)
@@ -87,4 +89,14 @@ def _view(table: Table, anchor: str, styles: Mapping[str, str]) -> TableView:
     spans = {suite: (min(values), max(values)) for suite, values in fair.items() if values}
     return TableView(table, anchor, columns, published_rows(table.source, *table.models), styles, scales, spans,
                      [suite_card(table, column, styles) for column in table.columns],
-                     [method_card(row, styles) for row in table.rows])
+                     [method_card(row, styles) for row in table.rows], _health(table))
+
+
+def _health(table: Table) -> list[str]:
+    """A line for each flag of each row."""
+    found = []
+    for row in table.rows:
+        for (*_, seed, _), flags in flags_by_row(row.results).items():
+            which = f", seed {seed}" if len({one.seed for one in row.results}) > 1 else ""
+            found += [f"⚑ {row.label}{which}: {flag.name}. {flag.sentence}" for flag in flags]
+    return found
