@@ -1,6 +1,7 @@
 """The page, the terminal table and Markdown: true to the leaderboard, safe with hostile names, self-contained."""
 
 import io
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -15,7 +16,8 @@ from nsbench import report
 from nsbench.corruption_error import mean_corruption_error
 from nsbench.leaderboard import build
 from nsbench.report import charts, page
-from nsbench.report.published import published_rows
+from nsbench.report.published import beside, published_rows
+from nsbench.report.tidy import to_json
 from nsbench.results import Result, write_result
 from nsbench.statistics import ALEXNET_ERROR, SEVERITIES, accuracy
 from nsbench.types import Outcomes
@@ -185,6 +187,26 @@ def test_published_rows_stand_beside_imagenet_only():
     everything = published_rows("imagenet", "vit_tiny_patch16_224")
     assert len(everything) == 14
     assert "fgsm" not in next(row for row in everything if row.method == "mixup").figures  # not reported, not zero
+
+
+def test_our_figures_stand_beside_the_published_ones_with_what_differed(tmp_path):
+    folder = tmp_path / "results"
+    for method in ("pretrained", "ns", "madry"):
+        stored(folder, method, "clean", source="imagenet", model="vit_small_patch16_224", right=70,
+               recipe=None if method == "pretrained" else {"name": "quick"})
+    stored(folder, "ns", "fgsm", source="imagenet", model="vit_tiny_patch16_224")
+    (table,) = build(report.read_results(folder)[0]).tables
+    found = {one.label: one for one in beside(table)}
+    assert len(found) == 2
+    ns = next(one for label, one in found.items() if label.startswith("ns") or "NS" in label)
+    assert ns.difference == pytest.approx(70 - 77.47)
+    assert ns.differs == (
+        "normalisation: the checkpoint's own here, ImageNet's mean and std in the authors' code",
+        "recipe: 'quick' here; the authors' code adds augmentation that the paper does not state",
+        "images: 100 here, 50,000 there", "origin of the images here: embedded")
+    record = json.loads(to_json(build(report.read_results(folder)[0])))
+    assert [one["published"] for one in record["tables"][0]["beside_published"]] == [
+        one.published.figures["clean"] for one in beside(table)]
 
 
 def test_published_rows_are_never_marked_or_ranked(tmp_path):

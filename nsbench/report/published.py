@@ -7,10 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nsbench.errors import ResultError
+from nsbench.leaderboard import AVERAGE, Cell, Row, Table
 from nsbench.registry import content_folder
 
 SOURCE = "Liu et al., Approximate Nullspace Augmented Finetuning (CPAL 2025, arXiv 2403.10476), table 2"
 SUITES = {"imagenet_c_mce": "imagenet_c"}  # columns of the file that are not named after their suite
+
+
+OWN = "Liu et al. 2025"  # rows that the paper measured itself
+FULL = {  # images behind the paper's figures: protocol of the data sets
+    "clean": 50_000, "fgsm": 50_000, "cw": 50_000, "damagenet": 50_000, "stylized": 50_000, "imagenet_c": 50_000,
+    "patchfool": 5_000, "imagenet_a": 7_500, "imagenet_v2": 10_000, "imagenet_r": 30_000, "imagenet_sketch": 50_889,
+}
 
 
 @dataclass(frozen=True)
@@ -21,6 +29,48 @@ class Published:
     method: str
     reference: str
     figures: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Our figure next to the published one of the same model and method."""
+
+    label: str  # of our row
+    suite: str
+    ours: Cell
+    published: Published
+    differs: tuple[str, ...]  # what is known to differ between the two, a phrase each
+
+    @property
+    def difference(self) -> float:
+        """Ours minus theirs."""
+        return self.ours.value - self.published.figures[self.suite]
+
+
+def beside(table: Table) -> list[Beside]:
+    """Every figure of ours that the paper has too, in the order of the table. None of them is a test."""
+    rows = published_rows(table.source, *table.models)
+    found = []
+    for row in table.rows:
+        for theirs in rows:
+            if row.model.startswith(theirs.model) and row.method == theirs.method:
+                found += [Beside(row.label, suite, cell, theirs, _differs(row, suite, cell, theirs))
+                          for suite in theirs.figures
+                          if (cell := row.average if suite == AVERAGE else row.cells.get(suite)) is not None]
+    return found
+
+
+def _differs(row: Row, suite: str, cell: Cell, theirs: Published) -> tuple[str, ...]:
+    provenance = row.results[0].provenance
+    words = []
+    if theirs.reference == OWN and provenance.get("normalisation") != "imagenet":
+        words.append("normalisation: the checkpoint's own here, ImageNet's mean and std in the authors' code")
+    if name := (provenance.get("recipe") or {}).get("name"):
+        words.append(f"recipe: '{name}' here; the authors' code adds augmentation that the paper does not state")
+    if suite in FULL and cell.n < FULL[suite]:
+        words.append(f"images: {cell.n:,} here, {FULL[suite]:,} there")
+    origins = sorted({str(c["origin"]) for r in cell.results for c in r.conditions} - {"official"})
+    return (*words, f"origin of the images here: {', '.join(origins)}") if origins else tuple(words)
 
 
 def published_rows(source: str, *models: str, folder: Path | None = None) -> list[Published]:

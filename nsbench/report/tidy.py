@@ -10,6 +10,7 @@ import pandas as pd
 
 from nsbench.leaderboard import AVERAGE, Cell, Column, Leaderboard, Row, Table
 from nsbench.report.numbers import average_column
+from nsbench.report.published import beside, published_rows
 
 FORMAT = 1  # of the JSON; raise it when a key changes its meaning or goes
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
@@ -74,6 +75,11 @@ def _table(table: Table) -> dict[str, Any]:
         "rows": [_row(row) for row in table.rows],
         "effective_robustness_lines": [asdict(line) for line in table.lines],
         "critical_difference": asdict(table.critical) if table.critical else None,
+        "published": [asdict(row) for row in published_rows(table.source, *table.models)],
+        "beside_published": [{"label": one.label, "suite": one.suite, "value": one.ours.value,
+                              "published": one.published.figures[one.suite], "difference": one.difference,
+                              "reference": one.published.reference, "differs": list(one.differs)}
+                             for one in beside(table)],
     }
 
 
