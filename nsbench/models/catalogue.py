@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 EMBEDDED = "vit_shapes10"
+ROBUSTBENCH = "robustbench"
+DEFAULT_THREAT = "Linf"
 
 _KNOWN = {
     EMBEDDED: "ViT of 0.8 M parameters for shapes10 (48 px, patch 8, width 128, depth 6); its weights are shipped",
@@ -22,4 +26,12 @@ _KNOWN = {
 
 def known_models() -> dict[str, str]:
     """Name to one line about it. Every other timm vision transformer works too, by its timm name."""
-    return dict(_KNOWN)
+    zoo = {f"{ROBUSTBENCH}:{name}" + ("" if threat == DEFAULT_THREAT else f":{threat}"): f"RobustBench, {threat}; "
+           "its weights are downloaded on first use" for name, threat in known_robustbench()}
+    return _KNOWN | zoo
+
+
+def known_robustbench() -> list[tuple[str, str]]:
+    """(name, threat model) of each ImageNet model in the zoo of robustbench 1.1.1, without importing it."""
+    lines = (Path(__file__).parent / "robustbench_zoo.txt").read_text().splitlines()
+    return [(name, threat) for threat, name in (line.split(" ", 1) for line in lines)]

@@ -14,7 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from nsbench.errors import ModelError, UnknownName, UsageError
-from nsbench.models.catalogue import EMBEDDED, known_models
+from nsbench.models.catalogue import EMBEDDED, ROBUSTBENCH, known_models
 from nsbench.models.checkpoint import check_fit, read_checkpoint
 from nsbench.models.model import Model, Triple
 from nsbench.models.preprocessing import Preprocessing
@@ -30,16 +30,20 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 def load_model(name: str, *, checkpoint: Path | None = None, normalisation: str = "own",
                device: str | torch.device = "cpu") -> Model:
-    """`vit_shapes10` with its shipped weights, or a timm model by name with the weights of `checkpoint`.
+    """`vit_shapes10` with its shipped weights, a timm model by name with the weights of `checkpoint`, or a model of
+    RobustBench's zoo, `robustbench:NAME[:THREAT]`, with its own weights.
 
     `normalisation` "own" takes mean and std from timm's configuration of that name; "imagenet" and "half" override
     it. Raises UnknownName, UsageError, or ModelError where checkpoint and architecture do not fit.
     """
     if normalisation not in NORMALISATIONS:
         raise UsageError(f"normalisation '{normalisation}' is none of {', '.join(NORMALISATIONS)}")
+    if name.startswith(f"{ROBUSTBENCH}:"):
+        return _load_robustbench(name, checkpoint, normalisation, device)
     if name != EMBEDDED and not timm.is_model(name):
         close = get_close_matches(name, timm.list_models(), n=6)
-        raise UnknownName("model", name, [*known_models(), *(c for c in close if c not in known_models())])
+        known = [model for model in known_models() if not model.startswith(f"{ROBUSTBENCH}:")]
+        raise UnknownName("model", name, [*known, *(c for c in close if c not in known), f"{ROBUSTBENCH}:NAME"])
     if name == EMBEDDED and checkpoint is None:
         checkpoint = WEIGHTS / f"{EMBEDDED}.safetensors"
     if checkpoint is None:
@@ -50,6 +54,16 @@ def load_model(name: str, *, checkpoint: Path | None = None, normalisation: str 
     check_fit(state, vit.state_dict(), name, Path(checkpoint))
     vit.load_state_dict(state)
     return wrap(vit, name=name, normalisation=normalisation).to(device)
+
+
+def _load_robustbench(name: str, checkpoint: Path | None, normalisation: str, device: str | torch.device) -> Model:
+    from nsbench.models.robustbench import load_robustbench
+
+    if normalisation != "own":
+        raise UsageError(f"normalisation '{normalisation}': a RobustBench model normalises inside; leave it 'own'")
+    if checkpoint is not None:
+        raise UsageError(f"--checkpoint {checkpoint}: a RobustBench model comes with its own weights; leave it out")
+    return load_robustbench(name, device=device)
 
 
 def with_weights(model: Model, path: Path) -> Model:
