@@ -8,10 +8,11 @@ the batch, an image that is decided leaves, and every draw comes from (seed, att
 batch nor the order changes an outcome. Importing this package fills `nsbench.registry.attacks`.
 """
 
+from nsbench.attacks.autoattack import autoattack
 from nsbench.attacks.cw import cw
 from nsbench.attacks.cw_search import cw_search
 from nsbench.attacks.fgsm import fgsm
 from nsbench.attacks.patchfool import patchfool
 from nsbench.attacks.pgd import pgd
 
-__all__ = ["cw", "cw_search", "fgsm", "patchfool", "pgd"]
+__all__ = ["autoattack", "cw", "cw_search", "fgsm", "patchfool", "pgd"]
