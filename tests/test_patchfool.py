@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nsbench.attacks.attention import attention_modules, patch_mask, recorded_attention
 from nsbench.attacks.common import gradient, misclassified
+from nsbench.attacks.patch_choice import _per_patch
 from nsbench.attacks.patchfool import _ascent, patchfool, project_conflict
 from nsbench.errors import ModelError, UsageError
 from nsbench.types import ThreatModel
@@ -76,6 +77,64 @@ def test_replaces_exactly_the_most_attended_patch(changes: dict) -> None:
         assert change.sum() == inside.sum()
 
 
+def chosen(images: Tensor, found: Tensor, size: int = 8) -> list[list[int]]:
+    """Indices of the changed patches of each image."""
+    changed = (found != images).any(dim=1, keepdim=True).float()
+    return [row.nonzero().flatten().tolist() for row in nn.functional.max_pool2d(changed, size).flatten(1)]
+
+
+def test_saliency_takes_the_patch_of_the_largest_gradient() -> None:
+    model, images = vit(), pictures(6)
+    labels, variable = model(images).argmax(dim=1), images.clone().requires_grad_(True)
+    nn.functional.cross_entropy(model(variable), labels, reduction="sum").backward()
+    patches = variable.grad.abs().sum(dim=1).unfold(1, 8, 8).unfold(2, 8, 8).sum(dim=(3, 4)).flatten(1)
+    found = attack(model, images, labels, threat=ThreatModel("patch", patches=2), select="saliency")
+    assert chosen(images, found) == patches.topk(2, dim=1).indices.sort(dim=1).values.tolist()
+
+
+def test_random_patches_follow_seed_and_image() -> None:
+    model, images = vit(), pictures(40)
+    labels, ids, two = model(images).argmax(dim=1), [f"image {i}" for i in range(40)], ThreatModel("patch", patches=2)
+    first, again, other = (
+        chosen(images, patchfool(model, images, labels, ids=ids, seed=seed, threat=two, steps=1, select="random"))
+        for seed in (0, 0, 1))
+    assert first == again != other
+    assert {patch for patches in first for patch in patches} == set(range(9))
+    assert all(len(patches) == 2 for patches in first)
+
+
+def test_saliency_of_cut_patches_counts_what_is_there() -> None:
+    values = torch.arange(2 * 3 * 5, dtype=torch.float32).view(1, 2, 3, 5)
+    expected = [values[0, :, :2, :4].sum(), values[0, :, :2, 4:].sum(), values[0, :, 2:, :4].sum(),
+                values[0, :, 2:, 4:].sum()]
+    assert _per_patch(values, (2, 4)).tolist() == [expected]
+
+
+@settings(max_examples=15, deadline=None)
+@given(bound=st.sampled_from(["linf", "l2"]), eps=st.floats(0, 0.5), patches=st.integers(1, 4),
+       select=st.sampled_from(["attention", "saliency", "random"]), lr=st.floats(0.01, 1))
+def test_bounded_forms_keep_budget_and_support(bound: str, eps: float, patches: int, select: str, lr: float) -> None:
+    model, images = vit(), pictures(2)
+    images = images.round()  # pixels at the edges of the range
+    found = attack(model, images, threat=ThreatModel("patch", eps, patches), bound=bound, select=select, lr=lr, steps=3)
+    change = (found - images).flatten(1)
+    size = change.abs().amax(dim=1) if bound == "linf" else change.norm(dim=1)
+    assert (size <= eps * (1 + 1e-5) + 1e-6).all()
+    assert all(len(patches_of) <= patches for patches_of in chosen(images, found))
+    assert found.min() >= 0
+    assert found.max() <= 1
+
+
+@pytest.mark.parametrize(("bound", "budgets"), [("linf", (0.02, 0.2, 1.0)), ("l2", (0.2, 2.0, 20.0))])
+def test_a_larger_bound_breaks_more(bound: str, budgets: tuple[float, ...]) -> None:
+    model, images = vit(), pictures(24)
+    labels = model(images).argmax(dim=1)
+    right = [int((~misclassified(model(attack(model, images, labels, ThreatModel("patch", eps, 1), steps=20,
+                                              bound=bound)), labels)).sum()) for eps in budgets]
+    assert right[0] > right[2]
+    assert right == sorted(right, reverse=True)
+
+
 def test_breaks_images_and_more_patches_break_more() -> None:
     model, images = vit(), pictures(24)
     labels = model(images).argmax(dim=1)
@@ -98,7 +157,11 @@ def test_support_and_range_hold(patches: int, n: int, steps: int) -> None:
     assert (nn.functional.max_pool2d(changed, 8).flatten(1).sum(dim=1) == patches).all()
 
 
-def test_outcome_does_not_depend_on_batch_or_order() -> None:
+@pytest.mark.parametrize(("threat", "params"), [
+    (ONE, {}), (ThreatModel("patch", patches=2), {"select": "random"}), (ONE, {"select": "saliency"}),
+    (ThreatModel("patch", 0.2, 1), {"bound": "linf"}), (ThreatModel("patch", 2.0, 2), {"bound": "l2"}),
+], ids=["attention", "random", "saliency", "linf", "l2"])
+def test_outcome_does_not_depend_on_batch_or_order(threat: ThreatModel, params: dict) -> None:
     model, images, ids = vit(), pictures(64), [f"image {i}" for i in range(64)]
     with torch.no_grad():
         labels = (model(images).argmax(dim=1) + (torch.arange(64) % 8 == 0)) % 3  # some are wrong from the start
@@ -107,10 +170,11 @@ def test_outcome_does_not_depend_on_batch_or_order() -> None:
     for size, order in ((64, torch.arange(64)), (7, shuffled), (1, torch.arange(64))):
         found[size] = torch.empty_like(images)
         for part in order.split(size):
-            found[size][part] = attack(model, images[part], labels[part], ids=[ids[i] for i in part], steps=8)
+            found[size][part] = attack(model, images[part], labels[part], threat, ids=[ids[i] for i in part], steps=8,
+                                       **params)
     for size in (7, 1):
         assert torch.equal(misclassified(model(found[size]), labels), misclassified(model(found[64]), labels))
-        assert torch.equal((found[size] != images).any(dim=1), (found[64] != images).any(dim=1))
+        assert chosen(images, found[size]) == chosen(images, found[64])
     assert torch.equal(found[64][::8], images[::8])  # images that are wrong already stay as they are
 
 
@@ -220,6 +284,14 @@ def test_threat_models_that_do_not_fit_are_refused() -> None:
         attack(vit(), pictures(1), threat=ThreatModel("patch", patches=10))
     with pytest.raises(UsageError, match="0 patches"):
         attack(vit(), pictures(1), threat=ThreatModel("patch"))
+    with pytest.raises(UsageError, match="give no eps, the attack is unbounded"):
+        attack(vit(), pictures(1), threat=ThreatModel("patch", 0.1, 1))
+    with pytest.raises(UsageError, match="give an eps >= 0"):
+        attack(vit(), pictures(1), bound="l2")
+    with pytest.raises(UsageError, match="bound 'l1' is not known; give linf or l2"):
+        attack(vit(), pictures(1), bound="l1")
+    with pytest.raises(UsageError, match="cannot be chosen by 'luck'; give attention, saliency, random"):
+        attack(vit(), pictures(1), select="luck")
 
 
 def real_images(shared_data: Path, model: Any, n: int) -> tuple[Tensor, Tensor]:

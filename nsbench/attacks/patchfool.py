@@ -1,4 +1,4 @@
-"""Patch-Fool (Fu et al. 2022, ICLR, arXiv:2203.08392): replace the most attended patches by learned ones.
+"""Patch-Fool (Fu et al. 2022, ICLR, arXiv:2203.08392): replace a few patches by learned ones.
 
 Differs from the authors' code where that is wrong: the PCGrad projection divides by ||g||^2 (arXiv:2001.06782,
 algorithm 1), every chosen patch enters the attention term, patch size and number of tokens come from the model,
@@ -9,20 +9,33 @@ Shape legend: B images, C channels, H x W pixels, K chosen patches, N tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nsbench.attacks.attention import attention_modules, patch_columns, patch_mask, patch_size, recorded_attention
-from nsbench.attacks.common import Adam, check_threat, cross_entropy, gradient, misclassified, per_image, uniform
+from nsbench.attacks.attention import attention_modules, recorded_attention
+from nsbench.attacks.common import (
+    Adam,
+    check_threat,
+    cross_entropy,
+    gradient,
+    misclassified,
+    per_image,
+    project_l2,
+    project_linf,
+    uniform,
+)
+from nsbench.attacks.patch_choice import choose_patches
 from nsbench.errors import UsageError
 from nsbench.registry import attack
 from nsbench.types import ThreatModel
 
+PROJECT = {"linf": project_linf, "l2": project_l2}
 
-@attack
+
+@attack(loss="cross-entropy, PCGrad with log attention", start="uniform")
 @torch.enable_grad()
 def patchfool(
     model: Any,
@@ -36,61 +49,73 @@ def patchfool(
     lr: float = 0.22,
     decay: float = 0.95,
     decay_every: int = 10,
+    select: str = "attention",
     select_layer: int = 4,
     attention_weight: float = 0.002,
+    bound: str | None = None,
 ) -> Tensor:
     """Replace `threat.patches` patches of each image by content that Adam learns from a uniform start.
 
-    The patches are those that layer `select_layer` (from 0; the last, where there are fewer) of the clean image
-    attends to most, mean over heads and query rows. Ascends the cross-entropy plus `attention_weight` times the
-    mean log attention to the patches in each layer of the network's first half but the first (1 to 5 of 12).
-    Returns the first misclassified iterate, else the one of the highest cross-entropy; an image that the model
-    already gets wrong comes back unchanged. `lr` is in [0, 1] pixels, whatever the model's normalisation; the
+    `select` chooses them (see `choose_patches`): by default those that layer `select_layer` attends to most. Ascends
+    the cross-entropy plus `attention_weight` times the mean log attention to the patches in each layer of the
+    network's first half but the first (1 to 5 of 12). `bound` "linf" or "l2" keeps the change of an image within
+    `threat.eps` in that norm, over all its patches together (the paper's mild forms); start and iterates are
+    projected. Returns the first misclassified iterate, else the one of the highest cross-entropy; an image that the
+    model already gets wrong comes back unchanged. `lr` is in [0, 1] pixels, whatever the model's normalisation; the
     authors' code takes the same number on pixels divided by ImageNet's deviation (here `lr=0.05`), which took an
     ImageNet ViT-Tiny three times the steps. `model` is a timm vision transformer or has one as `model.vit`.
-    Raises ModelError where there are no attention maps, UsageError for another threat model.
+    Raises ModelError where there are no attention maps, UsageError for another threat model, bound or choice.
     """
-    check_threat("patchfool", threat, ["patch"], bounded=False)
-    vit = getattr(model, "vit", model)
-    modules = attention_modules(vit)
-    wrong_B, columns_BK, mask = _choose(model, vit, modules, select_layer, threat.patches, images_BCHW, labels_B)
-    result, best_B = images_BCHW.clone(), torch.full_like(images_BCHW[:, 0, 0, 0], -torch.inf)
-    active = (~wrong_B).nonzero().squeeze(1)
-    content = uniform(images_BCHW, ids, seed, "patchfool")[active]
-    adam = Adam(content)
+    inside = _budget(threat, bound)
+    modules = attention_modules(getattr(model, "vit", model))
+    wrong_B, columns_BK, mask = choose_patches(model, modules, select, select_layer, threat.patches, images_BCHW,
+                                               labels_B, ids, seed)
+    content = inside(uniform(images_BCHW, ids, seed, "patchfool"), images_BCHW, mask)
     watched = modules[1 : max(2, len(modules) // 2)] if attention_weight else []
+    rates = [lr * decay ** (step // decay_every) for step in range(steps)]
+    result, right = images_BCHW.clone(), ~wrong_B
+    result[right] = _learn(model, images_BCHW[right], labels_B[right], content[right], mask[right], columns_BK[right],
+                           watched, attention_weight, rates, inside)
+    return result
+
+
+def _budget(threat: ThreatModel, bound: str | None) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """(content, images, mask) -> images with that content in the masked pixels, as far as it is allowed."""
+    if bound is None:
+        check_threat("patchfool", threat, ["patch"], bounded=False)
+        return lambda content, images, mask: torch.where(mask, content.clamp(0, 1), images)
+    if bound not in PROJECT:
+        raise UsageError(f"patchfool: bound '{bound}' is not known; give {' or '.join(PROJECT)}, or none")
+    project, eps = PROJECT[bound], check_threat("patchfool", threat, ["patch"])
+    return lambda content, images, mask: project(torch.where(mask, content, images), images, eps)
+
+
+def _learn(
+    model: Any, images_BCHW: Tensor, labels_B: Tensor, content: Tensor, mask: Tensor, columns_BK: Tensor,
+    watched: Sequence[Any], weight: float, rates: Sequence[float], inside: Callable,
+) -> Tensor:
+    """One Adam step per rate; each image's first misclassified iterate, else that of the highest cross-entropy."""
+    result, best_B = images_BCHW.clone(), torch.full_like(images_BCHW[:, 0, 0, 0], -torch.inf)
+    active = torch.arange(len(images_BCHW), device=images_BCHW.device)
+    adam = Adam(content)
     with recorded_attention(watched) as maps:
-        for step in range(steps + 1):
+        for step in range(len(rates) + 1):
             if not len(active):
                 break
-            content = content.detach().requires_grad_(step < steps)
+            content = content.detach().requires_grad_(step < len(rates))
             adversarial = torch.where(mask[active], content, images_BCHW[active])
             logits_BK = model(adversarial)
             loss_B, broken_B = cross_entropy(logits_BK, labels_B[active]), misclassified(logits_BK, labels_B[active])
             better_B = broken_B | (loss_B > best_B[active])
             result[active[better_B]] = adversarial.detach()[better_B]
             best_B[active[better_B]] = loss_B.detach()[better_B]
-            if step == steps or broken_B.all():
+            if step == len(rates) or broken_B.all():
                 break
-            slope = _ascent(loss_B, maps, columns_BK[active], content, attention_weight)[~broken_B]
+            slope = _ascent(loss_B, maps, columns_BK[active], content, weight)[~broken_B]
             active, content = active[~broken_B], content.detach()[~broken_B]
             adam.keep(~broken_B)
-            content = (content - adam.step(slope, lr * decay ** (step // decay_every))).clamp(0, 1)  # ascends
+            content = inside(content - adam.step(slope, rates[step]), images_BCHW[active], mask[active])  # ascends
     return result
-
-
-def _choose(
-    model: Any, vit: Any, modules: Sequence[Any], layer: int, patches: int, images_BCHW: Tensor, labels_B: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the clean images: misclassified (B,), attention columns of the chosen patches (B, K), their pixels."""
-    with recorded_attention([modules[min(layer, len(modules) - 1)]]) as maps, torch.no_grad():
-        wrong_B = misclassified(model(images_BCHW), labels_B)
-    prefix, rows, columns = patch_columns(vit, maps[0], images_BCHW)
-    if not 1 <= patches <= rows * columns:
-        raise UsageError(f"patchfool: {patches} patches asked for, the model has {rows * columns}; give 1 or more")
-    attention_BN = maps[0].mean(dim=(1, 2))[:, prefix:]
-    chosen_BK = attention_BN.topk(patches, dim=1).indices
-    return wrong_B, chosen_BK + prefix, patch_mask(chosen_BK, (rows, columns), patch_size(vit), images_BCHW)
 
 
 def _ascent(loss_B: Tensor, maps: Sequence[Tensor], columns_BK: Tensor, content: Tensor, weight: float) -> Tensor:
