@@ -13,10 +13,12 @@ import pytest
 from rich.console import Console
 
 from nsbench import report
-from nsbench.corruption_error import mean_corruption_error
+from nsbench.corruption_error import corruption_errors, mean_corruption_error
 from nsbench.leaderboard import build
+from nsbench.leaderboard.outcomes import Reader
 from nsbench.report import charts, page
 from nsbench.report.published import beside, published_rows
+from nsbench.report.relative import RelativeErrors
 from nsbench.report.tidy import to_json
 from nsbench.results import Result, write_result
 from nsbench.statistics import ALEXNET_ERROR, SEVERITIES, accuracy
@@ -252,3 +254,25 @@ def test_chart_labels_never_overlap():
     (0, 100, [0, 20, 40, 60, 80, 100]), (0, 0.033, [0, 0.01, 0.02, 0.03]), (97.2, 99.1, [97.5, 98, 98.5, 99])])
 def test_ticks_are_round(low, high, expected):
     assert charts.ticks(low, high) == expected
+
+
+def test_relative_mce_is_that_of_the_outcomes(tmp_path):
+    rng = np.random.default_rng(0)
+
+    def drawn(share, suffix, n=60):
+        ids = np.array([f"clean/i{i:03d}{suffix}" for i in range(n)])
+        return Outcomes(ids, np.zeros(n, dtype=np.int64), (rng.random(n) > share).astype(np.int64))
+
+    folder = tmp_path / "results"
+    clean = drawn(0.8, ".png", 90)  # more images than were corrupted, and of another kind of file
+    stored(folder, "ns", "clean", conditions={"clean": ("clean", None, clean)})
+    corrupted = {f"{c}/{s}": drawn(0.9 - 0.1 * s, ".JPEG") for c in ALEXNET_ERROR for s in SEVERITIES}
+    stored(folder, "ns", "imagenet_c", score=mean_corruption_error, conditions={
+        name: (f"c/{name}", None, one) for name, one in corrupted.items()})
+    found, _ = report.read_results(folder)
+    by_suite = {result.suite: result for result in found}
+    expected = corruption_errors(corrupted, clean).relative_mce.value
+    relative = RelativeErrors(Reader())
+    assert relative.of(by_suite["imagenet_c"], by_suite["clean"]) == pytest.approx(expected, abs=1e-3)
+    assert relative.of(by_suite["clean"], by_suite["clean"]) is None
+    assert f"{expected:.1f}" in rendered(folder, tmp_path)

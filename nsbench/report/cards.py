@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from nsbench.corruption_error import corruption_errors
-from nsbench.errors import NsbenchError
 from nsbench.leaderboard import Cell, Column, Row, Table
 from nsbench.report import charts
 from nsbench.report.charts import Point, Series
+from nsbench.report.relative import RelativeErrors
 from nsbench.results import Result
 from nsbench.statistics import L2_BUDGETS, wilson
 
@@ -105,7 +104,8 @@ def suite_card(table: Table, column: Column, styles: Mapping[str, str]) -> Suite
     heats = [] if not _is_corruptions(result) else [Heat(row, _heat(cell.results)) for row, cell in rows]
     names = _extra_names(result)
     extra = [(row, cell, [_mean_extra(cell, name) for name in names]) for row, cell in rows] if names else []
-    if heats and any(values := [_relative_mce(row, cell) for row, cell in rows]):
+    relative = RelativeErrors(table.evidence.reader) if heats and table.evidence else None
+    if relative and any(values := [_relative_mce(row, cell, relative) for row, cell in rows]):
         names = [*names, RELATIVE]
         extra = [(row, cell, [*figures, value]) for (row, cell, figures), value in zip(extra, values, strict=True)]
     return SuiteCard(column, result, forest, curve, title, names, extra, heats)
@@ -127,7 +127,7 @@ def _mean_extra(cell: Cell, name: str) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _relative_mce(row: Row, cell: Cell) -> float | None:
+def _relative_mce(row: Row, cell: Cell, relative: RelativeErrors) -> float | None:
     """Mean over seeds, against the clean errors of the same weights on the same images; None where they are absent."""
     unattacked = {r.seed: r for r in row.results if r.conditions[0]["split"] == "clean" and len(r.conditions) == 1
                   and r.conditions[0]["attack"] is None}
@@ -136,13 +136,10 @@ def _relative_mce(row: Row, cell: Cell) -> float | None:
         clean = unattacked.get(result.seed)
         if clean is None or clean.provenance.get("weights_digest") != result.provenance.get("weights_digest"):
             return None
-        try:
-            found = corruption_errors(result.outcomes(), next(iter(clean.outcomes().values())))
-        except NsbenchError:
-            return None  # other images, or no outcomes beside the result: the page says so elsewhere
-        if found.relative_mce is None:
+        value = relative.of(result, clean)
+        if value is None:
             return None
-        values.append(found.relative_mce.value)
+        values.append(value)
     return sum(values) / len(values) if values else None
 
 
