@@ -12,6 +12,7 @@ import click
 
 from nsbench import __version__, registry
 from nsbench.cli_data import data
+from nsbench.cli_submit import submit
 from nsbench.errors import NsbenchError, UnknownName, UsageError
 
 DEFAULT_RESULTS = Path("reports/results")
@@ -47,6 +48,7 @@ def main() -> None:
 
 
 main.add_command(data)
+main.add_command(submit)
 
 
 @main.command()

@@ -21,7 +21,7 @@ LAYERS = [  # a module may import from its own layer and from those above it in 
     {"comparability", "fitted", "health"},
     {"leaderboard"},
     {"runner", "report", "regression", "submission"},
-    {"cli_data"},
+    {"cli_data", "cli_submit"},
     {"cli"},
     {"__main__", "__init__"},
 ]
