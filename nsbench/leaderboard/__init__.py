@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nsbench.comparability import image_set, measured, preprocessing
+from nsbench.comparability import Measured, image_set, preprocessing
 from nsbench.leaderboard.averages import AverageColumn, Averaged, average_column, averaged
 from nsbench.leaderboard.cells import columns_of, interval_over_seeds, rows_of
 from nsbench.leaderboard.deltas import Comparison, column_deltas, compare, find_row, reference_of
@@ -57,15 +57,17 @@ def build(results: Iterable[Result], problems: Iterable[str] = (), *, reference:
     was asked for and no table has that row.
     """
     found, problems = defaultdict(list), list(problems)
+    known: dict[int, Measured] = {}  # by the result's id()
     for result in results:
         try:
-            measured(result), [condition["accuracy"] for condition in result.conditions]
+            known[id(result)] = Measured.of(result)
+            _ = [condition["accuracy"] for condition in result.conditions]
             found[result.source, image_set(result), preprocessing(result)].append(result)
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             problems.append(f"{result.path or result.identity}: its conditions or provenance are incomplete "
                             f"({type(error).__name__}: {error}); delete it and run again")
     reader = Reader()
-    tables = tuple(_table(*key, found[key], Evidence(reader), reference, partial) for key in sorted(found))
+    tables = tuple(_table(*key, found[key], known, Evidence(reader), reference, partial) for key in sorted(found))
     if reference is not None and not any(_has(table.rows, reference) for table in tables):
         find_row([row for table in tables for row in table.rows], reference)  # raises, naming the rows
     return Leaderboard(tables, tuple(problems))
@@ -75,10 +77,10 @@ def _has(rows: Sequence[Row], reference: str) -> bool:
     return any(reference in (row.label, row.method, row.title) for row in rows)
 
 
-def _table(source: str, images: str, prepared: str, results: Sequence[Result], evidence: Evidence,
-           reference: str | None, partial: bool) -> Table:
-    columns, references = columns_of(results)
-    rows = rows_of(results, references)
+def _table(source: str, images: str, prepared: str, results: Sequence[Result], known: Mapping[int, Measured],
+           evidence: Evidence, reference: str | None, partial: bool) -> Table:
+    columns, references = columns_of(results, known)
+    rows = rows_of(results, references, known)
     notes: list[list[str]] = [[] for _ in rows]
     held = [_of_eleven(row, mine) for row, mine in zip(rows, notes, strict=True)]
     common = _common(columns, rows) if partial and not all(held) else ()

@@ -16,8 +16,8 @@ from nsbench.statistics import bootstrap_mean, wilson_over_seeds
 from nsbench.types import GROUPS
 
 
-def columns_of(results: Sequence[Result]) -> tuple[list[Column], dict[str, Measured]]:
-    """Columns in order of display, and by suite what its cells are held against."""
+def columns_of(results: Sequence[Result], known: Mapping[int, Measured]) -> tuple[list[Column], dict[str, Measured]]:
+    """Columns in order of display, and by suite what its cells are held against; `known`: by id(result)."""
     newest: dict[str, Result] = {}
     for result in sorted(results, key=lambda r: (r.suite_version, _date(r), r.identity)):
         newest[result.suite] = result
@@ -28,17 +28,18 @@ def columns_of(results: Sequence[Result]) -> tuple[list[Column], dict[str, Measu
     by_suite = defaultdict(list)
     for result in results:
         by_suite[result.suite].append(result)
-    return columns, {column.suite: _reference(column, by_suite[column.suite]) for column in columns}
+    return columns, {column.suite: _reference(column, by_suite[column.suite], known) for column in columns}
 
 
-def _reference(column: Column, results: Sequence[Result]) -> Measured:
+def _reference(column: Column, results: Sequence[Result], known: Mapping[int, Measured]) -> Measured:
     """What a column's cells are held against: the newest suite version, and there what most results share."""
-    mine = [(Measured.of(r), r.score.n) for r in results if r.suite_version == column.version]
+    mine = [(known[id(r)], r.score.n) for r in results if r.suite_version == column.version]
     counts = Counter(one.fingerprint for one, _ in mine)
     return max(mine, key=lambda each: (counts[each[0].fingerprint], each[1], each[0].fingerprint))[0]
 
 
-def rows_of(results: Sequence[Result], references: Mapping[str, Measured]) -> list[Row]:
+def rows_of(results: Sequence[Result], references: Mapping[str, Measured], known: Mapping[int, Measured],
+            ) -> list[Row]:
     by_row = defaultdict(list)
     for result in results:
         by_row[row_key(result)].append(result)
@@ -47,16 +48,17 @@ def rows_of(results: Sequence[Result], references: Mapping[str, Measured]) -> li
         by_method[mine[0].method, mine[0].model].append(mine[0])
     several_recipes = len(recipe_names(results)) > 1
     several_models = len({result.model for result in results}) > 1
-    return [_row(mine, references, (*((mine[0].model,) if several_models else ()), *qualifiers(
+    return [_row(mine, references, known, (*((mine[0].model,) if several_models else ()), *qualifiers(
         mine[0], by_method[mine[0].method, mine[0].model], several_recipes))) for mine in by_row.values()]
 
 
-def _row(results: Sequence[Result], references: Mapping[str, Measured], words: tuple[str, ...]) -> Row:
+def _row(results: Sequence[Result], references: Mapping[str, Measured], known: Mapping[int, Measured],
+         words: tuple[str, ...]) -> Row:
     by_suite = defaultdict(list)
     for result in results:
         by_suite[result.suite].append(result)
     notes: list[str] = []
-    cells = {suite: _cell(mine, references[suite], notes) for suite, mine in by_suite.items()}
+    cells = {suite: _cell(mine, references[suite], known, notes) for suite, mine in by_suite.items()}
     newest = max(results, key=lambda r: (_date(r), r.identity))
     own = newest.provenance
     kin = (newest.model, str(own.get("normalisation")), recipe_key(newest), str(own.get("parent_digest")))
@@ -64,9 +66,9 @@ def _row(results: Sequence[Result], references: Mapping[str, Measured], words: t
                order=newest.method_order, model=newest.model, cost=cost(results), kin=kin)
 
 
-def _cell(results: Sequence[Result], reference: Measured, notes: list[str]) -> Cell:
+def _cell(results: Sequence[Result], reference: Measured, known: Mapping[int, Measured], notes: list[str]) -> Cell:
     """The cell of one row and suite: what is comparable where there is any, and of each seed the newest."""
-    found = [(r, Measured.of(r)) for r in results]
+    found = [(r, known[id(r)]) for r in results]
     newest_of_all = max(found, key=lambda each: (_date(each[0]), each[0].identity))[1]
     fitting = [each for each in found if not each[1].reason_apart(reference)] or [
         each for each in found if each[1].fingerprint == newest_of_all.fingerprint]
