@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -150,13 +151,13 @@ class OutcomeArrays:
         if name not in self._kept:
             try:
                 self._kept[name] = _array(self._unpacked(self.members[name]))
-            except (KeyError, ValueError, IndexError, zlib.error) as error:
+            except (KeyError, ValueError, IndexError, struct.error, zlib.error) as error:
                 raise ResultError(f"{self.path}: is no outcomes file ({type(error).__name__}: {error})") from error
         return self._kept[name]
 
     def _unpacked(self, info: zipfile.ZipInfo) -> bytes:
         start = info.header_offset + 30  # the local header: 30 bytes, then a name and an extra field
-        start += sum(int.from_bytes(self.content[at:at + 2], "little") for at in (start - 4, start - 2))
+        start += sum(struct.unpack_from("<HH", self.content, start - 4))
         packed = self.content[start:start + info.compress_size]
         if info.file_size > LARGEST:
             raise ValueError(f"an array of {info.file_size} bytes")

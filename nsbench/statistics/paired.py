@@ -69,7 +69,7 @@ def holm(pvalues: ArrayLike) -> np.ndarray:
     p = np.asarray(pvalues, dtype=np.float64)
     if p.ndim != 1 or not np.all((p >= 0) & (p <= 1)):
         raise DataError("holm: needs a list of p values between 0 and 1")
-    order = np.argsort(p, kind="stable")
+    order = np.argsort(p)  # the order among equal values moves nothing
     stepped = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1))
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(stepped, 1.0)
