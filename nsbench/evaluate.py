@@ -90,12 +90,12 @@ def evaluate(model: Model, split: Split, condition: Condition, *, seed: int = 0,
     full batches. Raises ModelError for logits that are not finite and AttackError for adversarial images outside
     their threat model. An image that cannot be decoded raises CorruptImage; with a dictionary `unreadable` it is
     noted there (id -> why) and left out. `memory` carries predictions on unattacked images from one condition of this
-    model to the next; `card` is filled with the attack card.
+    model to the next, and what its outputs look like; `card` is filled with the attack card.
     """
     job = _Job(model, split, condition, batch_size, workers, unreadable)
     title = label or condition.name
     with frozen(model):
-        columns = _clean(job, memory or Memory(), progress, f"{title} · clean" if condition.attack else title)
+        columns = _clean(job, memory, progress, f"{title} · clean" if condition.attack else title)
         if (columns["predictions"] == UNKNOWN).all():
             raise DataError(f"split '{split.name}': none of its {len(split)} images can be read")
         if condition.attack:
@@ -108,9 +108,9 @@ def evaluate(model: Model, split: Split, condition: Condition, *, seed: int = 0,
     return Outcomes(split.ids[kept], split.labels[kept], columns.pop("predictions"), columns)
 
 
-def _clean(job: _Job, memory: Memory, progress: Progress, title: str) -> Columns:
+def _clean(job: _Job, memory: Memory | None, progress: Progress, title: str) -> Columns:
     """Predictions on the images as they are, computed where they are not known yet."""
-    known, positions = memory.of(job.split, job.condition.preprocess)
+    known, positions = (memory or Memory()).of(job.split, job.condition.preprocess)
     if job.unreadable is not None:
         job.unreadable.update({str(job.split.ids[k]): known.unreadable[at] for k, at in enumerate(positions.tolist())
                                if at in known.unreadable})
@@ -119,7 +119,7 @@ def _clean(job: _Job, memory: Memory, progress: Progress, title: str) -> Columns
     if len(missing):
         with progress.task(title, len(missing)) as advance:
             for images, _, ids, indices in job.batches(missing):
-                if not memory.outputs:
+                if memory and not memory.outputs:
                     memory.outputs |= look_at_outputs(job.model, images)
                 part = _judge(job.model, images, ids, job.split.classes)
                 known.predictions[positions[indices]] = part["predictions"]
