@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -82,5 +83,23 @@ def make_imagenet_c(source: Path, split: str, out: Path, corruptions: str | None
         raise UsageError(f"--severities {severities}: give numbers from 1 to 5, comma-separated")
     made = making.make_imagenet_c(source, out, split=split, corruptions=names, workers=workers, engine=engine,
                                   severities=[int(part) for part in severities.split(",")], progress=ConsoleProgress())
+    click.echo(str(made))
+    sys.exit(1 if made.unreadable else 0)
+
+
+@make.command("damagenet")
+@click.option("--surrogate", required=True, help="The model to attack: a timm name of an ImageNet model at 224 pixels.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Its weights.")
+@click.option("--data", "source", type=click.Path(path_type=Path), required=True, help="The ImageNet tree.")
+@click.option("--from", "split", default="val", show_default=True, help="The split to attack.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes. Default: one per core. Moves no byte.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, or cuda for one process on a GPU.")
+def make_damagenet(source: Path, out: Path, **options: Any) -> None:
+    """Make a set like DAmageNet, l-inf 25/255, in its layout: <name>.png and val.txt. Goes on where it was stopped."""
+    from nsbench.data import damagenet
+    from nsbench.progress import ConsoleProgress
+
+    made = damagenet.make_damagenet(source, out, progress=ConsoleProgress(), **options)
     click.echo(str(made))
     sys.exit(1 if made.unreadable else 0)

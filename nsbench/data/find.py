@@ -15,6 +15,7 @@ from pathlib import Path
 from nsbench.corruptions import CORRUPTIONS, EXTRA_CORRUPTIONS, SEVERITIES
 from nsbench.data import layouts, wnids
 from nsbench.data.archives import COMPRESSED, SUFFIXES, open_archive
+from nsbench.data.made import origin_of
 from nsbench.data.parquet import open_tables, saved_files
 from nsbench.data.stored import StoredSplit
 from nsbench.data.trees import Tree
@@ -117,7 +118,9 @@ def open_tree_set(name: str, tree: Tree, labels: Path | None = None, classes: tu
     """The split in one folder or archive."""
     numbered = name.startswith("v2")
     reader = layouts.numbered_or_wnid_folders if numbered else lambda at: layouts.wnid_folders(at, classes)
-    return tree.split(name, layouts.read_entries(tree, reader, labels))
+    split = tree.split(name, layouts.read_entries(tree, reader, labels))
+    split.origin = origin_of(tree)
+    return split
 
 
 def _pieces(paths: tuple[Path, ...]) -> tuple[Path, ...]:

@@ -17,7 +17,6 @@ from nsbench.data import wnids
 from nsbench.data.config import PRESENT, Layout, read_config
 from nsbench.data.corrupted import ENGINE, CorruptedSplit
 from nsbench.data.find import FOLDERS, corrupted_trees, find_sets, open_set, open_tree_set
-from nsbench.data.made import origin_of
 from nsbench.data.source import DataSource, Split
 from nsbench.data.stored import StoredSplit
 from nsbench.data.trees import Tree
@@ -78,9 +77,7 @@ class ImageNetTree(DataSource):
             place = self.layout.places["c"].paths[0]
             raise MissingSplit(f"{place / corruption / severity}: is absent; copy it, or move {place} away to make C "
                                "from val")
-        split = open_tree_set(name, tree)
-        split.origin = origin_of(tree)
-        return self._declared(split, "c")
+        return self._declared(open_tree_set(name, tree), "c")
 
     @cached_property
     def _corrupted_trees(self) -> dict[str, Tree]:

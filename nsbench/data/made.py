@@ -18,7 +18,10 @@ MARKER = "nsbench-made.json"
 
 
 def origin_of(tree: Tree) -> str:
-    """ "generated-jpeg" or "official". Raises DataError for a set whose making was stopped before its end."""
+    """ "official", or what the marker says: "generated-jpeg" or "generated-png".
+
+    Raises DataError for a set whose making was stopped before its end.
+    """
     if MARKER not in (file.name for file in tree.files()):
         return "official"
     made = parse(tree.text(MARKER), str(tree.place(MARKER)))

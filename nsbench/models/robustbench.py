@@ -17,6 +17,7 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -167,7 +168,7 @@ def _load(zoo: Any, name: str, entry: str, threat: str, files: list[Path]) -> nn
     except Exception as error:  # downloaders and loaders of three libraries raise what they like
         missing = [path for path in files if not path.is_file()]
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        why = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+        why = shorten(": ".join([type(error).__name__, *lines[:1]]), 100, placeholder=" ...")
         if missing:
             raise ModelError(f"model '{name}': its weights are not at {missing[0]} and cannot be downloaded ({why}); "
                              f"go online, or copy the file there{_source(entry, threat)}") from error
