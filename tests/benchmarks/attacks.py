@@ -208,7 +208,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS], metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3, help="of the timed comparison with torchattacks.CW")
-    parser.add_argument("--eps", type=float, default=2, help="in 1/255; at 2 some images of vit_shapes10 stay robust")
+    parser.add_argument("--eps", type=float, default=1, help="in 1/255; larger ones leave few images robust")
     return parser.parse_args()
 
 
