@@ -198,7 +198,8 @@ def _perturb(job: _Job, images: torch.Tensor, labels: torch.Tensor, ids: list[st
     with cost.counted(job.model, len(images)):
         returned = registry.attacks[name](job.model, images, labels, ids=ids, seed=seed, threat=threat,
                                           **job.condition.params)
-    check_adversarial(images, returned, threat, ids, name, job.model)
+    bound = str(job.condition.params.get("bound") or threat.norm)
+    check_adversarial(images, returned, threat, ids, name, job.model, bound)
     return returned.clamp(0, 1)
 
 
@@ -213,8 +214,11 @@ def _measure(job: _Job, images: torch.Tensor, adversarial: torch.Tensor, ids: li
 
 
 def check_adversarial(images_BCHW: torch.Tensor, adversarial_BCHW: torch.Tensor, threat: ThreatModel,
-                      ids: list[str], attack: str, model: Model) -> None:
-    """Raise AttackError, naming the first image, unless everything that came back is what the threat model allows."""
+                      ids: list[str], attack: str, model: Model, bound: str) -> None:
+    """Raise AttackError, naming the first image, unless everything that came back is what the threat model allows.
+
+    `bound` is the norm that `threat.eps` is in: the threat's own, or the one of the change of a bounded patch.
+    """
     if adversarial_BCHW.shape != images_BCHW.shape:
         raise AttackError(f"attack '{attack}' returned shape {tuple(adversarial_BCHW.shape)} "
                           f"for images of shape {tuple(images_BCHW.shape)}")
@@ -227,9 +231,10 @@ def check_adversarial(images_BCHW: torch.Tensor, adversarial_BCHW: torch.Tensor,
     if threat.norm == "patch":
         changed = _patches_changed(adversarial_BCHW - images_BCHW, model)
         problems[f"changes in more than {threat.patches} patches"] = changed > threat.patches
-    elif threat.eps is not None:
-        norms = difference.abs().amax(dim=1) if threat.norm == "linf" else difference.norm(dim=1)
-        problems[f"a change beyond {threat}"] = norms > threat.eps * (1 + TOLERANCE) + 1e-6
+    if threat.eps is not None:
+        norms = difference.abs().amax(dim=1) if bound == "linf" else difference.norm(dim=1)
+        limit = str(ThreatModel(bound, threat.eps))
+        problems[f"a change beyond {limit}"] = norms > threat.eps * (1 + TOLERANCE) + 1e-6
     for what, bad in problems.items():
         if bad.any():
             raise AttackError(f"attack '{attack}' returned {what} for image '{ids[int(bad.nonzero()[0])]}'; "

@@ -319,3 +319,17 @@ def test_outputs_that_are_no_logits_or_do_not_repeat(model: Model, right: Noise,
     assert look_at_outputs(lambda x: model(x).softmax(1), images)["probabilities"]  # type: ignore[arg-type]
     restless = look_at_outputs(lambda x: model(x + 0.05 * torch.randn_like(x)), images)  # type: ignore[arg-type]
     assert restless["repeat_change"] > 0.01
+
+
+@pytest.mark.parametrize(("bound", "eps"), [("linf", 0.05), ("l2", 0.05)])
+def test_a_bounded_patch_that_breaks_its_bound_is_caught(model: Model, right: Noise, attack_named, bound: str,
+                                                         eps: float) -> None:
+    def one_pixel(model, images, labels, *, bound, **_):
+        changed = images.clone()
+        changed[:, :, 0, 0] = (changed[:, :, 0, 0] + 0.2) % 1
+        return changed
+
+    condition = Condition("mild", attack=attack_named(one_pixel), threat=ThreatModel("patch", eps, patches=1),
+                          params={"bound": bound})
+    with pytest.raises(AttackError, match=f"beyond {bound}"):
+        evaluate(model, right, condition)
