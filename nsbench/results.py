@@ -74,8 +74,8 @@ def find_result(results: Path, source: str, model: str, method: str, suite: str,
         try:
             stored = read_result(path)
         except ResultError:
-            continue
-        if stored.identity == identity and path.with_suffix(".npz").is_file():
+            stored = None
+        if stored and stored.identity == identity and path.with_suffix(".npz").is_file():
             return stored
     return None
 

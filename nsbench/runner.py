@@ -6,6 +6,7 @@ What cannot be done is named, the rest goes on, and the summary says so.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -253,10 +254,15 @@ def _batch_size(job: _Job) -> int:
 
 
 def _workers(job: _Job) -> int:
-    """Embedded images need no decoding; files are decoded beside the model's work."""
+    """Embedded images need no decoding; files are decoded beside the model's work.
+
+    On a CPU the decoders share its cores: one for every four threads keeps up with a ViT-Tiny and stalls it least.
+    """
     if job.options.workers is not None:
         return job.options.workers
-    return 0 if job.source.name == EMBEDDED else min(8, torch.get_num_threads())
+    if job.source.name == EMBEDDED:
+        return 0
+    return min(8, os.cpu_count() or 1) if job.device.startswith("cuda") else max(1, torch.get_num_threads() // 4)
 
 
 def _line(pair: str, result: Result) -> str:

@@ -34,8 +34,8 @@ def parse(text: str, where: str) -> dict[str, Any]:
     """The marker's content. Raises DataError where it is damaged."""
     try:
         made = json.loads(text)
-        if isinstance(made, dict) and isinstance(made.get("origin"), str):
-            return made
     except ValueError:
-        pass
+        made = None
+    if isinstance(made, dict) and isinstance(made.get("origin"), str):
+        return made
     raise DataError(f"{where}: is damaged; remove this set's folder and make it again")
