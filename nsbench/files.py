@@ -1,4 +1,4 @@
-"""Where nsbench keeps files of its own, and how it writes any file: whole or not at all."""
+"""Where nsbench keeps files of its own, how it writes any file (whole or not at all), and how many cores it has."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ def cache_folder() -> Path:
     """Root of rendered data and fitted weights; NSBENCH_CACHE overrides the user's cache folder."""
     from platformdirs import user_cache_path
 
-    return Path(os.environ["NSBENCH_CACHE"]) if os.environ.get("NSBENCH_CACHE") else user_cache_path("nsbench")
+    root = os.environ.get("NSBENCH_CACHE")
+    return Path(root).expanduser() if root else user_cache_path("nsbench")
+
+
+def available_cores() -> int:
+    """Cores that this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def write_atomically(path: Path, content: bytes) -> None:

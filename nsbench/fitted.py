@@ -32,19 +32,19 @@ class Fitted:
     card: dict[str, Any]  # history, seconds, device, ...
 
 
-def fit_key(method: Method, parent: Model, recipe: Recipe, source: DataSource, progress: Progress) -> str:
+def fit_key(method: Method, parent: Model, parent_digest: str, recipe: Recipe, source: DataSource,
+            progress: Progress) -> str:
     """Equal keys mean: the same weights, up to the arithmetic of the machine."""
-    origin = (parent.name, models.weights_digest(parent), parent.mean, parent.std)
+    origin = (parent.name, parent_digest, parent.mean, parent.std)
     if not method.trains:
         return digest_of(*origin, method.name, method.version)
     train = source.split("train", progress)
     return digest_of(*origin, method.name, method.version, recipe.digest(), recipe.seed, train.digest)
 
 
-def fit(method: Method, parent: Model, recipe: Recipe, source: DataSource, progress: Progress,
-        *, workers: int = 0, again: bool = False) -> Fitted:
-    """The method's model: from the cache where it is there, otherwise trained and kept."""
-    key = fit_key(method, parent, recipe, source, progress)
+def fit(method: Method, parent: Model, parent_digest: str, recipe: Recipe, source: DataSource, progress: Progress,
+        *, key: str, workers: int = 0, again: bool = False) -> Fitted:
+    """The method's model: from the cache where it is there under `key`, otherwise trained and kept."""
     if not method.trains:
         model = method.fit(parent, None, recipe, progress=progress)
         return Fitted(model, key, models.weights_digest(model), {"history": [], "seconds": 0.0})
@@ -53,7 +53,7 @@ def fit(method: Method, parent: Model, recipe: Recipe, source: DataSource, progr
         progress.line(f"{method.name}: fitted before ({stored.card['seconds']:.0f} s), weights {stored.weights_digest}")
         return stored
     fitted = _train(method, parent, recipe, source, progress, key, workers)
-    _store(path, fitted, method, recipe, parent)
+    _store(path, fitted, method, recipe, parent.name, parent_digest)
     return fitted
 
 
@@ -69,10 +69,11 @@ def _train(method: Method, parent: Model, recipe: Recipe, source: DataSource, pr
     return Fitted(model, key, models.weights_digest(model), card)
 
 
-def _store(path: Path, fitted: Fitted, method: Method, recipe: Recipe, parent: Model) -> None:
+def _store(path: Path, fitted: Fitted, method: Method, recipe: Recipe, model: str, parent_digest: str,
+           ) -> None:
     card = fitted.card | {
         "method": method.name, "method_version": method.version, "recipe": recipe.model_dump(),
-        "model": parent.name, "parent_digest": models.weights_digest(parent), "weights_digest": fitted.weights_digest,
+        "model": model, "parent_digest": parent_digest, "weights_digest": fitted.weights_digest,
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -75,6 +75,7 @@ class _Job:
     options: RunOptions
     source: DataSource
     parent: Model
+    parent_digest: str
     recipe: Recipe
     device: str
     progress: Progress
@@ -103,7 +104,7 @@ def _prepare(options: RunOptions, progress: Progress) -> _Job:
     recipe = training.load_recipe(options.recipe or source.default_recipe, {"seed": str(options.seed)})
     progress.line(f"{source.title} · {name} ({parent.preprocessing.describe()}) · recipe '{recipe.name}' · "
                   f"{provenance.device_name(device)}", style="dim")
-    return _Job(options, source, parent, recipe, device, progress)
+    return _Job(options, source, parent, models.weights_digest(parent), recipe, device, progress)
 
 
 def resolve_device(wanted: str) -> str:
@@ -120,7 +121,7 @@ def resolve_device(wanted: str) -> str:
 def _run_method(job: _Job, method: Method, summary: Summary) -> None:
     """All suites of one method. The model is fitted when the first suite needs it."""
     try:
-        key = fitted.fit_key(method, job.parent, job.recipe, job.source, job.progress)
+        key = fitted.fit_key(method, job.parent, job.parent_digest, job.recipe, job.source, job.progress)
     except NsbenchError as error:
         _note_all(job, method, summary, error)
         return
@@ -135,8 +136,8 @@ def _run_method(job: _Job, method: Method, summary: Summary) -> None:
                 summary.held.append(pair)
                 job.progress.line(f"{pair}: held already", style="dim")
                 continue
-            model = model or fitted.fit(method, job.parent, job.recipe, job.source, job.progress,
-                                        workers=_workers(job), again=job.options.force)
+            model = model or fitted.fit(method, job.parent, job.parent_digest, job.recipe, job.source, job.progress,
+                                        key=key, workers=_workers(job), again=job.options.force)
         except MissingSplit as error:
             _note(job, summary.missing, pair, error)
             continue
@@ -238,7 +239,7 @@ def _provenance(job: _Job, method: Method, splits: list[Split], model: Fitted, s
     return {
         "nsbench": nsbench.__version__, "versions": provenance.versions(), "commit": provenance.commit(),
         "device": provenance.device_name(job.device), "weights_digest": model.weights_digest,
-        "parent_digest": models.weights_digest(job.parent), "fit_key": model.key,
+        "parent_digest": job.parent_digest, "fit_key": model.key,
         "data_digest": digest_of(*(split.digest for split in splits)), "limit": job.options.limit,
         "preprocessing": job.parent.preprocessing.describe(), "normalisation": job.options.normalisation,
         "mean": list(job.parent.mean), "std": list(job.parent.std), "batch_size": _batch_size(job),

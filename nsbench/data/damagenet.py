@@ -25,16 +25,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from PIL import Image
 
 from nsbench.data.corrupted import CROP, resize_and_crop
 from nsbench.data.damagenet_attack import EPS, STEPS, attends, perturb
 from nsbench.data.made import MARKER, parse
-from nsbench.data.make import Made, _cores, _end_with, _explained
+from nsbench.data.make import Made, being_made, end_with
 from nsbench.data.source import Split
 from nsbench.errors import CorruptImage, DataError, ModelError, UsageError
-from nsbench.files import write_atomically
+from nsbench.files import available_cores, write_atomically
 from nsbench.models import Model, load_model, weights_digest
 from nsbench.progress import SILENT, Progress
 
@@ -74,18 +73,12 @@ def make_damagenet(source: str | Path, out: str | Path, *, surrogate: str, check
     work = _Work(images, Path(out), surrogate, Path(checkpoint) if checkpoint else None, device)
     model = _surrogate(work)
     started, made = time.monotonic(), Made(work.out, len(images), 1)
-    try:
-        work.out.mkdir(parents=True, exist_ok=True)
-        with FileLock(work.out / ".nsbench-make.lock", timeout=0):
-            recipe = _recipe(work, model)
-            _mark(work, recipe | {"unreadable": [], "complete": False})
-            write_atomically(work.out / LABELS, _labels(images).encode())
-            _run(work, model, 1 if device != "cpu" else workers or _cores(), made, progress)
-            _mark(work, recipe | {"unreadable": sorted(made.unreadable), "complete": True})
-    except Timeout:
-        raise DataError(f"{work.out}: another process is making this set; wait for it or give another --out") from None
-    except OSError as error:
-        raise _explained(error, work.out) from error
+    with being_made(work.out):
+        recipe = _recipe(work, model)
+        _mark(work, recipe | {"unreadable": [], "complete": False})
+        write_atomically(work.out / LABELS, _labels(images).encode())
+        _run(work, model, 1 if device != "cpu" else workers or available_cores(), made, progress)
+        _mark(work, recipe | {"unreadable": sorted(made.unreadable), "complete": True})
     made.seconds = time.monotonic() - started
     return made
 
@@ -190,7 +183,7 @@ def _start_worker(work: _Work, parent: int) -> None:
     torch.set_num_threads(1)
     _here = work, _surrogate(work)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process stops the work
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
 
 
 def _make_piece_here(piece: range) -> _Result:

@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from nsbench.data.corrupted import CROP, ENGINE, RESIZE, SEED, resize_and_crop
 from nsbench.data.made import MARKER, parse
 from nsbench.data.source import Split
 from nsbench.errors import CorruptImage, DataError, UsageError
-from nsbench.files import write_atomically
+from nsbench.files import available_cores, write_atomically
 from nsbench.progress import SILENT, Progress
 
 QUALITY = 85  # of the JPEG files
@@ -101,23 +102,26 @@ def make_imagenet_c(
     images = ImageNetTree(source).split("clean" if split == "val" else split, progress)
     work = _Work(images, Path(out), _file_names(images), conditions, engine)
     started, made = time.monotonic(), Made(work.out, len(images), len(conditions))
-    try:
-        work.out.mkdir(parents=True, exist_ok=True)
-        with FileLock(work.out / ".nsbench-make.lock", timeout=0):
-            _mark(work, complete=False)
-            _warn_of_a_small_disk(work, progress)
-            _run(work, workers or _cores(), made, progress)
-            _mark(work, complete=True, unreadable=sorted(made.unreadable))
-    except Timeout:
-        raise DataError(f"{work.out}: another process is making this set; wait for it or give another --out") from None
-    except OSError as error:
-        raise _explained(error, work.out) from error
+    with being_made(work.out):
+        _mark(work, complete=False)
+        _warn_of_a_small_disk(work, progress)
+        _run(work, workers or available_cores(), made, progress)
+        _mark(work, complete=True, unreadable=sorted(made.unreadable))
     made.seconds = time.monotonic() - started
     return made
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+@contextmanager
+def being_made(out: Path) -> Iterator[None]:
+    """The folder `out`, for this process alone; what the disk refuses is said in one line. Raises DataError."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with FileLock(out / ".nsbench-make.lock", timeout=0):
+            yield
+    except Timeout:
+        raise DataError(f"{out}: another process is making this set; wait for it or give another --out") from None
+    except OSError as error:
+        raise _explained(error, out) from error
 
 
 def _file_names(split: Split) -> tuple[str, ...]:
@@ -216,10 +220,10 @@ def _start_worker(work: _Work, parent: int) -> None:
     _here = work
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process stops the work
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """A killed parent process cannot stop its workers; they must not wait for work for ever."""
     while os.getppid() == parent:
         time.sleep(1)

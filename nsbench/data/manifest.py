@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from nsbench.data.decode import probe
 from nsbench.data.source import Split, Subset, digest_of
 from nsbench.data.stored import StoredSplit
 from nsbench.errors import CorruptImage
-from nsbench.files import cache_folder
+from nsbench.files import available_cores, cache_folder
 from nsbench.progress import SILENT, Progress
 
 CHUNK = 64  # images that one thread reads in a row
@@ -55,7 +54,8 @@ def manifest(split: StoredSplit, progress: Progress = SILENT, threads: int | Non
     def look(chunk: np.ndarray) -> list[tuple[int, int, int, str, str]]:
         return [(int(index), *_look(split, int(index))) for index in chunk]
 
-    with ThreadPoolExecutor(threads or _cores()) as pool, progress.task(f"{split.name}: reading", len(todo)) as advance:
+    with (ThreadPoolExecutor(threads or available_cores()) as pool,
+          progress.task(f"{split.name}: reading", len(todo)) as advance):
         for found in pool.map(look, chunks):
             for index, width, height, sha, why in found:
                 rows[index] = (*stamps[index], width, height, np.frombuffer(bytes.fromhex(sha), "<u8"))
@@ -125,7 +125,3 @@ def _keep(split: StoredSplit, rows: np.ndarray) -> None:
 
 def _path(split: StoredSplit) -> Path:
     return cache_folder() / "manifests" / f"{digest_of(split.name, *(path.resolve() for path in split.home()))}.npy"
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
-from platformdirs import user_cache_path
 
 from nsbench.errors import DataError
+from nsbench.files import available_cores, cache_folder
 from nsbench.progress import Progress
 
 RECORD = np.dtype([("id", "U24"), ("label", "<i8"), ("image", "u1", (48, 48, 3))])
@@ -28,8 +28,7 @@ RECORD = np.dtype([("id", "U24"), ("label", "<i8"), ("image", "u1", (48, 48, 3))
 
 def folder() -> Path:
     """`$NSBENCH_CACHE/shapes10`, or the same in the user's cache folder."""
-    root = os.environ.get("NSBENCH_CACHE")
-    return (Path(root).expanduser() if root else user_cache_path("nsbench")) / "shapes10"
+    return cache_folder() / "shapes10"
 
 
 def records_of(ids: Iterable[str], labels: np.ndarray, images: np.ndarray) -> np.ndarray:
@@ -101,7 +100,7 @@ def spread(function: Callable, jobs: Sequence[tuple], progress: Progress, label:
 
     Falls back to this process where others cannot be started (one core, a data loader worker, an unguarded script).
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     done = 0
     with progress.task(label, size * len(jobs)) as advance:
         if min(cores, len(jobs)) > 1 and not multiprocessing.current_process().daemon:
