@@ -12,10 +12,10 @@ import click
 
 from nsbench import __version__, registry
 from nsbench.cli_data import data
+from nsbench.cli_options import DEFAULT_RESULTS, run_options
 from nsbench.cli_submit import submit
 from nsbench.errors import NsbenchError, UnknownName, UsageError
 
-DEFAULT_RESULTS = Path("reports/results")
 DEFAULT_REPORT = Path("reports/index.html")
 
 
@@ -56,22 +56,7 @@ main.add_command(submit)
               help="Methods, comma-separated, or 'all'. See: nsbench list methods")
 @click.option("--suite", "suites", required=True,
               help="Suites, comma-separated, or a group: all (the paper's eleven), adversarial, ood, extended.")
-@click.option("--data", default="shapes10", show_default=True, help="shapes10, or the folder of an ImageNet tree.")
-@click.option("--model", help="A timm name. Default: the data source's own model.")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights: .safetensors, or .pth (weights only).")
-@click.option("--normalisation", type=click.Choice(["own", "imagenet", "half"]), default="own", show_default=True,
-              help="Mean and std inside the model: the checkpoint's own, ImageNet's, or 0.5.")
-@click.option("--recipe", help="Finetuning recipe. Default: the data source's own. See: nsbench list recipes")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--limit", type=click.IntRange(min=1), help="Images per condition: a stable, class-balanced subset.")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Images per batch of the evaluation. Moves no figure.")
-@click.option("--workers", type=click.IntRange(min=0), help="Processes that decode images. Moves no figure.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_RESULTS, show_default=True)
-@click.option("--corruption-engine", type=click.Choice(["nsbench", "imagecorruptions"]), default="nsbench",
-              show_default=True, help="Makes ImageNet-C where it is not on disk.")
-@click.option("--force", is_flag=True, help="Compute again what is stored, fitted weights included.")
-@click.option("--allow-missing", is_flag=True, help="Accept results without the images that cannot be read.")
+@run_options
 @click.option("--dry-run", is_flag=True, help="Only say what would be run.")
 def run(methods: str, suites: str, dry_run: bool, **options: Any) -> None:
     """Fit each method, evaluate it on each suite, and store what is not stored yet.
