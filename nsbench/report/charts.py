@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from nsbench.report.numbers import figure
 
@@ -36,10 +37,13 @@ class Series:
 
 def tag(name: str, content: object = None, **attributes: object) -> Markup:
     """One element; `class_` is class, `_` in a name becomes `-`, numbers are rounded to a hundredth."""
-    words = [Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _short(value))
-             for key, value in attributes.items()]
-    start = Markup("<{}").format(Markup(name)) + Markup("").join(words)
-    return start + Markup("/>") if content is None else start + Markup(">{}</{}>").format(content, Markup(name))
+    words = "".join(f' {_attribute(key)}="{escape(_short(value))}"' for key, value in attributes.items())
+    return Markup(f"<{name}{words}/>" if content is None else f"<{name}{words}>{escape(content)}</{name}>")
+
+
+@lru_cache(maxsize=256)
+def _attribute(key: str) -> str:
+    return key.rstrip("_").replace("_", "-")
 
 
 def _short(value: object) -> object:
