@@ -1,5 +1,15 @@
 """Nullspace noise: what can be added after the patch embedding without changing the predictions (arXiv 2403.10476)."""
 
 from nsbench.nullspace.approximate import LOSSES, LearntNoise, learn_noise, mse_probability, noise_influence
+from nsbench.nullspace.exact import (
+    PatchNullspace,
+    PatchSpectrum,
+    from_patches,
+    patch_nullspace,
+    patch_projection,
+    patch_spectrum,
+    to_patches,
+)
 
-__all__ = ["LOSSES", "LearntNoise", "learn_noise", "mse_probability", "noise_influence"]
+__all__ = ["LOSSES", "LearntNoise", "PatchNullspace", "PatchSpectrum", "from_patches", "learn_noise",
+           "mse_probability", "noise_influence", "patch_nullspace", "patch_projection", "patch_spectrum", "to_patches"]
