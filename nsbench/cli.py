@@ -12,9 +12,16 @@ import click
 
 from nsbench import __version__, registry
 from nsbench.cli_data import data
-from nsbench.cli_options import DEFAULT_RESULTS, run_options
+from nsbench.cli_options import (
+    DEFAULT_RESULTS,
+    ordered_methods,
+    ordered_suites,
+    resolve_methods,
+    resolve_suites,
+    run_options,
+)
 from nsbench.cli_submit import submit
-from nsbench.errors import NsbenchError, UnknownName, UsageError
+from nsbench.errors import NsbenchError, UsageError
 
 DEFAULT_REPORT = Path("reports/index.html")
 
@@ -144,40 +151,6 @@ def list_(what: str | None) -> None:
     }
     for name in [what] if what else ["suites", "methods"]:
         _print_table(name, list(listings[name]()))
-
-
-def ordered_suites() -> list[Any]:
-    return sorted(registry.suites.values(), key=lambda suite: (suite.order, suite.name))
-
-
-def ordered_methods() -> list[Any]:
-    return sorted(registry.methods.values(), key=lambda method: (method.order, method.name))
-
-
-def resolve_methods(names: str) -> tuple[str, ...]:
-    """Names, or `all`, as registered names without repetition."""
-    return _resolve(names, {"all": [method.name for method in ordered_methods()]}, registry.methods)
-
-
-def resolve_suites(names: str) -> tuple[str, ...]:
-    """Names or groups as registered names without repetition."""
-    everything = ordered_suites()
-    groups = {"all": [suite.name for suite in everything if suite.paper],
-              "extended": [suite.name for suite in everything]}
-    for group in ("adversarial", "ood"):
-        groups[group] = [suite.name for suite in everything if suite.group == group and suite.paper]
-    return _resolve(names, groups, registry.suites)
-
-
-def _resolve(names: str, groups: dict[str, list[str]], known: registry.Registry) -> tuple[str, ...]:
-    chosen: dict[str, None] = {}
-    for name in filter(None, (part.strip() for part in names.split(","))):
-        if name not in groups and name not in known:
-            raise UnknownName(known.kind, name, [*groups, *known])
-        chosen |= dict.fromkeys(groups.get(name, [name]))
-    if not chosen:
-        raise UsageError(f"no {known.kind} was named; known: {', '.join([*groups, *known])}")
-    return tuple(chosen)
 
 
 def _print_plan(methods: tuple[str, ...], suites: tuple[str, ...], source: str, results: Path) -> None:

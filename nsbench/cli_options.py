@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options and names that several commands share."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Any
 
 import click
 from click import option
+
+from nsbench import registry
+from nsbench.errors import UnknownName, UsageError
 
 DEFAULT_RESULTS = Path("reports/results")
 
@@ -31,7 +34,60 @@ _RUN: list[Callable[[Any], Any]] = [
     option("--allow-missing", is_flag=True, help="Accept results without the images that cannot be read."),
 ]
 
+DEFAULT_LABORATORY = Path("reports/nullspace")
+
+_BENCH: list[Callable[[Any], Any]] = [
+    *_RUN[:4],  # --data, --model, --checkpoint, --normalisation
+    option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+    option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    option("--out", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_LABORATORY, show_default=True,
+           help="Folder of tables, figures and the page that gathers them."),
+]
+
+
+def bench_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What every command of the nullspace laboratory can be told: the arguments of `laboratory.open_bench`."""
+    return _with(_BENCH, command)
+
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Everything that `nsbench run` can be told apart from its methods and suites: the fields of RunOptions."""
-    return reduce(lambda wrapped, decorator: decorator(wrapped), reversed(_RUN), command)
+    return _with(_RUN, command)
+
+
+def _with(options: list[Callable[[Any], Any]], command: Callable[..., Any]) -> Callable[..., Any]:
+    return reduce(lambda wrapped, decorator: decorator(wrapped), reversed(options), command)
+
+
+def ordered_suites() -> list[Any]:
+    return sorted(registry.suites.values(), key=lambda suite: (suite.order, suite.name))
+
+
+def ordered_methods() -> list[Any]:
+    return sorted(registry.methods.values(), key=lambda method: (method.order, method.name))
+
+
+def resolve_methods(names: str) -> tuple[str, ...]:
+    """Names, or `all`, as registered names without repetition."""
+    return _resolve(names, {"all": [method.name for method in ordered_methods()]}, registry.methods)
+
+
+def resolve_suites(names: str) -> tuple[str, ...]:
+    """Names or groups as registered names without repetition."""
+    everything = ordered_suites()
+    groups = {"all": [suite.name for suite in everything if suite.paper],
+              "extended": [suite.name for suite in everything]}
+    for group in ("adversarial", "ood"):
+        groups[group] = [suite.name for suite in everything if suite.group == group and suite.paper]
+    return _resolve(names, groups, registry.suites)
+
+
+def _resolve(names: str, groups: dict[str, list[str]], known: registry.Registry) -> tuple[str, ...]:
+    chosen: dict[str, None] = {}
+    for name in filter(None, (part.strip() for part in names.split(","))):
+        if name not in groups and name not in known:
+            raise UnknownName(known.kind, name, [*groups, *known])
+        chosen |= dict.fromkeys(groups.get(name, [name]))
+    if not chosen:
+        raise UsageError(f"no {known.kind} was named; known: {', '.join([*groups, *known])}")
+    return tuple(chosen)

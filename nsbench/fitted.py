@@ -43,12 +43,12 @@ def fit_key(method: Method, parent: Model, parent_digest: str, recipe: Recipe, s
 
 
 def fit(method: Method, parent: Model, parent_digest: str, recipe: Recipe, source: DataSource, progress: Progress,
-        *, key: str, workers: int = 0, again: bool = False) -> Fitted:
-    """The method's model: from the cache where it is there under `key`, otherwise trained and kept."""
+        *, key: str, workers: int = 0, again: bool = False, folder: Path | None = None) -> Fitted:
+    """The method's model: from `folder` (the cache) where it is there under `key`, otherwise trained and kept."""
     if not method.trains:
         model = method.fit(parent, None, recipe, progress=progress)
         return Fitted(model, key, models.weights_digest(model), {"history": [], "seconds": 0.0})
-    path = cache_folder() / "fitted" / f"{key}.safetensors"
+    path = (folder or cache_folder() / "fitted") / f"{key}.safetensors"
     if not again and (stored := _stored(path, parent, key)):
         progress.line(f"{method.name}: fitted before ({stored.card['seconds']:.0f} s), weights {stored.weights_digest}")
         return stored

@@ -52,6 +52,7 @@ class RunOptions:
     corruption_engine: str = "nsbench"  # makes ImageNet-C where it is not on disk
     force: bool = False
     allow_missing: bool = False  # accept results without the images that cannot be read
+    weights: Path | None = None  # folder of fitted weights; None: in the user's cache
 
 
 @dataclass
@@ -137,7 +138,8 @@ def _run_method(job: _Job, method: Method, summary: Summary) -> None:
                 job.progress.line(f"{pair}: held already", style="dim")
                 continue
             model = model or fitted.fit(method, job.parent, job.parent_digest, job.recipe, job.source, job.progress,
-                                        key=key, workers=_workers(job), again=job.options.force)
+                                        key=key, workers=_workers(job), again=job.options.force,
+                                        folder=job.options.weights)
         except MissingSplit as error:
             _note(job, summary.missing, pair, error)
             continue
