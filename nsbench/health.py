@@ -10,7 +10,7 @@ and p, by Holm over all comparisons of the row, is below 0.01. A flag is a reaso
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -33,6 +33,7 @@ REPEAT_CHANGE = 0.01  # of the logits' standard deviation, between two passes of
 TRANSFER_SPLITS = {"damagenet": ("linf", 25.5 / 255)}  # sets that were attacked beforehand, and their budget
 
 RowKey = tuple[str, str, str, int, str]  # source, model, method, seed, digest of the weights
+Read = Callable[[Result, Sequence[str]], Mapping[str, Outcomes]]  # outcomes of the named conditions; ResultError
 
 
 @dataclass(frozen=True)
@@ -103,44 +104,54 @@ class _Comparison:
     meaning: str
 
     def measure(self) -> tuple[float, float, str]:
-        """How many percentage points `weak` is the stronger one by, p (two-sided), and the figures in words."""
+        """How many percentage points `weak` is the stronger one by, p (two-sided), and the figures in words.
+
+        Where it is not the stronger one by more than LEAST nothing is claimed, and p is 1.
+        """
         weak, strong, n = _paired(self.weak, self.strong)
+        if not n:
+            weak, strong = self.weak.outcomes.correct, self.strong.outcomes.correct
+        low, high = 100 * float(weak.mean()), 100 * float(strong.mean())
+        if high - low <= LEAST:
+            return high - low, 1.0, ""
         if n:
             only_strong, only_weak, _ = discordant(strong, weak)
             p, on = float(mcnemar_of_counts(only_strong, only_weak)), f"the same {n:,} images, exact McNemar"
         else:
-            weak, strong = self.weak.outcomes.correct, self.strong.outcomes.correct
             p, on = _fisher(weak, strong), f"{len(weak):,} and {len(strong):,} images, Fisher's exact test"
-        low, high = 100 * float(weak.mean()), 100 * float(strong.mean())
         return high - low, p, (f"{self.weak.name} leaves {low:.1f} % right and {self.strong.name} {high:.1f} % ({on}, "
                                f"p {_power(p)})")
 
 
-def flags_by_row(results: Iterable[Result]) -> dict[RowKey, list[Flag]]:
+def _stored(result: Result, _names: Sequence[str]) -> Mapping[str, Outcomes]:
+    return result.outcomes()
+
+
+def flags_by_row(results: Iterable[Result], read: Read = _stored) -> dict[RowKey, list[Flag]]:
     """The flags of every row that has any; a row is what one method made of one model with one seed."""
     rows: dict[RowKey, list[Result]] = {}
     for one in results:
         digest = str(one.provenance.get("weights_digest", ""))
         rows.setdefault((one.source, one.model, one.method, one.seed, digest), []).append(one)
-    return {key: found for key, mine in rows.items() if (found := flags(mine))}
+    return {key: found for key, mine in rows.items() if (found := flags(mine, read))}
 
 
-def flags(results: Sequence[Result]) -> list[Flag]:
+def flags(results: Sequence[Result], read: Read = _stored) -> list[Flag]:
     """The flags of one row, at most one of each name. A result whose outcomes cannot be read takes no part."""
-    settings = [setting for one in results for setting in _settings(one)]
+    settings = [setting for one in results for setting in _settings(one, read)]
     comparisons = [*_beaten(settings), *_above_clean(settings), *_rising(settings)]
     found = [*_significant(comparisons), *_flat(settings), *_zero_gradients(settings), *_restless(results, settings),
              *_probabilities(results)]
     return list({flag.name: flag for flag in reversed(found)}.values())[::-1]
 
 
-def _settings(result: Result) -> list[_Setting]:
+def _settings(result: Result, read: Read) -> list[_Setting]:
     """The conditions that say something about attacks: what was attacked, and the clean images beside it."""
     wanted = [one for one in result.conditions if one["attack"] or one["split"] in ("clean", *TRANSFER_SPLITS)]
     if not wanted:
         return []
     try:
-        outcomes = result.outcomes()
+        outcomes = read(result, [str(one["name"]) for one in wanted])
     except ResultError:  # the leaderboard names it
         return []
     return [_Setting(result, one, outcomes[str(one["name"])]) for one in wanted]
@@ -277,7 +288,7 @@ def _probabilities(results: Sequence[Result]) -> Iterator[Flag]:
 
 def _common(one: _Setting, other: _Setting) -> tuple[np.ndarray, np.ndarray]:
     """Positions of the images that both hold."""
-    if np.array_equal(one.outcomes.ids, other.outcomes.ids):
+    if one.outcomes.ids is other.outcomes.ids or np.array_equal(one.outcomes.ids, other.outcomes.ids):
         return (np.arange(len(one.outcomes)),) * 2
     _, at_one, at_other = np.intersect1d(one.outcomes.ids, other.outcomes.ids, return_indices=True)
     return at_one, at_other

@@ -19,7 +19,7 @@ from nsbench.leaderboard.averages import AverageColumn, Averaged, average_column
 from nsbench.leaderboard.cells import columns_of, interval_over_seeds, rows_of
 from nsbench.leaderboard.deltas import Comparison, column_deltas, compare, find_row, reference_of
 from nsbench.leaderboard.evidence import Evidence
-from nsbench.leaderboard.extras import critical_difference, effective_line
+from nsbench.leaderboard.extras import critical_difference, effective_line, row_flags
 from nsbench.leaderboard.outcomes import Reader
 from nsbench.leaderboard.pairs import Pairs, column_pvalues, corrected, suite_pvalues
 from nsbench.leaderboard.records import (
@@ -35,6 +35,7 @@ from nsbench.leaderboard.records import (
     EffectiveLine,
     Leaderboard,
     Row,
+    RowFlag,
     Table,
 )
 from nsbench.results import Result
@@ -42,7 +43,8 @@ from nsbench.statistics import rank_ranges, separable_neighbours
 
 __all__ = [
     "AVERAGE", "BETTER", "NOT_SEPARABLE", "PAPER_COLUMNS", "WORSE", "Cell", "Column", "Comparison", "Cost",
-    "CriticalDifference", "Delta", "EffectiveLine", "Leaderboard", "Row", "Table", "build", "compare", "find_row",
+    "CriticalDifference", "Delta", "EffectiveLine", "Leaderboard", "Row", "RowFlag", "Table", "build", "compare",
+    "find_row",
 ]
 
 PAPER_COLUMNS = 11  # the average of the paper's table 2 is over these
@@ -80,7 +82,7 @@ def _has(rows: Sequence[Row], reference: str) -> bool:
 def _table(source: str, images: str, prepared: str, results: Sequence[Result], known: Mapping[int, Measured],
            evidence: Evidence, reference: str | None, partial: bool) -> Table:
     columns, references = columns_of(results, known)
-    rows = rows_of(results, references, known)
+    rows = [_read(row, evidence) for row in rows_of(results, references, known)]
     notes: list[list[str]] = [[] for _ in rows]
     held = [_of_eleven(row, mine) for row, mine in zip(rows, notes, strict=True)]
     common = _common(columns, rows) if partial and not all(held) else ()
@@ -99,6 +101,15 @@ def _table(source: str, images: str, prepared: str, results: Sequence[Result], k
     table = _marked(rows, columns, averages, pairs, evidence, reference if _has(rows, reference or "") else None,
                     bool(common))
     return replace(table, source=source, image_set=images, preprocessing=prepared, partial_suites=common)
+
+
+def _read(row: Row, evidence: Evidence) -> Row:
+    """The row with its health flags. All its files are read here, so that each is opened once."""
+    for cell in row.cells.values():
+        if cell.comparable:
+            for result in cell.results:
+                evidence.reader.per_image(result)
+    return replace(row, flags=row_flags(row, evidence.reader))
 
 
 # --- averages -------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -86,6 +87,20 @@ def compare(table: Table, first: str, second: str) -> list[Comparison]:
     cells = {row: cell for row in (one, two) if (cell := table.rows[row].cell(AVERAGE))}
     if len({one, two}) == len(cells) and AVERAGE in table.pairs:
         found.append(_comparison(table, AVERAGE, one, two, cells, False, evidence.sums))
+    return found
+
+
+def compare_all(table: Table) -> dict[str, list[tuple[int, int, Comparison]]]:
+    """By suite, and AVERAGE: every pair of rows that may be compared, as (first, second, comparison), first < second."""
+    evidence, found = table.evidence, {}
+    assert evidence is not None
+    for suite, pairs in table.pairs.items():
+        lower_is_better = any(column.lower_is_better for column in table.columns if column.suite == suite)
+        cells = {row: cell for row in sorted(pairs.rows) if (cell := table.rows[row].cell(suite))}
+        chosen = list(combinations(cells, 2))
+        sums = evidence.sums if suite == AVERAGE else _resampled(evidence.suites.get(suite), chosen)
+        found[suite] = [(one, two, _comparison(table, suite, one, two, cells, lower_is_better, sums))
+                        for one, two in chosen]
     return found
 
 

@@ -1,4 +1,4 @@
-"""What stands beside the figures: effective robustness, cost, ranks over suites.
+"""What stands beside the figures: effective robustness, cost, health flags, ranks over suites.
 
 Effective robustness is accuracy under a shift beyond what clean accuracy lets expect: the distance from the line fitted
 on logit axes (R. Taori et al. 2020, NeurIPS, arXiv 2007.00644, section 2). The line here is that of the table's rows.
@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nsbench.leaderboard.records import Cell, Column, Cost, CriticalDifference, EffectiveLine, Row
+from nsbench.health import flags_by_row
+from nsbench.leaderboard.outcomes import Reader
+from nsbench.leaderboard.records import Cell, Column, Cost, CriticalDifference, EffectiveLine, Row, RowFlag
 from nsbench.results import Result
 from nsbench.statistics import cliques, friedman, nemenyi_difference
 
@@ -34,6 +36,13 @@ def _mean_of(provenances: object, key: str) -> float | None:
 def _total(results: Sequence[Result], key: str) -> float | None:
     values = [r.provenance[key] for r in results if r.provenance.get(key) is not None]
     return sum(values) if values else None
+
+
+def row_flags(row: Row, reader: Reader) -> tuple[RowFlag, ...]:
+    """Health flags of each seed; where files cannot be read there are none."""
+    several = len({result.seed for result in row.results}) > 1
+    return tuple(RowFlag(flag.name, flag.sentence, flag.suites, seed if several else None)
+                 for (*_, seed, _), flags in flags_by_row(row.results, reader.outcomes).items() for flag in flags)
 
 
 def effective_line(clean: Column, column: Column, rows: Sequence[Row]) -> tuple[EffectiveLine, dict[str, float]] | None:

@@ -11,6 +11,7 @@ import io
 import struct
 import zipfile
 import zlib
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,8 +21,11 @@ import numpy as np
 from nsbench.errors import ResultError
 from nsbench.results import Result
 from nsbench.statistics import MCE_WEIGHTS
+from nsbench.types import Outcomes
 
 TOLERANCE = 1e-6  # of a percentage point: rounding of sums in another order
+HELD = 64  # files of one row, and some more, that are held open at a time
+HEALTH_EXTRA = ("predictions_clean", "linf")  # what the health flags look at beside predictions
 LARGEST = 1 << 30  # bytes of one array: more than any data set needs, less than a machine has
 
 
@@ -49,6 +53,8 @@ class Reader:
     _sets: dict[bytes, ImageSet] = field(default_factory=dict)
     _orders: dict[tuple[bytes, bytes], tuple[ImageSet, np.ndarray]] = field(default_factory=dict)
     _read: dict[int, PerImage | str] = field(default_factory=dict)
+    _ids: dict[bytes, np.ndarray] = field(default_factory=dict)  # equal ids in one order are one array
+    _open: OrderedDict[int, OutcomeArrays] = field(default_factory=OrderedDict)  # the last HELD files
 
     def per_image(self, result: Result) -> PerImage | str:
         """What each image adds to the score, or why that cannot be said. Cached."""
@@ -62,10 +68,38 @@ class Reader:
                 self._read[key] = f"{result.path}: its outcomes are malformed ({error})"
         return self._read[key]
 
+    def outcomes(self, result: Result, names: Sequence[str]) -> dict[str, Outcomes]:
+        """Of these conditions, in the stored order, with ids as bytes and no more extras than HEALTH_EXTRA.
+
+        Raises ResultError. While a row is read, every file of it is opened once.
+        """
+        arrays = self._arrays(result)
+        places = {str(condition["name"]): index for index, condition in enumerate(result.conditions)}
+        try:
+            return {name: self._outcomes(arrays, places[name]) for name in names}
+        except (IndexError, TypeError, ValueError) as error:
+            raise ResultError(f"{result.path}: its outcomes are malformed ({error})") from error
+
+    def _outcomes(self, arrays: OutcomeArrays, index: int) -> Outcomes:
+        which = f"set{int(arrays.get('sets')[index])}"
+        ids = arrays.get(f"{which}.ids")
+        found = Outcomes(self._ids.setdefault(ids.tobytes(), ids), arrays.get(f"{which}.labels"),
+                         arrays.get(f"{index}.predictions"),
+                         {name: arrays.get(f"{index}.extra.{name}") for name in HEALTH_EXTRA
+                          if f"{index}.extra.{name}" in arrays.members})
+        if any(len(one) != len(ids) for one in (found.labels, found.predictions, *found.extra.values())):
+            raise ResultError(f"{arrays.path}: its outcomes have other lengths than their images")
+        return found
+
+    def _arrays(self, result: Result) -> OutcomeArrays:
+        if id(result) not in self._open:
+            self._open[id(result)] = OutcomeArrays(result)
+            if len(self._open) > HELD:
+                self._open.popitem(last=False)
+        return self._open[id(result)]
+
     def _per_image(self, result: Result) -> PerImage:
-        if result.path is None:
-            raise ResultError("no per-image outcomes are stored")
-        arrays = OutcomeArrays(result)
+        arrays = self._arrays(result)
         names = [str(condition["name"]) for condition in result.conditions]
         for weights, rewards in _formulas(names):
             images, values = self._weighted(arrays, weights, rewards)
@@ -132,7 +166,8 @@ class OutcomeArrays:
     """
 
     def __init__(self, result: Result) -> None:
-        assert result.path is not None
+        if result.path is None:
+            raise ResultError("no per-image outcomes are stored")
         self.path = result.path.with_suffix(".npz")
         try:
             self.content = self.path.read_bytes()

@@ -87,6 +87,16 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class RowFlag:
+    """A sign that a row's adversarial figures flatter it: see nsbench.health."""
+
+    name: str  # "zero gradients", ...
+    sentence: str  # why, with the figures
+    suites: tuple[str, ...]  # whose figures raise it
+    seed: int | None = None  # where the row has several
+
+
+@dataclass(frozen=True)
 class Row:
     method: str
     title: str
@@ -101,6 +111,7 @@ class Row:
     partial: Cell | None = None  # average over Table.partial_suites, where it was asked for
     effective: Mapping[str, float] = field(default_factory=dict)  # effective robustness by suite, percentage points
     cost: Cost | None = None
+    flags: tuple[RowFlag, ...] = ()
     kin: tuple[str, ...] = ()  # model, normalisation, recipe, parent: equal for rows that differ in method alone
 
     @property

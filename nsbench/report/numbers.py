@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nsbench import leaderboard
-from nsbench.leaderboard import Cell, Column, Delta, Row, Table
+from nsbench.leaderboard import Cell, Column, Delta, Row, RowFlag, Table
 
 MISSING = "–"
 AVERAGE = Column(leaderboard.AVERAGE, "Average", "average", 1000, False, "%", False, 1, (
@@ -89,6 +89,12 @@ def sentence(cell: Cell, column: Column) -> str:
     if cell.delta:
         parts.append(difference(cell.delta))
     return "; ".join(parts)
+
+
+def flagged(row: Row, flag: RowFlag) -> str:
+    """One health flag in words."""
+    which = "" if flag.seed is None else f", seed {flag.seed}"
+    return f"⚑ {row.label}{which}: {flag.name}. {flag.sentence}"
 
 
 def heading(table: Table) -> str:

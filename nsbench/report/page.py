@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from nsbench.health import flags_by_row
 from nsbench.leaderboard import Cell, Column, Leaderboard, Row, Table
 from nsbench.report import charts
 from nsbench.report.cards import MethodCard, SuiteCard, method_card, suite_card
-from nsbench.report.numbers import AVERAGE, GROUP_TITLES, average_column
+from nsbench.report.numbers import AVERAGE, GROUP_TITLES, average_column, flagged
 from nsbench.report.published import Published, published_rows
 
 
@@ -94,9 +93,4 @@ def _view(table: Table, anchor: str, styles: Mapping[str, str]) -> TableView:
 
 def _health(table: Table) -> list[str]:
     """A line for each flag of each row."""
-    found = []
-    for row in table.rows:
-        for (*_, seed, _), flags in flags_by_row(row.results).items():
-            which = f", seed {seed}" if len({one.seed for one in row.results}) > 1 else ""
-            found += [f"⚑ {row.label}{which}: {flag.name}. {flag.sentence}" for flag in flags]
-    return found
+    return [flagged(row, flag) for row in table.rows for flag in row.flags]

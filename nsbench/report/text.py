@@ -12,6 +12,7 @@ from nsbench.report.numbers import (
     MISSING,
     average_column,
     figure,
+    flagged,
     heading,
     margin,
     pvalue,
@@ -105,7 +106,12 @@ def table_notes(table: Table) -> list[str]:
             if cell and not cell.comparable:
                 notes.append(f"≠ {row.label}, {column.title}: not compared, {cell.reason}.")
         notes += [f"{row.label}: {note}." for note in row.notes]
-    return notes
+    return [*notes, *(flagged(row, flag) for row in table.rows for flag in row.flags)]
+
+
+def _name(row: Row) -> str:
+    """The row's label, marked where a health flag among the notes says why its figures may flatter it."""
+    return f"{row.label} ⚑" if row.flags else row.label
 
 
 def _rich_table(table: Table, width: int) -> RichTable:
@@ -116,7 +122,7 @@ def _rich_table(table: Table, width: int) -> RichTable:
 
     heads = [Text(f"{column.title} {column.arrow}") for column in [*table.columns, average_column(table)]]
     cells = [[_rich_cell(cell) for cell in _cells(table, row)] for row in table.rows]
-    needed = 12 + max((len(row.label) for row in table.rows), default=0) + sum(
+    needed = 12 + max((len(_name(row)) for row in table.rows), default=0) + sum(
         max(map(len, column)) + 3 for column in zip(heads, *cells, strict=True))
     drawn = RichTable(title=Text(heading(table)), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     if needed <= width:
@@ -125,11 +131,11 @@ def _rich_table(table: Table, width: int) -> RichTable:
         for head in heads:
             drawn.add_column(head, justify="right", no_wrap=True)
         for row, figures in zip(table.rows, cells, strict=True):
-            drawn.add_row(rank(row), Text(row.label), *figures)
+            drawn.add_row(rank(row), Text(_name(row)), *figures)
         return drawn
     drawn.add_column("")
     for row in table.rows:
-        drawn.add_column(Text(row.label), justify="right")
+        drawn.add_column(Text(_name(row)), justify="right")
     drawn.add_row("Rank", *(rank(row) for row in table.rows))
     for head, *figures in zip(heads, *cells, strict=True):
         drawn.add_row(head, *figures)
@@ -156,7 +162,7 @@ def _markdown_table(table: Table) -> str:
     heads = ["Rank", "Method", *(f"{column.title} {column.arrow}" for column in columns)]
     lines = [f"### {_plain(heading(table))}", "", _line([_plain(head) for head in heads]),
              _line(["---:", ":---", *["---:"] * (len(heads) - 2)])]
-    lines += [_line([rank(row), _plain(row.label), *(_markdown_cell(cell) for cell in _cells(table, row))])
+    lines += [_line([rank(row), _plain(_name(row)), *(_markdown_cell(cell) for cell in _cells(table, row))])
               for row in table.rows]
     reported = published_rows(table.source, *table.models)
     lines += [_line(["", f"*{_plain(f'{row.method} ({row.model}, {row.reference})')}*", *(

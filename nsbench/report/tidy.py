@@ -44,6 +44,7 @@ def _record(table: Table, row: Row, column: Column, cell: Cell) -> dict[str, Any
         "difference_low": delta.low if delta else None, "difference_high": delta.high if delta else None,
         "p": delta.p if delta else None, "p_holm": delta.adjusted if delta else None,
         "verdict": delta.verdict if delta else None, "effective_robustness": row.effective.get(column.suite),
+        "health": " ".join(f"{flag.name}: {flag.sentence}" for flag in row.flags if column.suite in flag.suites),
         "weights_digest": first.provenance.get("weights_digest") if first else None,
         "data_digest": first.provenance.get("data_digest") if first else None,
     }
@@ -87,6 +88,7 @@ def _row(row: Row) -> dict[str, Any]:
     return {
         "model": row.model, "method": row.method, "title": row.title, "label": row.label,
         "qualifiers": list(row.qualifiers), "rank": list(row.rank) if row.rank else None, "notes": list(row.notes),
+        "health_flags": [asdict(flag) for flag in row.flags],
         "cells": {suite: _cell(cell) for suite, cell in row.cells.items()},
         AVERAGE: _cell(row.average) if row.average else None,
         "partial": _cell(row.partial) if row.partial else None,

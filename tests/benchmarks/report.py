@@ -13,6 +13,7 @@ import resource
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from nsbench import registry, report
 from nsbench.leaderboard import build
 from nsbench.results import Result, read_results, write_result
 from nsbench.statistics import ALEXNET_ERROR, MCE_WEIGHTS, SEVERITIES, accuracy
-from nsbench.types import Outcomes, Score, Suite
+from nsbench.types import Condition, Outcomes, Score, Suite
 
 CLASSES = 10
 
@@ -64,7 +65,7 @@ def make(folder: Path, methods: int, images: int) -> None:
     labels = rng.integers(0, CLASSES, images)
     for index in range(methods):
         for suite in suites:
-            measured = {name: _outcomes(rng, suite.name, labels, difficulty[suite.name] - skill[index])
+            measured = {name: _outcomes(rng, suite, labels, difficulty[suite.name] - skill[index])
                         for name in _names(suite)}
             write_result(folder, _result(suite, f"method{index:04d}", measured), measured)
 
@@ -75,17 +76,20 @@ def _names(suite: Suite) -> list[str]:
     return [condition.name for condition in suite.conditions()]
 
 
-def _outcomes(rng: np.random.Generator, split: str, labels: np.ndarray, difficulty: np.ndarray) -> Outcomes:
+def _outcomes(rng: np.random.Generator, suite: Suite, labels: np.ndarray, difficulty: np.ndarray) -> Outcomes:
     right = rng.random(len(labels)) < 1 / (1 + np.exp(difficulty))
-    ids = np.array([f"{split}/{i:05d}" for i in range(len(labels))])
-    return Outcomes(ids, labels, np.where(right, labels, (labels + 1) % CLASSES))
+    predictions = np.where(right, labels, (labels + 1) % CLASSES)
+    if suite.group != "adversarial" or suite.conditions()[0].attack is None:
+        return Outcomes(np.array([f"{suite.name}/{i:05d}" for i in range(len(labels))]), labels, predictions)
+    before = np.where(right | (rng.random(len(labels)) < 0.5), labels, (labels + 1) % CLASSES)
+    norms = np.where(before == labels, rng.random(len(labels)), 0).astype(np.float32)
+    return Outcomes(np.array([f"clean/{i:05d}" for i in range(len(labels))]), labels, predictions, {
+        "predictions_clean": before, "predictions_uint8": predictions, "linf": norms, "l2": norms})
 
 
 def _result(suite: Suite, method: str, measured: dict[str, Outcomes]) -> Result:
-    conditions = [{"name": name, "split": f"c/{name}" if suite.lower_is_better else suite.name, "attack": None,
-                   "params": {}, "threat": None, "preprocess": "checkpoint", "n": len(one), "origin": "embedded",
-                   "data_digest": suite.name, "accuracy": 100 * float(one.correct.mean())}
-                  for name, one in measured.items()]
+    settings = {} if suite.lower_is_better else {c.name: c for c in suite.conditions()}
+    conditions = [_described(suite, name, settings.get(name), one) for name, one in measured.items()]
     provenance = {"normalisation": "own", "preprocessing": "crop 48", "recipe": None, "weights_digest": method,
                   "parent_digest": "p", "method_version": 1, "limit": None, "date": "2025-01-01", "history": [],
                   "seconds": 1.0, "command": f"nsbench run --method {method} --suite {suite.name}"}
@@ -93,6 +97,19 @@ def _result(suite: Suite, method: str, measured: dict[str, Outcomes]) -> Result:
     return Result("shapes10", "vit_shapes10", method, suite.name, 0, score, suite.unit, suite.lower_is_better,
                   suite.title, suite.group, suite.order, suite.paper, suite.version, suite.summary, suite.citation,
                   method, "Made up.", 1, conditions, provenance, f"{method}{suite.name}")
+
+
+def _described(suite: Suite, name: str, setting: Condition | None, one: Outcomes) -> dict[str, Any]:
+    """A condition as the runner stores it, with an attack card of ten steps where something is attacked."""
+    attack = setting.attack if setting else None
+    card = {"attack": attack, "norm": setting.threat.norm if setting and setting.threat else None, "eps": None,
+            "library": "nsbench", "seconds": 0.01, "images": len(one), "forwards": 11, "backwards": 10,
+            "steps": 10, "looked_at": 8, "zero_gradients": 0}
+    return {"name": name, "split": setting.split if setting else f"c/{name}", "attack": attack,
+            "params": dict(setting.params) if setting else {}, "preprocess": "checkpoint", "n": len(one),
+            "threat": str(setting.threat) if setting and setting.threat else None, "origin": "embedded",
+            "data_digest": "clean" if attack else suite.name, "accuracy": 100 * float(one.correct.mean())} | (
+                {"attack_card": card} if attack else {})
 
 
 def _mce(measured: dict[str, Outcomes]) -> Score:
