@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from pathlib import Path
@@ -12,7 +13,7 @@ import timm
 import torch
 from test_attacks import Linear, Quadratic, Small, pictures, run
 from test_patchfool import real_images, real_model
-from torch import Tensor
+from torch import Tensor, nn
 
 from nsbench.attacks.common import l2_norm, misclassified
 from nsbench.attacks.cw import BOUND, cw, from_box, to_box
@@ -140,6 +141,38 @@ def compare(model: Any, images: Tensor, labels: Tensor) -> tuple[float, float, f
     both = broken & their_broken
     ratio = l2_norm(ours - images)[both].mean() / l2_norm(theirs - images)[both].mean()
     return float((~broken).float().mean()), float((~their_broken).float().mean()), float(ratio)
+
+
+class Shifted(Small):
+    """Logits above zero, where torchattacks' largest other logit is the right one."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) + 100
+
+
+def test_same_iterates_as_torchattacks_with_its_box_and_without_its_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And with a gradient for few of them: where the margin's term is constant, none is asked for."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import torchattacks
+    module = sys.modules["nsbench.attacks.cw"]
+    for name, value in {"MARGIN": 0.0, "SCALE": 0.5, "BOUND": math.inf}.items():
+        monkeypatch.setattr(module, name, value)
+    model, images = Shifted(), pictures(48)
+    counts = {True: 0, False: 0}
+
+    def count(module: nn.Module, inputs: tuple[Tensor]) -> None:
+        counts[inputs[0].requires_grad] += len(inputs[0])
+
+    hook = model.register_forward_pre_hook(count)
+    ours, labels = run(cw, model, images, UNBOUNDED, lr=0.04, batch_size=20)
+    hook.remove()
+    theirs = torchattacks.CW(model, lr=0.04)
+    theirs.steps = type("Unchecked", (int,), {"__floordiv__": lambda self, other: 10**9})(50)
+    torch.testing.assert_close(ours, theirs(images, labels), atol=1e-5, rtol=0)
+    assert misclassified(model(ours), labels).float().mean() > 0.5
+    assert counts[True] < 0.5 * 48 * 50
+    assert sum(counts.values()) < 1.2 * 48 * 50
 
 
 def test_not_worse_than_torchattacks_on_a_small_transformer() -> None:

@@ -92,25 +92,25 @@ def gradient(loss_B: Tensor, variable: Tensor, retain_graph: bool = False) -> Te
 
 
 class Adam:
-    """Adam (arXiv:1412.6980, algorithm 1) whose state can lose images that leave the batch."""
+    """Adam (arXiv:1412.6980, algorithm 1) for images that come and go: each counts its own steps."""
 
     def __init__(self, variable: Tensor, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> None:
         self.mean, self.square = torch.zeros_like(variable), torch.zeros_like(variable)
-        self.betas, self.eps, self.count = betas, eps, 0
+        self.count_B = variable.new_zeros(len(variable))
+        self.betas, self.eps = betas, eps
 
     def step(self, gradient: Tensor, lr: float | Tensor) -> Tensor:
-        """The change that descends along `gradient`; `lr` is a number or broadcasts over it."""
-        self.count += 1
+        """The change that descends along `gradient`; `lr` is a number or one for each image, (B,)."""
+        self.count_B += 1
         first, second = self.betas
-        self.mean = self.mean.lerp(gradient, 1 - first)
-        self.square = self.square * second + gradient.square() * (1 - second)
-        scale = (self.square.sqrt() / (1 - second**self.count) ** 0.5).add_(self.eps)
-        return self.mean / scale * (-lr / (1 - first**self.count))
+        self.mean.lerp_(gradient, 1 - first)
+        self.square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        scale = self.square.sqrt().mul_(per_image((1 - second**self.count_B).rsqrt(), gradient)).add_(self.eps)
+        return (self.mean / scale).mul_(per_image(-lr / (1 - first**self.count_B), gradient))
 
     def keep(self, active_B: Tensor) -> None:
         """Forget the images where `active_B` is False."""
-        self.mean, self.square = self.mean[active_B], self.square[active_B]
-
+        self.mean, self.square, self.count_B = self.mean[active_B], self.square[active_B], self.count_B[active_B]
 
 def check_threat(attack: str, threat: ThreatModel, norms: Sequence[str], bounded: bool = True) -> float:
     """The budget eps (infinity where `bounded` is False). Raises UsageError unless the attack can keep to it."""

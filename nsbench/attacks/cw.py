@@ -2,7 +2,11 @@
 
 Own code, because torchattacks 3.5.1 stops when the loss summed over the batch rises (so an outcome depends on the
 batch), takes the largest other logit of (1 - onehot) * z (which never falls below 0), and maps pixels that are
-exactly 0 or 1 to infinity, where they stay. Here every image has its own objective and its own stop.
+exactly 0 or 1 to infinity, where they stay. Here every image has its own objective, and takes every step.
+
+Where an iterate is misclassified the margin's term is constant, and what is left of the gradient is known in closed
+form. Most iterates are, so most cost one forward pass and nothing else: an image whose last iterate was misclassified
+goes forward without a graph, and comes again with one only if it is right again.
 """
 
 from __future__ import annotations
@@ -13,12 +17,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nsbench.attacks.common import Adam, Classifier, check_threat, gradient, margin, misclassified
+from nsbench.attacks.common import Adam, Classifier, check_threat, gradient, margin, misclassified, per_image
 from nsbench.registry import attack
 from nsbench.types import ThreatModel
 
 MARGIN = 0.01
 BOUND = math.atanh(1 - MARGIN)
+SCALE = 0.5 / (1 - MARGIN)
 
 
 def to_box(w: Tensor) -> Tensor:
@@ -27,7 +32,7 @@ def to_box(w: Tensor) -> Tensor:
     Dividing by 1 - MARGIN puts the pixel values 0 and 1 at a finite w with a slope of about MARGIN, so that
     saturated pixels can move, and leaves the start exactly at the image instead of beside it.
     """
-    return 0.5 + torch.tanh(w) / (2 * (1 - MARGIN))
+    return 0.5 + SCALE * torch.tanh(w)
 
 
 def from_box(images_BCHW: Tensor) -> Tensor:
@@ -49,6 +54,7 @@ def cw(
     kappa: float = 0.0,
     steps: int = 50,
     lr: float = 0.01,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Minimise ||x' - x||^2 + c max(z_y - max_other z, -kappa) over the tanh variable by Adam.
 
@@ -59,11 +65,12 @@ def cw(
     """
     check_threat("cw", threat, ["l2"], bounded=False)
     c_B = torch.full_like(images_BCHW[:, 0, 0, 0], c)
-    return minimise(model, images_BCHW, labels_B, c_B, kappa, steps, lr)[0]
+    return minimise(model, images_BCHW, labels_B, c_B, kappa, steps, lr, batch_size)[0]
 
 
 def minimise(
-    model: Classifier, images_BCHW: Tensor, labels_B: Tensor, c_B: Tensor, kappa: float, steps: int, lr: float
+    model: Classifier, images_BCHW: Tensor, labels_B: Tensor, c_B: Tensor, kappa: float, steps: int, lr: float,
+    batch_size: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One run with each image's own c: the nearest successful iterates and their squared l2 norms (B,).
 
@@ -71,30 +78,56 @@ def minimise(
     both come back as they were.
     """
     best, best_B = images_BCHW.clone(), torch.full_like(c_B, torch.inf)
-    active = torch.arange(len(images_BCHW), device=images_BCHW.device)
-    w = from_box(images_BCHW)
+    active, clean, labels, c = torch.arange(len(images_BCHW), device=images_BCHW.device), images_BCHW, labels_B, c_B
+    w, free_B = from_box(images_BCHW), torch.zeros_like(labels_B, dtype=torch.bool)
     adam = Adam(w)
     for step in range(steps):
-        w = w.detach().requires_grad_(step < steps - 1)
-        adversarial = to_box(w)
-        logits_BK = model(adversarial)
-        square_B = (adversarial - images_BCHW[active]).square().flatten(1).sum(dim=1)
-        objective_B = square_B + c_B[active] * margin(logits_BK, labels_B[active]).clamp_min(-kappa)
-        success_B = _succeeded(logits_BK, labels_B[active], kappa)
+        tanh = torch.tanh(w)
+        adversarial = SCALE * tanh + 0.5
+        success_B, free_B, push = _push(model, adversarial, labels, free_B, kappa, batch_size, step < steps - 1)
+        change = adversarial - clean
+        square_B = change.square().flatten(1).sum(dim=1) if step else torch.zeros_like(c)
         better_B = success_B & (square_B < best_B[active])
+        best_B[active[better_B]] = square_B[better_B]
         if step:  # an image that was wrong from the start stays as it is
-            best[active[better_B]] = adversarial.detach()[better_B].clamp(0, 1)
-        best_B[active[better_B]] = square_B.detach()[better_B] if step else 0.0
-        stays_B = ~success_B if step == 0 else torch.ones_like(success_B)
-        if step == steps - 1 or not stays_B.any():
+            best[active[better_B]] = adversarial[better_B].clamp(0, 1)
+        elif success_B.any():
+            stays_B = ~success_B
+            active, clean, labels, c, w, free_B, tanh, change, push = (
+                rows[stays_B] for rows in (active, clean, labels, c, w, free_B, tanh, change, push))
+            adam = Adam(w)
+        if step == steps - 1 or not len(active):
             break
-        slope = gradient(objective_B, w)[stays_B]
-        active, w = active[stays_B], w.detach()[stays_B]
-        adam.keep(stays_B)
-        w = (w + adam.step(slope, lr)).clamp(-BOUND, BOUND)
+        slope = push.mul_(per_image(c, push)).add_(change, alpha=2).mul_(SCALE * (1 - tanh.square_()))
+        w = (w + adam.step(slope, lr)).clamp_(-BOUND, BOUND)
     return best, best_B
 
 
-def _succeeded(logits_BK: Tensor, labels_B: Tensor, kappa: float) -> Tensor:
-    """Misclassified, and by at least the confidence kappa."""
-    return misclassified(logits_BK, labels_B) & (margin(logits_BK, labels_B).detach() <= -kappa)
+def _push(
+    model: Classifier, adversarial: Tensor, labels_B: Tensor, free_B: Tensor, kappa: float, batch_size: int | None,
+    wanted: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the margin's term: success (B,), where it is constant (B,), and its gradient, which is zero there.
+
+    `free_B` says where it is expected to be constant: these images go forward first, without a graph. Unless a
+    gradient is `wanted`, so do all. No more than `batch_size` images go through the model at a time.
+    """
+    success_B, slope = torch.zeros_like(free_B), torch.zeros_like(adversarial)
+    size = batch_size or max(len(labels_B), 1)
+    expected_B, free_B = free_B | (not wanted), free_B.clone()
+
+    def look(part: Tensor, images_BCHW: Tensor) -> Tensor:
+        logits_BK = model(images_BCHW)
+        margin_B = margin(logits_BK, labels_B[part])
+        free_B[part] = margin_B.detach() < -kappa
+        success_B[part] = misclassified(logits_BK, labels_B[part]) & (margin_B.detach() <= -kappa)
+        return margin_B
+
+    with torch.no_grad():
+        for part in expected_B.nonzero().squeeze(1).split(size):
+            look(part, adversarial[part])
+    if wanted:
+        for part in (~(expected_B & free_B)).nonzero().squeeze(1).split(size):
+            variable = adversarial[part].requires_grad_()
+            slope[part] = gradient(look(part, variable).clamp_min(-kappa), variable)
+    return success_B, free_B, slope

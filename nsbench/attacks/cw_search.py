@@ -36,6 +36,7 @@ def cw_search(
     kappa: float = 0.0,
     steps: int = 50,
     lr: float = 0.01,
+    batch_size: int | None = None,
 ) -> Tensor:
     """`cw` for `search_steps` values of c per image, the first of them `c`.
 
@@ -52,7 +53,8 @@ def cw_search(
     for _ in range(search_steps):
         if not len(active):
             break
-        found, square_B = minimise(model, images_BCHW[active], labels_B[active], c_B[active], kappa, steps, lr)
+        found, square_B = minimise(model, images_BCHW[active], labels_B[active], c_B[active], kappa, steps, lr,
+                                   batch_size)
         better_B = square_B < nearest_B[active]
         best[active[better_B]], nearest_B[active[better_B]] = found[better_B], square_B[better_B]
         broken_B = square_B.isfinite()
