@@ -12,6 +12,7 @@ import click
 
 from nsbench import __version__, registry
 from nsbench.cli_data import data
+from nsbench.cli_nullspace import nullspace
 from nsbench.cli_options import (
     DEFAULT_RESULTS,
     ordered_methods,
@@ -55,6 +56,7 @@ def main() -> None:
 
 
 main.add_command(data)
+main.add_command(nullspace)
 main.add_command(submit)
 
 

@@ -15,12 +15,16 @@ from nsbench.errors import UnknownName, UsageError
 
 DEFAULT_RESULTS = Path("reports/results")
 
-_RUN: list[Callable[[Any], Any]] = [
+_MODEL: list[Callable[[Any], Any]] = [
     option("--data", default="shapes10", show_default=True, help="shapes10, or the folder of an ImageNet tree."),
     option("--model", help="A timm name. Default: the data source's own model."),
     option("--checkpoint", type=click.Path(path_type=Path), help="Weights: .safetensors, or .pth (weights only)."),
     option("--normalisation", type=click.Choice(["own", "imagenet", "half"]), default="own", show_default=True,
            help="Mean and std inside the model: the checkpoint's own, ImageNet's, or 0.5."),
+]
+
+_RUN: list[Callable[[Any], Any]] = [
+    *_MODEL,
     option("--recipe", help="Finetuning recipe. Default: the data source's own. See: nsbench list recipes"),
     option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
     option("--limit", type=click.IntRange(min=1), help="Images per condition: a stable, class-balanced subset."),
@@ -37,7 +41,7 @@ _RUN: list[Callable[[Any], Any]] = [
 DEFAULT_LABORATORY = Path("reports/nullspace")
 
 _BENCH: list[Callable[[Any], Any]] = [
-    *_RUN[:4],  # --data, --model, --checkpoint, --normalisation
+    *_MODEL,
     option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
     option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     option("--out", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_LABORATORY, show_default=True,

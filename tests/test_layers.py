@@ -21,8 +21,8 @@ LAYERS = [  # a module may import from its own layer and from those above it in 
     {"comparability", "fitted", "health"},
     {"leaderboard"},
     {"runner", "report", "regression", "submission"},
-    {"cli_options"},
-    {"cli_data", "cli_submit", "cli_check", "cli_nullspace"},
+    {"cli_options", "laboratory"},
+    {"cli_data", "cli_submit", "cli_check", "cli_nullspace", "cli_nullspace_images"},
     {"cli"},
     {"__main__", "__init__"},
 ]
