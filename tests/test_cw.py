@@ -165,9 +165,9 @@ def test_same_iterates_as_torchattacks_with_its_box_and_without_its_stop(monkeyp
         counts[inputs[0].requires_grad] += len(inputs[0])
 
     hook = model.register_forward_pre_hook(count)
-    ours, labels = run(cw, model, images, UNBOUNDED, lr=0.04, batch_size=20)
+    ours, labels = run(cw, model, images, UNBOUNDED, c=3.0, batch_size=20)
     hook.remove()
-    theirs = torchattacks.CW(model, lr=0.04)
+    theirs = torchattacks.CW(model, c=3.0)
     theirs.steps = type("Unchecked", (int,), {"__floordiv__": lambda self, other: 10**9})(50)
     torch.testing.assert_close(ours, theirs(images, labels), atol=1e-5, rtol=0)
     assert misclassified(model(ours), labels).float().mean() > 0.5
