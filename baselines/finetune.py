@@ -2,6 +2,6 @@ import nsbench as nb
 
 
 @nb.method(title="finetune (control)", citation="matched control of arXiv:2403.10476", order=20)
-def finetune(model, train, recipe, *, progress, workers=0):
+def finetune(model, train, recipe, **run):
     """The matched control of NS: the same recipe, steps, images and augmentation, without noise."""
-    return nb.finetune(model, train, recipe, progress=progress, workers=workers)
+    return nb.finetune(model, train, recipe, **run)

@@ -2,6 +2,6 @@ import nsbench as nb
 
 
 @nb.method(title="pretrained", citation="the checkpoint itself", order=10, trains=False)
-def pretrained(model, train, recipe, *, progress, workers=0):
+def pretrained(model, train, recipe, **run):
     """The checkpoint as it is, without any training."""
     return model

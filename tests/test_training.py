@@ -25,6 +25,7 @@ from nsbench.progress import SILENT
 from nsbench.randomness import generator
 from nsbench.training import Recipe, finetune
 from nsbench.training.augment import Augmented, erase, mix, seeded
+from nsbench.training.noise import NoiseImages
 
 
 class Pictures(Split):
@@ -63,7 +64,7 @@ def recipe(**fields: Any) -> Recipe:
     plain: dict[str, Any] = {
         "name": "test", "seed": 5, "rounds": 1, "steps_per_round": 3, "batch_size": 4, "lr": 1e-2, "min_lr": 1e-3,
         "weight_decay": 0.1, "crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0), "flip": 0.0,
-        "noise_batch": 4, "noise_max_steps": 2}
+        "noise_batch": 4, "noise_held_out": 4, "noise_max_steps": 2}
     return Recipe(**(plain | fields))
 
 
@@ -73,7 +74,7 @@ DEIT = {"crop_scale": (0.3, 1.0), "crop_ratio": (0.75, 1.33), "flip": 0.5, "rand
 
 
 def constant_noise(value: float) -> Any:
-    def perturb(model: Model, images_BCHW: torch.Tensor, round: int) -> LearntNoise:
+    def perturb(model: Model, images: NoiseImages, round: int) -> LearntNoise:
         noise = torch.full((1, 4, 12), value)
         return LearntNoise(noise, 1, 0.01, noise.norm().item(), True)
 
@@ -164,9 +165,9 @@ def _draws() -> tuple[float, float, float]:
     return torch.rand(1).item(), random.random(), np.random.rand()
 
 
-def learning(model: Model, images_BCHW: torch.Tensor, round: int) -> LearntNoise:
+def learning(model: Model, images: NoiseImages, round: int) -> LearntNoise:
     _draws()  # a method may draw as it likes
-    return nb.learn_noise(model, images_BCHW, max_steps=2, seed=9, round=round)
+    return nb.learn_noise(model, images.batches, max_steps=2, seed=9, round=round)
 
 
 def test_every_method_sees_the_same_images() -> None:
@@ -207,9 +208,9 @@ def test_history_tells_each_round() -> None:
     r = recipe(rounds=2, steps_per_round=2)
     shown = []
 
-    def perturb(model: Model, images_BCHW: torch.Tensor, round: int) -> LearntNoise:
-        shown.append(images_BCHW)
-        return learning(model, images_BCHW, round)
+    def perturb(model: Model, images: NoiseImages, round: int) -> LearntNoise:
+        shown.append(torch.cat(images.batches))
+        return learning(model, images, round)
 
     first, second = finetune(tiny_model(), Pictures(30), r.model_copy(update={"noise_batches": 3}),
                              perturb=perturb).history
@@ -220,6 +221,7 @@ def test_history_tells_each_round() -> None:
     assert second["lr"] == pytest.approx(1e-3 + 9e-3 * (1 + math.cos(3 * math.pi / 4)) / 2)
     assert first.keys() == {"round", "step", "loss_clean", "loss_noisy", "lr", "noise_norm", "noise_steps",
                             "noise_converged", "mse_probability", "mse_probability_held_out", "noise_seconds",
+                            "forward_equivalents",
                             "seconds"}
 
 
@@ -231,10 +233,10 @@ def test_schedules() -> None:
 
 
 def test_divergence_names_round_and_step() -> None:
-    def late(model: Model, images_BCHW: torch.Tensor, round: int) -> LearntNoise:
-        return constant_noise(float("nan") if round else 0.1)(model, images_BCHW, round)
+    def late(model: Model, images: NoiseImages, round: int) -> LearntNoise:
+        return constant_noise(float("nan") if round else 0.1)(model, images, round)
 
-    with pytest.raises(TrainingError, match="round 2 of 2, step 1 of 3; lower the recipe's lr"):
+    with pytest.raises(TrainingError, match="round 2, step 1 of 3; lower the recipe's lr"):
         finetune(tiny_model(), Pictures(), recipe(rounds=2), perturb=late)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,10 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def pin_memory(self) -> Batch:
+        """In page-locked memory, from where a GPU fetches it beside its work; torch's loader asks for it."""
+        return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
 
 
 def batches(
@@ -123,6 +127,7 @@ def _loader(chunks: _Chunks, workers: int) -> DataLoader:
         num_workers=workers,
         prefetch_factor=PREFETCH,
         worker_init_fn=_one_thread,
+        pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # torch draws a seed for its workers; not from the global state
     )
 

@@ -10,6 +10,8 @@ from nsbench.nullspace.exact import (
     patch_spectrum,
     to_patches,
 )
+from nsbench.nullspace.random_noise import scale_noise
 
 __all__ = ["LOSSES", "LearntNoise", "PatchNullspace", "PatchSpectrum", "from_patches", "learn_noise",
-           "mse_probability", "noise_influence", "patch_nullspace", "patch_projection", "patch_spectrum", "to_patches"]
+           "mse_probability", "noise_influence", "patch_nullspace", "patch_projection", "patch_spectrum", "scale_noise",
+           "to_patches"]

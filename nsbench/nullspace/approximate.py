@@ -8,8 +8,10 @@ E_u d(softmax f(u + v), softmax f(u)) < epsilon. Shapes: B images, N patches, D 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import cycle
 
 import torch
 
@@ -48,53 +50,97 @@ class LearntNoise:
     converged: bool  # False: still outside the epsilon region after max_steps
 
 
-def learn_noise(model: Model, images_BCHW: torch.Tensor, *, epsilon: float = 0.03, lr: float = 0.1,
-                limit: float = 3.0, max_steps: int = 3000, loss: str = "l2", batch_size: int | None = None,
-                seed: int = 0, round: int = 0) -> LearntNoise:
-    """Learn one noise on images (B, 3, H, W) in [0, 1]; the model's weights stay as they are.
+def learn_noise(model: Model, images: torch.Tensor | Iterable[torch.Tensor], *, held_out: torch.Tensor | None = None,
+                epsilon: float = 0.03, lr: float = 0.1, limit: float = 3.0, max_steps: int = 3000, loss: str = "l2",
+                weight_decay: float = 0.01, batch_size: int | None = None, seed: int = 0,
+                round: int = 0) -> LearntNoise:
+    """Learn one noise on images in [0, 1]; the model's weights stay as they are.
 
-    AdamW with PyTorch's defaults (its weight decay of 0.01 shrinks the noise a little), evaluation mode, float32.
-    `batch_size` splits the images into batches that the steps take in turn, so the test meets images that the last
-    updates did not use; None takes all images at every step. Each test comes before the update.
+    `images` is one tensor (B, 3, H, W), split into batches of `batch_size` (None: all at every step), or batches one
+    after the other. An iterator is used up, a new batch at every step, as in the authors' code; anything else is
+    taken in turn again and again, which saves the clean forward passes of all rounds but the first. AdamW with
+    PyTorch's defaults (its weight decay of 0.01 shrinks the noise a little), evaluation mode, float32. Each test comes
+    before the update. With `held_out` images, a noise that is inside on its batch must be inside on these too: one
+    lucky batch does not end the search. Raises TrainingError where the logits become NaN.
     """
     if loss not in LOSSES:
         raise UsageError(f"noise loss '{loss}' is none of {', '.join(LOSSES)}")
     with frozen(model), torch.enable_grad():
-        batches = _clean_batches(model, images_BCHW, batch_size or len(images_BCHW))
-        noise_1ND = _start(batches[0][0][:1], limit, derive_seed(seed, "nullspace noise", round))
-        optimiser = torch.optim.AdamW([noise_1ND], lr=lr)
+        clean = clean_outputs(model, images, batch_size)
+        tokens_BND, clean_BK = next(clean)
+        noise_1ND = _start(tokens_BND[:1], limit, derive_seed(seed, "nullspace noise", round))
+        optimiser = torch.optim.AdamW([noise_1ND], lr=lr, weight_decay=weight_decay)
+        # a GPU is asked for the next step before this step's distance is read: it never waits for the reader
+        pending: deque[tuple[int, torch.Tensor, torch.Tensor]] = deque()
+        behind = 1 if noise_1ND.is_cuda else 0
+        inside = InsideTest(model, held_out, epsilon)
         for step in range(max_steps + 1):
-            tokens_BND, clean_BK = batches[step % len(batches)]
             noisy_BK = model.head(model.encode(tokens_BND + noise_1ND))
-            distance = mse_probability(noisy_BK.detach(), clean_BK).item()
-            if not math.isfinite(distance):
-                raise TrainingError(f"noise learning gave NaN logits at step {step}; lower the noise's learning rate "
-                                    f"({lr:g}) or limit ({limit:g}), or check the weights")
-            if distance < epsilon or step == max_steps:
-                break
+            pending.append((step, noise_1ND.detach().clone(), mse_probability(noisy_BK.detach(), clean_BK)))
+            while len(pending) > (behind if step < max_steps else 0):
+                count, candidate_1ND, distance = pending.popleft()
+                mse = _finite(distance.item(), count, lr, limit)
+                if (converged := inside(candidate_1ND, mse)) or count == max_steps:
+                    return LearntNoise(candidate_1ND, count, mse, candidate_1ND.norm().item(), converged)
             optimiser.zero_grad()
             LOSSES[loss](noisy_BK, clean_BK).backward()
             optimiser.step()
-    noise_1ND = noise_1ND.detach()
-    return LearntNoise(noise_1ND, step, distance, noise_1ND.norm().item(), distance < epsilon)
+            tokens_BND, clean_BK = next(clean)
+    raise AssertionError("the last step returns")
 
 
 def noise_influence(model: Model, images_BCHW: torch.Tensor, noise_1ND: torch.Tensor) -> float:
     """MSE probability of a noise on any images, such as a batch that it was not learnt on."""
-    with frozen(model), torch.no_grad():
-        tokens_BND = model.embed(images_BCHW)
-        return mse_probability(model.head(model.encode(tokens_BND + noise_1ND)),
-                               model.head(model.encode(tokens_BND))).item()
+    return InsideTest(model, images_BCHW, math.inf).influence(noise_1ND)
 
 
-def _clean_batches(model: Model, images_BCHW: torch.Tensor, batch_size: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Tokens and clean logits of each batch, computed once: the weights do not move while the noise is learnt."""
-    with torch.no_grad():
-        tokens = [model.embed(part) for part in images_BCHW.split(batch_size)]
-        return [(part, model.head(model.encode(part))) for part in tokens]
+class InsideTest:
+    """Whether a noise is inside the epsilon region: on the batch at hand, and on held-out images where there are some.
+
+    The clean logits of the held-out images are computed once.
+    """
+
+    def __init__(self, model: Model, held_out: torch.Tensor | None, epsilon: float) -> None:
+        self.model, self.epsilon = model, epsilon
+        if held_out is not None:
+            with frozen(model):
+                self.tokens_BND, self.clean_BK = next(clean_outputs(model, held_out))
+        self.held_out = held_out is not None
+
+    def __call__(self, noise_1ND: torch.Tensor, mse_on_batch: float) -> bool:
+        return mse_on_batch < self.epsilon and (not self.held_out or self.influence(noise_1ND) < self.epsilon)
+
+    def influence(self, noise_1ND: torch.Tensor) -> float:
+        with frozen(self.model), torch.no_grad():
+            noisy_BK = self.model.head(self.model.encode(self.tokens_BND + noise_1ND))
+        return mse_probability(noisy_BK, self.clean_BK).item()
+
+
+def clean_outputs(model: Model, images: torch.Tensor | Iterable[torch.Tensor],
+                  batch_size: int | None = None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Tokens (B, N, D) and logits (B, K) of batch after batch; endless, unless `images` is an iterator that ends."""
+
+    @torch.no_grad()
+    def output(part_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens_BND = model.embed(part_BCHW)
+        return tokens_BND, model.head(model.encode(tokens_BND))
+
+    if isinstance(images, torch.Tensor):
+        images = images.split(batch_size or len(images))
+    outputs = map(output, images)
+    return outputs if isinstance(images, Iterator) else cycle(outputs)  # cycle keeps what it has given
+
+
+def _finite(distance: float, step: int, lr: float, limit: float) -> float:
+    if not math.isfinite(distance):
+        raise TrainingError(f"noise learning gave NaN logits at step {step}; lower the noise's learning rate "
+                            f"({lr:g}) or limit ({limit:g}), or check the weights")
+    return distance
 
 
 def _start(like_1ND: torch.Tensor, limit: float, seed: int) -> torch.Tensor:
     """Uniform in (-limit, limit), drawn on the CPU: the same on every device."""
     uniform_1ND = torch.rand(like_1ND.shape, generator=torch.Generator().manual_seed(seed))
     return ((2 * uniform_1ND - 1) * limit).to(like_1ND).requires_grad_()
+
+

@@ -19,6 +19,7 @@ from timm.data.transforms_factory import transforms_imagenet_train
 from torchvision.transforms import Compose
 
 from nsbench.data import Split
+from nsbench.data.loading import Batch
 from nsbench.data.source import digest_of
 from nsbench.errors import DataError
 from nsbench.models import Model
@@ -76,6 +77,11 @@ def _transform(recipe: Recipe, model: Model) -> Compose:
         color_jitter=recipe.color_jitter or None, auto_augment=recipe.randaugment or None,
         interpolation=interpolation, mean=model.mean, normalize=False, separate=True)
     return Compose([*crop.transforms, *colour.transforms])
+
+
+def pixels(batch: Batch, device: torch.device) -> torch.Tensor:
+    """Images (B, 3, H, W) in [0, 1] on the device."""
+    return batch.images.to(device, non_blocking=True).float() / 255
 
 
 def erase(images_BCHW: torch.Tensor, recipe: Recipe, model: Model) -> torch.Tensor:

@@ -9,150 +9,178 @@ do not depend on the scale of the gradient (up to its eps of 1e-8) and its weigh
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from timm.layers import DropPath
-from timm.scheduler import CosineLRScheduler
-from torch import nn
 from torch.nn.functional import cross_entropy
 
 from nsbench.data import Split
 from nsbench.data.loading import Batch, batches
 from nsbench.errors import TrainingError, UsageError
 from nsbench.models import Model
-from nsbench.nullspace import LearntNoise, noise_influence
-from nsbench.progress import SILENT, Progress
+from nsbench.progress import SILENT, Advance, Progress
 from nsbench.randomness import derive_seed
-from nsbench.training.augment import Augmented, erase, mix, seeded
+from nsbench.training.augment import Augmented, erase, mix, pixels, seeded
+from nsbench.training.noise import Perturb, round_noise
+from nsbench.training.optimisation import autocast, compiled, drop_path
 from nsbench.training.recipe import Recipe
+from nsbench.training.state import State
 
-Perturb = Callable[[Model, torch.Tensor, int], LearntNoise | torch.Tensor | None]
+Criterion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits (B, K), targets (B,) or (B, K) -> batch mean
+# losses(model, images_BCHW, targets, criterion) -> the terms whose sum a step descends, by name
+Losses = Callable[[Model, torch.Tensor, torch.Tensor, Criterion], Mapping[str, torch.Tensor]]
+OnRound = Callable[[Model, dict[str, Any]], None]  # the model after a round, and its entry in the history
 
 
 def finetune(model: Model, train: Split, recipe: Recipe, *, perturb: Perturb | None = None,
-             progress: Progress = SILENT, workers: int = 0) -> Model:
+             losses: Losses | None = None, progress: Progress = SILENT, workers: int = 0,
+             checkpoint: Path | None = None, on_round: OnRound | None = None) -> Model:
     """A finetuned copy of `model`; `model` itself is not changed. Raises TrainingError where the loss becomes NaN.
 
-    `perturb(model, images_BCHW, round)` gives the noise of a round, as a tensor (1, N, D) or as it was learnt, from
-    `noise_batches` x `noise_batch` training images that are drawn apart from those of the steps. `history` of the copy
-    has one entry per round.
+    A method brings one of two things. `perturb(model, images, round)` gives the noise of a round, which is trained
+    with as the recipe's `outer` says. `losses(model, images_BCHW, targets, criterion)` gives the terms of a step's
+    loss, such as {"adversarial": criterion(model(adversarial), targets)}; it is called in training mode, with draws
+    of its own that move nobody else's. Without either this is the matched control.
+
+    `checkpoint` is a file that is written after each round, and that training goes on from where it is there.
+    `on_round` may look at the model and add to the round's entry. `history` of the copy has one entry per round.
     """
+    if perturb and losses:
+        raise UsageError("finetune takes `perturb` or `losses`, not both; chain two methods instead: first+second")
     model = deepcopy(model).requires_grad_(True)
     model.history = []
-    images = _stream(model, train, recipe, "training", recipe.steps, recipe.batch_size, workers)
-    noise_images = _stream(model, train, recipe, "noise", recipe.rounds * (recipe.noise_batches + 1),
-                           recipe.noise_batch, workers)
-    optimiser, scheduler = _optimiser(model, recipe)
-    with _drop_path(model, recipe.drop_path), progress.task("training", recipe.steps, unit="steps") as advance:
-        for round in range(recipe.rounds):
-            start = time.perf_counter()
-            advance(0, note=f"round {round + 1}/{recipe.rounds}: noise")
-            noise, facts = _noise(model, perturb, noise_images, recipe, round)
-            noise_seconds = time.perf_counter() - start
-            losses, lr = [], 0.0
-            for step in range(round * recipe.steps_per_round, (round + 1) * recipe.steps_per_round):
-                lr = optimiser.param_groups[0]["lr"]
-                losses.append(_step(model, next(images), noise, recipe, step, optimiser))
-                if scheduler:
-                    scheduler.step_update(step + 1)
-                advance(1, note=f"round {round + 1}/{recipe.rounds}")
-            model.history.append({
-                "round": round + 1, "step": (round + 1) * recipe.steps_per_round, **_mean_losses(losses, round, recipe),
-                "lr": lr, **facts, "noise_seconds": noise_seconds, "seconds": time.perf_counter() - start})
-    return model.eval()
+    state = State.fresh(model, recipe)
+    if checkpoint and state.load(checkpoint):
+        progress.line(f"goes on after round {state.round}, from {checkpoint}", style="dim")
+    total, unit = (round(recipe.compute), "forwards") if recipe.compute else (recipe.steps, "steps")
+    with (drop_path(model, recipe.drop_path), compiled(model, recipe.compile), state.cost.counted(model),
+          progress.task("training", total, unit=unit) as advance):
+        advance(round(state.position / recipe.steps * total))
+        images = _stream(state, train, workers)
+        while not state.finished:
+            model.history.append(_round(state, images, train, perturb, losses, workers, advance, checkpoint))
+            fitted = state.ema.module if state.ema else model
+            if on_round:
+                on_round(fitted.eval(), model.history[-1])
+            if checkpoint:
+                state.save(checkpoint)
+    fitted = state.ema.module if state.ema else model
+    fitted.history = model.history
+    return fitted.eval()
 
 
-def _stream(model: Model, train: Split, recipe: Recipe, name: str, count: int, size: int,
-            workers: int) -> Iterator[Batch]:
-    """`count` batches of augmented images."""
-    split = Augmented(train, recipe, model, stream=name, length=count * size)
-    return batches(split, model.preprocessing.transform("none"), batch_size=size, workers=workers)
+def _round(state: State, images: Iterator[Batch], train: Split, perturb: Perturb | None, losses: Losses | None,
+           workers: int, advance: Advance, checkpoint: Path | None) -> dict[str, Any]:
+    """One noise and the steps with it; the round's entry in the history."""
+    recipe, start, spent = state.recipe, time.perf_counter(), state.cost.forward_equivalents
+    name = f"round {state.round + 1}" + ("" if recipe.compute else f"/{recipe.rounds}")
+    noise, facts = None, dict[str, Any]()
+    if perturb:
+        advance(0, note=f"{name}: noise")
+        noise, facts = round_noise(state.model, perturb, train, recipe, state.round, workers)
+    noise_seconds = time.perf_counter() - start
+    found, lr = [], state.lr
+    for _ in range(recipe.steps_per_round):
+        before, lr = state.position, state.lr
+        found.append(_step(state, next(images), losses or noise_losses(noise, recipe.outer)))
+        advance(_moved(state, before), note=name)
+        if recipe.compute and state.finished:
+            break
+    means = _mean_losses(found, state, checkpoint)
+    state.round += 1
+    return {"round": state.round, "step": state.step, **means, "lr": lr, **facts,
+            "forward_equivalents": state.cost.forward_equivalents - spent,
+            **({"micro_batch": state.micro_batch} if state.micro_batch < recipe.batch_size else {}),
+            "noise_seconds": noise_seconds, "seconds": time.perf_counter() - start}
 
 
-def _noise(model: Model, perturb: Perturb | None, images: Iterator[Batch], recipe: Recipe,
-           round: int) -> tuple[torch.Tensor | None, dict[str, float]]:
-    """This round's noise, and what the history tells about it."""
-    if perturb is None:
-        return None, {}
-    with seeded(derive_seed(recipe.seed, "noise", "erase", round), model.device):
-        parts = [erase(_pixels(next(images), model), recipe, model) for _ in range(recipe.noise_batches + 1)]
-    learnt = perturb(model, torch.cat(parts[:-1]), round)
-    if learnt is None:
-        return None, {}
-    noise_1ND = learnt if isinstance(learnt, torch.Tensor) else learnt.noise_1ND
-    facts = {"noise_norm": noise_1ND.norm().item(),
-             "mse_probability_held_out": noise_influence(model, parts[-1], noise_1ND)}
-    if isinstance(learnt, LearntNoise):
-        facts |= {"noise_steps": learnt.steps, "noise_converged": learnt.converged,
-                  "mse_probability": learnt.mse_probability}
-    return noise_1ND, facts
+def _moved(state: State, before: float) -> int:
+    """How far the progress bar goes on: steps, or forward passes where these are what ends the training."""
+    unit = state.recipe.compute / state.recipe.steps if state.recipe.compute else 1
+    return round((state.position - before) * unit)
 
 
-def _step(model: Model, batch: Batch, noise: torch.Tensor | None, recipe: Recipe, step: int,
-          optimiser: torch.optim.Optimizer) -> torch.Tensor:
-    """One update; the clean and the noisy loss (NaN without noise), left on the device."""
+def noise_losses(noise_1ND: torch.Tensor | None, outer: str = "clean+noisy") -> Losses:
+    """Cross-entropy of the images and of the images with noise on their tokens; of the images alone without noise."""
+
+    def losses(model: Model, images_BCHW: torch.Tensor, targets: torch.Tensor, criterion: Criterion,
+               ) -> dict[str, torch.Tensor]:
+        if noise_1ND is None:
+            return {"clean": criterion(model(images_BCHW), targets)}
+        tokens_BND = model.embed(images_BCHW)
+        clean = {"clean": tokens_BND} if outer == "clean+noisy" else {}
+        return {name: criterion(model.head(model.encode(tokens)), targets)
+                for name, tokens in (clean | {"noisy": tokens_BND + noise_1ND}).items()}
+
+    return losses
+
+
+def _stream(state: State, train: Split, workers: int) -> Iterator[Batch]:
+    """The training images from the present step on: the same at the same step for every method."""
+    recipe = state.recipe
+    steps = recipe.steps
+    if recipe.compute:  # no step costs less than one forward and two backward passes
+        steps = int(recipe.compute / (3 * recipe.batch_size)) + recipe.steps_per_round + 1
+    split = Augmented(train, recipe, state.model, stream="training", length=steps * recipe.batch_size)
+    return batches(split, state.model.preprocessing.transform("none"), batch_size=recipe.batch_size, workers=workers,
+                   indices=np.arange(state.step * recipe.batch_size, len(split)))
+
+
+def _step(state: State, batch: Batch, losses: Losses) -> dict[str, torch.Tensor]:
+    """One update; where memory is short, again with half as many images at a time, which give the same gradient."""
+    while True:
+        try:
+            found = _update(state, batch, losses)
+            break
+        except torch.OutOfMemoryError as error:
+            if state.micro_batch == 1:
+                raise TrainingError(f"one image at a time does not fit into memory ({str(error).splitlines()[0]}); "
+                                    "take a smaller model or another device") from error
+        state.micro_batch = -(-state.micro_batch // 2)
+        if torch.cuda.is_available():  # here, where the failed step's tensors are let go
+            torch.cuda.empty_cache()
+    state.step += 1
+    if state.ema:
+        state.ema.update(state.model)
+    if state.scheduler:
+        state.scheduler.step_update(state.position)
+    return found
+
+
+def _update(state: State, batch: Batch, losses: Losses) -> dict[str, torch.Tensor]:
+    """One step of the optimiser; the batch means of the losses, left on the device."""
+    model, recipe = state.model, state.recipe
     model.train()
-    with seeded(derive_seed(recipe.seed, "training", "step", step), model.device):
-        images = erase(_pixels(batch, model), recipe, model)
+    state.optimiser.zero_grad()
+    sums: dict[str, torch.Tensor] = {}
+    with seeded(derive_seed(recipe.seed, "training", "step", state.step), model.device):
+        images = erase(pixels(batch, model.device), recipe, model)
         images, targets = mix(images, batch.labels.to(model.device), recipe, model.num_classes)
         smoothing = 0.0 if targets.is_floating_point() else recipe.label_smoothing  # soft targets are smooth already
-        if noise is None:
-            losses = [cross_entropy(model(images), targets, label_smoothing=smoothing)]
-        else:
-            tokens_BND = model.embed(images)
-            losses = [cross_entropy(model.head(model.encode(tokens)), targets, label_smoothing=smoothing)
-                      for tokens in (tokens_BND, tokens_BND + noise)]
-        optimiser.zero_grad()
-        torch.stack(losses).sum().backward()
-        optimiser.step()
-    return torch.stack(losses).detach()
+        criterion = partial(cross_entropy, label_smoothing=smoothing)
+        for part, wanted in zip(images.split(state.micro_batch), targets.split(state.micro_batch), strict=True):
+            with autocast(model, recipe):
+                found = {name: loss * (len(part) / len(images))
+                         for name, loss in losses(model, part, wanted, criterion).items()}
+            torch.stack(list(found.values())).sum().backward()
+            sums = {name: sums.get(name, 0.0) + loss.detach() for name, loss in found.items()}
+        state.optimiser.step()
+    return sums
 
 
-def _pixels(batch: Batch, model: Model) -> torch.Tensor:
-    """Images (B, 3, H, W) in [0, 1] on the model's device."""
-    return batch.images.to(model.device, non_blocking=True).float() / 255
-
-
-def _mean_losses(losses: list[torch.Tensor], round: int, recipe: Recipe) -> dict[str, float]:
+def _mean_losses(found: list[dict[str, torch.Tensor]], state: State, checkpoint: Path | None) -> dict[str, float]:
     """Means over a round's steps. Looked at once a round: a look at every step would make a GPU wait."""
-    table = torch.stack(losses).cpu()
+    names = list(found[0])
+    table = torch.stack([torch.stack([losses[name] for name in names]) for losses in found]).cpu()
     broken = (~table.isfinite()).any(dim=1)
     if broken.any():
-        step = int(broken.nonzero()[0])
-        raise TrainingError(f"the loss became NaN or infinite in round {round + 1} of {recipe.rounds}, step {step + 1} "
-                            f"of {recipe.steps_per_round}; lower the recipe's lr ({recipe.lr:g})")
-    return dict(zip(("loss_clean", "loss_noisy"), table.double().mean(dim=0).tolist(), strict=False))
-
-
-def _optimiser(model: nn.Module, recipe: Recipe) -> tuple[torch.optim.Optimizer, CosineLRScheduler | None]:
-    """AdamW, without weight decay on biases and other 1-d parameters; timm's cosine from lr to min_lr, step by step."""
-    parameters = list(model.parameters())
-    groups = [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-              {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=recipe.lr)
-    if recipe.schedule == "constant" and not recipe.warmup_steps:
-        return optimiser, None
-    return optimiser, CosineLRScheduler(
-        optimiser, t_initial=recipe.steps, lr_min=recipe.min_lr if recipe.schedule == "cosine" else recipe.lr,
-        warmup_t=recipe.warmup_steps, warmup_lr_init=recipe.min_lr, t_in_epochs=False)
-
-
-@contextmanager
-def _drop_path(model: Model, rate: float) -> Iterator[None]:
-    """Stochastic depth while training: block i of L drops its branches with probability rate * i / (L - 1)."""
-    blocks = list(getattr(model.vit, "blocks", []))
-    before = [(block, name, module) for block in blocks for name, module in block.named_children()
-              if name.startswith("drop_path")]
-    if rate and not before:
-        raise UsageError(f"model '{model.name}' has no blocks with drop path; use a recipe with drop_path = 0")
-    if rate:
-        for block, name, _ in before:
-            setattr(block, name, DropPath(rate * blocks.index(block) / max(len(blocks) - 1, 1)))
-    try:
-        yield
-    finally:
-        for block, name, module in before:
-            setattr(block, name, module)
+        kept = f"; the weights after round {state.round} are in {checkpoint}" if checkpoint and state.round else ""
+        raise TrainingError(f"the loss became NaN or infinite in round {state.round + 1}, step "
+                            f"{int(broken.nonzero()[0]) + 1} of {len(found)}; lower the recipe's lr "
+                            f"({state.recipe.lr:g}): --set lr={state.recipe.lr / 10:g}{kept}")
+    return {f"loss_{name}": mean for name, mean in zip(names, table.double().mean(dim=0).tolist(), strict=True)}

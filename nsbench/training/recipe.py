@@ -19,6 +19,11 @@ from nsbench.errors import UnknownName, UsageError
 FOLDER = Path(__file__).parent / "recipes"
 
 
+def _ratio(value: Any) -> Any:
+    """A number, or a share of 255 as the field writes it: "8/255"."""
+    return float(value.removesuffix("/255")) / 255 if isinstance(value, str) and value.endswith("/255") else value
+
+
 def _numbers(value: Any) -> Any:
     """A range given on the command line: "0.6,1.0"."""
     return tuple(value.split(",")) if isinstance(value, str) else value
@@ -26,6 +31,7 @@ def _numbers(value: Any) -> Any:
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Budget = Annotated[float, Field(ge=0, le=1), BeforeValidator(_ratio)]  # of a pixel, which is in [0, 1]
 Range = Annotated[tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], BeforeValidator(_numbers)]
 
 
@@ -57,14 +63,31 @@ class Recipe(BaseModel):
     cutmix: Annotated[float, Field(ge=0)] = 0.0  # alpha; with both, each batch draws one of the two
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the last block; rises linearly from 0 at the first
-    # Noise of the epsilon-approximate nullspace (equations 7 and 8)
+    # Arithmetic
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay of averaged weights, which are given back; 0: the last ones
+    precision: Literal["float32", "bfloat16"] = "float32"  # of training steps (autocast); noise is learnt in float32
+    micro_batch: Annotated[int, Field(ge=0)] = 0  # images per forward pass, gradients accumulated; 0: the whole batch
+    compile: bool = False  # torch.compile for the training steps
+    compute: Annotated[float, Field(ge=0)] = 0.0  # train until it has cost so many forward passes; 0: rounds x steps
+    # Noise of the epsilon-approximate nullspace (equations 7 and 8): ns and random_noise
     epsilon: Annotated[float, Field(gt=0)] = 0.03  # MSE probability at which learning stops
     noise_lr: Annotated[float, Field(gt=0)] = 0.1
     noise_limit: Annotated[float, Field(gt=0)] = 3.0  # starts uniform in (-limit, limit)
     noise_max_steps: Annotated[int, Field(ge=0)] = 3000
     noise_loss: Literal["l2", "squared_l2"] = "l2"
+    noise_weight_decay: Annotated[float, Field(ge=0)] = 0.01  # of AdamW on the noise: PyTorch's default
     noise_batch: Positive = 128  # images of one inner step
-    noise_batches: Positive = 1  # distinct batches that the inner steps of a round take in turn
+    noise_batches: Annotated[int, Field(ge=0)] = 0  # of a round, taken in turn; 0: a new one at every inner step
+    noise_stop: Literal["batch", "held-out"] = "batch"  # inside on its batch, or on held-out images too
+    noise_held_out: Positive = 128  # images that a round's noise is not learnt on, to see how universal it is
+    noise_shrink: Annotated[float, Field(gt=0, lt=1)] = 0.8  # random_noise: its factor per batch
+    outer: Literal["clean+noisy", "noisy"] = "clean+noisy"  # loss of a step with noise (algorithm 1, line 19)
+    # Adversarial training: madry and trades
+    attack_eps: Budget = 8 / 255  # l-infinity
+    attack_step_size: Budget = 2 / 255
+    attack_steps: Positive = 10
+    madry_loss: Literal["adversarial", "clean+adversarial"] = "adversarial"  # the paper's; the authors' code has both
+    trades_beta: Annotated[float, Field(ge=0)] = 6.0
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -72,6 +95,8 @@ class Recipe(BaseModel):
             raise ValueError(f"min_lr {self.min_lr:g} is above lr {self.lr:g}")
         if (self.mixup or self.cutmix) and self.batch_size % 2:
             raise ValueError(f"mixup and cutmix pair images, so batch_size {self.batch_size} must be even")
+        if self.attack_step_size > self.attack_eps:
+            raise ValueError(f"attack_step_size {self.attack_step_size:.4g} is above attack_eps {self.attack_eps:.4g}")
         if self.crop_scale[0] > self.crop_scale[1] or self.crop_scale[1] > 1 or self.crop_ratio[0] > self.crop_ratio[1]:
             raise ValueError("crop_scale and crop_ratio are 'low,high', and a crop is at most the whole image (1.0)")
         if self.randaugment and not self.randaugment.startswith("rand-"):

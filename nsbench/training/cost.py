@@ -1,0 +1,55 @@
+"""What training costs, in forward passes of one image: the same unit on every machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from nsbench.models import Model
+
+
+@dataclass
+class Cost:
+    """Counts of images. A backward pass costs as much as a forward one for the inputs, and again for the weights."""
+
+    forwards: int = 0
+    backwards: int = 0  # gradients of activations
+    weight_gradients: int = 0
+
+    @property
+    def forward_equivalents(self) -> int:
+        return self.forwards + self.backwards + self.weight_gradients
+
+    @contextmanager
+    def counted(self, model: Model) -> Iterator[None]:
+        """Count every image that goes through `model` to its end, and the gradients that come back."""
+
+        def passed(module: nn.Module, inputs: Any, logits_BK: torch.Tensor) -> None:
+            images, trains = len(logits_BK), any(p.requires_grad for p in module.parameters())
+            self.forwards += images
+
+            def back(gradient: torch.Tensor) -> None:
+                self.backwards += images
+                self.weight_gradients += images * trains
+
+            if logits_BK.requires_grad:
+                logits_BK.register_hook(back)
+
+        hook = _end(model).register_forward_hook(passed)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+
+def _end(model: Model) -> nn.Module:
+    """The module that every pass calls once, last: the classifier, since tokens may enter in the middle."""
+    if model.patch_embed is None:
+        return model.vit
+    classifier = model.vit.get_classifier()
+    return classifier[0] if isinstance(classifier, tuple) else classifier

@@ -1,0 +1,73 @@
+"""The images that a round's noise is learnt on, and what the history tells about the noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from nsbench.data import Split
+from nsbench.data.loading import batches
+from nsbench.models import Model
+from nsbench.nullspace import LearntNoise, noise_influence
+from nsbench.randomness import derive_seed
+from nsbench.training.augment import Augmented, erase, pixels, seeded
+from nsbench.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class NoiseImages:
+    """Training images of one round, drawn apart from those of its steps, in [0, 1] and augmented like them."""
+
+    batches: Iterable[torch.Tensor]  # (B, 3, H, W) each: an iterator of new ones, or `noise_batches` to take in turn
+    held_out: torch.Tensor  # (B, 3, H, W) that the noise is not learnt on
+    stop: torch.Tensor | None  # the same where the recipe stops by them, else None
+
+
+# perturb(model, images, round) -> the noise of a round: as it was learnt, or as a tensor (1, N, D)
+Perturb = Callable[[Model, NoiseImages, int], LearntNoise | torch.Tensor | None]
+
+
+def round_noise(model: Model, perturb: Perturb, train: Split, recipe: Recipe, round: int, workers: int,
+                ) -> tuple[torch.Tensor | None, dict[str, Any]]:
+    """This round's noise (1, N, D), and its entry in the history."""
+    parts = _stream(model, train, recipe, round, workers)
+    with closing(parts):
+        held_out = next(parts)
+        if recipe.noise_batches:
+            taken: Iterable[torch.Tensor] = list(islice(parts, recipe.noise_batches))
+        else:
+            taken = parts
+        images = NoiseImages(taken, held_out, held_out if recipe.noise_stop == "held-out" else None)
+        learnt = perturb(model, images, round)
+    if learnt is None:
+        return None, {}
+    noise_1ND = learnt if isinstance(learnt, torch.Tensor) else learnt.noise_1ND
+    facts: dict[str, Any] = {"noise_norm": noise_1ND.norm().item(),
+                             "mse_probability_held_out": noise_influence(model, held_out, noise_1ND)}
+    if isinstance(learnt, LearntNoise):
+        facts |= {"noise_steps": learnt.steps, "noise_converged": learnt.converged,
+                  "mse_probability": learnt.mse_probability}
+    return noise_1ND, facts
+
+
+def _stream(model: Model, train: Split, recipe: Recipe, round: int,
+            workers: int) -> Generator[torch.Tensor]:
+    """First the held-out images, then as many batches as the noise can ask for: a function of (seed, round) alone."""
+    count = recipe.noise_batches or recipe.noise_max_steps + 2
+    split = Augmented(train, recipe, model, stream=f"noise {round}",
+                      length=recipe.noise_held_out + count * recipe.noise_batch)
+    transform = model.preprocessing.transform("none")
+    held_out, rest = np.split(np.arange(len(split)), [recipe.noise_held_out])
+    first = batches(split, transform, batch_size=len(held_out), indices=held_out)
+    others = batches(split, transform, batch_size=recipe.noise_batch, workers=workers, indices=rest)
+    for part in (first, others):
+        for number, batch in enumerate(part):
+            with seeded(derive_seed(recipe.seed, "noise", "erase", round, part is first, number), model.device):
+                images_BCHW = erase(pixels(batch, model.device), recipe, model)
+            yield images_BCHW

@@ -1,0 +1,110 @@
+"""Training that survives: everything that the next round needs, on disk after each round.
+
+Draws are functions of (seed, step, image id) and the position in the data is the step, so there is no random state to
+keep: weights, optimiser, averaged weights, history and cost are all. A run that goes on from a checkpoint ends with
+the weights of an uninterrupted one, bit for bit on one CPU with the same number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from timm.scheduler import CosineLRScheduler
+from timm.utils import ModelEmaV3
+
+from nsbench.errors import TrainingError
+from nsbench.models import Model
+from nsbench.training.cost import Cost
+from nsbench.training.optimisation import averaged, optimiser_of, schedule_of
+from nsbench.training.recipe import Recipe
+
+
+@dataclass
+class State:
+    """A training in progress."""
+
+    model: Model
+    recipe: Recipe
+    optimiser: torch.optim.AdamW
+    scheduler: CosineLRScheduler | None
+    ema: ModelEmaV3 | None
+    cost: Cost = field(default_factory=Cost)
+    round: int = 0  # rounds that are finished
+    step: int = 0  # steps that are finished
+    micro_batch: int = 0  # images per forward pass: the recipe's, or what fitted into memory
+
+    @classmethod
+    def fresh(cls, model: Model, recipe: Recipe) -> State:
+        optimiser = optimiser_of(model, recipe)
+        return cls(model, recipe, optimiser, schedule_of(optimiser, recipe), averaged(model, recipe),
+                   micro_batch=min(recipe.micro_batch or recipe.batch_size, recipe.batch_size))
+
+    @property
+    def finished(self) -> bool:
+        if self.recipe.compute:
+            return self.cost.forward_equivalents >= self.recipe.compute
+        return self.round >= self.recipe.rounds
+
+    @property
+    def position(self) -> float:
+        """Where the schedule stands, in steps: as far as the steps are, or the cost where the recipe bounds that."""
+        if self.recipe.compute:
+            return self.recipe.steps * self.cost.forward_equivalents / self.recipe.compute
+        return self.step
+
+    @property
+    def lr(self) -> float:
+        return float(self.optimiser.param_groups[0]["lr"])
+
+    def save(self, path: Path) -> None:
+        """Whole or not at all. Raises TrainingError naming the path and the reason."""
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb") as file:
+                torch.save(self._record(), file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            why = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise TrainingError(f"{path}: cannot keep the checkpoint of round {self.round} ({why}); free some space or "
+                                "point NSBENCH_CACHE to another folder") from error
+
+    def load(self, path: Path) -> bool:
+        """Go on from a checkpoint of this recipe; False where there is none. Raises TrainingError for a broken one."""
+        try:
+            record = torch.load(path, map_location=self.model.device, weights_only=True)
+            if record["recipe"] != self.recipe.digest():
+                return False
+            self._restore(record)
+        except FileNotFoundError:
+            return False
+        except (OSError, EOFError, RuntimeError, UnpicklingError, KeyError, TypeError, ValueError) as error:
+            raise TrainingError(f"{path}: is no checkpoint that training can go on from ({type(error).__name__}); "
+                                "delete it to start this training over") from error
+        return True
+
+    def _restore(self, record: dict[str, Any]) -> None:
+        self.model.load_timm_state_dict(record["model"])
+        self.optimiser.load_state_dict(record["optimiser"])
+        if self.ema:
+            self.ema.module.load_timm_state_dict(record["ema"])
+        self.cost, self.model.history = Cost(**record["cost"]), record["history"]
+        self.round, self.step, self.micro_batch = record["round"], record["step"], record["micro_batch"]
+        if self.scheduler:
+            self.scheduler.step_update(self.position)
+
+    def _record(self) -> dict[str, Any]:
+        return {"recipe": self.recipe.digest(), "model": self.model.timm_state_dict(),
+                "ema": self.ema.module.timm_state_dict() if self.ema else None,
+                "optimiser": self.optimiser.state_dict(), "cost": asdict(self.cost), "history": self.model.history,
+                "round": self.round, "step": self.step, "micro_batch": self.micro_batch}
