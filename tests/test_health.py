@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_evaluate import CLASSES, SIZE, Noise, pixels
 from timm.models.vision_transformer import VisionTransformer
 
 import nsbench.attacks  # fills the registry of attacks
 from nsbench import report
 from nsbench.evaluate import Memory, evaluate
-from nsbench.health import Flag, flags, flags_by_row
+from nsbench.health import Flag, fisher_exact, flags, flags_by_row
 from nsbench.models import Model, Preprocessing
 from nsbench.results import Result, read_result, write_result
 from nsbench.statistics import accuracy
@@ -106,6 +109,14 @@ def test_pre_generated_images_count_as_transfer_in_their_own_budget(row: Row, tm
     (flag,) = flags(row.results)
     assert flag.name == "transfer beats white-box"
     assert "400 and 400 images, Fisher's exact test" in flag.sentence
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.data())
+@settings(max_examples=60, deadline=None)
+def test_fishers_exact_test_is_scipys(n: int, m: int, data: st.DataObject) -> None:
+    a, b = data.draw(st.integers(0, n)), data.draw(st.integers(0, m))
+    expected = scipy.stats.fisher_exact([[a, n - a], [b, m - b]]).pvalue
+    assert fisher_exact(a, n, b, m) == pytest.approx(expected, rel=1e-6)
 
 
 def test_robust_accuracy_above_clean(row: Row) -> None:

@@ -42,7 +42,7 @@ def row_flags(row: Row, reader: Reader) -> tuple[RowFlag, ...]:
     """Health flags of each seed; where files cannot be read there are none."""
     several = len({result.seed for result in row.results}) > 1
     return tuple(RowFlag(flag.name, flag.sentence, flag.suites, seed if several else None)
-                 for (*_, seed, _), flags in flags_by_row(row.results, reader.outcomes).items() for flag in flags)
+                 for (*_, seed, _), flags in flags_by_row(row.results, reader).items() for flag in flags)
 
 
 def effective_line(clean: Column, column: Column, rows: Sequence[Row]) -> tuple[EffectiveLine, dict[str, float]] | None:
