@@ -5,6 +5,7 @@ Shape legend: B images, C channels, H x W pixels, K classes.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import torch
@@ -111,6 +112,18 @@ class Adam:
     def keep(self, active_B: Tensor) -> None:
         """Forget the images where `active_B` is False."""
         self.mean, self.square, self.count_B = self.mean[active_B], self.square[active_B], self.count_B[active_B]
+
+    def grow(self, images: int) -> None:
+        """Take in so many images, which have made no step."""
+        self.mean, self.square, self.count_B = (
+            torch.cat([rows, rows.new_zeros(images, *rows.shape[1:])])
+            for rows in (self.mean, self.square, self.count_B))
+
+def take(waiting: deque, batch_size: int | None, seated: int = 0) -> list:
+    """The jobs that get the free seats of a batch, first come, first served; they wait no longer."""
+    free = len(waiting) if batch_size is None else max(batch_size, 1) - seated
+    return [waiting.popleft() for _ in range(min(free, len(waiting)))]
+
 
 def check_threat(attack: str, threat: ThreatModel, norms: Sequence[str], bounded: bool = True) -> float:
     """The budget eps (infinity where `bounded` is False). Raises UsageError unless the attack can keep to it."""

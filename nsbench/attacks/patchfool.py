@@ -9,6 +9,7 @@ Shape legend: B images, C channels, H x W pixels, K chosen patches, N tokens.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from nsbench.attacks.common import (
     per_image,
     project_l2,
     project_linf,
+    take,
     uniform,
 )
 from nsbench.attacks.patch_choice import choose_patches
@@ -53,6 +55,7 @@ def patchfool(
     select_layer: int = 4,
     attention_weight: float = 0.002,
     bound: str | None = None,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Replace `threat.patches` patches of each image by content that Adam learns from a uniform start.
 
@@ -68,14 +71,16 @@ def patchfool(
     """
     inside = _budget(threat, bound)
     modules = attention_modules(getattr(model, "vit", model))
-    wrong_B, columns_BK, mask = choose_patches(model, modules, select, select_layer, threat.patches, images_BCHW,
-                                               labels_B, ids, seed)
+    chosen = [choose_patches(model, modules, select, select_layer, threat.patches, images_BCHW[part], labels_B[part],
+                             [ids[i] for i in part.tolist()], seed)
+              for part in torch.arange(len(ids), device=labels_B.device).split(batch_size or max(len(ids), 1))]
+    wrong_B, columns_BK, mask = (torch.cat(parts) for parts in zip(*chosen, strict=True))
     content = inside(uniform(images_BCHW, ids, seed, "patchfool"), images_BCHW, mask)
     watched = modules[1 : max(2, len(modules) // 2)] if attention_weight else []
     rates = [lr * decay ** (step // decay_every) for step in range(steps)]
     result, right = images_BCHW.clone(), ~wrong_B
     result[right] = _learn(model, images_BCHW[right], labels_B[right], content[right], mask[right], columns_BK[right],
-                           watched, attention_weight, rates, inside)
+                           watched, attention_weight, rates, inside, batch_size)
     return result
 
 
@@ -91,30 +96,40 @@ def _budget(threat: ThreatModel, bound: str | None) -> Callable[[Tensor, Tensor,
 
 
 def _learn(
-    model: Any, images_BCHW: Tensor, labels_B: Tensor, content: Tensor, mask: Tensor, columns_BK: Tensor,
-    watched: Sequence[Any], weight: float, rates: Sequence[float], inside: Callable,
+    model: Any, images_BCHW: Tensor, labels_B: Tensor, contents: Tensor, mask: Tensor, columns_BK: Tensor,
+    watched: Sequence[Any], weight: float, rates: Sequence[float], inside: Callable, batch_size: int | None,
 ) -> Tensor:
-    """One Adam step per rate; each image's first misclassified iterate, else that of the highest cross-entropy."""
+    """One Adam step per rate; each image's first misclassified iterate, else that of the highest cross-entropy.
+
+    An image that leaves the batch gives its seat to the next one, which starts its own count of steps.
+    """
     result, best_B = images_BCHW.clone(), torch.full_like(images_BCHW[:, 0, 0, 0], -torch.inf)
-    active = torch.arange(len(images_BCHW), device=images_BCHW.device)
+    rates_S = images_BCHW.new_tensor([*rates, 0.0])
+    waiting = deque(range(len(images_BCHW)))
+    active = torch.tensor(take(waiting, batch_size), dtype=torch.long, device=labels_B.device)
+    content, step_B = contents[active], torch.zeros_like(active)
     adam = Adam(content)
     with recorded_attention(watched) as maps:
-        for step in range(len(rates) + 1):
-            if not len(active):
-                break
-            content = content.detach().requires_grad_(step < len(rates))
+        while len(active):
+            content = content.detach().requires_grad_(bool((step_B < len(rates)).any()))
             adversarial = torch.where(mask[active], content, images_BCHW[active])
             logits_BK = model(adversarial)
             loss_B, broken_B = cross_entropy(logits_BK, labels_B[active]), misclassified(logits_BK, labels_B[active])
             better_B = broken_B | (loss_B > best_B[active])
             result[active[better_B]] = adversarial.detach()[better_B]
             best_B[active[better_B]] = loss_B.detach()[better_B]
-            if step == len(rates) or broken_B.all():
-                break
-            slope = _ascent(loss_B, maps, columns_BK[active], content, weight)[~broken_B]
-            active, content = active[~broken_B], content.detach()[~broken_B]
-            adam.keep(~broken_B)
-            content = inside(content - adam.step(slope, rates[step]), images_BCHW[active], mask[active])  # ascends
+            stays_B = ~broken_B & (step_B < len(rates))
+            if stays_B.any():
+                slope = _ascent(loss_B, maps, columns_BK[active], content, weight)[stays_B]
+            active, content, step_B = active[stays_B], content.detach()[stays_B], step_B[stays_B]
+            adam.keep(stays_B)
+            if len(active):  # Adam descends
+                content = inside(content - adam.step(slope, rates_S[step_B]), images_BCHW[active], mask[active])
+            if fresh := take(waiting, batch_size, len(active)):
+                seats = torch.tensor(fresh, device=active.device)
+                active, content = torch.cat([active, seats]), torch.cat([content, contents[seats]])
+                adam.grow(len(fresh))
+            step_B = torch.cat([step_B + 1, step_B.new_zeros(len(fresh))])
     return result
 
 

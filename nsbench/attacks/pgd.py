@@ -7,6 +7,7 @@ and early stop the iterates are those of torchattacks.PGD, which a test holds to
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import torch
@@ -23,6 +24,7 @@ from nsbench.attacks.common import (
     per_image,
     project_l2,
     project_linf,
+    take,
     uniform,
 )
 from nsbench.registry import attack
@@ -44,6 +46,7 @@ def pgd(
     restarts: int = 1,
     random_start: bool = True,
     early_stop: bool = True,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Ascend the cross-entropy in steps of `step_size` (default 2.5 eps / steps), projecting after each.
 
@@ -54,45 +57,53 @@ def pgd(
     eps = check_threat("pgd", threat, ["linf", "l2"])
     size = 2.5 * eps / max(steps, 1) if step_size is None else step_size
     step = _linf_step if threat.norm == "linf" else _l2_step
-    result = images_BCHW.clone()
-    best_B = torch.full_like(result[:, 0, 0, 0], -torch.inf)
-    robust = torch.arange(len(images_BCHW), device=images_BCHW.device)
-    for restart in range(restarts):
-        clean, labels = images_BCHW[robust], labels_B[robust]
-        start = clean
-        if random_start:
-            start = _start(clean, [ids[i] for i in robust.tolist()], seed, restart, threat.norm, eps)
-        found, loss_B, broken_B = _ascend(model, start, clean, labels, step, size, eps, steps, early_stop)
-        better_B = broken_B | (loss_B > best_B[robust])
-        result[robust[better_B]], best_B[robust[better_B]] = found[better_B], loss_B[better_B]
-        robust = robust[~broken_B]
-    return result
+
+    def starts(jobs: Sequence[tuple[int, int]]) -> Tensor:
+        clean = images_BCHW[[i for i, _ in jobs]]
+        if not random_start:
+            return clean
+        each = zip(jobs, clean.split(1), strict=True)
+        return torch.cat([_start(image, [ids[i]], seed, restart, threat.norm, eps) for (i, restart), image in each])
+
+    return _ascend(model, images_BCHW, labels_B, starts, lambda x, slope, clean: step(x, slope, clean, size, eps),
+                   steps, restarts, early_stop, batch_size)
 
 
 def _ascend(
-    model: Classifier, start: Tensor, clean: Tensor, labels_B: Tensor, step: Callable, size: float, eps: float,
-    steps: int, early_stop: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One run: the iterate that each image leaves with, its loss (B,), and whether it is misclassified (B,)."""
-    found, active = start.clone(), torch.arange(len(start), device=start.device)
-    loss_found_B = torch.zeros_like(start[:, 0, 0, 0])
-    broken_found_B = torch.zeros_like(labels_B, dtype=torch.bool)
-    current = start
-    for count in range(steps + 1):
-        if not len(active):
-            break
-        current = current.detach().requires_grad_(count < steps)
+    model: Classifier, images_BCHW: Tensor, labels_B: Tensor, starts: Callable, step: Callable, steps: int,
+    restarts: int, early_stop: bool, batch_size: int | None,
+) -> Tensor:
+    """Each image's first misclassified iterate that may count, else the last iterate of the highest loss.
+
+    An image that leaves the batch gives its seat to the next one in line; one that leaves unbroken with restarts to
+    go joins the end of the line.
+    """
+    result, best_B = images_BCHW.clone(), torch.full_like(images_BCHW[:, 0, 0, 0], -torch.inf)
+    waiting = deque((i, 0) for i in range(len(labels_B)) if restarts > 0)  # image, restart
+    jobs = take(waiting, batch_size)
+    current, step_B = starts(jobs) if jobs else images_BCHW, labels_B.new_zeros(len(jobs))
+    while jobs:
+        active = torch.tensor([i for i, _ in jobs], device=labels_B.device)
+        current = current.detach().requires_grad_(bool((step_B < steps).any()))
         logits_BK = model(current)
         loss_B, broken_B = cross_entropy(logits_BK, labels_B[active]), misclassified(logits_BK, labels_B[active])
-        leaves_B = broken_B if early_stop and count < steps else torch.full_like(broken_B, count == steps)
-        left = active[leaves_B]
-        found[left], loss_found_B[left] = current.detach()[leaves_B], loss_B.detach()[leaves_B]
-        broken_found_B[left] = broken_B[leaves_B]
-        active = active[~leaves_B]
-        if len(active):
-            slope = gradient(loss_B, current)[~leaves_B]
-            current = step(current.detach()[~leaves_B], slope, clean[active], size, eps)
-    return found, loss_found_B, broken_found_B
+        stays_B = (step_B < steps) & ~(broken_B & early_stop)
+        better_B = ~stays_B & (broken_B | (loss_B > best_B[active]))
+        result[active[better_B]] = current.detach()[better_B]
+        best_B[active[better_B]] = loss_B.detach()[better_B]
+        if stays_B.any():
+            slope = gradient(loss_B, current)[stays_B]
+            moved = step(current.detach()[stays_B], slope, images_BCHW[active[stays_B]])
+        else:
+            moved = images_BCHW[:0]
+        again = (~stays_B & ~broken_B).tolist()
+        waiting.extend((i, r + 1) for (i, r), more in zip(jobs, again, strict=True) if more and r + 1 < restarts)
+        jobs = [job for job, stays in zip(jobs, stays_B.tolist(), strict=True) if stays]
+        fresh = take(waiting, batch_size, len(jobs))
+        current = torch.cat([moved, starts(fresh)]) if fresh else moved
+        step_B = torch.cat([step_B[stays_B] + 1, step_B.new_zeros(len(fresh))])
+        jobs += fresh
+    return result
 
 
 def _linf_step(current: Tensor, slope: Tensor, clean: Tensor, size: float, eps: float) -> Tensor:
