@@ -19,6 +19,7 @@ from nsbench.leaderboard import build
 from nsbench.report.exports import export, resolve_formats
 from nsbench.report.hubs import badge, slug, to_badges, to_huggingface, to_robustbench
 from nsbench.report.latex import escape, to_latex
+from nsbench.report.side_columns import many
 from nsbench.report.text import to_markdown
 from nsbench.report.tidy import to_csv, to_json
 from nsbench.results import read_results
@@ -51,6 +52,15 @@ GOLDEN_MARKDOWN = """\
 |  | finetune | 50.0 ±6.9 | **64.7** ±9.1 | – |
 |  | ns | **65.0** ±6.6 | 84.1 ±8.4 | – |
 |  | tiny | 51.5 ±6.9 | <ins>66.6</ins> ±9.1 | – |
+
+| Method | IMAGENET\\_C (beyond the line) | Training | Evaluation | Memory | Device |
+| :--- | ---: | ---: | ---: | ---: | ---: |
+| finetune | 0.0 | 10 s | 4 s | 100 MiB | CPU |
+| ns | 0.0 | 10 s | 4 s | 100 MiB | CPU |
+| tiny | 0.0 | 10 s | 4 s | 100 MiB | CPU |
+
+- Effective robustness: percentage points above the line of least squares on logit axes over the 3 rows of this \
+table that have both figures; it moves with the rows that are here.
 """
 
 GOLDEN_LATEX = r"""
@@ -124,6 +134,57 @@ def test_json_holds_everything_and_no_nan(small):
     assert ns["cost"]["fit_seconds"] == 10
     assert [column["suite"] for column in table["columns"]] == ["clean", "imagenet_c"]
     assert table["columns"][0]["neighbours"] == [1, 2]
+
+
+def test_cost_and_effective_robustness_stand_in_every_export(tmp_path):
+    for index, (method, hits) in enumerate((("a", 100), ("b", 120), ("c", 140))):
+        own = {"forward_equivalents": 4_600_000, "fit_seconds": 5400}
+        store(tmp_path, method, "clean", np.arange(N) < hits, **own)
+        if index < 2:
+            store(tmp_path, method, "imagenet_r", np.arange(N) < hits // 2, **own)
+        store(tmp_path, method, "imagenet_sketch", np.arange(N) < (60, 70, 100)[index], **own)
+    board = board_of(tmp_path)
+    logit = np.log(np.array([[0.5, 0.6, 0.7], [0.3, 0.35, 0.5]]) / (1 - np.array([[0.5, 0.6, 0.7], [0.3, 0.35, 0.5]])))
+    slope, intercept = np.polyfit(*logit, 1)
+    beyond = 50 - 100 / (1 + np.exp(-(intercept + slope * logit[0, 2])))
+    (line,) = board.tables[0].lines
+    assert line.expected(70) == pytest.approx(50 - beyond)
+    frame = pd.read_csv(io.StringIO(to_csv(board)))
+    c = frame[(frame.method == "c") & (frame.suite == "imagenet_sketch")].iloc[0]
+    assert c.effective_robustness == pytest.approx(beyond)
+    assert (c.forward_equivalents, c.fit_seconds, c.evaluation_seconds, c.device) == (4_600_000, 5400, 2, "CPU")
+    table = json.loads(to_json(board))["tables"][0]
+    assert "over the 3 rows" in table["effective_robustness_lines"][0]["fitted_on"]
+    assert "here are 2" in table["no_effective_robustness"]["imagenet_r"]
+    text = to_markdown(board)
+    assert f"| c | +{beyond:.1f} | 90 min | 4.6 M | 4 s | 100 MiB | CPU |" in text
+    console = Console(file=io.StringIO(), width=160)
+    report.render_terminal(tmp_path, console)
+    assert re.search(rf"c +\+{beyond:.1f} +90 min +4.6 M", console.file.getvalue())
+    assert "No effective robustness for IMAGENET_R: a line needs at least 3 rows" in console.file.getvalue()
+
+
+@pytest.mark.parametrize(("count", "text"), [(950, "950"), (1234, "1.2 k"), (99_960, "100 k"), (999_600, "1.0 M"),
+                                             (4.56e6, "4.6 M"), (2e15, "2,000 T")])
+def test_large_counts_keep_their_size(count, text):
+    assert many(count) == text
+
+
+def test_health_flags_stand_in_every_export(tmp_path):
+    path = store(tmp_path, "odd", "clean", np.arange(N) < 100, outputs={"images": 8, "probabilities": True})
+    sentence = "the outputs of the first 8 images lie in [0, 1] and sum to 1"
+    board = board_of(tmp_path)
+    (flag,) = board.tables[0].rows[0].flags
+    assert sentence in flag.sentence
+    assert sentence in json.loads(to_json(board))["tables"][0]["rows"][0]["health_flags"][0]["sentence"]
+    assert sentence in pd.read_csv(io.StringIO(to_csv(board))).health[0]
+    assert "| odd ⚑ |" in to_markdown(board)
+    assert "the outputs of the first 8 images lie in" in to_markdown(board)
+    console = Console(file=io.StringIO(), width=250)
+    report.render_terminal(tmp_path, console)
+    assert sentence in console.file.getvalue()
+    path.with_suffix(".npz").write_bytes(b"")
+    assert len(board_of(tmp_path).tables[0].rows[0].flags) == 1  # what needs no outcomes is still said
 
 
 def test_huggingface_reads_the_model_index(small):

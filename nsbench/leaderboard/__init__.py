@@ -198,9 +198,9 @@ def _marked(rows: Sequence[Row], columns: Sequence[Column], averages: AverageCol
         told.append(replace(column, neighbours=neighbours))
     rows = [replace(row, cells=mine) for row, mine in zip(rows, changed, strict=True)]
     rows, neighbours = _with_average(rows, averages, pairs, evidence, references, labels, partial)
-    lines, rows = _with_lines(told, rows)
-    return Table("", "", "", tuple(told), tuple(rows), neighbours, (), lines, critical_difference(told, rows), pairs,
-                 evidence)
+    lines, no_lines, rows = _with_lines(told, rows)
+    return Table("", "", "", tuple(told), tuple(rows), neighbours, (), lines, no_lines,
+                 critical_difference(told, rows), pairs, evidence)
 
 
 def _with_average(rows: Sequence[Row], averages: AverageColumn, pairs: Mapping[str, Pairs], evidence: Evidence,
@@ -229,10 +229,13 @@ def _mark(cells: Mapping[int, Cell], pairs: Pairs, lower_is_better: bool) -> tup
             for k, (i, cell) in enumerate(cells.items())}, separable_neighbours(value, separable)
 
 
-def _with_lines(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[tuple[EffectiveLine, ...], list[Row]]:
+def _with_lines(columns: Sequence[Column], rows: Sequence[Row],
+                ) -> tuple[tuple[EffectiveLine, ...], dict[str, str], list[Row]]:
+    """Lines, why columns under shift have none, and the rows with their effective robustness."""
     clean = next((column for column in columns if column.group == "clean"), None)
-    fitted = [found for column in columns if clean and column.group == "ood"
-              and (found := effective_line(clean, column, rows))]
-    return tuple(line for line, _ in fitted), [
+    found = {column.suite: effective_line(clean, column, rows) if clean else "no row has a clean accuracy"
+             for column in columns if column.group == "ood"}
+    fitted = [one for one in found.values() if not isinstance(one, str)]
+    return tuple(line for line, _ in fitted), {suite: one for suite, one in found.items() if isinstance(one, str)}, [
         replace(row, effective={line.suite: beyond[row.label] for line, beyond in fitted if row.label in beyond})
         for row in rows]

@@ -22,15 +22,17 @@ FEWEST_ROWS = 3  # a line through two points says nothing
 def cost(results: Sequence[Result]) -> Cost:
     """Of training once (mean over weights) and of all evaluations."""
     newest = max(results, key=lambda r: (str(r.provenance.get("date") or ""), r.identity))
-    fits = {r.provenance.get("weights_digest"): r.provenance for r in results}.values()
     memory = [own["peak_memory_mib"] for own in (r.provenance for r in results) if own.get("peak_memory_mib")]
-    return Cost(_mean_of(fits, "fit_seconds"), _total(results, "seconds"), _mean_of(fits, "forward_equivalents"),
-                max(memory, default=None), str(newest.provenance.get("device") or ""))
+    return Cost(_of_one_fit(results, "fit_seconds"), _total(results, "seconds"),
+                _of_one_fit(results, "forward_equivalents"), max(memory, default=None),
+                str(newest.provenance.get("device") or ""))
 
 
-def _mean_of(provenances: object, key: str) -> float | None:
-    values = [own[key] for own in provenances if own.get(key) is not None]  # type: ignore[attr-defined]
-    return sum(values) / len(values) if values else None
+def _of_one_fit(results: Sequence[Result], key: str) -> float | None:
+    """Mean over weights; the results on one set of weights share its training."""
+    values = {r.provenance.get("weights_digest"): r.provenance[key] for r in results
+              if r.provenance.get(key) is not None}
+    return sum(values.values()) / len(values) if values else None
 
 
 def _total(results: Sequence[Result], key: str) -> float | None:
@@ -45,13 +47,15 @@ def row_flags(row: Row, reader: Reader) -> tuple[RowFlag, ...]:
                  for (*_, seed, _), flags in flags_by_row(row.results, reader).items() for flag in flags)
 
 
-def effective_line(clean: Column, column: Column, rows: Sequence[Row]) -> tuple[EffectiveLine, dict[str, float]] | None:
-    """The fitted line and each row's distance from it in percentage points; None for fewer than three rows."""
+def effective_line(clean: Column, column: Column, rows: Sequence[Row]) -> tuple[EffectiveLine, dict[str, float]] | str:
+    """The fitted line and each row's distance from it in percentage points, or why there is none."""
     points = [(row.label, one, two) for row in rows
               if (one := shifted_accuracy(row.cells.get(clean.suite))) is not None
               and (two := shifted_accuracy(row.cells.get(column.suite))) is not None]
-    if len(points) < FEWEST_ROWS or len({one for _, one, _ in points}) < FEWEST_ROWS:
-        return None
+    different = len({one for _, one, _ in points})
+    if different < FEWEST_ROWS:
+        return (f"a line needs at least {FEWEST_ROWS} rows of different clean accuracy with both figures, here are "
+                f"{different}")
     x, y = (_logit(np.array([point[axis] for point in points])) for axis in (1, 2))
     slope, intercept = map(float, np.polyfit(x, y, 1))
     expected = 100 / (1 + np.exp(-(intercept + slope * x)))

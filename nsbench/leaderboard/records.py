@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -134,7 +135,16 @@ class EffectiveLine:
     suite: str
     slope: float
     intercept: float
-    points: tuple[tuple[str, float, float], ...]  # label, clean and shifted accuracy in percent
+    points: tuple[tuple[str, float, float], ...]  # label, clean and shifted accuracy in percent; what it is fitted on
+
+    @property
+    def fitted_on(self) -> str:
+        return f"least squares on logit axes over the {len(self.points)} rows of this table that have both figures"
+
+    def expected(self, clean: float) -> float:
+        """Accuracy in percent that the line lets expect of a clean accuracy in percent."""
+        share = min(max(clean / 100, 1e-4), 1 - 1e-4)
+        return 100 / (1 + math.exp(-self.intercept) * ((1 - share) / share) ** self.slope)
 
 
 @dataclass(frozen=True)
@@ -159,6 +169,7 @@ class Table:
     average_neighbours: tuple[int, int] = (0, 0)  # separable and all pairs of adjacent places by average
     partial_suites: tuple[str, ...] = ()  # what the partial average is over; () where there is none
     lines: tuple[EffectiveLine, ...] = ()
+    no_lines: Mapping[str, str] = field(default_factory=dict)  # by suite under shift: why it has no line
     critical: CriticalDifference | None = None
     pairs: Mapping[str, Pairs] = field(default_factory=dict, compare=False, repr=False)  # by suite, and AVERAGE
     evidence: Evidence | None = field(default=None, compare=False, repr=False)

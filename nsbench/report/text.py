@@ -20,6 +20,7 @@ from nsbench.report.numbers import (
     signed,
 )
 from nsbench.report.published import SOURCE, Published, published_rows
+from nsbench.report.side_columns import BEYOND, SideColumn, side_columns, side_notes
 from nsbench.results import read_results
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def render_terminal(results_dir: Path, console: Console, *, reference: str | Non
     board = leaderboard.build(*read_results(results_dir), reference=reference, partial=partial)
     for table in board.tables:
         console.print(_rich_table(table, console.width))
+        if side := side_columns(table):
+            console.print(_side_table(table, side))
         for line in table_notes(table):
             console.print(line, style="dim", markup=False, highlight=False)
     for problem in board.problems:
@@ -106,7 +109,7 @@ def table_notes(table: Table) -> list[str]:
             if cell and not cell.comparable:
                 notes.append(f"≠ {row.label}, {column.title}: not compared, {cell.reason}.")
         notes += [f"{row.label}: {note}." for note in row.notes]
-    return [*notes, *(flagged(row, flag) for row in table.rows for flag in row.flags)]
+    return [*notes, *side_notes(table), *(flagged(row, flag) for row in table.rows for flag in row.flags)]
 
 
 def _name(row: Row) -> str:
@@ -142,6 +145,22 @@ def _rich_table(table: Table, width: int) -> RichTable:
     return drawn
 
 
+def _side_table(table: Table, columns: list[SideColumn]) -> RichTable:
+    """Effective robustness and cost of each row."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    groups = " and ".join(dict.fromkeys(column.group.lower() for column in columns)).capitalize()
+    drawn = RichTable(title=Text(groups), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn.add_column("Method")
+    for column in columns:
+        drawn.add_column(Text(column.title), justify="right")
+    for row in table.rows:
+        drawn.add_row(Text(_name(row)), *(Text(column.text(row.label)) for column in columns))
+    return drawn
+
+
 def _rich_cell(cell: Cell | None) -> Text:
     from rich.text import Text
 
@@ -167,9 +186,20 @@ def _markdown_table(table: Table) -> str:
     reported = published_rows(table.source, *table.models)
     lines += [_line(["", f"*{_plain(f'{row.method} ({row.model}, {row.reference})')}*", *(
         _reported(row, column.suite) for column in columns)]) for row in reported]
+    side = _markdown_side(table, side_columns(table))
     notes = table_notes(table) + ([f"Rows in italics are as reported in {SOURCE}; they are not ranked."] if reported
                                   else [])
-    return "\n".join([*lines, *(["", *(f"- {_plain(note)}" for note in notes)] if notes else []), ""])
+    return "\n".join([*lines, *side, *(["", *(f"- {_plain(note)}" for note in notes)] if notes else []), ""])
+
+
+def _markdown_side(table: Table, columns: list[SideColumn]) -> list[str]:
+    if not columns:
+        return []
+    heads = [_plain(f"{column.title} (beyond the line)" if column.group == BEYOND else column.title)
+             for column in columns]
+    return ["", _line(["Method", *heads]), _line([":---", *["---:"] * len(columns)]),
+            *(_line([_plain(_name(row)), *(_plain(column.text(row.label)) for column in columns)])
+              for row in table.rows)]
 
 
 def _reported(row: Published, suite: str) -> str:

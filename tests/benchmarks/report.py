@@ -64,8 +64,9 @@ def make(folder: Path, methods: int, images: int) -> None:
     difficulty = {suite.name: rng.normal(0, 1.5, images) for suite in suites}
     labels = rng.integers(0, CLASSES, images)
     for index in range(methods):
+        clean = rng.random(images) < 1 / (1 + np.exp(difficulty["clean"] - skill[index]))
         for suite in suites:
-            measured = {name: _outcomes(rng, suite, labels, difficulty[suite.name] - skill[index])
+            measured = {name: _outcomes(rng, suite, labels, difficulty[suite.name] - skill[index], clean)
                         for name in _names(suite)}
             write_result(folder, _result(suite, f"method{index:04d}", measured), measured)
 
@@ -76,15 +77,20 @@ def _names(suite: Suite) -> list[str]:
     return [condition.name for condition in suite.conditions()]
 
 
-def _outcomes(rng: np.random.Generator, suite: Suite, labels: np.ndarray, difficulty: np.ndarray) -> Outcomes:
-    right = rng.random(len(labels)) < 1 / (1 + np.exp(difficulty))
-    predictions = np.where(right, labels, (labels + 1) % CLASSES)
-    if suite.group != "adversarial" or suite.conditions()[0].attack is None:
-        return Outcomes(np.array([f"{suite.name}/{i:05d}" for i in range(len(labels))]), labels, predictions)
-    before = np.where(right | (rng.random(len(labels)) < 0.5), labels, (labels + 1) % CLASSES)
-    norms = np.where(before == labels, rng.random(len(labels)), 0).astype(np.float32)
-    return Outcomes(np.array([f"clean/{i:05d}" for i in range(len(labels))]), labels, predictions, {
-        "predictions_clean": before, "predictions_uint8": predictions, "linf": norms, "l2": norms})
+def _outcomes(rng: np.random.Generator, suite: Suite, labels: np.ndarray, difficulty: np.ndarray, clean: np.ndarray,
+              ) -> Outcomes:
+    """Random outcomes; of an attack, on images of which those that are not right in `clean` are not attacked."""
+    right = clean if suite.name == "clean" else rng.random(len(labels)) < 1 / (1 + np.exp(difficulty))
+    attacked = suite.conditions()[0].attack is not None
+    split = "clean" if attacked else suite.name
+    ids = np.array([f"{split}/{i:05d}" for i in range(len(labels))])
+    predictions = np.where(right & clean if attacked else right, labels, (labels + 1) % CLASSES)
+    if not attacked:
+        return Outcomes(ids, labels, predictions)
+    norms = np.where(clean, 1 + rng.random(len(labels)), 0).astype(np.float32)
+    return Outcomes(ids, labels, predictions, {
+        "predictions_clean": np.where(clean, labels, (labels + 1) % CLASSES), "predictions_uint8": predictions,
+        "linf": norms, "l2": norms})
 
 
 def _result(suite: Suite, method: str, measured: dict[str, Outcomes]) -> Result:
