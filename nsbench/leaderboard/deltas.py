@@ -91,7 +91,7 @@ def compare(table: Table, first: str, second: str) -> list[Comparison]:
 
 
 def compare_all(table: Table) -> dict[str, list[tuple[int, int, Comparison]]]:
-    """By suite, and AVERAGE: every pair of rows that may be compared, as (first, second, comparison), first < second."""
+    """By suite, and AVERAGE: all pairs of rows that may be compared, as (first, second, comparison), first < second."""
     evidence, found = table.evidence, {}
     assert evidence is not None
     for suite, pairs in table.pairs.items():

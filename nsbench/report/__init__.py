@@ -32,14 +32,19 @@ def render_formats(results_dir: Path, out: Path, formats: Iterable[str], *, refe
     return export(board, out, formats)
 
 
-def to_html(board: Leaderboard) -> str:
-    """The page as text. Every value is escaped; a name that the template misspells raises."""
+def to_html(board: Leaderboard, detail: int | None = None) -> str:
+    """The page as text; `detail` rows are drawn in each chart and have a card, instead of the usual `Limits`.
+
+    Every value is escaped; a name that the template misspells raises.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     from nsbench.report import numbers, page, published
+    from nsbench.report.limits import Limits
 
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), undefined=StrictUndefined,
                               autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.globals |= {"numbers": numbers, "AVERAGE": numbers.AVERAGE, "GROUP_TITLES": numbers.GROUP_TITLES,
                             "REPORTED_IN": published.SOURCE}
-    return environment.get_template("page.html.j2").render(board=board, views=page.views(board))
+    return environment.get_template("page.html.j2").render(
+        board=board, views=page.views(board, Limits.of(detail)))

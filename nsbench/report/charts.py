@@ -35,6 +35,14 @@ class Series:
     points: Sequence[Point]
 
 
+@dataclass(frozen=True)
+class Strip:
+    label: str
+    style: str
+    quantiles: Sequence[float]  # at 5, 25, 50, 75 and 95 %
+    n: int
+
+
 def tag(name: str, content: object = None, **attributes: object) -> Markup:
     """One element; `class_` is class, `_` in a name becomes `-`, numbers are rounded to a hundredth."""
     words = "".join(f' {_attribute(key)}="{escape(_short(value))}"' for key, value in attributes.items())
@@ -66,11 +74,15 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     return [round(index * step, 10) for index in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def whisker(value: float, low: float, high: float, start: float, end: float) -> Markup:
-    """A dot with its interval on the column's common scale [start, end]; hidden from screen readers."""
+def whisker(value: float, low: float, high: float, start: float, end: float) -> str:
+    """CSS variables of a dot with its interval on the column's common scale [start, end], drawn by the class `w`."""
     x = scale(start, end, 3, 69)
-    return tag("svg", tag("path", d=f"M{x(low):.1f} 4.5H{x(high):.1f}") + tag("circle", cx=x(value), cy=4.5, r=2.2),
-               class_="whisker", viewBox="0 0 72 9", width=72, height=9, aria_hidden="true")
+    return f"--l:{x(low):.1f};--m:{x(value):.1f};--h:{x(high):.1f}"
+
+
+def balanced(low: float, high: float, value: float, most: float) -> str:
+    """The same of a difference, on a scale from -most to most with zero in its middle."""
+    return f"{whisker(value, low, high, -most or -1.0, most or 1.0)};--z:36"
 
 
 def forest(rows: Sequence[tuple[str, str, float, float, float]], unit: str) -> Markup:
@@ -92,6 +104,26 @@ def forest(rows: Sequence[tuple[str, str, float, float, float]], unit: str) -> M
     parts.append(tag("text", unit, x=width - right + 10, y=bottom + 15, class_="light"))
     names = ", ".join(f"{row[0]} {figure(row[2])}" for row in rows)
     return _figure(parts, width, bottom + 22, f"Scores with 95 % intervals, in {unit}: {names}")
+
+
+def strips(rows: Sequence[Strip], unit: str) -> Markup:
+    """A distribution per row, from zero: the middle half thick, 5 to 95 % thin, the median as a dot."""
+    left, right, step, width = 144, 82, 22, 460
+    high = max(row.quantiles[-1] for row in rows) * 1.05 or 1.0
+    x, bottom = scale(0, high, left, width - right), len(rows) * step + 8
+    parts = [tag("path", d=f"M{x(t):.1f} 4V{bottom}", class_="grid" if t else "axis") for t in ticks(0, high)]
+    for index, row in enumerate(rows):
+        y, (least, lower, median, upper, most) = 8 + index * step + step / 2, map(x, row.quantiles)
+        parts += [tag("text", clipped(row.label, 21), x=left - 10, y=y + 4, class_="end"),
+                  tag("path", d=f"M{least:.1f} {y}H{most:.1f}", class_=f"{row.style} bar thin"),
+                  tag("path", d=f"M{lower:.1f} {y}H{upper:.1f}", class_=f"{row.style} bar thick"),
+                  tag("circle", cx=median, cy=y, r=3.4, class_=f"{row.style} dot ringed"),
+                  tag("text", Markup("{} <tspan class=\"light\">n {}</tspan>").format(
+                      f"{row.quantiles[2]:.2f}", f"{row.n:,}"), x=width - right + 10, y=y + 4)]
+    parts += [tag("text", f"{t:g}", x=x(t), y=bottom + 15, class_="mid light") for t in ticks(0, high)]
+    parts.append(tag("text", unit, x=(left + width - right) / 2, y=bottom + 32, class_="mid light"))
+    names = ", ".join(f"{row.label} {row.quantiles[2]:.2f}" for row in rows)
+    return _figure(parts, width, bottom + 38, f"Distributions of the {unit}; medians: {names}")
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
-from nsbench.leaderboard import Cell, Column, Leaderboard, Row, Table
+from nsbench.leaderboard import AVERAGE, Cell, Column, Comparison, Leaderboard, Row, Table
 from nsbench.report import charts
-from nsbench.report.cards import MethodCard, SuiteCard, method_card, suite_card
-from nsbench.report.numbers import AVERAGE, GROUP_TITLES, average_column, flagged
+from nsbench.report.cards import SuiteCard, suite_card
+from nsbench.report.differences import Differences, differences, references
+from nsbench.report.latex import to_latex
+from nsbench.report.limits import Limits, drawn, left_out
+from nsbench.report.method_cards import MethodCard, method_card
+from nsbench.report.numbers import GROUP_TITLES, average_column, flagged
 from nsbench.report.published import Published, published_rows
+from nsbench.report.text import to_markdown
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,10 @@ class TableView:
     scales: Mapping[str, tuple[float, float]]  # by suite: the common scale of a column's whiskers
     spans: Mapping[str, tuple[float, float]]  # by suite: least and greatest of the values that may be compared
     suites: Sequence[SuiteCard]
-    methods: Sequence[MethodCard]
-    health: Sequence[str] = ()  # signs that a row's adversarial figures flatter it
+    methods: Mapping[str, MethodCard]  # by label
+    references: Sequence[int | None]  # of each row: the position of the row that its differences are against
+    differences: Differences | None  # None where the table has too many rows, or one
+    limits: Limits
 
     @property
     def groups(self) -> list[tuple[str, int]]:
@@ -40,14 +45,46 @@ class TableView:
         found = [f"≠ {row.label}, {column.title}: not compared, {cell.reason}."
                  for row in self.table.rows for column in self.table.columns
                  if (cell := row.cells.get(column.suite)) and not cell.comparable]
-        return [*found, *(f"{row.label}: {note}." for row in self.table.rows for note in row.notes), *self.health]
+        return [*found, *(f"{row.label}: {note}." for row in self.table.rows for note in row.notes)]
+
+    @property
+    def health(self) -> list[str]:
+        """Signs that a row's adversarial figures flatter it: a line for each flag of each row."""
+        return [flagged(row, flag) for row in self.table.rows for flag in row.flags]
+
+    @property
+    def methods_left_out(self) -> str:
+        return left_out(len(self.methods), len(self.table.rows), "Cards of methods")
+
+    @property
+    def full(self) -> bool:
+        """Whether every figure brings all about it in words, and every result its provenance."""
+        return len(self.table.rows) <= self.limits.sentences
+
+    @property
+    def exports(self) -> list[tuple[str, str, str]]:
+        """(name, file, text) of the table for papers and repositories."""
+        board = Leaderboard((self.table,))
+        return [("Markdown", "leaderboard.md", to_markdown(board)), ("LaTeX", "leaderboard.tex", to_latex(board))]
+
+    @property
+    def neighbours(self) -> str:
+        """How much of the order by average the data support."""
+        separable, pairs = self.table.average_neighbours
+        if not pairs:
+            return ""
+        return f"By average {separable} of {pairs} adjacent pair{'s' if pairs > 1 else ''} of rows can be told apart."
 
     def cell(self, row: Row, column: Column) -> Cell | None:
         return row.cell(column.suite)
 
+    def protocol(self, column: Column) -> str:
+        """What a column measures, for its tooltip."""
+        return f"{column.summary} ({column.citation})" if column.citation else column.summary
+
     def absent(self, row: Row, column: Column) -> str:
         """Why there is no figure."""
-        if column.suite != AVERAGE.suite:
+        if column.suite != AVERAGE:
             return f"{column.title} of {row.title}: not evaluated"
         held = sum(cell.results[0].paper and cell.comparable for cell in row.cells.values())
         return f"The average needs all eleven columns, comparable and from one set of weights; {held} of 11 are here"
@@ -60,37 +97,43 @@ class TableView:
         share = (cell.value - least) / (most - least)
         return 1 - share if column.lower_is_better else share
 
-    def whisker(self, cell: Cell, column: Column) -> Markup:
+    def whisker(self, cell: Cell, column: Column) -> str:
         return charts.whisker(cell.value, cell.low, cell.high, *self.scales[column.suite])
 
+    def compared(self) -> list[tuple[Column, Comparison, str]]:
+        """The comparison shown at first: column, figures, and the CSS variables of the difference's whisker."""
+        if self.differences is None:
+            return []
+        found = self.differences.initial
+        most = max((max(abs(c.delta.low), abs(c.delta.high)) for c in found.values()), default=1.0)
+        return [(column, one, charts.balanced(one.delta.low, one.delta.high, one.delta.value, most))
+                for column in self.columns if (one := found.get(column.suite))]
 
-def views(board: Leaderboard) -> list[TableView]:
+
+def views(board: Leaderboard, limits: Limits) -> list[TableView]:
     order = {row.method: row.order for table in board.tables for row in table.rows}
     colours = {method: f"k{index % charts.SERIES}"
                for index, method in enumerate(sorted(order, key=lambda name: (order[name], name)))}
-    return [_view(table, f"t{index}", _styles(table, colours)) for index, table in enumerate(board.tables)]
+    return [_view(table, f"t{index}", _styles(table, colours), limits) for index, table in enumerate(board.tables)]
 
 
 def _styles(table: Table, colours: Mapping[str, str]) -> dict[str, str]:
-    """By label. Further rows of the same method keep its colour and are drawn hollow."""
+    """By label. Further rows of one colour (a method's other recipes, a ninth method) are drawn hollow."""
     styles: dict[str, str] = {}
+    seen: set[str] = set()
     for row in sorted(table.rows, key=lambda row: len(row.qualifiers)):
-        seen = any(style.startswith(colours[row.method]) for style in styles.values())
-        styles[row.label] = colours[row.method] + (" hollow" if seen else "")
+        styles[row.label] = colours[row.method] + (" hollow" if colours[row.method] in seen else "")
+        seen.add(colours[row.method])
     return styles
 
 
-def _view(table: Table, anchor: str, styles: Mapping[str, str]) -> TableView:
+def _view(table: Table, anchor: str, styles: Mapping[str, str], limits: Limits) -> TableView:
     columns = [*table.columns, average_column(table)]
     cells = {c.suite: [cell for row in table.rows if (cell := row.cell(c.suite))] for c in columns}
     scales = {suite: (min(c.low for c in mine), max(c.high for c in mine)) for suite, mine in cells.items() if mine}
     fair = {suite: [c.value for c in mine if c.comparable] for suite, mine in cells.items()}
     spans = {suite: (min(values), max(values)) for suite, values in fair.items() if values}
+    cards = {row.label: method_card(row, styles) for row in drawn(table.rows, limits.cards)}
     return TableView(table, anchor, columns, published_rows(table.source, *table.models), styles, scales, spans,
-                     [suite_card(table, column, styles) for column in table.columns],
-                     [method_card(row, styles) for row in table.rows], _health(table))
-
-
-def _health(table: Table) -> list[str]:
-    """A line for each flag of each row."""
-    return [flagged(row, flag) for row in table.rows for flag in row.flags]
+                     [suite_card(table, column, styles, limits) for column in table.columns], cards,
+                     references(table), differences(table, limits.pairs), limits)

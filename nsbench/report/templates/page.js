@@ -1,80 +1,127 @@
-// Adds to a page that is complete without it: theme switch, sorting, tooltips by pointer and keyboard, copy buttons.
-(() => {
+// The page is complete without scripts. This one: theme switch, source filter, tooltips, arrow keys, copying, saving.
+const page = (() => {
   "use strict";
   const root = document.documentElement, all = (query, within = document) => [...within.querySelectorAll(query)];
 
   const theme = document.getElementById("theme");
   const dark = () => root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  const label = () => { theme.textContent = dark() ? "Light" : "Dark"; theme.setAttribute("aria-label", `Switch to ${theme.textContent.toLowerCase()} colours`); };
+  const label = () => { theme.textContent = dark() ? "Light" : "Dark"; theme.setAttribute("aria-label", `${theme.textContent}: switch the colours`); };
   const asked = new URLSearchParams(location.search).get("theme");
   if (asked === "dark" || asked === "light") root.dataset.theme = asked;
   theme.hidden = false;
   theme.addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; label(); });
   label();
 
-  const value = (row, at) => row.children[at].dataset.v;
-  const compare = (at, sign) => (a, b) => {
-    const x = value(a, at), y = value(b, at);
-    if (at === 0) return sign * x.localeCompare(y);
-    if (x === "" || y === "") return (x === "") - (y === "");  // what is missing comes last either way
-    return sign * (x - y);
-  };
-  all("button[data-sort]").forEach(button => button.addEventListener("click", () => {
-    const head = button.closest("th"), table = button.closest("table"), at = head.cellIndex;
-    const natural = at === 0 || button.dataset.down === "1" ? "ascending" : "descending";  // the best comes first
-    const other = natural === "ascending" ? "descending" : "ascending";
-    const order = head.getAttribute("aria-sort") === natural ? other : natural;
-    all("th[aria-sort]", table).forEach(th => th.removeAttribute("aria-sort"));
-    head.setAttribute("aria-sort", order);
-    for (const body of table.tBodies) body.append(...[...body.rows].sort(compare(at, order === "ascending" ? 1 : -1)));
-  }));
+  const sources = document.getElementById("sources");
+  if (sources) {
+    sources.hidden = false;
+    sources.addEventListener("change", ({ target }) => all("[data-source]").forEach(part => {
+      if (part.matches("section, nav a")) part.hidden = Boolean(target.value) && part.dataset.source !== target.value;
+    }));
+  }
 
+  // Tooltips by pointer and keyboard. A title stays in place until its tooltip is shown, so that it is read out.
   const tip = document.getElementById("tip");
-  const hide = () => { tip.hidden = true; };
+  let shown = null;
+  const hide = () => {
+    if (!shown) return;
+    if (shown.text) shown.target.title = shown.text;
+    shown.target.removeAttribute("aria-describedby");
+    tip.hidden = true;
+    shown = null;
+  };
+  const words = target => target.title || [target.closest("table").tHead.rows[1].cells[target.cellIndex].textContent.split("\u00a0")[0],
+    `${(+target.dataset.v).toFixed(2)}, 95 % interval`, target.dataset.i.replace(" ", " to ")].join(" ");
   const show = target => {
-    tip.textContent = target.dataset.tip;
+    if (shown && shown.target === target) return;
+    hide();
+    tip.textContent = words(target);
+    shown = { target, text: target.title };
+    target.removeAttribute("title");
+    target.setAttribute("aria-describedby", "tip");
     tip.hidden = false;
     const box = target.getBoundingClientRect(), mine = tip.getBoundingClientRect();
     const above = box.top > mine.height + 16;
     tip.style.left = `${Math.max(8, Math.min(box.left + box.width / 2 - mine.width / 2, innerWidth - mine.width - 8))}px`;
     tip.style.top = `${above ? box.top - mine.height - 8 : box.bottom + 8}px`;
   };
-  all("[title]").forEach(target => {
-    target.dataset.tip = target.title;
-    target.removeAttribute("title");
-    target.setAttribute("aria-describedby", "tip");
-    target.addEventListener("pointerenter", () => show(target));
-    target.addEventListener("pointerleave", hide);
-    target.addEventListener("focus", () => show(target));
-    target.addEventListener("blur", hide);
+  const told = event => event.target.closest ? event.target.closest("[title], td[data-i]") : null;
+  for (const kind of ["pointerover", "focusin"]) addEventListener(kind, event => {
+    const target = told(event);
+    if (target) show(target);
+    else if (!shown || !shown.target.contains(event.target)) hide();
   });
+  addEventListener("focusout", hide);
   addEventListener("keydown", event => { if (event.key === "Escape") hide(); });
   addEventListener("scroll", hide, true);
 
   // One tab stop per table; the arrow keys move between its figures.
   all("table.scores").forEach(table => {
-    const cells = () => all("td[data-tip]", table);
-    cells().forEach((cell, index) => { cell.tabIndex = index ? -1 : 0; });
+    const first = table.querySelector("tbody.own td");
+    if (first) first.tabIndex = 0;
     table.addEventListener("keydown", event => {
       const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
       const cell = event.target.closest("td");
       if (!step || !cell) return;
-      const rows = all("tbody.own tr", table), row = rows[rows.indexOf(cell.parentNode) + step[0]];
-      const next = row && row.cells[cell.cellIndex + step[1]];
+      const rows = all("tbody.own tr:not([hidden])", table), row = rows[rows.indexOf(cell.parentNode) + step[0]];
+      let at = cell.cellIndex + step[1];
+      while (row && row.cells[at] && !row.cells[at].getClientRects().length) at += step[1] || 1;  // columns not shown
+      const next = row && row.cells[at];
       if (!next || next.tagName !== "TD") return;
       event.preventDefault();
-      cells().forEach(other => { other.tabIndex = -1; });
+      cell.tabIndex = -1;
       next.tabIndex = 0;
       next.focus();
     });
   });
 
+  const said = (button, done) => {
+    const before = button.textContent;
+    button.textContent = done;
+    setTimeout(() => { button.textContent = before; }, 1500);
+  };
   all("button.copy").forEach(button => {
     button.hidden = !navigator.clipboard;
     button.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(button.previousElementSibling.textContent);
-      button.textContent = "Copied";
-      setTimeout(() => { button.textContent = "Copy"; }, 1500);
+      const text = button.dataset.copy || button.closest(".command").querySelector("code, pre").textContent;
+      try { await navigator.clipboard.writeText(text); said(button, "Copied"); } catch { said(button, "Not allowed"); }
     });
   });
+  const save = (file, text) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type: "text/plain;charset=utf-8" }));
+    link.download = file;
+    link.click();
+    URL.revokeObjectURL(link.href);
+  };
+  all("button.save").forEach(button => {
+    button.hidden = false;
+    button.addEventListener("click", () => save(button.dataset.file, button.closest(".command").querySelector("pre").textContent));
+  });
+
+  const figure = value => value.toFixed(1);
+  const signed = value => { const text = figure(Math.abs(value)); return +text === 0 ? text : (value > 0 ? "+" : "−") + text; };
+  const pvalue = p => p < .001 ? "< 0.001" : p.toFixed(3);
+  const whisker = (cell, low, value, high, most) => {  // a difference, zero in the middle
+    const x = at => (36 + 33 * at / (most || 1)).toFixed(1);
+    for (const [name, at] of [["l", low], ["m", value], ["h", high], ["z", 0]]) cell.style.setProperty(`--${name}`, x(at));
+  };
+
+  // Paired differences: every pair once, turned round where it is asked for the other way.
+  const pairsOf = holder => {
+    if (!holder) return () => null;
+    let found = null;
+    const read = () => Object.fromEntries(Object.entries(JSON.parse(holder.dataset.pairs)).map(
+      ([suite, pairs]) => [suite, new Map(pairs.map(pair => [`${pair[0]} ${pair[1]}`, pair]))]));
+    return (suite, one, two) => {
+      found ||= read();
+      const pair = (found[suite] || new Map()).get(`${Math.min(one, two)} ${Math.max(one, two)}`);
+      if (!pair) return null;
+      const [, , low, high, p, first, second] = pair;
+      const turned = one > two;
+      return { low: (turned ? -high : low) / 100, high: (turned ? -low : high) / 100, p: p / 1e5,
+        only: first < 0 ? null : turned ? [second, first] : [first, second] };
+    };
+  };
+  return { all, save, figure, signed, pvalue, whisker, pairsOf };
 })();

@@ -1,0 +1,69 @@
+"""All paired differences of a table as numbers for the page's script, and the comparison that it shows at first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from nsbench.leaderboard import Comparison, Table
+from nsbench.leaderboard.deltas import compare_all
+
+ABSENT = -1  # stands for a count that does not exist
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Every pair of a table's rows in every column."""
+
+    by_suite: Mapping[str, Sequence[tuple[int, int, Comparison]]]
+    first: int  # position of the row that the page compares at first
+    second: int
+
+    @property
+    def numbers(self) -> dict[str, list[list[int]]]:
+        """By suite one list for each pair: [first, second, low, high, p, only first right, only second right].
+
+        Differences are first minus second in hundredths of the column's unit; p is after Holm, in hundred-thousandths
+        (rounded up, so that no p is called smaller than it is); counts are ABSENT where no single test has them.
+        """
+        return {suite: [[one, two, round(100 * c.delta.low), round(100 * c.delta.high), _rounded_up(c.delta.adjusted),
+                         _count(c.only_first), _count(c.only_second)] for one, two, c in pairs]
+                for suite, pairs in self.by_suite.items()}
+
+    @property
+    def initial(self) -> dict[str, Comparison]:
+        """By suite the comparison of `first` with `second`."""
+        return {suite: found for suite, pairs in self.by_suite.items() for one, two, found in pairs
+                if {one, two} == {self.first, self.second}}
+
+
+def differences(table: Table, most: int) -> Differences | None:
+    """None for a table with nothing to compare, or with more than `most` rows."""
+    if not 2 <= len(table.rows) <= most or table.evidence is None:
+        return None
+    first, second = _initial(table)
+    return Differences(compare_all(table), first, second)
+
+
+def references(table: Table) -> list[int | None]:
+    """For each row the position of the row that its differences are against."""
+    position = {row.label: index for index, row in enumerate(table.rows)}
+    return [next((position.get(cell.delta.reference) for cell in row.cells.values() if cell.delta), None)
+            for row in table.rows]
+
+
+def _initial(table: Table) -> tuple[int, int]:
+    """The best row that has a reference against it; without one the two best rows. The better placed one is first."""
+    for row, other in enumerate(references(table)):
+        if other is not None:
+            return min(row, other), max(row, other)
+    return 0, 1
+
+
+def _rounded_up(p: float) -> int:
+    return min(100_000, ceil(100_000 * p))
+
+
+def _count(found: int | None) -> int:
+    return ABSENT if found is None else found
