@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from inspect import signature
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,8 +30,10 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-5  # relative room for float32 rounding in a norm; 1/255 of a grey level is 4e-3
 UNKNOWN = -1  # in place of a prediction
+POOL = 4  # batches that an attack which refills its batch is handed at a time: what bounds the memory
 LOOKED_AT = 8  # images whose logits are looked at for signs of ill health, once per model
 Columns = dict[str, np.ndarray]
+_Batch = tuple[torch.Tensor, torch.Tensor, list[str], np.ndarray]  # images, labels, ids, positions in the split
 
 
 @dataclass
@@ -71,7 +75,7 @@ class _Job:
     workers: int
     unreadable: dict[str, str] | None
 
-    def batches(self, indices: np.ndarray) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[str], np.ndarray]]:
+    def batches(self, indices: np.ndarray) -> Iterator[_Batch]:
         """Images in [0, 1], labels, ids and positions in the split, in full batches of these images."""
         transform = self.model.preprocessing.transform(self.condition.preprocess)
         for batch in batches(self.split, transform, batch_size=self.batch_size, workers=self.workers, indices=indices,
@@ -182,12 +186,26 @@ def _attack(job: _Job, clean: Columns, seed: int, cost: Cost, progress: Progress
     right = np.flatnonzero(before == job.split.labels)
     columns["predictions"][right] = UNKNOWN  # until judged: an image that cannot be read any more is left out
     with progress.task(title, len(right)) as advance:
-        for images, labels, ids, indices in job.batches(right):
+        for images, labels, ids, indices in _pools(job.batches(right), POOL if _refills(job) else 1):
             adversarial = _perturb(job, images, labels, ids, seed, cost)
-            for name, values in _measure(job, images, adversarial, ids).items():
-                columns[name][indices] = values
+            for start in range(0, len(ids), job.batch_size):
+                part = slice(start, start + job.batch_size)
+                for name, values in _measure(job, images[part], adversarial[part], ids[part]).items():
+                    columns[name][indices[part]] = values
             advance(len(images))
     return columns
+
+
+def _refills(job: _Job) -> bool:
+    """Whether the attack takes `batch_size`: more images than that, of which it attacks so many at a time."""
+    return "batch_size" in signature(registry.attacks[str(job.condition.attack)]).parameters
+
+
+def _pools(parts: Iterator[_Batch], number: int) -> Iterator[_Batch]:
+    """So many batches joined into one."""
+    while group := list(islice(parts, number)):
+        images, labels, ids, indices = zip(*group, strict=True)
+        yield torch.cat(images), torch.cat(labels), [one for part in ids for one in part], np.concatenate(indices)
 
 
 def _perturb(job: _Job, images: torch.Tensor, labels: torch.Tensor, ids: list[str], seed: int, cost: Cost,
@@ -195,8 +213,9 @@ def _perturb(job: _Job, images: torch.Tensor, labels: torch.Tensor, ids: list[st
     """What the attack makes of these images, after the check."""
     name, threat = str(job.condition.attack), job.condition.threat
     assert threat is not None
+    room = {"batch_size": job.batch_size} if _refills(job) else {}
     with cost.counted(job.model, len(images)):
-        returned = registry.attacks[name](job.model, images, labels, ids=ids, seed=seed, threat=threat,
+        returned = registry.attacks[name](job.model, images, labels, ids=ids, seed=seed, threat=threat, **room,
                                           **job.condition.params)
     bound = str(job.condition.params.get("bound") or threat.norm)
     check_adversarial(images, returned, threat, ids, name, job.model, bound)

@@ -5,7 +5,11 @@
 `model` maps images in [0, 1] to logits (B, K) and is in eval mode; what comes back is detached float32 in
 [0, 1] and inside the threat model. Every image is attacked on its own: losses are summed, never averaged, over
 the batch, an image that is decided leaves, and every draw comes from (seed, attack, image id). So neither the
-batch nor the order changes an outcome. Importing this package fills `nsbench.registry.attacks`.
+batch nor the order changes an outcome.
+
+An attack that takes `batch_size` is handed several batches' worth of images at once. It sends at most so many through
+the model at a time, and gives the seat of an image that leaves to the next one, so that the device stays busy.
+Importing this package fills `nsbench.registry.attacks`.
 """
 
 from nsbench.attacks.autoattack import autoattack
