@@ -12,11 +12,13 @@ import numpy as np
 
 from nsbench.health import flags_by_row
 from nsbench.leaderboard.outcomes import Reader
+from nsbench.leaderboard.pairs import ALPHA
 from nsbench.leaderboard.records import Cell, Column, Cost, CriticalDifference, EffectiveLine, Row, RowFlag
 from nsbench.results import Result
 from nsbench.statistics import cliques, friedman, nemenyi_difference
 
 FEWEST_ROWS = 3  # a line through two points says nothing
+FEWEST_SUITES = 3  # ranks over two suites tell nothing apart
 
 
 def cost(results: Sequence[Result]) -> Cost:
@@ -79,21 +81,26 @@ def _logit(percent: np.ndarray) -> np.ndarray:
 
 
 def critical_difference(columns: Sequence[Column], rows: Sequence[Row]) -> CriticalDifference | None:
-    """Over the paper's columns, of rows that have them all; where these are fewer than three, over common columns."""
+    """Over the paper's columns, of rows that have them all; where these are fewer than three, over common columns.
+
+    None for fewer than three rows or suites. Where Friedman's test at 5 % finds no difference at all, Nemenyi's may
+    claim none either, and all rows are one clique.
+    """
     columns = [column for column in columns if column.paper]
     complete = [row for row in rows if all(_fair(row, column) for column in columns)]
     if len(complete) < FEWEST_ROWS:
         columns, complete = [column for column in columns if all(_fair(row, column) for row in rows)], list(rows)
-    if len(complete) < FEWEST_ROWS or len(columns) < 2:
+    if len(complete) < FEWEST_ROWS or len(columns) < FEWEST_SUITES:
         return None
     sign: Mapping[bool, int] = {True: -1, False: 1}
     ranks, p = friedman(np.array([[sign[c.lower_is_better] * row.cells[c.suite].value for c in columns]
                                   for row in complete]))
     order = np.argsort(ranks, kind="stable")
     difference = nemenyi_difference(len(complete), len(columns))
+    joined = cliques(ranks[order], difference) if p <= ALPHA else [tuple(range(len(order)))]
     return CriticalDifference(
         tuple(c.suite for c in columns), tuple(complete[i].label for i in order), tuple(ranks[order].tolist()),
-        difference, p, tuple(cliques(ranks[order], difference)))
+        difference, p, tuple(joined))
 
 
 def _fair(row: Row, column: Column) -> bool:
