@@ -23,10 +23,37 @@ _MODEL: list[Callable[[Any], Any]] = [
            help="Mean and std inside the model: the checkpoint's own, ImageNet's, or 0.5."),
 ]
 
+def _settings(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """("rounds=5",) -> {"rounds": "5"}."""
+    for setting in given:
+        if "=" not in setting:
+            raise UsageError(f"--set {setting}: write FIELD=VALUE, such as --set rounds=5")
+    return {field.strip(): value.strip() for field, _, value in (setting.partition("=") for setting in given)}
+
+
+def _seeds(context: click.Context, parameter: click.Parameter, given: str) -> tuple[int, ...]:
+    """ "0,1,2" -> (0, 1, 2)."""
+    try:
+        seeds = tuple(dict.fromkeys(int(part) for part in given.split(",")))
+    except ValueError:
+        seeds = ()
+    if not seeds or min(seeds) < 0:
+        raise UsageError(f"--seed {given}: give whole numbers from 0 on, such as --seed 0,1,2")
+    return seeds
+
+
 _RUN: list[Callable[[Any], Any]] = [
     *_MODEL,
     option("--recipe", help="Finetuning recipe. Default: the data source's own. See: nsbench list recipes"),
-    option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+    option("--set", "settings", multiple=True, metavar="FIELD=VALUE", callback=_settings,
+           help="Change a field of the recipe, such as rounds=5; may be given several times."),
+    option("--seed", "seeds", default="0", show_default=True, metavar="N[,N...]", callback=_seeds,
+           help="Several seeds, comma-separated, give the spread over seeds."),
+    option("--match", type=click.Choice(["steps", "compute"]), default="steps", show_default=True,
+           help="Give every method equal steps, or as much compute as ns takes."),
+    option("--watch", type=click.IntRange(min=0), default=0, metavar="K",
+           help="Evaluate on 200 images (clean, fgsm, imagenet_r) after every K rounds of a training."),
+    option("--log", type=click.Choice(["tensorboard", "wandb"]), help="Send each round there too."),
     option("--limit", type=click.IntRange(min=1), help="Images per condition: a stable, class-balanced subset."),
     option("--batch-size", type=click.IntRange(min=1), help="Images per batch of the evaluation. Moves no figure."),
     option("--workers", type=click.IntRange(min=0), help="Processes that decode images. Moves no figure."),

@@ -47,8 +47,30 @@ class Registry(Generic[Item]):
         return list(self._items.values())
 
 
+class Methods(Registry[Method]):
+    """Methods, and their chains: "madry+ns" is ns from madry's model."""
+
+    def __getitem__(self, name: str) -> Method:
+        parts = [super(Methods, self).__getitem__(part) for part in name.split("+")]
+        return _chain(parts) if len(parts) > 1 else parts[0]
+
+    def __contains__(self, name: object) -> bool:
+        return all(super(Methods, self).__contains__(part) for part in str(name).split("+"))
+
+
+def _chain(parts: list[Method]) -> Method:
+    def fit(*arguments: object, **keywords: object) -> None:
+        raise NsbenchError(f"{'+'.join(part.name for part in parts)} is a chain; its parts are fitted one by one")
+
+    return Method("+".join(part.name for part in parts), " + ".join(part.title for part in parts), fit,
+                  "; ".join(part.citation for part in parts),
+                  " Then: ".join(f"{part.title}: {part.summary}" for part in parts),
+                  version=sum(part.version for part in parts), trains=any(part.trains for part in parts),
+                  order=parts[-1].order + 5, parts=tuple(parts))
+
+
 suites: Registry[Suite] = Registry("suite")
-methods: Registry[Method] = Registry("method")
+methods: Registry[Method] = Methods("method")
 attacks: Registry[Callable] = Registry("attack")
 
 

@@ -108,3 +108,4 @@ class Method:
     version: int = 1  # raise it whenever a change of the method can move a weight
     trains: bool = True  # False: the checkpoint is returned as it is, and no training data are needed
     order: int = 100
+    parts: tuple[Method, ...] = ()  # of a chain such as madry+ns: each goes on from the model of the one before

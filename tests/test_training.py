@@ -209,7 +209,7 @@ def test_history_tells_each_round() -> None:
     shown = []
 
     def perturb(model: Model, images: NoiseImages, round: int) -> LearntNoise:
-        shown.append(torch.cat(images.batches))
+        shown.append(torch.cat(list(images.batches)))
         return learning(model, images, round)
 
     first, second = finetune(tiny_model(), Pictures(30), r.model_copy(update={"noise_batches": 3}),

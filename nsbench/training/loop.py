@@ -58,15 +58,17 @@ def finetune(model: Model, train: Split, recipe: Recipe, *, perturb: Perturb | N
     if checkpoint and state.load(checkpoint):
         progress.line(f"goes on after round {state.round}, from {checkpoint}", style="dim")
     total, unit = (round(recipe.compute), "forwards") if recipe.compute else (recipe.steps, "steps")
-    with (drop_path(model, recipe.drop_path), compiled(model, recipe.compile), state.cost.counted(model),
+    with (drop_path(model, recipe.drop_path), compiled(model, recipe.compile),
           progress.task("training", total, unit=unit) as advance):
         advance(round(state.position / recipe.steps * total))
         images = _stream(state, train, workers)
         while not state.finished:
-            model.history.append(_round(state, images, train, perturb, losses, workers, advance, checkpoint))
+            with state.cost.counted(model):
+                entry = _round(state, images, train, perturb, losses, workers, advance, checkpoint)
+            model.history.append(entry)
             fitted = state.ema.module if state.ema else model
             if on_round:
-                on_round(fitted.eval(), model.history[-1])
+                on_round(fitted.eval(), entry)
             if checkpoint:
                 state.save(checkpoint)
     fitted = state.ema.module if state.ema else model

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,19 @@ from nsbench.nullspace import LearntNoise, noise_influence
 from nsbench.randomness import derive_seed
 from nsbench.training.augment import Augmented, erase, pixels, seeded
 from nsbench.training.recipe import Recipe
+
+
+class Pool(Iterable[torch.Tensor]):
+    """The first `count` batches of a stream, as often as they are asked for; none is made before it is needed."""
+
+    def __init__(self, stream: Iterator[torch.Tensor], count: int) -> None:
+        self.stream, self.count, self.taken = stream, count, list[torch.Tensor]()
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        for index in range(self.count):
+            if index == len(self.taken):
+                self.taken.append(next(self.stream))
+            yield self.taken[index]
 
 
 @dataclass(frozen=True)
@@ -39,10 +51,7 @@ def round_noise(model: Model, perturb: Perturb, train: Split, recipe: Recipe, ro
     parts = _stream(model, train, recipe, round, workers)
     with closing(parts):
         held_out = next(parts)
-        if recipe.noise_batches:
-            taken: Iterable[torch.Tensor] = list(islice(parts, recipe.noise_batches))
-        else:
-            taken = parts
+        taken = Pool(parts, recipe.noise_batches) if recipe.noise_batches else parts
         images = NoiseImages(taken, held_out, held_out if recipe.noise_stop == "held-out" else None)
         learnt = perturb(model, images, round)
     if learnt is None:
