@@ -12,6 +12,8 @@ from nsbench.corruption_error import mean_corruption_error
 from nsbench.errors import UsageError
 from nsbench.leaderboard import AVERAGE, BETTER, NOT_SEPARABLE, WORSE, build, compare
 from nsbench.leaderboard.outcomes import Reader
+from nsbench.report.latex import to_latex
+from nsbench.report.text import to_markdown
 from nsbench.results import Result, read_results, write_result
 from nsbench.statistics import ALEXNET_ERROR, SEVERITIES, accuracy, mcnemar_exact, wilson
 from nsbench.types import Outcomes
@@ -161,6 +163,26 @@ def test_seeds_are_tested_on_their_mean_per_image(tmp_path):
     difference = mean[0] - mean[1]
     z = abs(difference.sum()) / np.sqrt((difference**2).sum())
     assert p == pytest.approx(2 * norm.sf(z), rel=1e-3)
+
+
+def test_more_seeds_move_no_name_and_stand_apart_from_the_interval(tmp_path):
+    for method in ("finetune", "ns"):
+        store(tmp_path, method, "clean", flags(0.6, 1))
+    one = only_table(tmp_path, reference="finetune")
+    for seed, share in ((1, 0.5), (2, 0.7)):
+        store(tmp_path, "ns", "clean", flags(share, 20 + seed), seed=seed, recipe={"name": "quick", "seed": seed})
+    table = only_table(tmp_path, reference="finetune")
+    assert sorted(r.label for r in table.rows) == sorted(r.label for r in one.rows) == ["finetune", "ns"]
+    cell = table.rows[row(table, "ns")].cells["clean"]
+    values = [r.score.value for r in cell.results]
+    assert (cell.value, cell.deviation) == (pytest.approx(np.mean(values)), pytest.approx(np.std(values, ddof=1)))
+    assert cell.high - cell.low < 14  # that of the images; the seeds alone are 20 points apart
+    assert max(values) - min(values) > 15
+    assert cell.delta.test == "paired, over seeds"
+    text = to_markdown(build(*read_results(tmp_path)))
+    assert f"±{(cell.high - cell.low) / 2:.1f} σ {cell.deviation:.1f}" in text
+    assert "σ is the standard deviation over seeds" in text
+    assert r"$\sigma$" in to_latex(build(*read_results(tmp_path)))
 
 
 def test_the_average_is_bootstrapped_together_over_shared_images(tmp_path):

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.stats import permutation_test
 
+from nsbench.leaderboard.pairs import suite_pvalues
 from nsbench.statistics import bootstrap as module
 from nsbench.statistics import (
     bootstrap_mean,
@@ -124,6 +126,42 @@ def test_coverage_of_the_average_over_suites_that_share_images():
         low, high = percentile_interval(resampled_sums(strata, 2000)[:, 0])
         intervals.append((low, high))
     assert 0.935 <= covered(intervals, p) <= 0.965
+
+
+def three_seeds(rng, n, shift=0.0):
+    """(3, n) right predictions of three trainings, which differ a little in which images they find hard."""
+    difficulty = rng.normal(0, 1.5, n)
+    return rng.random((3, n)) < 1 / (1 + np.exp(difficulty + rng.normal(0, 0.5, (3, n)) - 0.5 + shift))
+
+
+def test_coverage_of_a_mean_over_seeds():
+    """The interval of three seeds' mean on other images, the seeds given."""
+    rng = np.random.default_rng(11)
+    value = float(three_seeds(rng, 2_000_000).mean())
+    intervals = [wilson_over_seeds(three_seeds(rng, 400).mean(axis=0)) for _ in range(DRAWS)]
+    assert 0.935 <= covered(intervals, value) <= 0.965
+
+
+def test_false_claims_of_means_over_seeds_stay_below_five_percent():
+    """Two equal methods with three seeds each, and one with three against one with one."""
+    rng = np.random.default_rng(12)
+    claims = np.zeros(2)
+    for _ in range(DRAWS):
+        difficulty = rng.normal(0, 1.5, 300)
+        right = (rng.random((6, 300)) < 1 / (1 + np.exp(difficulty - 0.5))).astype(np.float64)
+        rows = 100 * np.array([right[:3].mean(axis=0), right[3:].mean(axis=0), right[3]])
+        p = suite_pvalues(rows, np.array([False, False, True]), np.ones(3, dtype=bool))
+        claims += [p[0, 1] <= 0.05, p[0, 2] <= 0.05]
+    assert (claims / DRAWS <= 0.05 + 2 * (0.05 * 0.95 / DRAWS) ** 0.5).all()  # two standard errors of the simulation
+
+
+def test_the_test_over_seeds_is_that_of_scipys_sign_flips():
+    rng = np.random.default_rng(13)
+    one, other = three_seeds(rng, 200).mean(axis=0), three_seeds(rng, 200, 0.4).mean(axis=0)
+    (p, *_) = suite_pvalues(100 * np.array([one, other]), np.zeros(2, dtype=bool), np.ones(2, dtype=bool))[0][1:]
+    expected = permutation_test((one, other), lambda a, b, axis: (a - b).mean(axis=axis), permutation_type="samples",
+                                vectorized=True, n_resamples=20_000, rng=1).pvalue
+    assert p == pytest.approx(expected, rel=0.1)
 
 
 def test_false_claims_under_the_null_stay_below_five_percent():

@@ -4,6 +4,10 @@ A table holds one source, one image set (all images, or a limit) and one preproc
 these. Within a column only cells of the same suite version, images and preparation are compared; any other is shown
 apart with the reason. Missing cells are missing, never zero, and an average needs all of the paper's eleven. Two cells
 are separable when a test on the same images says so after Holm's correction over the whole table.
+
+Results that differ in their seed alone are one row. Its figure is the mean over seeds; interval and tests are over
+images, each with its mean over these seeds, so they speak of these seeds' weights; the spread over seeds, which says
+how another training might come out, stands apart.
 """
 
 from __future__ import annotations

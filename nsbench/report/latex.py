@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from nsbench.leaderboard import Cell, Column, Leaderboard, Row, Table
-from nsbench.report.numbers import MISSING, average_column, figure, group_title, heading, margin, rank
+from nsbench.report.numbers import (
+    MISSING,
+    average_column,
+    deviation,
+    figure,
+    group_title,
+    heading,
+    margin,
+    rank,
+    seed_note,
+)
 from nsbench.report.published import SOURCE, Published, published_rows
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': "''", "·": r"\textperiodcentered{}", "–": "--", "−": r"\textminus{}",
-    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$", "≠": r"$\neq$",
+    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$", "≠": r"$\neq$", "σ": r"$\sigma$",
 }
 
 
@@ -55,6 +65,8 @@ def _caption(table: Table) -> str:
     words = (f"{heading(table)}. Top-1 accuracy in percent (C: mean corruption error) with half the 95 % interval over "
              "images. Bold: best of its column; underlined: not separable from it (paired tests, Holm). Ranks hold "
              "every place that the separable pairs allow.")
+    if seeds := seed_note(table):
+        words += f" {seeds}"
     if published_rows(table.source, *table.models):
         words += f" Italics: as reported in {SOURCE}, not ranked."
     apart = [f"{row.label}, {column.title}: {cell.reason}" for row in table.rows for column in table.columns
@@ -73,7 +85,7 @@ def _cell(cell: Cell | None) -> str:
     value = figure(cell.value)
     value = rf"\textbf{{{value}}}" if cell.best else rf"\underline{{{value}}}" if cell.tied else value
     mark = "" if cell.comparable else r"$\neq$ "
-    return rf"{mark}{value}\,{{\scriptsize {escape(margin(cell))}}}"
+    return rf"{mark}{value}\,{{\scriptsize {escape(margin(cell) + deviation(cell))}}}"
 
 
 def _reported(row: Published, columns: list[Column]) -> str:

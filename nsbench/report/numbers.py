@@ -24,6 +24,11 @@ def margin(cell: Cell) -> str:
     return f"±{(cell.high - cell.low) / 2:.1f}"
 
 
+def deviation(cell: Cell) -> str:
+    """The standard deviation over seeds, " σ 0.3"; "" for one seed. It stands apart from the interval over images."""
+    return "" if cell.deviation is None else f" σ {cell.deviation:.1f}"
+
+
 def rank(row: Row) -> str:
     """The place by average: "2", or "1–3" where the separable pairs allow several."""
     return places(row.rank)
@@ -76,8 +81,9 @@ def sentence(cell: Cell, column: Column) -> str:
     unit = " %" if column.unit == "%" else f" {column.unit}"
     parts = [f"{column.title} {cell.value:.2f}{unit}, 95 % interval {cell.low:.2f} to {cell.high:.2f}",
              f"n = {cell.n:,} images", seeds(cell.seeds)]
-    if cell.spread:
-        parts.append(f"{cell.spread[0]:.2f} to {cell.spread[1]:.2f} over seeds")
+    if cell.spread and cell.deviation is not None:
+        parts.append(f"mean of {len(cell.seeds)} seeds, whose standard deviation is {cell.deviation:.2f} "
+                     f"({cell.spread[0]:.2f} to {cell.spread[1]:.2f}); the interval is over images, for these seeds")
     if cell.best:
         parts.append("best of its column")
     if cell.tied:
@@ -95,6 +101,15 @@ def flagged(row: Row, flag: RowFlag) -> str:
     """One health flag in words."""
     which = "" if flag.seed is None else f", seed {flag.seed}"
     return f"⚑ {row.label}{which}: {flag.name}. {flag.sentence}"
+
+
+def seed_note(table: Table) -> str:
+    """What σ means, where a row has several seeds; else ""."""
+    if not any(cell.deviation is not None for row in table.rows for cell in row.cells.values()):
+        return ""
+    return ("Rows with several seeds show the mean over seeds. ± is half the 95 % interval over images, for these "
+            "seeds; σ is the standard deviation over seeds. Tests compare images' means over seeds, so that they "
+            "speak of these seeds' weights.")
 
 
 def heading(table: Table) -> str:

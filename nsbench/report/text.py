@@ -11,12 +11,14 @@ from nsbench.leaderboard import AVERAGE, BETTER, Cell, Comparison, Leaderboard, 
 from nsbench.report.numbers import (
     MISSING,
     average_column,
+    deviation,
     figure,
     flagged,
     heading,
     margin,
     pvalue,
     rank,
+    seed_note,
     signed,
 )
 from nsbench.report.published import SOURCE, Published, published_rows
@@ -103,6 +105,8 @@ def table_notes(table: Table) -> list[str]:
                      "apart.")
     if table.partial_suites:
         notes.append(average_column(table).summary)
+    if words := seed_note(table):
+        notes.append(words)
     for row in table.rows:
         for column in table.columns:
             cell = row.cells.get(column.suite)
@@ -168,7 +172,7 @@ def _rich_cell(cell: Cell | None) -> Text:
         return Text(MISSING, style="dim")
     style = "bold" if cell.best else "underline" if cell.tied else ""
     mark = "" if cell.comparable else "≠ "
-    return Text.assemble((f"{mark}{figure(cell.value)}", style), (f" {margin(cell)}", "dim"))
+    return Text.assemble((f"{mark}{figure(cell.value)}", style), (f" {margin(cell)}{deviation(cell)}", "dim"))
 
 
 def to_markdown(board: Leaderboard) -> str:
@@ -211,7 +215,7 @@ def _markdown_cell(cell: Cell | None) -> str:
         return MISSING
     value = f"**{figure(cell.value)}**" if cell.best else f"<ins>{figure(cell.value)}</ins>" if cell.tied else (
         figure(cell.value) if cell.comparable else f"≠ {figure(cell.value)}")
-    return f"{value} {margin(cell)}"
+    return f"{value} {margin(cell)}{deviation(cell)}"
 
 
 def _cells(table: Table, row: Row) -> list[Cell | None]:
