@@ -39,12 +39,12 @@ def to_html(board: Leaderboard, detail: int | None = None) -> str:
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    from nsbench.report import numbers, page, published
+    from nsbench.report import numbers, page, published, side_columns
     from nsbench.report.limits import Limits
 
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), undefined=StrictUndefined,
                               autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.globals |= {"numbers": numbers, "AVERAGE": numbers.AVERAGE, "GROUP_TITLES": numbers.GROUP_TITLES,
-                            "REPORTED_IN": published.SOURCE}
+                            "REPORTED_IN": published.SOURCE, "COST": side_columns.COST}
     return environment.get_template("page.html.j2").render(
         board=board, views=page.views(board, Limits.of(detail)))

@@ -12,6 +12,7 @@ from nsbench.report import charts, curves
 from nsbench.report.heats import Heat, against, heat, is_corruptions, reference_of
 from nsbench.report.limits import Limits, drawn, left_out
 from nsbench.report.relative import RelativeErrors
+from nsbench.report.scatter import scatter
 from nsbench.results import Result
 
 RELATIVE = "relative mCE"
@@ -24,6 +25,7 @@ class SuiteCard:
     places: Markup  # every drawn row with its interval
     curve: Markup | None
     norms: Markup | None
+    scatter: Markup | None  # against clean accuracy
     extra_names: Sequence[str]
     extra_rows: Sequence[tuple[Row, Cell, Sequence[float | None]]]
     heats: Sequence[Heat]
@@ -68,9 +70,11 @@ def suite_card(table: Table, column: Column, styles: Mapping[str, str], limits: 
     names, extra = _extras(table, [(row, fair[id(row)]) for row in listed], result)
     reference = reference_of(heats)
     told = [left_out(len(listed), len(rows), "Places drawn")]
-    if curve or norms or heats:
-        told.append(left_out(len(few), len(rows), "Curves, norms and heat maps drawn"))
-    return SuiteCard(column, result, places, curve, norms, names, extra, heats, reference,
+    if curve or norms or heats or table.lines:
+        told.append(left_out(len(few), len(rows), "Curves, norms, names and heat maps drawn"))
+    line = next((one for one in table.lines if one.suite == column.suite), None)
+    plot = scatter(line, column.title, styles, [row.label for row, _ in few]) if line else None
+    return SuiteCard(column, result, places, curve, norms, plot, names, extra, heats, reference,
                      against(heats, reference), [one for one in told if one])
 
 

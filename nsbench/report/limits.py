@@ -19,6 +19,7 @@ class Limits:
     lines: int = 8  # rows of curves, norms and heat maps: as many as there are colours
     cards: int = 60  # methods with a card of their own
     pairs: int = 50  # the largest table whose pairs of rows are all on the page
+    at_first: int = 200  # rows of a table that the screen shows before it is asked for all
     sentences: int = 100  # the largest table each of whose figures brings all about it in words, and its provenance
 
     @classmethod

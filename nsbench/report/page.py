@@ -14,6 +14,7 @@ from nsbench.report.limits import Limits, drawn, left_out
 from nsbench.report.method_cards import MethodCard, method_card
 from nsbench.report.numbers import GROUP_TITLES, average_column, flagged
 from nsbench.report.published import Published, published_rows
+from nsbench.report.side_columns import SideColumn, side_columns, side_notes
 from nsbench.report.text import to_markdown
 
 
@@ -33,6 +34,12 @@ class TableView:
     references: Sequence[int | None]  # of each row: the position of the row that its differences are against
     differences: Differences | None  # None where the table has too many rows, or one
     limits: Limits
+    side: Sequence[SideColumn]  # effective robustness and cost, to the right of the scores
+
+    @property
+    def side_groups(self) -> list[tuple[str, int]]:
+        names = [column.group for column in self.side]
+        return [(name, names.count(name)) for name in dict.fromkeys(names)]
 
     @property
     def groups(self) -> list[tuple[str, int]]:
@@ -45,7 +52,8 @@ class TableView:
         found = [f"≠ {row.label}, {column.title}: not compared, {cell.reason}."
                  for row in self.table.rows for column in self.table.columns
                  if (cell := row.cells.get(column.suite)) and not cell.comparable]
-        return [*found, *(f"{row.label}: {note}." for row in self.table.rows for note in row.notes)]
+        return [*found, *(f"{row.label}: {note}." for row in self.table.rows for note in row.notes),
+                *side_notes(self.table)]
 
     @property
     def health(self) -> list[str]:
@@ -136,4 +144,4 @@ def _view(table: Table, anchor: str, styles: Mapping[str, str], limits: Limits) 
     cards = {row.label: method_card(row, styles) for row in drawn(table.rows, limits.cards)}
     return TableView(table, anchor, columns, published_rows(table.source, *table.models), styles, scales, spans,
                      [suite_card(table, column, styles, limits) for column in table.columns], cards,
-                     references(table), differences(table, limits.pairs), limits)
+                     references(table), differences(table, limits.pairs), limits, side_columns(table))

@@ -16,14 +16,15 @@ page.all("table.scores").forEach(table => {
   const key = (row, at) => {
     const cell = row.cells[at];
     if (at === 0) return cell.dataset.v.toLowerCase();
-    return table.classList.contains("diff") ? change.get(cell) : cell.dataset.v === undefined ? undefined : +cell.dataset.v;
+    if (table.classList.contains("diff") && at <= suites.length) return change.get(cell);
+    return cell.dataset.v === undefined || isNaN(cell.dataset.v) ? cell.dataset.v : +cell.dataset.v;
   };
   const sort = (at, sign) => {
     for (const body of table.tBodies) {
       const keyed = [...body.rows].map(row => [key(row, at), row]);
       keyed.sort(([x], [y]) => {
         if (x === undefined || y === undefined) return (x === undefined) - (y === undefined);  // last either way
-        return at === 0 ? sign * x.localeCompare(y) : sign * (x - y);
+        return sign * (typeof x === "string" ? x.localeCompare(y) : x - y);
       });
       body.append(...keyed.map(([, row]) => row));
     }
@@ -36,21 +37,23 @@ page.all("table.scores").forEach(table => {
     all("th[aria-sort]", table).forEach(th => th.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", order);
     sort(at, order === "ascending" ? 1 : -1);
+    table.dispatchEvent(new Event("sorted"));
   }));
   if (!form) return;
   form.hidden = false;
-  const { text, model, intervals, difference, reference } = form.elements;
+  const { text, model, intervals, difference, reference, everything } = form.elements;
 
   // --- rows and columns
   const filter = () => {
     const wanted = text.value.toLowerCase().split(/\s+/).filter(Boolean), only = model ? model.value : "";
     let count = 0;
     for (const row of every) {
-      row.dataset.text ||= `${row.cells[0].textContent} ${row.dataset.model}`.toLowerCase();
+      if (wanted.length) row.dataset.text ||= `${row.cells[0].textContent} ${row.dataset.model}`.toLowerCase();
       row.hidden = !wanted.every(word => row.dataset.text.includes(word)) || Boolean(only) && row.dataset.model !== only;
       count += !row.hidden;
     }
-    form.querySelector("output").textContent = `${count} of ${every.length} rows`;
+    form.querySelector("output").textContent = `${count.toLocaleString("en")} of ${every.length.toLocaleString("en")} rows`;
+    paint();
   };
   const sheet = new CSSStyleSheet();
   document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
@@ -81,54 +84,75 @@ page.all("table.scores").forEach(table => {
     cell.classList.remove("up", "down", "even", "apart-now");
   };
   const fair = cell => cell && cell.dataset.v !== undefined && cell.matches(".w");
-  const restore = () => all("tbody.own td[data-v]", table).forEach(cell => { if (before.has(cell)) put(cell, ...keep(cell)); });
-  const found = (at, of) => rows.map((row, one) => {
-    const two = of(row), cell = row.cells[at], other = two === undefined || two === one ? null : rows[two].cells[at];
+  const against = row => reference.value !== "" ? +reference.value : row.dataset.ref === undefined ? undefined : +row.dataset.ref;
+  const delta = (row, one, at) => {
+    const two = against(row), cell = row.cells[at], other = two === undefined || two === one ? null : rows[two].cells[at];
     if (!fair(cell) || !fair(other)) return null;
     const value = cell.dataset.v - other.dataset.v;
     return { value, ...(pair(suites[at - 1], one, two) || { low: value, high: value }) };
-  });
-  const differences = () => {
-    const of = row => reference.value === "" ? (row.dataset.ref === undefined ? undefined : +row.dataset.ref) : +reference.value;
-    const used = new Set(rows.map(of));
-    for (let at = 1; at <= suites.length; at++) {
-      const deltas = found(at, of), most = Math.max(...deltas.map(one => one ? Math.max(Math.abs(one.low), Math.abs(one.high)) : 0));
-      deltas.forEach((one, index) => {
-        const cell = rows[index].cells[at];
-        if (cell.dataset.v === undefined) return;
-        keep(cell);
-        change.set(cell, one ? one.value : used.has(index) ? 0 : undefined);
-        if (!one) { put(cell, "", "", used.has(index) ? "ref." : "–", ""); cell.classList.add("apart-now"); return; }
-        const tested = one.p !== undefined, better = lower(at) ? one.value < 0 : one.value > 0, even = !tested || one.p > .05;
-        const verdict = !tested ? "not tested" : even ? "not separable" : better ? "better" : "worse";
-        const range = tested ? ` (${signed(one.low)} to ${signed(one.high)})` : "", p = tested ? `, p ${one.p < .001 ? "" : "= "}${pvalue(one.p)} after Holm` : "";
-        put(cell, `--t:${(Math.abs(one.value) / (most || 1)).toFixed(2)}`,
-          `${title(at)}: ${signed(one.value)}${range} against ${rows[of(rows[index])].cells[0].dataset.v}: ${verdict}${p}`,
-          signed(one.value), tested ? `±${((one.high - one.low) / 2).toFixed(1)}` : "");
-        if (+Math.abs(one.value).toFixed(1)) cell.classList.add(better ? "up" : "down");
-        if (tested && even) cell.classList.add("even");
-        page.whisker(cell, one.low, one.value, one.high, most);
+  };
+  let columnsOf = [], used = new Set(), painted = new Set();
+  const measure = () => {
+    used = new Set(rows.map(against));
+    columnsOf = suites.map((suite, index) => {
+      const deltas = rows.map((row, one) => delta(row, one, index + 1));
+      deltas.forEach((one, place) => change.set(rows[place].cells[index + 1], one ? one.value : used.has(place) ? 0 : undefined));
+      return { deltas, most: Math.max(...deltas.map(one => one ? Math.max(Math.abs(one.low), Math.abs(one.high)) : 0)) };
+    });
+  };
+  const show = (cell, at, row, one, most) => {
+    const own = used.has(+row.dataset.r);
+    keep(cell);
+    if (!one) { put(cell, "", "", own ? "ref." : "–", ""); cell.classList.add("apart-now"); return; }
+    const tested = one.p !== undefined, better = lower(at) ? one.value < 0 : one.value > 0, even = !tested || one.p > .05;
+    const verdict = !tested ? "not tested" : even ? "not separable" : better ? "better" : "worse";
+    const range = tested ? ` (${signed(one.low)} to ${signed(one.high)})` : "", p = tested ? `, p ${one.p < .001 ? "" : "= "}${pvalue(one.p)} after Holm` : "";
+    put(cell, `--t:${(Math.abs(one.value) / (most || 1)).toFixed(2)}`,
+      `${title(at)}: ${signed(one.value)}${range} against ${rows[against(row)].cells[0].dataset.v}: ${verdict}${p}`,
+      signed(one.value), tested ? `±${((one.high - one.low) / 2).toFixed(1)}` : "");
+    if (+Math.abs(one.value).toFixed(1)) cell.classList.add(better ? "up" : "down");
+    if (even) cell.classList.add("even");
+    page.whisker(cell, one.low, one.value, one.high, most);
+  };
+  const paint = () => {  // only rows on the screen: a long table has too many figures to change at once
+    if (!table.classList.contains("diff")) return;
+    const visible = [...table.tBodies[0].rows].filter(row => !row.hidden);
+    for (const row of table.classList.contains("capped") ? visible.slice(0, 200) : visible) {
+      if (painted.has(row)) continue;
+      painted.add(row);
+      columnsOf.forEach(({ deltas, most }, index) => {
+        const cell = row.cells[index + 1];
+        if (cell.dataset.v !== undefined) show(cell, index + 1, row, deltas[row.dataset.r], most);
       });
     }
+  };
+  const restore = () => {
+    for (const row of painted) for (const cell of row.cells) if (before.has(cell)) put(cell, ...keep(cell));
+    painted = new Set();
   };
   const choose = () => {
     const on = Boolean(difference && difference.checked);
     table.classList.toggle("diff", on);
     table.classList.toggle("plain", !intervals.checked);
     legend.hidden = !on;
-    if (!on) { restore(); return; }
-    differences();
+    restore();
+    if (!on) return;
+    measure();
+    paint();
     const tested = document.getElementById(`${anchor}-compare`);
     legend.textContent = `Each figure minus that of ${reference.value === "" ? "its matched control" : rows[reference.value].cells[0].dataset.v}: blue is better, orange is worse. ` +
       (tested ? "Bold is separable after Holm's correction over the table, dotted is not." : "With so many rows these are not tested here; nsbench report --reference NAME tests them.");
   };
   form.addEventListener("submit", event => event.preventDefault());
+  table.addEventListener("sorted", paint);
   text.addEventListener("input", filter);
+  if (everything) everything.addEventListener("click", () => { table.classList.remove("capped"); everything.remove(); paint(); });
   form.addEventListener("change", event => {
     if (event.target === reference && difference) difference.checked = true;
     if (event.target.name === "group") columns(); else if (event.target === model) filter(); else choose();
   });
   filter();
+  columns();
 
   // --- CSV: what a spreadsheet would take for a formula begins with an apostrophe
   const quoted = value => `"${String(value).replace(/^[=+\-@\t\r]/, "'$&").replaceAll('"', '""')}"`;
