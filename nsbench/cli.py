@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from nsbench import __version__, registry
+from nsbench.cli_check import baseline, check
 from nsbench.cli_data import data
-from nsbench.cli_nullspace import nullspace
+from nsbench.cli_nullspace_images import nullspace
 from nsbench.cli_options import (
     DEFAULT_RESULTS,
     ordered_methods,
@@ -55,6 +56,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
 
 
+main.add_command(baseline)
+main.add_command(check)
 main.add_command(data)
 main.add_command(nullspace)
 main.add_command(submit)

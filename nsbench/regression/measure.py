@@ -1,0 +1,126 @@
+"""Running for a check: everything is fitted and computed anew, beside a reference workload that speed is compared with.
+
+Results and fitted weights go to folders of their own: weights that an earlier version of the code left in the user's
+cache would hide a change of the training code, and weights of a broken version must not get there.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nsbench import provenance
+from nsbench.errors import ResultError
+from nsbench.progress import Progress
+from nsbench.regression.baseline import Baseline, Reference
+from nsbench.regression.entry import Entry, flipped_images
+from nsbench.regression.evidence import Noise
+from nsbench.results import Result, read_results
+from nsbench.runner import RunOptions, Summary, resolve_device, run
+
+PASSES = 5  # of the reference workload, before and after a run; the quickest counts
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a run gave."""
+
+    results: tuple[Result, ...]
+    why_missing: Mapping[str, str]  # pair -> why there is no result
+    reference: Reference
+
+
+@contextmanager
+def measured(options: RunOptions, progress: Progress, *, keep: Path | None = None, cached_weights: bool = False,
+             ) -> Iterator[Measurement]:
+    """Run `options` in folders of its own, which are gone at the end (the results stay in `keep`, if given)."""
+    with tempfile.TemporaryDirectory(prefix="nsbench-check-") as folder:
+        own = replace(options, results=keep or Path(folder) / "results", force=keep is not None and not cached_weights,
+                      weights=None if cached_weights else Path(folder) / "weights")
+        device = resolve_device(options.device)
+        before = _time_reference(device)
+        memory = provenance.peak_memory_mib(device)
+        summary: Summary = run(own, progress)
+        seconds = min(before, _time_reference(device))
+        found, problems = read_results(own.results)
+        missing = {**summary.missing, **summary.failed}
+        if problems:
+            raise ResultError(problems[0])
+        yield Measurement(tuple(found), missing, Reference(seconds, float(max(memory, 1))))
+
+
+def record(options: RunOptions, progress: Progress, *, repeats: int = 1, given: Mapping[str, Any] | None = None,
+           needs: Iterable[str] = ()) -> Baseline:
+    """Measure, and measure the same again with other threads and batches, which tells the noise.
+
+    `given` and `needs`: see Baseline. Raises ResultError, naming it, where a pair could not be measured.
+    """
+    with measured(options, progress) as run_:
+        if run_.why_missing:
+            pair, why = next(iter(run_.why_missing.items()))
+            raise ResultError(f"{pair}: {why}. A baseline needs every pair that is named; leave out what cannot be "
+                              f"measured here ({len(run_.why_missing)} of them)")
+        entries = [Entry.of(result) for result in run_.results]
+        reference = run_.reference
+    again = [_repeat(options, progress, number) for number in range(repeats)]
+    order = {name: rank for rank, name in enumerate((*options.methods, *options.suites))}
+    entries.sort(key=lambda entry: (order[entry.method], order[entry.suite], entry.seed))
+    noisy = tuple(replace(entry, noise=_noise(entry, again)) for entry in entries)
+    return Baseline(noisy, dict(given or {}), tuple(needs), repeats, _moved(entries, again), reference,
+                    provenance.now(), provenance.commit(), provenance.command_line())
+
+
+def _repeat(options: RunOptions, progress: Progress, number: int) -> dict[tuple[str, str, int], Entry]:
+    """The same once more, with another number of threads and another batch size."""
+    threads = torch.get_num_threads()
+    other = threads + 1 + number if threads == 1 else max(1, threads - 1 - number)
+    batch = (options.batch_size or 64) // 2 + 1 + number
+    progress.line(f"repeat {number + 1}: {other} threads, batches of {batch}", style="dim")
+    torch.set_num_threads(other)
+    try:
+        with measured(replace(options, batch_size=batch), progress) as run_:
+            return {(e.method, e.suite, e.seed): e for e in map(Entry.of, run_.results)}
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _noise(entry: Entry, again: list[dict[tuple[str, str, int], Entry]]) -> Noise:
+    changes = [other.values - entry.values for repeat in again
+               if (other := repeat.get((entry.method, entry.suite, entry.seed)))]
+    return Noise.of(np.concatenate(changes)) if changes else Noise()
+
+
+def _moved(entries: list[Entry], again: list[dict[tuple[str, str, int], Entry]]) -> dict[str, tuple[int, int]]:
+    """By method: distinct images that a repeat flipped in any suite, and all that it looked at; summed over repeats."""
+    found: dict[str, tuple[int, int]] = {}
+    for method in dict.fromkeys(entry.method for entry in entries if again):
+        mine = [entry for entry in entries if entry.method == method]
+        images = {image for entry in mine for image in entry.images.ids.tolist()}
+        flipped = sum(len({image for entry in mine if (other := repeat.get((method, entry.suite, entry.seed)))
+                           for image in flipped_images(entry, other).tolist()}) for repeat in again)
+        found[method] = (flipped, len(again) * len(images))
+    return found
+
+
+def _time_reference(device: str) -> float:
+    """Seconds of the quickest pass of a fixed workload: matrix products and softmax as in a ViT's block."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.rand(8, 145, 192, generator=generator).to(device)
+    weights = torch.rand(192, 192, generator=generator).to(device)
+    best = float("inf")
+    for _ in range(PASSES):
+        start = time.perf_counter()
+        x = tokens
+        for _ in range(8):
+            x = torch.softmax(x @ weights @ x.transpose(1, 2), dim=-1) @ x
+        float(x.sum())  # waits for a GPU
+        best = min(best, time.perf_counter() - start)
+    return best

@@ -1,0 +1,107 @@
+"""A check as plain text, Markdown for a pull request, GitHub annotations and JSON. Every name is escaped."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from nsbench import __version__
+from nsbench.regression.records import Check, Comparison, Verdict
+from nsbench.regression.words import HEADS, explanation, headline, notes, row
+
+MARKS = {Verdict.OK: "✓", Verdict.IMPROVED: "▲", Verdict.REGRESSED: "✗", Verdict.INCOMPARABLE: "≠"}
+ALIGNED = "lrrrrrrrl"  # of HEADS
+
+
+def to_text(check: Check) -> str:
+    """A table with notes, for a terminal or a log."""
+    rows = [HEADS, *(tuple(map(plain, row(comparison))) for comparison in check.comparisons)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) if side == "l" else cell.rjust(width)
+                       for cell, width, side in zip(cells, widths, ALIGNED, strict=True)).rstrip() for cells in rows]
+    reasons = [plain(f"{c.key}: {c.reason}") for c in check.comparisons if c.reason]
+    return "\n".join([*lines, *reasons, *map(plain, notes(check)), plain(headline(check))]) + "\n"
+
+
+def to_markdown(check: Check) -> str:
+    """A summary for a pull request: what matters first, the whole table folded below."""
+    marked = [c for c in check.comparisons if c.verdict is not Verdict.OK]
+    moved = [m.method for m in check.moved if m.moved]
+    outcome = "failed" if check.exit_status else "passed"
+    lines = [f"### nsbench check: {outcome}", "", f"{markdown(headline(check))}.", ""]
+    lines += [f"- {MARKS[c.verdict]} {code(c.key)}: {markdown(explanation(c))}" for c in marked]
+    lines += [f"- outcomes of {code(method)} moved beyond the recorded noise" for method in moved]
+    lines += ["", "<details><summary>All suites</summary>", "",
+              f"| {' | '.join(HEADS)} |",
+              f"|{'|'.join('---:' if side == 'r' else '---' for side in ALIGNED)}|"]
+    for comparison in check.comparisons:
+        key, *cells = row(comparison)
+        lines.append(f"| {' | '.join([code(key), *map(markdown, cells)])} |")
+    lines += ["", *(f"- {markdown(note)}" for note in notes(check)), "", "</details>"]
+    return "\n".join(lines) + "\n"
+
+
+def to_annotations(check: Check) -> list[str]:
+    """GitHub's workflow commands: an error for what regressed or cannot be compared, a notice for what improved."""
+    commands = {Verdict.REGRESSED: "error", Verdict.INCOMPARABLE: "error", Verdict.IMPROVED: "notice"}
+    lines = [_annotation(commands[c.verdict], c.key, explanation(c))
+             for c in check.comparisons if c.verdict in commands]
+    level = "error" if check.rules.strict else "notice"
+    lines += [_annotation(level, m.method, f"moved: {m.flipped} of {m.images} images have another outcome, more than "
+                          "the same code gives") for m in check.moved if m.moved]
+    return lines + [_annotation("error", cost.what, f"{cost.ratio:.2f} x the baseline's, beyond {cost.limit:g}")
+                    for cost in check.costs if cost.exceeded]
+
+
+def _annotation(command: str, title: str, message: str) -> str:
+    title = _percent(title).replace(":", "%3A").replace(",", "%2C")
+    return f"::{command} title=nsbench check%3A {title}::{_percent(message)}"
+
+
+def _percent(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def to_json(check: Check) -> str:
+    """Everything, for programs."""
+    record: dict[str, Any] = {
+        "nsbench": __version__, "failed": check.failed, "exit_status": check.exit_status,
+        "rules": asdict(check.rules), "counts": {verdict.value: n for verdict, n in check.counts.items()},
+        "baseline": {"recorded": check.baseline.recorded, "commit": check.baseline.commit,
+                     "repeats": check.baseline.repeats, "options": dict(check.baseline.options)},
+        "comparisons": [_comparison(comparison) for comparison in check.comparisons],
+        "moved": [asdict(moved) for moved in check.moved],
+        "costs": [asdict(cost) | {"exceeded": cost.exceeded} for cost in check.costs], "notes": notes(check),
+    }
+    return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    before, after = comparison.before, comparison.after
+    found: dict[str, Any] = {"pair": comparison.key, "verdict": comparison.verdict.value, "reason": comparison.reason}
+    if before is not None:
+        found |= {"source": before.source, "model": before.model, "method": before.method, "suite": before.suite,
+                  "seed": before.seed, "unit": before.unit, "before": before.score, "n": comparison.n,
+                  "noise": asdict(before.noise)}
+    if after is not None:
+        found |= {"now": after.score, "drop": comparison.drop, "lost": comparison.lost.tolist(),
+                  "won": comparison.won.tolist(), "mcnemar_p": comparison.mcnemar, "p": comparison.p,
+                  "p_holm": comparison.p_holm, "detectable_drop": comparison.detectable,
+                  "changes": list(comparison.changes)}
+    return found
+
+
+def plain(text: str) -> str:
+    """On one line, without control characters, which could move the cursor of a terminal or forge a line of a log."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def markdown(text: str) -> str:
+    """Text that Markdown shows as it is, in a table's cell too: punctuation as character references."""
+    return "".join(letter if letter.isalnum() or letter in " .,-+" else f"&#{ord(letter)};" for letter in plain(text))
+
+
+def code(text: str) -> str:
+    """A name in code type, where GitHub makes no link of @names, #numbers and addresses."""
+    return f"<code>{markdown(text)}</code>"

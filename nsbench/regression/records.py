@@ -1,0 +1,107 @@
+"""What a check finds: small records, and the exit status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+
+import numpy as np
+
+from nsbench.regression.baseline import Baseline
+from nsbench.regression.entry import Entry
+
+NONE = np.array([], dtype=np.str_)
+
+
+class Verdict(StrEnum):
+    OK = "ok"
+    IMPROVED = "improved"
+    REGRESSED = "regressed"
+    INCOMPARABLE = "incomparable"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is called a regression."""
+
+    alpha: float = 0.01  # chance of any false alarm in a check
+    min_drop: float = 0.5  # points
+    strict: bool = False  # a method whose outcomes moved beyond noise fails too, for the better or the worse
+    max_slowdown: float | None = None  # seconds, as ratio to the reference workload, new over old
+    max_memory: float | None = None  # the same for memory
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """One suite of one method: what became of each image."""
+
+    key: str  # "ns x imagenet_c"
+    before: Entry | None  # None: the baseline does not hold it
+    after: Entry | None = None
+    verdict: Verdict = Verdict.INCOMPARABLE
+    reason: str = ""  # why it is incomparable
+    drop: float = 0.0  # in the score's unit; positive is worse
+    lost: np.ndarray = field(default_factory=NONE.copy)  # ids of images that got worse
+    won: np.ndarray = field(default_factory=NONE.copy)
+    mcnemar: float | None = None  # exact p of lost against won; None: not an accuracy
+    p: float = 1.0  # with the recorded noise
+    p_holm: float = 1.0  # of the whole check
+    detectable: float | None = None  # drop that would be called with 80 % probability; None: none would
+    changes: tuple[str, ...] = ()  # what is different about the model, in words
+
+    @property
+    def n(self) -> int:
+        return len(self.before.images.ids) if self.before else 0
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Whether the outcomes of a method changed at all: distinct images, over all suites."""
+
+    method: str
+    flipped: int
+    images: int
+    repeat_flipped: int
+    repeat_images: int
+    p_holm: float
+    moved: bool
+
+
+@dataclass(frozen=True)
+class Cost:
+    """New over old, each as ratio to the reference workload of its own run."""
+
+    what: str  # "seconds" or "memory"
+    ratio: float
+    limit: float | None  # None: for information
+
+    @property
+    def exceeded(self) -> bool:
+        return self.limit is not None and self.ratio > self.limit
+
+
+@dataclass(frozen=True)
+class Check:
+    """Everything that a check found."""
+
+    baseline: Baseline
+    rules: Rules
+    comparisons: tuple[Comparison, ...]
+    moved: tuple[Moved, ...]
+    costs: tuple[Cost, ...]
+
+    @cached_property
+    def counts(self) -> dict[Verdict, int]:
+        return {verdict: sum(c.verdict is verdict for c in self.comparisons) for verdict in Verdict}
+
+    @property
+    def failed(self) -> bool:
+        """Something got worse, or moved where the rules are strict."""
+        moved = self.rules.strict and (any(m.moved for m in self.moved) or self.counts[Verdict.IMPROVED] > 0)
+        return self.counts[Verdict.REGRESSED] > 0 or moved or any(cost.exceeded for cost in self.costs)
+
+    @property
+    def exit_status(self) -> int:
+        """0 ok or improved, 1 regressed, 3 incomparable (2 is wrong usage)."""
+        return 1 if self.failed else 3 if self.counts[Verdict.INCOMPARABLE] else 0

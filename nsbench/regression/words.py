@@ -1,0 +1,102 @@
+"""A check in words and rows, the same in every output."""
+
+from __future__ import annotations
+
+from nsbench.regression.records import Check, Comparison, Verdict
+
+HEADS = ("suite", "before", "now", "drop", "lost", "won", "McNemar p", "p", "verdict")
+
+
+def row(comparison: Comparison) -> tuple[str, ...]:
+    """Cells under HEADS; "p" is with the recorded noise and Holm's correction. Rounded as everywhere: one decimal."""
+    before, after = comparison.before, comparison.after
+    if before is None or after is None:
+        score = f"{before.score:.1f}" if before else "-"
+        return (comparison.key, score, "-", "-", "-", "-", "-", "-", comparison.verdict.value)
+    return (comparison.key, f"{before.score:.1f}", f"{after.score:.1f}", signed(comparison.drop),
+            str(len(comparison.lost)), str(len(comparison.won)),
+            "-" if comparison.mcnemar is None else pvalue(comparison.mcnemar), pvalue(comparison.p_holm),
+            comparison.verdict.value)
+
+
+def signed(drop: float) -> str:
+    """A drop with one decimal; never "-0.0"."""
+    return f"{drop:+.1f}" if abs(drop) >= 0.05 else "0.0"
+
+
+def pvalue(p: float) -> str:
+    """Three places, or the power of ten that it is below."""
+    if p >= 0.001:
+        return f"{p:.3f}"
+    return f"{p:.0e}" if p >= 1e-15 else "< 1e-15"
+
+
+def p_words(p: float) -> str:
+    """ "p = 0.012", "p < 1e-15"."""
+    return f"p {pvalue(p)}" if p < 1e-15 else f"p = {pvalue(p)}"
+
+
+def headline(check: Check) -> str:
+    """One sentence: how many suites, and what became of them."""
+    counts = ", ".join(f"{count} {verdict.value}" for verdict, count in check.counts.items() if count)
+    total = len(check.comparisons)
+    recorded = f" of {check.baseline.recorded[:10]}" if check.baseline.recorded else ""
+    return f"{total} suite{'s' if total != 1 else ''} against the baseline{recorded}: {counts}"
+
+
+def explanation(comparison: Comparison) -> str:
+    """One line on a pair that needs one."""
+    if comparison.verdict is Verdict.INCOMPARABLE:
+        return f"incomparable: {comparison.reason}"
+    unit = "points" if comparison.before and comparison.before.unit == "%" else "points of mCE"
+    if comparison.before and comparison.before.unit not in ("%", "mCE"):
+        unit = comparison.before.unit
+    worse = "a drop of" if comparison.drop >= 0 else "a gain of"
+    return (f"{comparison.verdict.value}: {worse} {abs(comparison.drop):.1f} {unit}, {len(comparison.lost)} of "
+            f"{comparison.n} images lost and {len(comparison.won)} won, {p_words(comparison.p_holm)}")
+
+
+def notes(check: Check) -> list[str]:
+    """What stands below the table: changes, moved methods, cost, power."""
+    return [*_changes(check), *_moved(check), *_costs(check), *_power(check)]
+
+
+def _changes(check: Check) -> list[str]:
+    by_change: dict[str, list[str]] = {}
+    for comparison in check.comparisons:
+        for change in comparison.changes:
+            by_change.setdefault(change, []).append(comparison.key.split(" x ")[0])
+    return [f"changed: {change} ({', '.join(dict.fromkeys(methods))})" for change, methods in by_change.items()]
+
+
+def _moved(check: Check) -> list[str]:
+    if not check.baseline.repeats:
+        return ["noise: the baseline holds no same-code repeat, so flips are tested against none"]
+    lines = []
+    for moved in check.moved:
+        rate = f"{moved.flipped} of {moved.images} images have another outcome in some suite"
+        repeat = f"{moved.repeat_flipped} of {moved.repeat_images} in the same-code repeat"
+        word = "moved" if moved.moved else "not moved"
+        lines.append(f"{word}: {moved.method}: {rate} ({repeat}; p = {pvalue(moved.p_holm)})")
+    return lines
+
+
+def _costs(check: Check) -> list[str]:
+    return [f"{cost.what}: {cost.ratio:.2f} x the baseline's, each as ratio to the reference workload of its own run"
+            + (f"; beyond the limit of {cost.limit:g}" if cost.exceeded else "") for cost in check.costs]
+
+
+def _power(check: Check) -> list[str]:
+    tested = [c for c in check.comparisons if c.after is not None]
+    found = sorted(c.detectable for c in tested if c.detectable is not None)
+    never = [c.key for c in tested if c.detectable is None]
+    lines = []
+    if found:
+        sizes = sorted({c.n for c in tested})
+        images = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+        span = f"{found[0]:.1f}" if found[-1] - found[0] < 0.05 else f"{found[0]:.1f} to {found[-1]:.1f}"
+        lines.append(f"power: with {images} images a suite and {len(tested)} tests at {100 * check.rules.alpha:g} % "
+                     f"in all, a drop of {span} points is found with 80 % probability where no image is won")
+    if never:
+        lines.append(f"power: no drop can be found in {', '.join(never)}: too few images are right to be lost")
+    return lines
