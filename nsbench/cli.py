@@ -103,9 +103,10 @@ def run(methods: str, suites: str, dry_run: bool, **options: Any) -> None:
               help="Comma-separated: html, md, latex, csv, json, hf, robustbench, badge.")
 @click.option("--reference", help="The row that differences are shown against. Default: the matched control.")
 @click.option("--partial", is_flag=True, help="Also average over the suites that all rows have; marked as partial.")
+@click.option("--detail", type=click.IntRange(min=1), help="Rows that each chart of the page draws, and that have a card.")
 @click.option("--compare", nargs=2, metavar="A B", help="Print the paired comparison of two methods instead.")
 def report(results: Path, out: Path, formats: str, reference: str | None, partial: bool,
-           compare: tuple[str, str] | None) -> None:
+           detail: int | None, compare: tuple[str, str] | None) -> None:
     """Render the stored results: one self-contained HTML page, or tables for papers and programs."""
     from nsbench import report as rendering
 
@@ -113,10 +114,10 @@ def report(results: Path, out: Path, formats: str, reference: str | None, partia
     if compare:
         rendering.render_comparison(results, *compare, _console(), partial=partial)
     elif formats == "html":
-        click.echo(str(rendering.render(results, out, reference=reference, partial=partial)))
+        click.echo(str(rendering.render(results, out, reference=reference, partial=partial, detail=detail)))
     else:
         chosen = rendering.resolve_formats(formats)
-        for path in rendering.render_formats(results, out, chosen, reference=reference, partial=partial):
+        for path in rendering.render_formats(results, out, chosen, reference=reference, partial=partial, detail=detail):
             click.echo(str(path))
 
 

@@ -16,20 +16,24 @@ __all__ = ["FORMATS", "ResultError", "export", "render", "render_comparison", "r
            "resolve_formats", "to_html", "to_markdown"]
 
 
-def render(results_dir: Path, out: Path, *, reference: str | None = None, partial: bool = False) -> Path:
+def render(results_dir: Path, out: Path, *, reference: str | None = None, partial: bool = False,
+           detail: int | None = None) -> Path:
     """Write the page of a results folder; `out` is an .html file or a folder, which gets index.html. Returns the file.
 
     Raises ResultError where the folder of `out` cannot be written.
     """
-    (page,) = render_formats(results_dir, out, ["html"], reference=reference, partial=partial)
+    (page,) = render_formats(results_dir, out, ["html"], reference=reference, partial=partial, detail=detail)
     return page
 
 
 def render_formats(results_dir: Path, out: Path, formats: Iterable[str], *, reference: str | None = None,
-                   partial: bool = False) -> list[Path]:
-    """Write a results folder in formats of FORMATS; returns the files. For the options see `leaderboard.build`."""
+                   partial: bool = False, detail: int | None = None) -> list[Path]:
+    """Write a results folder in formats of FORMATS; returns the files.
+
+    For `detail` see `to_html`, for the other options `leaderboard.build`.
+    """
     board = leaderboard.build(*read_results(results_dir), reference=reference, partial=partial)
-    return export(board, out, formats)
+    return export(board, out, formats, detail)
 
 
 def to_html(board: Leaderboard, detail: int | None = None) -> str:

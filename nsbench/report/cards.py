@@ -70,10 +70,10 @@ def suite_card(table: Table, column: Column, styles: Mapping[str, str], limits: 
     names, extra = _extras(table, [(row, fair[id(row)]) for row in listed], result)
     reference = reference_of(heats)
     told = [left_out(len(listed), len(rows), "Places drawn")]
-    if curve or norms or heats or table.lines:
-        told.append(left_out(len(few), len(rows), "Curves, norms, names and heat maps drawn"))
     line = next((one for one in table.lines if one.suite == column.suite), None)
     plot = scatter(line, column.title, styles, [row.label for row, _ in few]) if line else None
+    if curve or norms or heats or plot:
+        told.append(left_out(len(few), len(rows), "Curves, norms, names and heat maps drawn"))
     return SuiteCard(column, result, places, curve, norms, plot, names, extra, heats, reference,
                      against(heats, reference), [one for one in told if one])
 

@@ -14,10 +14,10 @@ from nsbench.report.text import to_markdown
 from nsbench.report.tidy import to_csv, to_json
 
 
-def _html(board: Leaderboard) -> dict[str, str]:
+def _html(board: Leaderboard, detail: int | None = None) -> dict[str, str]:
     from nsbench.report import to_html
 
-    return {"index.html": to_html(board)}
+    return {"index.html": to_html(board, detail)}
 
 
 def _one(name: str, write: Callable[[Leaderboard], str]) -> Callable[[Leaderboard], dict[str, str]]:
@@ -45,16 +45,17 @@ def resolve_formats(names: str) -> tuple[str, ...]:
     return wanted or ("html",)
 
 
-def export(board: Leaderboard, out: Path, formats: Iterable[str]) -> list[Path]:
+def export(board: Leaderboard, out: Path, formats: Iterable[str], detail: int | None = None) -> list[Path]:
     """Write each format below `out`; returns the files. A format with nothing to say (no mCE, no average) writes none.
 
-    `out` may be an .html file: that is the page's name then, and the others lie beside it. Raises ResultError where
-    something cannot be written.
+    `out` may be an .html file: that is the page's name then, and the others lie beside it. `detail`: how many
+    rows the page draws. Raises ResultError where something cannot be written.
     """
     page = out.suffix.lower() in (".html", ".htm")
     folder, written = out.parent if page else out, []
     for name in formats:
-        for path, content in FORMATS[name](board).items():
+        contents = _html(board, detail) if name == "html" else FORMATS[name](board)
+        for path, content in contents.items():
             file = out if page and name == "html" else folder / path
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 from nsbench.leaderboard import AVERAGE, Cell, Column, Comparison, Leaderboard, Row, Table
 from nsbench.report import charts
 from nsbench.report.cards import SuiteCard, suite_card
+from nsbench.report.critical_difference import caption, diagram
 from nsbench.report.differences import Differences, differences, references
 from nsbench.report.latex import to_latex
 from nsbench.report.limits import Limits, drawn, left_out
 from nsbench.report.method_cards import MethodCard, method_card
-from nsbench.report.numbers import GROUP_TITLES, average_column, flagged
-from nsbench.report.published import Published, published_rows
+from nsbench.report.numbers import GROUP_TITLES, average_column, flagged, seed_note
+from nsbench.report.published import Beside, Published, beside, published_rows
 from nsbench.report.side_columns import SideColumn, side_columns, side_notes
 from nsbench.report.text import to_markdown
 
@@ -53,12 +56,24 @@ class TableView:
                  for row in self.table.rows for column in self.table.columns
                  if (cell := row.cells.get(column.suite)) and not cell.comparable]
         return [*found, *(f"{row.label}: {note}." for row in self.table.rows for note in row.notes),
-                *side_notes(self.table)]
+                *filter(None, (seed_note(self.table),)), *side_notes(self.table)]
 
     @property
     def health(self) -> list[str]:
         """Signs that a row's adversarial figures flatter it: a line for each flag of each row."""
         return [flagged(row, flag) for row in self.table.rows for flag in row.flags]
+
+    @property
+    def critical(self) -> tuple[Markup, str] | None:
+        """The critical-difference diagram with its caption."""
+        found = self.table.critical
+        return None if found is None else (diagram(found, self.styles), caption(found, self.table))
+
+    @property
+    def beside(self) -> list[tuple[Beside, str]]:
+        """Our figures next to the published ones, with the title of their column."""
+        titles = {column.suite: column.title for column in self.columns}
+        return [(one, titles[one.suite]) for one in beside(self.table)] if self.published else []
 
     @property
     def methods_left_out(self) -> str:

@@ -32,10 +32,12 @@ def scatter(line: EffectiveLine, title: str, styles: Mapping[str, str], named: S
     parts += [tag("text", "clean accuracy, %", x=(LEFT + right) / 2, y=HEIGHT - 5, class_="mid light"),
               tag("text", f"accuracy on {title}, %", x=0, y=10, class_="light"),
               tag("path", d="M" + "L".join(f"{x(a):.1f} {y(b):.1f}" for a, b in curve), class_="reference")]
+    taken: list[tuple[float, float]] = []  # points whose name is there: a name over another says nothing
     shown = line.points if len(line.points) <= MOST else [point for point in line.points if point[0] in named]
     for label, a, b in shown:
         parts.append(tag("circle", cx=x(a), cy=y(b), r=3.6, class_=f"{styles[label]} dot"))
-        if label in named[:NAMED]:
+        if label in named[:NAMED] and not any(abs(x(a) - left) < 130 and abs(y(b) - top) < 12 for left, top in taken):
             parts.append(tag("text", clipped(label, 20), x=x(a) + 8, y=y(b) + 4))
+            taken.append((x(a), y(b)))
     return tag("svg", Markup("").join(parts), class_="chart", viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=(
         f"Accuracy on {title} against clean accuracy of {len(shown)} rows, with the line fitted to {len(line.points)}"))
