@@ -103,7 +103,7 @@ def run(methods: str, suites: str, dry_run: bool, **options: Any) -> None:
               help="Comma-separated: html, md, latex, csv, json, hf, robustbench, badge.")
 @click.option("--reference", help="The row that differences are shown against. Default: the matched control.")
 @click.option("--partial", is_flag=True, help="Also average over the suites that all rows have; marked as partial.")
-@click.option("--detail", type=click.IntRange(min=1), help="Rows that each chart of the page draws, and that have a card.")
+@click.option("--detail", type=click.IntRange(min=1), help="Rows that each chart of the page draws, and its cards.")
 @click.option("--compare", nargs=2, metavar="A B", help="Print the paired comparison of two methods instead.")
 def report(results: Path, out: Path, formats: str, reference: str | None, partial: bool,
            detail: int | None, compare: tuple[str, str] | None) -> None:
