@@ -27,6 +27,7 @@ from nsbench.types import Condition, Outcomes, ThreatModel
 if TYPE_CHECKING:
     from nsbench.data import Split
     from nsbench.models import Model
+    from nsbench.samples import Sampler
 
 TOLERANCE = 1e-5  # relative room for float32 rounding in a norm; 1/255 of a grey level is 4e-3
 UNKNOWN = -1  # in place of a prediction
@@ -87,14 +88,15 @@ class _Job:
 def evaluate(model: Model, split: Split, condition: Condition, *, seed: int = 0, batch_size: int = 64,
              workers: int = 0, progress: Progress = SILENT, label: str = "",
              unreadable: dict[str, str] | None = None, memory: Memory | None = None,
-             card: dict[str, Any] | None = None) -> Outcomes:
+             card: dict[str, Any] | None = None, samples: Sampler | None = None) -> Outcomes:
     """Outcomes of every image of `split` under `condition`, in the split's order.
 
     Images that are misclassified before the attack count as broken and are not attacked; the others are attacked in
     full batches. Raises ModelError for logits that are not finite and AttackError for adversarial images outside
     their threat model. An image that cannot be decoded raises CorruptImage; with a dictionary `unreadable` it is
     noted there (id -> why) and left out. `memory` carries predictions on unattacked images from one condition of this
-    model to the next, and what its outputs look like; `card` is filled with the attack card.
+    model to the next, and what its outputs look like; `card` is filled with the attack card; `samples` keeps a few
+    pictures.
     """
     job = _Job(model, split, condition, batch_size, workers, unreadable)
     title = label or condition.name
@@ -104,12 +106,22 @@ def evaluate(model: Model, split: Split, condition: Condition, *, seed: int = 0,
             raise DataError(f"split '{split.name}': none of its {len(split)} images can be read")
         if condition.attack:
             cost = Cost()
-            columns = _attack(job, columns, seed, cost, progress, title)
+            columns = _attack(job, columns, seed, cost, progress, title, samples)
             if card is not None:
                 card.update(attack_card(registry.attacks[condition.attack], condition, cost))
+        elif samples is not None:
+            _sample(job, columns["predictions"], samples)
     kept = columns["predictions"] != UNKNOWN
     columns = {name: values[kept] for name, values in columns.items()}
     return Outcomes(split.ids[kept], split.labels[kept], columns.pop("predictions"), columns)
+
+
+def _sample(job: _Job, predictions: np.ndarray, samples: Sampler) -> None:
+    """Pictures of a few images as they are, which are read once more."""
+    labels, known = job.split.labels, np.flatnonzero(predictions != UNKNOWN)
+    wanted = known[samples.chosen(job.split.ids[known], (predictions == labels)[known])]
+    for images, _, ids, indices in job.batches(np.sort(wanted)):
+        samples.offer(ids, labels[indices], predictions[indices], images)
 
 
 def _clean(job: _Job, memory: Memory | None, progress: Progress, title: str) -> Columns:
@@ -171,7 +183,8 @@ def look_at_outputs(model: Model, images_BCHW: torch.Tensor) -> dict[str, Any]:
     return {"images": len(first_BK), "probabilities": inside and one, "repeat_change": change}
 
 
-def _attack(job: _Job, clean: Columns, seed: int, cost: Cost, progress: Progress, title: str) -> Columns:
+def _attack(job: _Job, clean: Columns, seed: int, cost: Cost, progress: Progress, title: str,
+            samples: Sampler | None) -> Columns:
     """Attack the images that are still right, check what came back, judge it, and judge it again in 8 bits.
 
     The others are not touched, so their predictions, rounded to 8 bits or not, are the clean ones.
@@ -190,8 +203,12 @@ def _attack(job: _Job, clean: Columns, seed: int, cost: Cost, progress: Progress
             adversarial = _perturb(job, images, labels, ids, seed, cost)
             for start in range(0, len(ids), job.batch_size):
                 part = slice(start, start + job.batch_size)
-                for name, values in _measure(job, images[part], adversarial[part], ids[part]).items():
+                measured = _measure(job, images[part], adversarial[part], ids[part])
+                for name, values in measured.items():
                     columns[name][indices[part]] = values
+                if samples is not None:
+                    samples.offer(ids[part], job.split.labels[indices[part]], measured["predictions"], images[part],
+                                  adversarial[part], {name: measured[name] for name in ("linf", "l2")})
             advance(len(images))
     return columns
 

@@ -22,6 +22,7 @@ from nsbench.evaluate import Memory, evaluate
 from nsbench.job import Job, RunOptions, open_job, resolve_device
 from nsbench.progress import Progress
 from nsbench.recording import result_line, result_of
+from nsbench.samples import Sampler, samplers, write_samples
 from nsbench.types import Method, Outcomes, Suite
 from nsbench.watching import Watcher
 
@@ -112,14 +113,16 @@ def _run_pair(job: Job, method: Method, suite: Suite, splits: list[Split], model
     pair = _pair(job, method, suite.name)
     start = time.perf_counter()
     try:
-        outcomes, unreadable, cards = _outcomes(job, suite, splits, model.model, memory, pair)
+        taken = samplers([condition.name for condition in suite.conditions()])
+        outcomes, unreadable, cards = _outcomes(job, suite, splits, model.model, memory, pair, taken)
         result = result_of(job, method, suite, splits, model, outcomes, identity, time.perf_counter() - start)
         for condition in result.conditions:
             condition["unreadable"] = unreadable[condition["name"]]
             if condition["attack"]:
                 condition["attack_card"] = cards[condition["name"]]
         result.provenance["outputs"] = dict(memory.outputs)
-        results.write_result(job.options.results, result, outcomes)
+        path = results.write_result(job.options.results, result, outcomes)
+        write_samples(path, identity, taken, job.source.class_names)
     except (NsbenchError, torch.OutOfMemoryError) as error:
         _note(job, summary.failed, pair, error)
         return
@@ -128,8 +131,12 @@ def _run_pair(job: Job, method: Method, suite: Suite, splits: list[Split], model
 
 
 def _outcomes(job: Job, suite: Suite, splits: list[Split], model: Model, memory: Memory, pair: str,
+              taken: dict[str, Sampler],
               ) -> tuple[dict[str, Outcomes], dict[str, dict[str, str]], dict[str, dict[str, Any]]]:
-    """By condition: outcomes; images that could not be read, if that is allowed (id -> why); attack card."""
+    """By condition: outcomes; images that could not be read, if that is allowed (id -> why); attack card.
+
+    `taken`: gets pictures of the conditions that it has a sampler for.
+    """
     conditions = suite.conditions()
     outcomes: dict[str, Outcomes] = {}
     unreadable: dict[str, dict[str, str]] = {}
@@ -141,7 +148,7 @@ def _outcomes(job: Job, suite: Suite, splits: list[Split], model: Model, memory:
         outcomes[condition.name] = evaluate(
             model, split, condition, seed=job.seed, batch_size=job.batch_size, workers=job.workers,
             progress=job.progress, label=f"{pair} · {condition.name}{count}", unreadable=left_out,
-            memory=memory, card=card)
+            memory=memory, card=card, samples=taken.get(condition.name))
         if left_out and not job.options.allow_missing:
             raise CorruptImage(f"{len(left_out)} of {len(split)} images of '{split.name}' cannot be read, such as "
                                f"{next(iter(left_out.values()))}. Repair them, or accept the rest with --allow-missing")

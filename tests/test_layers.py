@@ -17,7 +17,7 @@ LAYERS = [  # a module may import from its own layer and from those above it in 
     {"corruption_error", "models", "corruptions"},
     {"attacks", "nullspace"},
     {"data"},
-    {"training", "evaluate", "results"},
+    {"training", "evaluate", "results", "samples"},
     {"comparability", "fitted", "health", "job", "recording", "watching"},
     {"leaderboard"},
     {"runner", "report", "regression", "submission"},
