@@ -61,6 +61,8 @@ _RUN: list[Callable[[Any], Any]] = [
     option("--results", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_RESULTS, show_default=True),
     option("--corruption-engine", type=click.Choice(["nsbench", "imagecorruptions"]), default="nsbench",
            show_default=True, help="Makes ImageNet-C where it is not on disk."),
+    option("--surrogate", metavar="NAME[:CHECKPOINT]",
+           help="What the transfer suite attacks. Default: what the data source names."),
     option("--force", is_flag=True, help="Compute again what is stored, fitted weights included."),
     option("--allow-missing", is_flag=True, help="Accept results without the images that cannot be read."),
 ]

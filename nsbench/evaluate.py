@@ -133,6 +133,8 @@ def _clean(job: _Job, memory: Memory | None, progress: Progress, title: str) -> 
     bad = [] if job.unreadable is None else list(known.unreadable)
     missing = np.flatnonzero((known.predictions[positions] == UNKNOWN) & ~np.isin(positions, bad))
     if len(missing):
+        job.split.prepare(missing, device=job.model.device, batch_size=job.batch_size, workers=job.workers,
+                          progress=progress)
         with progress.task(title, len(missing)) as advance:
             for images, _, ids, indices in job.batches(missing):
                 if memory and not memory.outputs:

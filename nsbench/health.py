@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from nsbench.data.source import TRANSFER
 from nsbench.errors import ResultError
 from nsbench.results import Result
 from nsbench.statistics import difference_interval, discordant, holm, mcnemar_of_counts, wilson
@@ -65,8 +66,8 @@ class _Setting:
     @property
     def budget(self) -> tuple[str, float] | None:
         """(norm, largest norm of the change in [0, 1] pixel units), where there is one."""
-        if self.condition["attack"] is None:
-            return TRANSFER_SPLITS.get(str(self.condition["split"]))
+        if self.condition["split"] in TRANSFER_SPLITS:
+            return TRANSFER_SPLITS[self.condition["split"]]
         match = re.fullmatch(r"(linf|l2) ([0-9.e+-]+)(/255)?", str(self.condition["threat"]))
         return (match[1], float(match[2]) / (255 if match[3] else 1)) if match else None
 
@@ -78,7 +79,7 @@ class _Setting:
     def kind(self) -> str:
         """"clean", "transfer", "black box", "single step", "multi-step", or "" where it is not known."""
         if self.condition["attack"] is None:
-            return "transfer" if self.condition["split"] in TRANSFER_SPLITS else "clean"
+            return "clean" if not _attacked(self.condition) else "" if _on_itself(self) else "transfer"
         if not self.card.get("images"):
             return ""
         if not self.card["backwards"]:
@@ -166,13 +167,13 @@ def flags(results: Sequence[Result], reader: Reader | None = None) -> list[Flag]
     settings = [setting for one in results for setting in _settings(one, reader or Stored())]
     comparisons = [*_beaten(settings), *_above_clean(settings), *_rising(settings)]
     found = [*_significant(comparisons), *_flat(settings), *_zero_gradients(settings), *_restless(results, settings),
-             *_probabilities(results)]
+             *_probabilities(results), *_white_box(settings)]
     return list({flag.name: flag for flag in reversed(found)}.values())[::-1]
 
 
 def _settings(result: Result, reader: Reader) -> list[_Setting]:
     """The conditions that say something about attacks: what was attacked, and the clean images beside it."""
-    wanted = [one for one in result.conditions if one["attack"] or one["split"] in ("clean", *TRANSFER_SPLITS)]
+    wanted = [one for one in result.conditions if one["split"] == "clean" or _attacked(one)]
     if not wanted:
         return []
     try:
@@ -309,6 +310,26 @@ def _probabilities(results: Sequence[Result]) -> Iterator[Flag]:
             yield Flag("softmax instead of logits", (result.suite,), (
                 f"{result.title}: the outputs of the first {outputs['images']} images lie in [0, 1] and sum to 1; "
                 "losses on probabilities have vanishing gradients, so let the model return logits."))
+
+
+def _attacked(condition: Mapping[str, Any]) -> bool:
+    """Here, or beforehand."""
+    split = str(condition["split"])
+    return bool(condition["attack"]) or split in TRANSFER_SPLITS or split.startswith(TRANSFER)
+
+
+def _on_itself(one: _Setting) -> bool:
+    """Whether a transfer set was made on the very weights that were judged."""
+    digest = one.result.provenance.get("weights_digest")
+    return str(one.condition["split"]).startswith(TRANSFER) and f"(weights {digest})" in str(one.condition["origin"])
+
+
+def _white_box(settings: Sequence[_Setting]) -> Iterator[Flag]:
+    for one in settings:
+        if _on_itself(one):
+            yield Flag("judged on its own transfer set", (one.result.suite,), (
+                f"{one.name}: the images were {one.condition['origin']}, the very weights that are judged here, so the "
+                "figure is that of a white-box attack and tells nothing about transfer."))
 
 
 def _common(one: _Setting, other: _Setting) -> tuple[np.ndarray, np.ndarray]:

@@ -42,6 +42,7 @@ class RunOptions:
     device: str = "auto"
     results: Path = Path("reports/results")
     corruption_engine: str = "nsbench"  # makes ImageNet-C where it is not on disk
+    surrogate: str | None = None  # NAME[:CHECKPOINT] that transfer sets are made on; None: the one the source names
     force: bool = False
     allow_missing: bool = False  # accept results without the images that cannot be read
     weights: Path | None = None  # folder of fitted weights; None: in the user's cache
@@ -80,7 +81,7 @@ class Job:
 
 def open_job(options: RunOptions, progress: Progress) -> Job:
     """The job of the first seed. Raises an nsbench error where the options do not fit together."""
-    source = open_source(options.data, options.corruption_engine)
+    source = open_source(options.data, options.corruption_engine, options.surrogate)
     name = options.model or source.default_model
     if name is None:
         raise UsageError(f"--data {options.data}: say which model to take, --model NAME with --checkpoint FILE")

@@ -16,7 +16,7 @@ from nsbench.types import GROUPS, Suite
 REPOSITORY = Path(__file__).parent.parent
 SUITES = sorted((REPOSITORY / "suites").glob("*.py"))
 METHODS = sorted((REPOSITORY / "baselines").glob("*.py"))
-SPLIT = re.compile(r"train|clean|v2|a|r|sketch|stylized|damagenet|c/[a-z_]+/[1-5]")
+SPLIT = re.compile(r"train|clean|v2|a|r|sketch|stylized|damagenet|c/[a-z_]+/[1-5]|transfer/[0-9]+")
 TABLE_2 = ["clean", "patchfool", "cw", "fgsm", "damagenet", "imagenet_a", "imagenet_c", "imagenet_v2", "imagenet_r",
            "imagenet_sketch", "stylized"]
 

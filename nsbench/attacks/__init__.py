@@ -16,7 +16,8 @@ from nsbench.attacks.autoattack import autoattack
 from nsbench.attacks.cw import cw
 from nsbench.attacks.cw_search import cw_search
 from nsbench.attacks.fgsm import fgsm
+from nsbench.attacks.mifgsm import mifgsm
 from nsbench.attacks.patchfool import patchfool
 from nsbench.attacks.pgd import pgd
 
-__all__ = ["autoattack", "cw", "cw_search", "fgsm", "patchfool", "pgd"]
+__all__ = ["autoattack", "cw", "cw_search", "fgsm", "mifgsm", "patchfool", "pgd"]

@@ -2,6 +2,7 @@
 
     root = "/data/imagenet"                        # optional: what is found there, before the lines below
     name = "imagenet"                              # optional: the source's name in the results
+    surrogate = "vit_tiny_patch16_224:tiny.safetensors"    # optional: what transfer sets are made on
     clean = "ILSVRC2012_img_val.tar"               # paths are relative to this file
     sketch = "shards/sketch-*.tar"                 # or a list of paths
     "v2-threshold-0.7" = "v2/threshold"
@@ -39,6 +40,7 @@ class Layout:
     places: dict[str, Place]
     classes: dict[str, tuple[int, ...] | str] = field(default_factory=dict)  # split -> labels, or "present"
     name: str = "imagenet"
+    surrogate: tuple[str, Path] | None = None  # NAME[:CHECKPOINT], and the folder that the path is relative to
 
 
 def read_config(path: Path) -> Layout:
@@ -48,6 +50,9 @@ def read_config(path: Path) -> Layout:
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as a config file ({error}); see nsbench/data/config.py") from error
     root, name = content.pop("root", None), content.pop("name", "imagenet")
+    surrogate = content.pop("surrogate", None)
+    if not isinstance(surrogate, str | None):
+        raise DataError(f"{path}: surrogate must be a text such as \"vit_tiny_patch16_224:tiny.safetensors\"")
     labels = {key: path.parent / value for key, value in _strings(content.pop("labels", {}), path, "labels")}
     classes = {key: _classes(value, path, key) for key, value in _table(content.pop("classes", {}), path, "classes")}
     places = dict(find_sets(path.parent / Path(str(root)).expanduser())) if root is not None else {}
@@ -62,7 +67,7 @@ def read_config(path: Path) -> Layout:
         raise DataError(f"{path}: names no set; add a line such as clean = \"val\"")
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise DataError(f"{path}: the name '{name}' must consist of letters, digits, '.', '_' and '-'")
-    return Layout(path, places, classes, name)
+    return Layout(path, places, classes, name, (surrogate, path.parent) if surrogate else None)
 
 
 def _paths(value: Any, config: Path, key: str) -> tuple[Path, ...]:

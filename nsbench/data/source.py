@@ -1,7 +1,8 @@
 """What a data source promises: splits by name, stable image ids, labels, an optional class subset and a digest.
 
-Splits have the same names in every source: train, clean, v2, a, r, sketch, stylized, damagenet and
-c/<corruption>/<severity>. A suite never knows which source it runs on; a result always does.
+Splits have the same names in every source: train, clean, v2, a, r, sketch, stylized, damagenet,
+c/<corruption>/<severity> and transfer/<eps in 1/255>. A suite never knows which source it runs on; a result always
+does.
 """
 
 from __future__ import annotations
@@ -10,12 +11,19 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from nsbench.progress import SILENT, Progress
 from nsbench.randomness import stratified_order
+
+if TYPE_CHECKING:
+    from nsbench.data.transfer import Surrogate
+
+
+TRANSFER = "transfer/"  # how the names of transfer sets begin
 
 
 class Split(ABC):
@@ -25,7 +33,8 @@ class Split(ABC):
     ids: np.ndarray  # (n,) str, stable: they survive a move of the data and any subset
     labels: np.ndarray  # (n,) int64, index into the source's classes
     classes: tuple[int, ...] | None = None  # predictions are limited to these; None: all classes
-    origin: str = "official"  # "official", "embedded", "generated-jpeg" or "generated-memory"
+    # "official", "embedded", "generated-jpeg", "generated-png", "generated-memory" or "attacked on ..."
+    origin: str = "official"
 
     @abstractmethod
     def load(self, index: int) -> Image.Image:
@@ -35,6 +44,10 @@ class Split(ABC):
     @abstractmethod
     def digest(self) -> str:
         """16 hex digits that change whenever the images, ids or labels do."""
+
+    def prepare(self, indices: np.ndarray, *, device: Any = "cpu", batch_size: int = 64,  # noqa: B027
+                workers: int = 0, progress: Progress = SILENT) -> None:
+        """Make those of these images that do not exist yet, before any is loaded; nearly every split has them all."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -57,6 +70,11 @@ class Subset(Split):
     def load(self, index: int) -> Image.Image:
         return self.base.load(int(self.indices[index]))
 
+    def prepare(self, indices: np.ndarray, *, device: Any = "cpu", batch_size: int = 64, workers: int = 0,
+                progress: Progress = SILENT) -> None:
+        self.base.prepare(self.indices[indices], device=device, batch_size=batch_size, workers=workers,
+                          progress=progress)
+
     @property
     def digest(self) -> str:
         return digest_of(self.base.digest, *self.ids)
@@ -70,6 +88,7 @@ class DataSource(ABC):
     class_names: Sequence[str]
     default_model: str | None = None  # used when no --model is given
     default_recipe: str = "paper"
+    surrogate: Surrogate | None = None  # the model that transfer sets are made on
     root: Path | None = None
 
     @abstractmethod

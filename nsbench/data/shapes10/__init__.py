@@ -9,16 +9,21 @@ corrupted. Image `i` of a split is a function of the split's name and `i`, on ev
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from nsbench.data.shapes10 import cache, make
 from nsbench.data.shapes10.shapes import CLASS_NAMES
-from nsbench.data.source import DataSource, Split
+from nsbench.data.source import TRANSFER, DataSource, Split
 from nsbench.errors import DataError, MissingSplit
 from nsbench.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from nsbench.data.transfer import Surrogate
 
 __all__ = ["EmbeddedSplit", "Shapes10"]
 
@@ -74,7 +79,21 @@ class Shapes10(DataSource):
     def splits(self) -> list[str]:
         return make.split_names()
 
-    def split(self, name: str, progress: Progress = SILENT) -> EmbeddedSplit:
+    @cached_property
+    def surrogate(self) -> Surrogate:  # type: ignore[override]
+        from nsbench.data.transfer import Surrogate
+
+        return Surrogate(self.default_model)
+
+    def split(self, name: str, progress: Progress = SILENT) -> Split:
+        if not name.startswith(TRANSFER):
+            return self.embedded(name, progress)
+        from nsbench.data.transfer import transfer_split
+
+        return transfer_split(self, name, progress)
+
+    def embedded(self, name: str, progress: Progress = SILENT) -> EmbeddedSplit:
+        """A split that is rendered: all but the transfer sets."""
         if name not in make.split_names():
             raise MissingSplit(
                 f"shapes10 has no split '{name}'; known: {', '.join(make.PLAIN_SPLITS)}, c/<corruption>/<severity> "

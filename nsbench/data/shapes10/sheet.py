@@ -53,7 +53,7 @@ def _samples(source: Shapes10, name: str, progress: Progress) -> np.ndarray:
     """The first images of a split; of r those that show every hand."""
     if name == "train":
         return splits.render("train", np.arange(COLUMNS))
-    split, column = source.split(name, progress), np.arange(COLUMNS)
+    split, column = source.embedded(name, progress), np.arange(COLUMNS)
     if name == "a":  # its order is by candidate: show the classes in turn
         column = np.concatenate([np.flatnonzero(split.labels == label)[:3] for label in splits.A_CLASSES])
         column = column.reshape(-1, 3).T.ravel()[:COLUMNS]
