@@ -39,7 +39,7 @@ class Condition:
     split: str = "clean"  # a split of the data source: "clean", "a", "c/fog/3", ...
     attack: str | None = None  # name of a registered attack; None: the images as they are
     params: Mapping[str, Any] = field(default_factory=dict)  # the attack's own settings, plain values
-    threat: ThreatModel | None = None  # required where there is an attack
+    threat: ThreatModel | None = None  # required where there is an attack; may state that of images attacked beforehand
     preprocess: str = "checkpoint"  # "checkpoint": its own resize and crop; "none": images are ready, never resized
     limit: int | None = None  # evaluate a stable, class-stratified subset of this many images
 

@@ -63,7 +63,8 @@ def test_conditions_name_what_exists(suite: Suite) -> None:
     for condition in suite.conditions():
         assert SPLIT.fullmatch(condition.split), condition.split
         assert condition.preprocess in ("checkpoint", "none")
-        assert (condition.attack is None) == (condition.threat is None), "an attack needs a threat model"
+        attacked = condition.attack is not None or condition.split.startswith("transfer/")  # here or beforehand
+        assert attacked == (condition.threat is not None), "an attack needs a threat model"
         if condition.attack is not None:
             assert condition.attack in registry.attacks
             accepted = registry.attacks[condition.attack].__kwdefaults__ or {}
