@@ -1,5 +1,6 @@
 """Pictures beside results: which images are kept, what the files hold, and that results do not need them."""
 
+import base64
 import io
 import json
 import zipfile
@@ -14,6 +15,8 @@ from test_leaderboard_paired import flags, store
 
 from nsbench.errors import ResultError
 from nsbench.evaluate import evaluate
+from nsbench.leaderboard import build
+from nsbench.leaderboard.samples import Album
 from nsbench.results import read_result, read_results
 from nsbench.samples import (
     CONDITIONS,
@@ -123,6 +126,42 @@ def test_samples_are_read_as_written_and_belong_to_one_measurement(kept):
     path_of(kept).unlink()
     assert not read_samples(result).samples
     assert read_results(kept.parent)[1] == []
+
+
+def test_lost_and_won_images_of_two_rows(kept):
+    folder = kept.parent.parent.parent.parent
+    base = flags(0.5, 0)
+    other = base.copy()
+    swapped = np.flatnonzero(base)[:3].tolist(), np.flatnonzero(~base)[:2].tolist()
+    other[swapped[0]], other[swapped[1]] = False, True
+    store(folder, "b", "clean", other)
+    for seed in (0, 1):
+        store(folder, "c", "clean", other if seed else base, seed=seed)
+    (table,) = build(*read_results(folder)).tables
+    a, b, c = (next(k for k, row in enumerate(table.rows) if row.method == method) for method in "abc")
+    album = Album(table)
+    found = album.swings("clean", a, b)
+    assert (found.images_won, found.images_lost) == (3, 2)
+    assert {one.id for one in found.won} == {f"clean/{k:05d}" for k in swapped[0]}
+    assert {one.id for one in found.lost} == {f"clean/{k:05d}" for k in swapped[1]}
+    for one in found.won:
+        assert (one.first, one.second, one.change, one.label, one.predictions) == (100, 0, 100, "cat", ("cat", "dog"))
+    sampled = {one.id for one in read_samples(read_result(kept)).samples["clean"]}
+    assert {one.id for one in (*found.won, *found.lost) if one.clean} == sampled & {
+        f"clean/{k:05d}" for part in swapped for k in part}
+    half = album.swings("clean", a, c)
+    assert {(one.change, one.predictions) for one in half.won} == {(50, None)}
+    assert not album.swings("clean", a, a).won
+    (gallery,) = album.galleries(table.rows[a], "clean")
+    assert (gallery.condition, gallery.threat, len(gallery.pictures)) == ("clean", "", 8)
+    assert gallery.pictures[0].prediction == "dog"
+    content = base64.b64decode(gallery.pictures[0].clean.removeprefix("data:image/webp;base64,"))
+    assert picture(content).shape == (3, 8, 8)
+    assert album.galleries(table.rows[b], "clean") == []
+    path_of(kept).write_bytes(b"")
+    broken = Album(table)
+    assert broken.galleries(table.rows[a], "clean") == []
+    assert "its samples cannot be read" in broken.problems[0]
 
 
 @pytest.mark.parametrize("damage", ["no zip", "no picture", "html", "too large", "no json"])
