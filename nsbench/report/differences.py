@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from nsbench.leaderboard import Comparison, Table
+from nsbench.leaderboard import Comparison, Table, compare
 from nsbench.leaderboard.deltas import compare_all
 
 ABSENT = -1  # stands for a count that does not exist
@@ -19,6 +19,7 @@ class Differences:
     by_suite: Mapping[str, Sequence[tuple[int, int, Comparison]]]
     first: int  # position of the row that the page compares at first
     second: int
+    initial: Mapping[str, Comparison]  # by suite: `first` with `second`
 
     @property
     def numbers(self) -> dict[str, list[list[int]]]:
@@ -31,19 +32,14 @@ class Differences:
                          _count(c.only_first), _count(c.only_second)] for one, two, c in pairs]
                 for suite, pairs in self.by_suite.items()}
 
-    @property
-    def initial(self) -> dict[str, Comparison]:
-        """By suite the comparison of `first` with `second`."""
-        return {suite: found for suite, pairs in self.by_suite.items() for one, two, found in pairs
-                if {one, two} == {self.first, self.second}}
-
 
 def differences(table: Table, most: int) -> Differences | None:
     """None for a table with nothing to compare, or with more than `most` rows."""
     if not 2 <= len(table.rows) <= most or table.evidence is None:
         return None
     first, second = _initial(table)
-    return Differences(compare_all(table), first, second)
+    initial = compare(table, table.rows[first].label, table.rows[second].label)
+    return Differences(compare_all(table), first, second, {one.suite: one for one in initial})
 
 
 def references(table: Table) -> list[int | None]:
@@ -54,11 +50,10 @@ def references(table: Table) -> list[int | None]:
 
 
 def _initial(table: Table) -> tuple[int, int]:
-    """The best row that has a reference against it; without one the two best rows. The better placed one is first."""
-    for row, other in enumerate(references(table)):
-        if other is not None:
-            return min(row, other), max(row, other)
-    return 0, 1
+    """The best trained row that has a reference, with that; without one the two best rows."""
+    pairs = [(row, other) for row, other in enumerate(references(table)) if other is not None]
+    trained = [pair for pair in pairs if any(one.provenance.get("recipe") for one in table.rows[pair[0]].results)]
+    return (trained or pairs or [(0, 1)])[0]
 
 
 def _rounded_up(p: float) -> int:
