@@ -39,11 +39,10 @@ class Measurement:
 
 
 @contextmanager
-def measured(options: RunOptions, progress: Progress, *, keep: Path | None = None, cached_weights: bool = False,
-             ) -> Iterator[Measurement]:
-    """Run `options` in folders of its own, which are gone at the end (the results stay in `keep`, if given)."""
+def measured(options: RunOptions, progress: Progress, *, cached_weights: bool = False) -> Iterator[Measurement]:
+    """Run `options` in folders of its own, which are gone at the end; `cached_weights`: fits come from the cache."""
     with tempfile.TemporaryDirectory(prefix="nsbench-check-") as folder:
-        own = replace(options, results=keep or Path(folder) / "results", force=keep is not None and not cached_weights,
+        own = replace(options, results=Path(folder) / "results", force=False,
                       weights=None if cached_weights else Path(folder) / "weights")
         device = resolve_device(options.device)
         before = _time_reference(device)
