@@ -39,6 +39,7 @@ class Bench:
     seed: int
     device: str
     out: Path
+    untrained: bool = False
     start: float = field(default_factory=time.perf_counter)
 
     def images(self, split: str, n: int) -> Images:
@@ -60,7 +61,8 @@ class Bench:
         from nsbench.models import weights_digest
         from nsbench.provenance import device_name
 
-        return {"model": self.model.name, "weights": weights_digest(self.model),
+        weights = "none (untrained)" if self.untrained else weights_digest(self.model)
+        return {"model": self.model.name, "weights": weights,
                 "normalisation": self.model.normalisation, "data": self.source.name, **more, "seed": self.seed,
                 "device": device_name(self.device), "seconds": round(time.perf_counter() - self.start, 1)}
 
@@ -77,11 +79,15 @@ class Bench:
 
 def open_bench(*, data: str = "shapes10", model: str | None = None, checkpoint: Path | None = None,
                normalisation: str = "own", seed: int = 0, device: str = "auto",
-               out: Path = Path("reports/nullspace")) -> Bench:
-    """Load the data source and the model, by default the source's own; they must agree in the number of classes."""
+               out: Path = Path("reports/nullspace"), untrained: bool = False) -> Bench:
+    """Load the data source and the model, by default the source's own; they must agree in the number of classes.
+
+    `untrained` takes the architecture as timm initialises it, with the source's number of classes.
+    """
     from nsbench.data import open_source
     from nsbench.job import resolve_device
     from nsbench.models import load_model
+    from nsbench.models.untrained import untrained_model
     from nsbench.results import ensure_writable
 
     ensure_writable(out)
@@ -90,6 +96,12 @@ def open_bench(*, data: str = "shapes10", model: str | None = None, checkpoint: 
     if name is None:
         raise UsageError(f"--data {data}: say which model to take, --model NAME with --checkpoint FILE")
     device = resolve_device(device)
+    if untrained:
+        if checkpoint:
+            raise UsageError(f"--untrained and --checkpoint {checkpoint}: give one of the two")
+        network = untrained_model(name, seed=seed, normalisation=normalisation,
+                                  num_classes=len(source.class_names)).to(device)
+        return Bench(network, source, seed, device, out, untrained=True)
     network = load_model(name, checkpoint=checkpoint, normalisation=normalisation, device=device)
     if network.num_classes != len(source.class_names):
         raise ModelError(f"model '{name}' has {network.num_classes} classes, {source.title} has "

@@ -14,6 +14,7 @@ G groups (1, or 3 where each channel is taken by itself), R = min(D, P / G) sing
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -59,6 +60,16 @@ class PatchSpectrum:
         shares = torch.linalg.svdvals(self.weight_DP)
         shares = shares / shares.sum()
         return float(torch.exp(torch.special.entr(shares).sum()))
+
+    def tolerances(self, dimension: int) -> tuple[float, float] | None:
+        """The relative tolerances [low, high) that make the nullspace of the whole matrix so large; None: none does."""
+        values = torch.linalg.svdvals(self.weight_DP)
+        relative = [math.inf, *(values / values[0]).tolist(), *[0.0] * (self.patch_length + 1 - len(values))]
+        if not 0 <= dimension <= self.patch_length:
+            return None
+        rank = self.patch_length - dimension
+        low, high = relative[rank + 1] if rank < self.patch_length else 0.0, relative[rank]
+        return (low, high) if low < high else None
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,11 @@ def reference_line(axes: Axes, value: float, label: str) -> None:
                   fontsize=8, color=INK)
 
 
+def legend(where: Axes | Figure, **options: Any) -> None:
+    """Names of the lines, long enough to show their dashes."""
+    where.legend(**({"fontsize": 8, "handlelength": 3.5, "frameon": False} | options))
+
+
 def titles(axes: Axes, title: str, x: str = "", y: str = "") -> None:
     """Title and axis names, units included."""
     axes.set_title(title, fontsize=10, fontweight="bold", loc="left")

@@ -79,10 +79,13 @@ def print_sheet(sheet: Sheet, console: Console) -> None:
     console.print(sheet.lede, style="dim", markup=False)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(sheet.columns):
-        table.add_column(column, justify="right" if _numeric(sheet.rows, index) else "left")
+        table.add_column(column, no_wrap=True, justify="right" if _numeric(sheet.rows, index) else "left")
     for row in sheet.rows:
         table.add_row(*map(shown, row))
+    width = console.width
+    console.width = 500  # a narrow terminal wraps lines rather than losing figures
     console.print(table)
+    console.width = width
     for note in sheet.notes:
         console.print(note, style="dim", markup=False)
 

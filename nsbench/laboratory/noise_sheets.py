@@ -1,0 +1,143 @@
+"""The approximate nullspace as tables and figures: exploratory noise (figure 3), geometry (figure 5), every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from nsbench.laboratory import Bench
+from nsbench.laboratory import noise_figures as draw
+from nsbench.nullspace.approximate import LearntNoise, learn_noise
+from nsbench.nullspace.exploratory import explore_noise
+from nsbench.nullspace.geometry import combination_grid, convex_line, pairs_of, scaling
+from nsbench.nullspace.layers import at_layer
+from nsbench.nullspace.probe import Influence, Probe, permuted, random_direction, scaled_to_influence
+from nsbench.progress import ConsoleProgress
+from nsbench.randomness import derive_seed
+from nsbench.report.laboratory import Sheet
+
+LIMITS = {"input": 0.3}  # where the search starts: pixels are smaller than tokens
+STEPS = {"input": 0.01}  # and its learning rate there
+
+
+def learn_sheet(bench: Bench, *, lambdas: Sequence[float], limits: Sequence[float], images: int, val_images: int,
+                lr: float, passes: int, layer: str = "0", batch_size: int = 64) -> Sheet:
+    """Figure 3: noise of equation 4 for each lambda and start, on train and val images, against its permutation."""
+    model = at_layer(bench.model, layer)
+    pixels = {"train": bench.images("train", images).pixels_BCHW, "val": bench.images("clean", val_images).pixels_BCHW}
+    probes = {name: Probe(model, part) for name, part in pixels.items()}
+    rows = []
+    with ConsoleProgress().task("learning", len(lambdas) * len(limits), unit="noises") as advance:
+        for limit in limits:
+            for value in lambdas:
+                noise_1ND = explore_noise(model, pixels["train"], regularisation=value, limit=limit, lr=lr,
+                                          passes=passes, batch_size=batch_size, seed=bench.seed).noise_1ND
+                control_1ND = permuted(noise_1ND, bench.seed)
+                found = [probe.influence(noise) for probe in probes.values() for noise in (noise_1ND, control_1ND)]
+                rows.append([float(limit), float(value), noise_1ND.norm().item(),
+                             *(100 * one.match for one in found), *(one.mse_confidence for one in found)])
+                advance()
+    kinds = ["train", "train, permuted", "val", "val, permuted"]
+    return bench.write(
+        "learn", "Exploratory noise of the encoder",
+        "How many predictions survive a noise that was learnt to be large and harmless (equation 4), and how many "
+        "survive the same numbers in another order (figure 3).",
+        ["start", "lambda", "norm, l2", *(f"match %, {kind}" for kind in kinds),
+         *(f"MSE conf., {kind}" for kind in kinds)], rows, figures={"": draw.exploratory(rows)},
+        facts={"layer": layer, "images": f"{len(probes['train'])} train, {len(probes['val'])} val", "lr": lr,
+               "passes": passes},
+        notes=["start: the noise begins uniform in (-start, start). match: share of images whose prediction stays. "
+               "MSE conf.: mean squared change of the clean prediction's probability. permuted: the same noise with "
+               "its elements in a random order."],
+        qualifier=_qualifier(layer), order=30)
+
+
+def geometry_sheet(bench: Bench, *, noises: int, pairs: int, images: int, val_images: int, epsilon: float,
+                   alphas: Sequence[float], grid: Sequence[float], max_steps: int, layer: str = "0") -> Sheet:
+    """Figure 5: influence of scaled noise, and of combinations of independently learnt noises."""
+    model = at_layer(bench.model, layer)
+    learnt = learn_many(model, bench, noises, images, epsilon, max_steps, layer)
+    probe = Probe(model, bench.images("clean", val_images).pixels_BCHW)
+    vectors = [one.noise_1ND for one in learnt]
+    controls = [permuted(one, bench.seed + index) for index, one in enumerate(vectors)]
+    scaled = {"learnt": scaling(probe, vectors, alphas), "permuted": scaling(probe, controls, alphas)}
+    chosen = pairs_of(vectors, pairs)
+    combined_AA = combination_grid(probe, chosen, grid)
+    line = convex_line(combined_AA, grid)
+    rows = [[float(alpha), *(float(part[:, index].mean()) for part in scaled.values())]
+            for index, alpha in enumerate(alphas)]
+    at_one = float(np.mean([probe.influence(one).mse_probability for one in vectors]))
+    notes = [f"Mean influence of the {len(vectors)} noises themselves on these images, which they were not learnt on: "
+             f"{at_one:.3g}; the contour is drawn there too, since epsilon bounds the images that the search saw.",
+             f"Along a + b = 1 the largest mean influence is {max(value for _, value in line):.3g}, at a = "
+             f"{max(line, key=lambda point: point[1])[0]:g}." if line else "The grid holds no a + b = 1."]
+    return bench.write(
+        "geometry", "Geometry of the approximate nullspace",
+        "Influence of a scaled noise, and of combinations of two that were learnt independently: in a vector space all "
+        "of them would be as harmless as the noises themselves (figure 5).", ["alpha", "MSE prob., learnt", "MSE prob., permuted"], rows,
+        figures={"": draw.geometry(alphas, scaled, grid, combined_AA, epsilon, at_one)},
+        facts={"layer": layer, "epsilon": epsilon, "noises": len(vectors), "pairs": len(chosen),
+               "norms": ", ".join(f"{one.norm:.1f}" for one in learnt), "images": f"{images} train, {len(probe)} val",
+               "inside epsilon": f"{sum(one.converged for one in learnt)} of {len(learnt)}"},
+        notes=notes, data={"grid": list(map(float, grid)), "mse_probability": combined_AA.tolist(),
+                           "convex_line": line, "at_one": at_one}, qualifier=_qualifier(layer), order=40)
+
+
+def layers_sheet(bench: Bench, *, places: Sequence[str], images: int, val_images: int, epsilon: float,
+                 max_steps: int, repeats: int = 3) -> Sheet:
+    """Approximate noise at any depth: its norm against that of random and permuted noise of equal influence."""
+    val_BCHW = bench.images("clean", val_images).pixels_BCHW
+    rows = []
+    with ConsoleProgress().task("learning", len(places), unit="layers") as advance:
+        for place in places:
+            rows.append(_layer_row(bench, place, val_BCHW, images, epsilon, max_steps, repeats))
+            advance(note=f"layer {place}")
+    return bench.write(
+        "layers", "Approximate noise at every depth",
+        "How large noise may be that was learnt until epsilon, against random noise that does as much to the "
+        "predictions; a ratio over 1 is a direction that the rest of the model hardly sees.",
+        ["layer", "shape", "inside epsilon", "steps", "norm, learnt", "norm, random", "norm, permuted",
+         "learnt / random", "norm of the tokens", "MSE prob. (val)", "match, % (val)"], rows,
+        figures={"": draw.layers(rows, epsilon)},
+        facts={"epsilon": epsilon, "images": f"{images} train, {len(val_BCHW)} val", "most steps": max_steps},
+        notes=[f"random and permuted: scaled to the learnt noise's influence on the same {len(val_BCHW)} val images, "
+               f"mean of {repeats} draws. norm of the tokens: l2 over all tokens of one image, mean over images."],
+        order=50)
+
+
+def _layer_row(bench: Bench, place: str, val_BCHW: torch.Tensor, images: int, epsilon: float, max_steps: int,
+               repeats: int) -> list[Any]:
+    model = at_layer(bench.model, place)
+    (learnt,) = learn_many(model, bench, 1, images, epsilon, max_steps, place)
+    probe = Probe(model, val_BCHW)
+    found: Influence = probe.influence(learnt.noise_1ND)
+    like_1ND = probe.tokens_1ND
+    equal = {kind: float(np.mean([scaled_to_influence(probe, make(seed), found.mse_probability).norm().item()
+                                  for seed in range(bench.seed, bench.seed + repeats)]))
+             for kind, make in (("random", lambda seed: random_direction(like_1ND, seed)),
+                                ("permuted", lambda seed: permuted(learnt.noise_1ND, seed)))}
+    size = float(torch.cat([tokens.flatten(1).norm(dim=1) for tokens, _ in probe.parts]).mean())
+    return [place, " x ".join(map(str, learnt.noise_1ND.shape[1:])), learnt.converged, learnt.steps, learnt.norm,
+            equal["random"], equal["permuted"], learnt.norm / equal["random"] if equal["random"] else None, size,
+            found.mse_probability, 100 * found.match]
+
+
+def learn_many(model: Any, bench: Bench, count: int, images: int, epsilon: float, max_steps: int,
+               place: str = "0", batch_size: int = 64) -> list[LearntNoise]:
+    """Noises of independent starts, each learnt on three quarters of `images` training images until it is inside
+    epsilon on a batch and on the other quarter."""
+    pixels_BCHW = bench.images("train", images).pixels_BCHW
+    draws = torch.Generator().manual_seed(derive_seed(bench.seed, "held out"))
+    shuffled = torch.randperm(len(pixels_BCHW), generator=draws)
+    held = max(1, len(pixels_BCHW) // 4)
+    parts = pixels_BCHW[shuffled[held:]].split(batch_size) or (pixels_BCHW,)
+    return [learn_noise(model, list(parts), held_out=pixels_BCHW[shuffled[:held]], epsilon=epsilon,
+                        lr=STEPS.get(place, 0.1), limit=LIMITS.get(place, 2.0), max_steps=max_steps, seed=bench.seed,
+                        round=index) for index in range(count)]
+
+
+def _qualifier(layer: str) -> str:
+    return "" if layer == "0" else f"layer{layer}"
