@@ -204,6 +204,13 @@ def test_erasing_leaves_the_other_pixels_alone() -> None:
     assert erase(images, recipe(), model) is images
 
 
+def test_the_strongest_posterize_paints_black_instead_of_failing() -> None:
+    stream = Augmented(Pictures(10), recipe(randaugment="rand-m10-n2-inc1"), tiny_model(), stream="training", length=60)
+    painted = [np.asarray(stream.load(index)) for index in range(60)]
+    assert any((pixels == 0).mean() > 0.9 for pixels in painted)
+    assert all(pixels.shape == (16, 16, 3) for pixels in painted)
+
+
 def test_mixing_keeps_targets_and_pixels_together() -> None:
     images = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 3, 16, 16) / 4
     labels = torch.arange(4)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from PIL import Image
+from timm.data.auto_augment import posterize
 from timm.data.mixup import Mixup
 from timm.data.random_erasing import RandomErasing
 from timm.data.transforms_factory import transforms_imagenet_train
@@ -76,7 +77,17 @@ def _transform(recipe: Recipe, model: Model) -> Compose:
         model.input_size, scale=recipe.crop_scale, ratio=recipe.crop_ratio, hflip=recipe.flip,
         color_jitter=recipe.color_jitter or None, auto_augment=recipe.randaugment or None,
         interpolation=interpolation, mean=model.mean, normalize=False, separate=True)
-    return Compose([*crop.transforms, *colour.transforms])
+    steps = [*crop.transforms, *colour.transforms]
+    for step in steps:
+        for operation in getattr(step, "ops", []):  # of RandAugment
+            if operation.aug_fn is posterize:
+                operation.aug_fn = _posterize
+    return Compose(steps)
+
+
+def _posterize(image: Image.Image, bits: int, **keywords: object) -> Image.Image:
+    """timm's, for a strength that leaves no bit: black, as Pillow painted it before it refused."""
+    return image.point([0] * 256 * len(image.getbands())) if bits < 1 else posterize(image, bits, **keywords)
 
 
 def pixels(batch: Batch, device: torch.device) -> torch.Tensor:
