@@ -16,12 +16,12 @@ ALIGNED = "lrrrrrrrl"  # of HEADS
 
 def to_text(check: Check) -> str:
     """A table with notes, for a terminal or a log."""
-    rows = [HEADS, *(tuple(map(plain, row(comparison))) for comparison in check.comparisons)]
+    rows = [HEADS, *(tuple(map(logged, row(comparison))) for comparison in check.comparisons)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) if side == "l" else cell.rjust(width)
                        for cell, width, side in zip(cells, widths, ALIGNED, strict=True)).rstrip() for cells in rows]
-    reasons = [plain(f"{c.key}: {c.reason}") for c in check.comparisons if c.reason]
-    return "\n".join([*lines, *reasons, *map(plain, notes(check)), plain(headline(check))]) + "\n"
+    reasons = [logged(f"{c.key}: {c.reason}") for c in check.comparisons if c.reason]
+    return "\n".join([*lines, *reasons, *map(logged, notes(check)), logged(headline(check))]) + "\n"
 
 
 def to_markdown(check: Check) -> str:
@@ -95,6 +95,11 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
 def plain(text: str) -> str:
     """On one line, without control characters, which could move the cursor of a terminal or forge a line of a log."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def logged(text: str) -> str:
+    """The same, and nothing that GitHub Actions takes for a command when it reads the log."""
+    return plain(text).replace("::", ": :").replace("##[", "## [")
 
 
 def markdown(text: str) -> str:
