@@ -19,7 +19,7 @@ from nsbench.nullspace.exact import PatchNullspace, from_patches, to_patches
 
 BOUND_TOLERANCE = 2.5e-4  # pixels may miss their bounds by this before they are clipped: 1/16 of an 8-bit step
 ITERATIONS = 300
-PENALTY, RELAXATION = 10.0, 1.6  # of ADMM: they move the speed, not the solution
+PENALTY, RELAXATION = 30.0, 1.6  # of ADMM: they move the speed, not the solution
 
 
 def edit(nullspace: PatchNullspace, images_BCHW: Tensor, wanted_BCHW: Tensor, *, bounded: bool = True) -> Tensor:
@@ -35,28 +35,30 @@ def edit(nullspace: PatchNullspace, images_BCHW: Tensor, wanted_BCHW: Tensor, *,
         return images_BCHW + nullspace.project(change_BCHW)
     if images_BCHW.min() < 0 or images_BCHW.max() > 1:
         raise UsageError("images have pixels outside [0, 1]; the bounded solution starts from valid images")
-    noise_BCHW = project_bounded(nullspace, change_BCHW, -images_BCHW, 1 - images_BCHW)
+    noise_BCHW = project_bounded(row_space(nullspace), nullspace.patch_size, change_BCHW, -images_BCHW,
+                                 1 - images_BCHW)
     return (images_BCHW + noise_BCHW).clamp(0, 1)  # float rounding may have left 1e-8 too much
 
 
-def project_bounded(nullspace: PatchNullspace, wanted_BCHW: Tensor, low_BCHW: Tensor, high_BCHW: Tensor) -> Tensor:
+def project_bounded(row_PR: Tensor, size: int, wanted_BCHW: Tensor, low_BCHW: Tensor, high_BCHW: Tensor) -> Tensor:
     """The noise (B, C, H, W) inside [low, high] nearest to `wanted`, null up to BOUND_TOLERANCE, pixel units.
 
-    The bounds must allow 0, so that a solution exists. It stops as soon as no pixel misses its bounds by more than
+    Null is what is orthogonal to `row_PR` (see `row_space`) in every patch of `size` x `size` pixels. The bounds must
+    allow 0, so that a solution exists. It stops as soon as no pixel misses its bounds, or moves, by more than
     BOUND_TOLERANCE, or after ITERATIONS, and clips what is left: `PatchNullspace.leak` tells what that costs.
     """
     if (low_BCHW > 0).any() or (high_BCHW < 0).any():
         raise UsageError("bounds of a null noise must allow 0")
-    size = nullspace.patch_size
     wanted, low, high = (to_patches(part, size) for part in (wanted_BCHW, low_BCHW, high_BCHW))
-    row_PR = row_space(nullspace).to(wanted)
-    inside, dual = torch.zeros_like(wanted), torch.zeros_like(wanted)
+    row_PR = row_PR.to(wanted)
+    inside = torch.clamp(_null(wanted, row_PR), low, high)  # the solution, where the bounds do not matter
+    dual = torch.zeros_like(wanted)
     for _ in range(ITERATIONS):
         null = _null(torch.lerp(wanted, inside - dual, PENALTY / (1 + PENALTY)), row_PR)
         ahead = torch.lerp(inside, null, RELAXATION) + dual
-        inside = torch.clamp(ahead, low, high)
+        before, inside = inside, torch.clamp(ahead, low, high)
         dual = ahead - inside
-        if float((null - torch.clamp(null, low, high)).abs().max()) < BOUND_TOLERANCE:
+        if max(_gap(null, torch.clamp(null, low, high)), _gap(inside, before)) < BOUND_TOLERANCE:
             break
     return from_patches(torch.clamp(null, low, high), size, (wanted_BCHW.shape[2], wanted_BCHW.shape[3]))
 
@@ -69,3 +71,7 @@ def row_space(nullspace: PatchNullspace) -> Tensor:
 
 def _null(patches_BNP: Tensor, row_PR: Tensor) -> Tensor:
     return patches_BNP - (patches_BNP @ row_PR) @ row_PR.T
+
+
+def _gap(first: Tensor, second: Tensor) -> float:
+    return float((first - second).abs().max())
