@@ -40,6 +40,9 @@ const page = (() => {
     target.removeAttribute("title");
     target.setAttribute("aria-describedby", "tip");
     tip.hidden = false;
+    place(target);
+  };
+  const place = target => {
     const box = target.getBoundingClientRect(), mine = tip.getBoundingClientRect();
     const above = box.top > mine.height + 16;
     tip.style.left = `${Math.max(8, Math.min(box.left + box.width / 2 - mine.width / 2, innerWidth - mine.width - 8))}px`;
@@ -53,7 +56,7 @@ const page = (() => {
   });
   addEventListener("focusout", hide);
   addEventListener("keydown", event => { if (event.key === "Escape") hide(); });
-  addEventListener("scroll", hide, true);
+  addEventListener("scroll", () => { if (shown && shown.target === document.activeElement) place(shown.target); else hide(); }, true);
 
   // One tab stop per table; the arrow keys move between its figures.
   all("table.scores").forEach(table => {
