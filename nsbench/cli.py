@@ -64,35 +64,59 @@ main.add_command(submit)
 
 
 @main.command()
-@click.option("--method", "methods", required=True,
-              help="Methods, comma-separated, or 'all'. See: nsbench list methods")
-@click.option("--suite", "suites", required=True,
+@click.option("--method", "methods",
+              help="Methods, comma-separated, or 'all'; first+second goes on from the first. See: nsbench list methods")
+@click.option("--suite", "suites",
               help="Suites, comma-separated, or a group: all (the paper's eleven), adversarial, ood, extended.")
+@click.option("--study", metavar="NAME|FILE", help="A grid of methods, settings and suites instead: table3, table4, or "
+              "a TOML file. See: nsbench list studies")
 @run_options
 @click.option("--dry-run", is_flag=True, help="Only say what would be run.")
-def run(methods: str, suites: str, dry_run: bool, **options: Any) -> None:
+@click.pass_context
+def run(context: click.Context, methods: str | None, suites: str | None, study: str | None, dry_run: bool,
+        settings: dict[str, str], **options: Any) -> None:
     """Fit each method, evaluate it on each suite, and store what is not stored yet.
 
     Exit status: 0 all done; 1 something is missing or failed, and named; 2 wrong usage.
     """
     registry.load_content()
+    grid = [settings]
+    if study:
+        from nsbench.study import load_study
+
+        chosen = load_study(study)
+        methods, suites = methods or ",".join(chosen.methods), suites or ",".join(chosen.suites)
+        grid = [settings | setting for setting in chosen.texts()]
+        if context.get_parameter_source("seeds") is click.core.ParameterSource.DEFAULT:
+            options["seeds"] = chosen.seeds
+    if not methods or not suites:
+        raise UsageError("say what to run: --method and --suite, such as --method ns --suite all, or --study")
     chosen_methods, chosen_suites = resolve_methods(methods), resolve_suites(suites)
     if dry_run:
-        _print_plan(chosen_methods, chosen_suites, options["data"], options["results"])
+        for setting in grid:
+            _print_plan(chosen_methods, chosen_suites, options["data"], options["results"], setting)
         return
     from nsbench.progress import ConsoleProgress
-    from nsbench.runner import RunOptions
+    from nsbench.runner import RunOptions, Summary
     from nsbench.runner import run as run_all
 
-    progress = ConsoleProgress()
-    summary = run_all(RunOptions(chosen_methods, chosen_suites, **options), progress)
-    progress.line(f"{len(summary.done)} done, {len(summary.held)} held already, {len(summary.missing)} missing, "
-                  f"{len(summary.failed)} failed. Results in {options['results']}; render them: nsbench report"
+    progress, total = ConsoleProgress(), Summary()
+    for setting in grid:
+        if setting:
+            progress.line(_named(setting), style="bold")
+        total.add(run_all(RunOptions(chosen_methods, chosen_suites, settings=setting, **options), progress),
+                  _named(setting) if len(grid) > 1 else "")
+    progress.line(f"{len(total.done)} done, {len(total.held)} held already, {len(total.missing)} missing, "
+                  f"{len(total.failed)} failed. Results in {options['results']}; render them: nsbench report"
                   + ("" if options["results"] == DEFAULT_RESULTS else f" --results {options['results']}"))
-    for kind, pairs in (("missing", summary.missing), ("failed", summary.failed)):
+    for kind, pairs in (("missing", total.missing), ("failed", total.failed)):
         for pair, why in pairs.items():
             progress.line(f"  {kind}: {pair}: {why}")
-    sys.exit(0 if summary.complete else 1)
+    sys.exit(0 if total.complete else 1)
+
+
+def _named(setting: dict[str, str]) -> str:
+    return ", ".join(f"{field} = {value}" for field, value in setting.items())
 
 
 @main.command()
@@ -146,20 +170,23 @@ def _console() -> Any:
 
 
 @main.command("list")
-@click.argument("what", type=click.Choice(["suites", "methods", "models", "sources", "recipes"]), required=False)
+@click.argument("what", type=click.Choice(["suites", "methods", "models", "sources", "recipes", "studies"]), required=False)
 def list_(what: str | None) -> None:
-    """List suites, methods, models, sources or recipes; without an argument suites and methods."""
+    """List suites, methods, models, sources, recipes or studies; without an argument suites and methods."""
     registry.load_content()
     listings: dict[str, Callable[[], Iterable[tuple[str, ...]]]] = {
         "suites": lambda: [(s.name, s.group, s.title, s.citation) for s in ordered_suites()],
         "methods": lambda: [(m.name, m.title, m.citation) for m in ordered_methods()],
-        "models": _models, "sources": _sources, "recipes": _recipes,
+        "models": _models, "sources": _sources, "recipes": _recipes, "studies": _studies,
     }
     for name in [what] if what else ["suites", "methods"]:
         _print_table(name, list(listings[name]()))
 
 
-def _print_plan(methods: tuple[str, ...], suites: tuple[str, ...], source: str, results: Path) -> None:
+def _print_plan(methods: tuple[str, ...], suites: tuple[str, ...], source: str, results: Path,
+                setting: dict[str, str]) -> None:
+    if setting:
+        click.secho(_named(setting), bold=True)
     for method in methods:
         for suite in suites:
             conditions = len(registry.suites[suite].conditions())
@@ -189,3 +216,9 @@ def _recipes() -> list[tuple[str, ...]]:
     from nsbench.training import known_recipes
 
     return [(name,) for name in known_recipes()]
+
+
+def _studies() -> list[tuple[str, ...]]:
+    from nsbench.study import known_studies, load_study
+
+    return [(name, load_study(name).title) for name in known_studies()]

@@ -43,6 +43,13 @@ class Summary:
     missing: dict[str, str] = field(default_factory=dict)  # pair -> why: the data are not there
     failed: dict[str, str] = field(default_factory=dict)  # pair -> why
 
+    def add(self, other: Summary, setting: str = "") -> None:
+        """Take in the summary of another setting of a study, whose pairs have the same names."""
+        self.done += other.done
+        self.held += other.held
+        self.missing |= {f"{pair} ({setting})" if setting else pair: why for pair, why in other.missing.items()}
+        self.failed |= {f"{pair} ({setting})" if setting else pair: why for pair, why in other.failed.items()}
+
     @property
     def complete(self) -> bool:
         return not (self.missing or self.failed)

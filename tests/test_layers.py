@@ -18,7 +18,7 @@ LAYERS = [  # a module may import from its own layer and from those above it in 
     {"attacks", "nullspace"},
     {"data"},
     {"training", "evaluate", "results", "samples"},
-    {"comparability", "fitted", "health", "job", "recording", "watching"},
+    {"comparability", "fitted", "health", "job", "recording", "study", "watching"},
     {"leaderboard"},
     {"runner", "report", "regression", "submission"},
     {"cli_options", "laboratory"},

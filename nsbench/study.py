@@ -1,0 +1,58 @@
+"""Studies: methods x settings of the recipe x suites x seeds as one small TOML file, run and shown together."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nsbench.errors import UnknownName, UsageError
+
+FOLDER = Path(__file__).parent / "studies"
+
+
+class Study(BaseModel):
+    """One grid. Every setting is a run of its own, so a study can be interrupted and goes on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    title: str
+    methods: tuple[str, ...] = Field(min_length=1)
+    suites: tuple[str, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = (0,)
+    settings: tuple[dict[str, str | int | float], ...] = ({},)  # fields of the recipe; one run for each
+    published: str = ""  # file of baselines/published with the paper's figures
+
+    def texts(self) -> list[dict[str, str]]:
+        """The settings as `--set` would give them."""
+        return [{field: str(value) for field, value in setting.items()} for setting in self.settings]
+
+
+def known_studies() -> list[str]:
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load_study(name: str) -> Study:
+    """A study by its name, or by the path of a TOML file. Raises UnknownName or UsageError naming what is wrong."""
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    if path.parent == FOLDER and not path.is_file():
+        raise UnknownName("study", name, known_studies())
+    try:
+        return Study(**(tomllib.loads(path.read_text(encoding="utf-8")) | {"name": path.stem}))
+    except OSError as error:
+        raise UsageError(f"--study {name}: cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"--study {name}: is no TOML file ({error})") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UsageError(f"--study {name}: {where}: {first['msg']}") from error
+
+
+def fits(recipe: Mapping[str, Any] | None, setting: Mapping[str, Any]) -> bool:
+    """Whether a result's recipe is this setting of a study; untrained rows fit every one."""
+    return recipe is None or all(str(recipe.get(field)) == str(value) for field, value in setting.items())
