@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from nsbench.cli_options import DEFAULT_LABORATORY, bench_options
+from nsbench.cli_options import DEFAULT_LABORATORY, DEFAULT_RESULTS, bench_options
 from nsbench.errors import UsageError
 
 OUT = click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_LABORATORY,
@@ -97,7 +97,7 @@ MAX_STEPS = click.option("--max-steps", type=COUNT, default=400, show_default=Tr
 @click.option("--starts", default="1,2", show_default=True, callback=numbers, help="Limits of the uniform start.")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=3.0, show_default=True,
               help="Of gradient descent. The paper's 0.02 needs its 9,469 images and many passes.")
-@click.option("--passes", type=COUNT, default=5, show_default=True, help="Over the training images.")
+@click.option("--passes", type=COUNT, default=10, show_default=True, help="Over the training images.")
 def learn(lambdas: list[float], starts: list[float], images: int, val_images: int, lr: float, passes: int, layer: str,
           **options: Any) -> None:
     """Exploratory noise of equation 4 against its permutation, for a sweep of strengths (figure 3)."""
@@ -151,6 +151,39 @@ def layers(places: str | None, images: int, val_images: int, epsilon: float, max
     every = [place for place in known_layers(bench.model) if place != INPUT] or [INPUT]
     chosen = [part.strip() for part in places.split(",")] if places else every
     layers_sheet(bench, places=chosen, images=images, val_images=val_images, epsilon=epsilon, max_steps=max_steps)
+
+
+RESULTS = click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_RESULTS,
+                       show_default=True, help="Written by: nsbench run --watch 1")
+
+
+@nullspace.command()
+@RESULTS
+@click.option("--method", default="ns", show_default=True)
+@click.option("--source", default="shapes10", show_default=True, help="The data source's folder in --results.")
+@click.option("--model", default="vit_shapes10", show_default=True, help="The model's folder in --results.")
+@OUT
+def trace(results: Path, method: str, source: str, model: str, out: Path) -> None:
+    """Norm and influence of the noise along a training, beside accuracies (figure 4) and the paper's table 5."""
+    from nsbench.laboratory.results_sheets import trace_sheet
+
+    trace_sheet(results, out, method=method, source=source, model=model)
+
+
+@nullspace.command()
+@bench_options
+@RESULTS
+@IMAGES
+@EPSILON
+@MAX_STEPS
+@click.option("--noises", type=COUNT, default=3, show_default=True, help="Starts per method.")
+def scatter(results: Path, **options: Any) -> None:
+    """Norm of the approximate noise against robustness over the methods of a results folder."""
+    from nsbench.laboratory import open_bench
+    from nsbench.laboratory.results_sheets import scatter_sheet
+
+    settings = {name: options.pop(name) for name in ("images", "epsilon", "max_steps", "noises")}
+    scatter_sheet(open_bench(**options), results, **settings)
 
 
 @nullspace.command()

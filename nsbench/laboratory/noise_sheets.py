@@ -77,7 +77,8 @@ def geometry_sheet(bench: Bench, *, noises: int, pairs: int, images: int, val_im
     return bench.write(
         "geometry", "Geometry of the approximate nullspace",
         "Influence of a scaled noise, and of combinations of two that were learnt independently: in a vector space all "
-        "of them would be as harmless as the noises themselves (figure 5).", ["alpha", "MSE prob., learnt", "MSE prob., permuted"], rows,
+        "of them would be as harmless as the noises themselves (figure 5).",
+        ["alpha", "MSE prob., learnt", "MSE prob., permuted"], rows,
         figures={"": draw.geometry(alphas, scaled, grid, combined_AA, epsilon, at_one)},
         facts={"layer": layer, "epsilon": epsilon, "noises": len(vectors), "pairs": len(chosen),
                "norms": ", ".join(f"{one.norm:.1f}" for one in learnt), "images": f"{images} train, {len(probe)} val",
@@ -87,7 +88,7 @@ def geometry_sheet(bench: Bench, *, noises: int, pairs: int, images: int, val_im
 
 
 def layers_sheet(bench: Bench, *, places: Sequence[str], images: int, val_images: int, epsilon: float,
-                 max_steps: int, repeats: int = 3) -> Sheet:
+                 max_steps: int, repeats: int = 2) -> Sheet:
     """Approximate noise at any depth: its norm against that of random and permuted noise of equal influence."""
     val_BCHW = bench.images("clean", val_images).pixels_BCHW
     rows = []

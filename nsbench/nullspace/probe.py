@@ -76,26 +76,24 @@ def random_direction(like_1ND: torch.Tensor, seed: int = 0) -> torch.Tensor:
     return torch.randn(like_1ND.shape, generator=draws).to(like_1ND)
 
 
-def scaled_to_influence(probe: Probe, direction_1ND: torch.Tensor, target: float, *, rounds: int = 16) -> torch.Tensor:
-    """The multiple of a direction whose MSE probability is `target`: the first crossing from zero.
+def scaled_to_influence(probe: Probe, direction_1ND: torch.Tensor, target: float, *, rounds: int = 8) -> torch.Tensor:
+    """The multiple of a direction whose MSE probability is `target`, from below, to one part in 2^rounds.
 
-    The norm is doubled from 1/64 until the influence is at least the target, then bisected `rounds` times; what is
-    returned lies just below the target. Raises UsageError where not even a norm of 10^6 reaches it.
+    From a sixteenth of the direction as it is, the scale is doubled until the influence is at least the target, then
+    bisected `rounds` times. Raises UsageError where not even a million times the direction reaches it.
     """
-    unit_1ND = direction_1ND / direction_1ND.norm()
-    inside, outside = 0.0, 1 / 64
-    while probe.influence(outside * unit_1ND).mse_probability < target:
+    inside, outside = 0.0, 1 / 16
+    while probe.influence(outside * direction_1ND).mse_probability < target:
         inside, outside = outside, 2 * outside
         if outside > 1e6:
-            raise UsageError(f"no multiple of this direction up to a norm of 10^6 has an MSE probability of {target:g};"
-                             " choose a smaller influence")
+            raise UsageError(f"no multiple of this direction has an MSE probability of {target:g}; choose a smaller one")
     for _ in range(rounds):
         middle = (inside + outside) / 2
-        if probe.influence(middle * unit_1ND).mse_probability < target:
+        if probe.influence(middle * direction_1ND).mse_probability < target:
             inside = middle
         else:
             outside = middle
-    return inside * unit_1ND
+    return inside * direction_1ND
 
 
 def check_size(model: Model, images_BCHW: torch.Tensor) -> None:
