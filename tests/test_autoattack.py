@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from nsbench.attacks import autoattack
 from nsbench.attacks.autoattack import standard_version
 from nsbench.attacks.common import l2_norm, misclassified
+from nsbench.data import open_source
+from nsbench.data.loading import batches
 from nsbench.errors import UsageError
-from nsbench.models.model import frozen
+from nsbench.models import frozen, load_model
 from nsbench.randomness import derive_seed
 from nsbench.types import ThreatModel
 
@@ -76,6 +78,24 @@ def test_gives_what_pyautoattack_alone_gives(few: tuple[nn.Module, Tensor, Tenso
             torch.testing.assert_close(ours[i : i + 1], theirs, atol=1e-6, rtol=0)
         together, _ = standard_version(model, "linf", 0.05, 3, 5, images.device).run_standard_evaluation(images, labels)
     assert torch.equal(misclassified(model(ours), labels), misclassified(model(together), labels))
+
+
+@pytest.mark.slow
+def test_the_same_images_stay_robust_as_with_pyautoattack_alone() -> None:
+    """128 pictures of shapes10, one by one with seeds of their own, against the whole batch with one seed."""
+    model = load_model("vit_shapes10")
+    split = open_source("shapes10").split("clean").limited(128)
+    (batch,) = batches(split, model.preprocessing.transform(), batch_size=128)
+    images, labels, eps = batch.images.float() / 255, batch.labels, 4 / 255
+    with frozen(model):
+        ours = autoattack(model, images, labels, ids=batch.ids, seed=0, threat=ThreatModel("linf", eps))
+        with torch.random.fork_rng():
+            alone = standard_version(model, "linf", eps, 0, 10, images.device)
+            theirs, _ = alone.run_standard_evaluation(images, labels, batch_size=128)
+        robust, their_robust = ~misclassified(model(ours), labels), ~misclassified(model(theirs), labels)
+    print(f"robust: {int(robust.sum())} and {int(their_robust.sum())}, {int((robust != their_robust).sum())} differ")
+    assert 0 < robust.sum() < 64
+    assert torch.equal(robust, their_robust)
 
 
 def test_l2_keeps_its_budget(few: tuple[nn.Module, Tensor, Tensor]) -> None:

@@ -1,6 +1,6 @@
 """The attacks against the libraries they stand beside, on the same images, in one run.
 
-    python tests/benchmarks/attacks.py [fgsm pgd cw patchfool autoattack] [--images N] [--rounds N] [--eps K]
+    python tests/benchmarks/attacks.py [fgsm pgd cw patchfool autoattack overhead] [--images N] [--rounds N] [--eps K]
 
 vit_shapes10 always; the real ViT-Tiny, with real images, where the folder NSBENCH_SHARED_DATA (or ../shared/data) has
 them. Times are processor seconds of one thread (`time.process_time`), which other work on the machine hardly changes,
@@ -11,6 +11,7 @@ and the two sides take turns. To expect:
               that rule switched off, at the same number of steps: the figures of the second line are held to;
   patchfool   accuracy at most 2 % on the real ViT-Tiny, gradients per image at most 0.1 x the original's 250 x 6;
   autoattack  the same images stay robust as with pyautoattack alone on the whole batch and the same seed.
+  overhead    evaluating the adversarial suites takes at most 5 % more than their forwards and backwards.
 Exit status 1 if a figure is missed.
 """
 
@@ -30,11 +31,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nsbench import attacks
+from nsbench import attacks, registry
 from nsbench.attacks.autoattack import standard_version
 from nsbench.attacks.common import l2_norm, misclassified
 from nsbench.data import open_source
 from nsbench.data.loading import batches
+from nsbench.evaluate import Memory, evaluate
 from nsbench.models import frozen, load_model
 from nsbench.types import ThreatModel
 
@@ -200,7 +202,62 @@ def autoattack(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, b
            f"{int((right != their_right).sum())} of {len(images)} images differ", bool((right == their_right).all()))
 
 
-PARTS = {part.__name__: part for part in (fgsm, pgd, cw, patchfool, autoattack)}
+class Clock:
+    """Processor seconds inside the model's own calls and inside autograd."""
+
+    def __init__(self) -> None:
+        self.forward = self.backward = 0.0
+        self._entered: list[float] = []
+
+    @contextmanager
+    def running(self, model: Any) -> Iterator[None]:
+        """Times only calls of the model itself: nothing inside it is counted again."""
+        hooks = [model.register_forward_pre_hook(lambda *_: self._entered.append(time.process_time())),
+                 model.register_forward_hook(self._leave)]
+        original = torch.autograd.grad
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            start = time.process_time()
+            try:
+                return original(*arguments, **options)
+            finally:
+                self.backward += time.process_time() - start
+
+        torch.autograd.grad = timed
+        try:
+            yield
+        finally:
+            torch.autograd.grad = original
+            for hook in hooks:
+                hook.remove()
+
+    def _leave(self, *_: Any) -> None:
+        self.forward += time.process_time() - self._entered.pop()
+
+
+def overhead(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, bool]]:
+    """`evaluate` as the runner calls it, over the paper's suites that attack; a first pass warms everything up."""
+    name, model, *_ = case
+    source, workers = (str(SHARED / "imagenet"), 1) if name == REAL else ("shapes10", 0)
+    registry.load_content()
+    suites = [suite for suite in registry.suites.values() if suite.group == "adversarial" and suite.paper]
+    conditions = [condition for suite in suites for condition in suite.conditions() if condition.attack]
+    split = open_source(source).split("clean").limited(options.images)
+    total, inside = 0.0, 0.0
+    memory = Memory()
+    evaluate(model, split.limited(2), conditions[0], workers=workers)
+    for condition in conditions:
+        clock, start = Clock(), time.process_time()
+        with clock.running(model):
+            evaluate(model, split, condition, workers=workers, memory=memory)
+        seconds, passes = time.process_time() - start, clock.forward + clock.backward
+        total, inside = total + seconds, inside + passes
+        yield (f"{condition.attack} {condition.name}: {seconds:.1f} s, of which forwards {clock.forward:.1f} and "
+               f"backwards {clock.backward:.1f}: {100 * (seconds / passes - 1):.1f} % more than these", True)
+    yield f"all of them: {100 * (total / inside - 1):.1f} % more (target: at most 5 %)", total <= 1.05 * inside
+
+
+PARTS = {part.__name__: part for part in (fgsm, pgd, cw, patchfool, autoattack, overhead)}
 
 
 def _options() -> argparse.Namespace:
