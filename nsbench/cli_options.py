@@ -28,6 +28,8 @@ def _settings(context: click.Context, parameter: click.Parameter, given: tuple[s
     for setting in given:
         if "=" not in setting:
             raise UsageError(f"--set {setting}: write FIELD=VALUE, such as --set rounds=5")
+        if setting.partition("=")[0].strip() == "seed":
+            raise UsageError(f"--set {setting}: the recipe takes the run's seed; give it with --seed")
     return {field.strip(): value.strip() for field, _, value in (setting.partition("=") for setting in given)}
 
 
@@ -81,6 +83,11 @@ _BENCH: list[Callable[[Any], Any]] = [
 def bench_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What every command of the nullspace laboratory can be told: the arguments of `laboratory.open_bench`."""
     return _with(_BENCH, command)
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A model and the images that it belongs to."""
+    return _with(_MODEL, command)
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from nsbench.cli_options import model_options
+
+if TYPE_CHECKING:
+    from nsbench.submission import Rerunner
 
 RESULTS = Path("reports/results")
 ARCHIVE = click.Path(path_type=Path, dir_okay=False)
@@ -32,7 +39,12 @@ def pack(results: Path, methods: str, out: Path) -> None:
 @click.argument("file", type=ARCHIVE)
 @click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=RESULTS, show_default=True,
               help="The results it would join: the same images must have the same labels.")
-def check(file: Path, results: Path) -> None:
+@click.option("--rerun", type=click.IntRange(min=1), metavar="N",
+              help="Run N random images of each condition again with the weights of --checkpoint.")
+@model_options
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--sample-seed", type=click.IntRange(min=0), help="Which images are run again. Default: drawn and shown.")
+def check(file: Path, results: Path, rerun: int | None, sample_seed: int | None, **model: Any) -> None:
     """Check an archive: schema, digests, and every score worked out again from its outcomes.
 
     Exit status: 0 nothing is wrong; 1 something is, a line each.
@@ -40,11 +52,35 @@ def check(file: Path, results: Path) -> None:
     from nsbench.results import read_results
     from nsbench.submission import check as check_archive
 
-    checked = check_archive(file, held=read_results(results)[0])
+    seed = secrets.randbits(32) if sample_seed is None else sample_seed
+    checked = check_archive(file, held=read_results(results)[0], rerun=_rerunner(**model) if rerun else None,
+                            sample_size=rerun or 0, seed=seed)
     for problem in checked.problems:
         click.echo(problem)
+    for why in checked.not_rerun:
+        click.echo(f"not run again: {why}")
+    if rerun:
+        click.echo(f"{checked.rerun} images were run again and agree (sample seed {seed}); "
+                   f"{len(checked.not_rerun)} results could not be run again")
     click.echo(f"{file}: {len(checked.results)} results, {len(checked.problems)} problems, digest {checked.digest}")
     sys.exit(1 if checked.problems else 0)
+
+
+def _rerunner(data: str, model: str | None, checkpoint: Path | None, normalisation: str, device: str) -> Rerunner:
+    """The model and images that a submission is held against. Raises UsageError where no model is named."""
+    from nsbench.data import open_source
+    from nsbench.errors import UsageError
+    from nsbench.job import resolve_device
+    from nsbench.models import load_model
+    from nsbench.progress import ConsoleProgress
+    from nsbench.submission import Rerunner
+
+    source = open_source(data)
+    name = model or source.default_model
+    if name is None:
+        raise UsageError(f"--data {data}: say which model to run again, --model NAME with --checkpoint FILE")
+    loaded = load_model(name, checkpoint=checkpoint, normalisation=normalisation, device=resolve_device(device))
+    return Rerunner(loaded, source, progress=ConsoleProgress())
 
 
 @submit.command("merge")

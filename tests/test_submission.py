@@ -10,13 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsbench import registry
+from nsbench.cli import main
+from nsbench.data import open_source
 from nsbench.errors import ResultError, UsageError
+from nsbench.models import load_model
 from nsbench.results import Result, read_results, write_result
-from nsbench.submission import Limits, check, merge, open_archive, pack, sample
+from nsbench.submission import Limits, Rerunner, check, merge, open_archive, pack, sample
 from nsbench.submission.pack import archive_of
 from nsbench.types import Outcomes
 
@@ -342,7 +347,39 @@ def test_a_random_sample_is_run_again(packed):
     assert all(len(ids) == 5 for wanted in asked for ids in wanted.values())
     lying = check(packed.path, rerun=lambda result, wanted: {n: dict.fromkeys(ids, 9) for n, ids in wanted.items()})
     assert "images that were run again are predicted otherwise" in lying.problems[0]
-    assert check(packed.path, rerun=lambda result, wanted: None).rerun == 0
+
+
+    def elsewhere(result, wanted):
+        raise ResultError("other weights")
+
+    away = check(packed.path, rerun=elsewhere)
+    assert (away.accepted, away.rerun, len(away.not_rerun)) == (True, 0, 2)
+    assert away.not_rerun[0].endswith("clean.seed0.json: other weights")
+
+
+def test_weights_at_hand_are_run_again(tmp_path):
+    run = ["run", "--method", "pretrained", "--suite", "clean,fgsm", "--limit", "24", "--results"]
+    assert CliRunner().invoke(main, [*run, str(tmp_path / "results")]).exit_code == 0
+    packed = pack(tmp_path / "results", tmp_path / "own.zip")
+    done = CliRunner().invoke(main, ["submit", "check", str(packed.path), "--rerun", "5", "--sample-seed", "7",
+                                     "--results", str(tmp_path / "none")])
+    assert done.exit_code == 0, done.output
+    conditions = 1 + len(registry.suites["fgsm"].conditions())
+    assert f"{5 * conditions} images were run again and agree (sample seed 7); 0 results could not" in done.output
+
+    source = open_source("shapes10")
+    other = load_model("vit_shapes10")
+    with torch.no_grad():
+        other.vit.head.weight.copy_(other.vit.head.weight.roll(1, 0))
+    rerunner = Rerunner(other, source)
+    stranger = check(packed.path, rerun=rerunner, sample_size=5)
+    assert stranger.accepted
+    assert all("its weights have digest" in line for line in stranger.not_rerun)
+    rerunner.digest = read_results(tmp_path / "results")[0][0].provenance["weights_digest"]
+    lying = check(packed.path, rerun=rerunner, sample_size=5)
+    assert "5 of 5 images that were run again are predicted otherwise; at most 2 % may differ" in lying.problems[0]
+    imagenet_like = Rerunner(load_model("vit_shapes10", normalisation="imagenet"), source)
+    assert "normalises by mean" in check(packed.path, rerun=imagenet_like, sample_size=5).not_rerun[0]
 
 
 def test_samples_depend_on_the_seed_and_the_result(packed, tmp_path):

@@ -10,7 +10,9 @@ from nsbench.submission.archive import Archive, Limits, open_archive
 from nsbench.submission.check import Checked, Rerun, check, sample
 from nsbench.submission.merge import Merged, merge
 from nsbench.submission.pack import Packed, pack
+from nsbench.submission.rerun import Rerunner
 
 __all__ = [
-    "Archive", "Checked", "Limits", "Merged", "Packed", "Rerun", "check", "merge", "open_archive", "pack", "sample",
+    "Archive", "Checked", "Limits", "Merged", "Packed", "Rerun", "Rerunner", "check", "merge", "open_archive", "pack",
+    "sample",
 ]

@@ -25,8 +25,8 @@ from nsbench.submission.schema import schema_problems
 from nsbench.submission.values import outcomes_of, value_problems
 from nsbench.types import Outcomes
 
-# predictions, by condition and image id, of a fresh run of these images; None where it cannot be done
-Rerun = Callable[[Result, Mapping[str, Sequence[str]]], Mapping[str, Mapping[str, int]] | None]
+# predictions, by condition and image id, of a fresh run of these images; raises where it cannot be done
+Rerun = Callable[[Result, Mapping[str, Sequence[str]]], Mapping[str, Mapping[str, int]]]
 DISAGREEMENT = 0.02  # share of a sample that another machine's arithmetic may tip over
 
 
@@ -37,7 +37,8 @@ class Checked:
     digest: str
     results: tuple[Result, ...]
     problems: tuple[str, ...]
-    rerun: int = 0  # images that were run again and agree
+    rerun: int = 0  # images that were run again and agree, but for DISAGREEMENT
+    not_rerun: tuple[str, ...] = ()  # where a re-run was asked for: results that had none, and why
 
     @property
     def accepted(self) -> bool:
@@ -62,6 +63,7 @@ def check(path: Path, *, held: Sequence[Result] = (), limits: Limits | None = No
 def _check(archive: Archive, folder: Path, held: Sequence[Result], limits: Limits, rerun: Rerun | None,
            sample_size: int, seed: int) -> Checked:
     problems: list[str] = []
+    not_rerun: list[str] = []
     results: list[Result] = []
     agreed = 0
     labels = _Labels(held)
@@ -80,15 +82,18 @@ def _check(archive: Archive, folder: Path, held: Sequence[Result], limits: Limit
             except NsbenchError as error:
                 found = [str(error).replace(str(folder), "").splitlines()[0]]
             if not found and rerun:
-                found, images = _rerun(result, outcomes, rerun, sample_size, seed)
-                agreed += images
+                try:
+                    found, images = _rerun(result, outcomes, rerun, sample_size, seed)
+                    agreed += images
+                except NsbenchError as error:
+                    not_rerun.append(f"{name}: {str(error).splitlines()[0]}")
             results.append(result)
         problems += [f"{name}: {line}" for line in found]
     twice = [identity for identity, count in Counter(r.identity for r in results).items() if count > 1]
     problems += [f"identity {identity} is there more than once" for identity in twice]
     if not names:
         problems.append("holds no result")
-    return Checked(archive.digest, tuple(results), tuple(problems), agreed)
+    return Checked(archive.digest, tuple(results), tuple(problems), agreed, tuple(not_rerun))
 
 
 def _stored(folder: Path, name: str, archive: Archive) -> Result:
@@ -152,16 +157,15 @@ def sample(result: Result, outcomes: Mapping[str, Outcomes], size: int = 20, see
 
 def _rerun(result: Result, outcomes: Mapping[str, Outcomes], rerun: Rerun, size: int, seed: int,
            ) -> tuple[list[str], int]:
-    """Problems, and how many images agree."""
+    """Problems, and how many images agree. Raises NsbenchError where they cannot be run here."""
     wanted = sample(result, outcomes, size, seed)
     fresh = rerun(result, wanted)
-    if fresh is None:
-        return [], 0
     images = differ = 0
     for name, ids in wanted.items():
         stated = dict(zip(outcomes[name].ids.tolist(), outcomes[name].predictions.tolist(), strict=True))
         images += len(ids)
         differ += sum(fresh[name][image_id] != stated[image_id] for image_id in ids)
     if differ > max(1, DISAGREEMENT * images):
-        return [f"{differ} of {images} images that were run again are predicted otherwise"], 0
+        return [f"{differ} of {images} images that were run again are predicted otherwise; at most "
+                f"{100 * DISAGREEMENT:g} % may differ by another machine's arithmetic"], 0
     return [], images - differ

@@ -1,0 +1,65 @@
+"""Running a sample of submitted images again, where the weights and the images are at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsbench import registry
+from nsbench.errors import ResultError
+from nsbench.progress import SILENT, Progress
+from nsbench.results import Result
+from nsbench.types import Condition
+
+if TYPE_CHECKING:
+    from nsbench.data import DataSource, Split
+    from nsbench.models import Model
+
+
+class Rerunner:
+    """`check`'s `rerun` for one model and one data source. Every image's outcome is its own, whatever its batch."""
+
+    def __init__(self, model: Model, source: DataSource, *, batch_size: int = 64, progress: Progress = SILENT) -> None:
+        import nsbench.attacks  # noqa: F401  (fills the registry of attacks)
+        from nsbench.evaluate import Memory
+        from nsbench.models import weights_digest
+
+        self.model, self.source, self.batch_size, self.progress = model, source, batch_size, progress
+        self.digest, self.memory = weights_digest(model), Memory()
+
+    def __call__(self, result: Result, wanted: Mapping[str, Sequence[str]]) -> dict[str, dict[str, int]]:
+        """Predictions by condition and image id. Raises ResultError, saying why, where it cannot be done here."""
+        from nsbench.data.source import Subset
+        from nsbench.evaluate import evaluate
+
+        self._check(result)
+        stated = {one["name"]: one for one in result.conditions}
+        found = {}
+        for condition in registry.suites[result.suite].conditions():
+            split = self._split(condition, result)
+            if split.digest != stated[condition.name]["data_digest"]:
+                raise ResultError(f"the images of '{split.name}' here are not those it was evaluated on")
+            position = {image_id: k for k, image_id in enumerate(split.ids.tolist())}
+            indices = np.sort([position[image_id] for image_id in wanted[condition.name]])
+            outcomes = evaluate(self.model, Subset(split, indices), condition, seed=result.seed,
+                                batch_size=self.batch_size, progress=self.progress, memory=self.memory,
+                                label=f"{result.method} x {result.suite} · {condition.name}")
+            found[condition.name] = dict(zip(outcomes.ids.tolist(), outcomes.predictions.tolist(), strict=True))
+        return found
+
+    def _check(self, result: Result) -> None:
+        own = result.provenance
+        if result.source != self.source.name:
+            raise ResultError(f"its data source is '{result.source}', here is '{self.source.name}'")
+        if own.get("weights_digest") != self.digest:
+            raise ResultError(f"its weights have digest {own.get('weights_digest')}, those here {self.digest}")
+        if own.get("mean", list(self.model.mean)) != list(self.model.mean) or own.get(
+                "std", list(self.model.std)) != list(self.model.std):
+            raise ResultError(f"its model normalises by mean {own['mean']} and std {own['std']}; try --normalisation "
+                              f"{own.get('normalisation')}")
+
+    def _split(self, condition: Condition, result: Result) -> Split:
+        return self.source.split(condition.split, self.progress).limited(condition.limit).limited(
+            result.provenance["limit"])
