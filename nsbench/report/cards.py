@@ -11,6 +11,7 @@ from nsbench.leaderboard import Cell, Column, Row, Table
 from nsbench.report import charts, curves
 from nsbench.report.heats import Heat, against, heat, is_corruptions, reference_of
 from nsbench.report.limits import Limits, drawn, left_out
+from nsbench.report.pictures import PictureBook, SuitePictures
 from nsbench.report.relative import RelativeErrors
 from nsbench.report.scatter import scatter
 from nsbench.results import Result
@@ -32,6 +33,7 @@ class SuiteCard:
     reference: Heat | None  # what the differences are against
     differences: Sequence[Heat]
     left_out: Sequence[str]  # sentences about rows that are not drawn
+    pictures: SuitePictures | None
 
     @property
     def facts(self) -> list[tuple[str, str]]:
@@ -57,7 +59,8 @@ class SuiteCard:
         return "nothing: the images are ready" if condition["preprocess"] == "none" else own
 
 
-def suite_card(table: Table, column: Column, styles: Mapping[str, str], limits: Limits) -> SuiteCard:
+def suite_card(table: Table, column: Column, styles: Mapping[str, str], limits: Limits, book: PictureBook,
+               ) -> SuiteCard:
     fair = {id(row): cell for row in table.rows if (cell := row.cells.get(column.suite)) and cell.comparable}
     rows = [row for row in table.rows if id(row) in fair]
     few = [(row, fair[id(row)]) for row in drawn(rows, limits.lines)]
@@ -75,7 +78,7 @@ def suite_card(table: Table, column: Column, styles: Mapping[str, str], limits: 
     if curve or norms or heats or plot:
         told.append(left_out(len(few), len(rows), "Curves, norms, names and heat maps drawn"))
     return SuiteCard(column, result, places, curve, norms, plot, names, extra, heats, reference,
-                     against(heats, reference), [one for one in told if one])
+                     against(heats, reference), [one for one in told if one], book.suite(column.suite))
 
 
 def _place(cell: Cell, column: Column) -> float:

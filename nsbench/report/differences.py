@@ -37,7 +37,7 @@ def differences(table: Table, most: int) -> Differences | None:
     """None for a table with nothing to compare, or with more than `most` rows."""
     if not 2 <= len(table.rows) <= most or table.evidence is None:
         return None
-    first, second = _initial(table)
+    first, second = initial_pair(table)
     initial = compare(table, table.rows[first].label, table.rows[second].label)
     return Differences(compare_all(table), first, second, {one.suite: one for one in initial})
 
@@ -49,11 +49,11 @@ def references(table: Table) -> list[int | None]:
             for row in table.rows]
 
 
-def _initial(table: Table) -> tuple[int, int]:
-    """The best trained row that has a reference, with that; without one the two best rows."""
+def initial_pair(table: Table) -> tuple[int, int]:
+    """The best trained row that has a reference, with that; without one the two best rows, or the only one twice."""
     pairs = [(row, other) for row, other in enumerate(references(table)) if other is not None]
     trained = [pair for pair in pairs if any(one.provenance.get("recipe") for one in table.rows[pair[0]].results)]
-    return (trained or pairs or [(0, 1)])[0]
+    return (trained or pairs or [(0, min(1, len(table.rows) - 1))])[0]
 
 
 def _rounded_up(p: float) -> int:

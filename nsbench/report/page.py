@@ -11,11 +11,12 @@ from nsbench.leaderboard import AVERAGE, Cell, Column, Comparison, Leaderboard, 
 from nsbench.report import charts
 from nsbench.report.cards import SuiteCard, suite_card
 from nsbench.report.critical_difference import caption, diagram
-from nsbench.report.differences import Differences, differences, references
+from nsbench.report.differences import Differences, differences, initial_pair, references
 from nsbench.report.latex import to_latex
 from nsbench.report.limits import Limits, drawn, left_out
 from nsbench.report.method_cards import MethodCard, method_card
 from nsbench.report.numbers import GROUP_TITLES, average_column, flagged, seed_note
+from nsbench.report.pictures import picture_book
 from nsbench.report.published import Beside, Published, beside, published_rows
 from nsbench.report.side_columns import SideColumn, side_columns, side_notes
 from nsbench.report.text import to_markdown
@@ -137,7 +138,8 @@ def views(board: Leaderboard, limits: Limits) -> list[TableView]:
     order = {row.method: row.order for table in board.tables for row in table.rows}
     colours = {method: f"k{index % charts.SERIES}"
                for index, method in enumerate(sorted(order, key=lambda name: (order[name], name)))}
-    return [_view(table, f"t{index}", _styles(table, colours), limits) for index, table in enumerate(board.tables)]
+    return [_view(table, f"t{index}", _styles(table, colours), limits, len(board.tables))
+            for index, table in enumerate(board.tables)]
 
 
 def _styles(table: Table, colours: Mapping[str, str]) -> dict[str, str]:
@@ -150,13 +152,14 @@ def _styles(table: Table, colours: Mapping[str, str]) -> dict[str, str]:
     return styles
 
 
-def _view(table: Table, anchor: str, styles: Mapping[str, str], limits: Limits) -> TableView:
+def _view(table: Table, anchor: str, styles: Mapping[str, str], limits: Limits, tables: int) -> TableView:
     columns = [*table.columns, average_column(table)]
     cells = {c.suite: [cell for row in table.rows if (cell := row.cell(c.suite))] for c in columns}
     scales = {suite: (min(c.low for c in mine), max(c.high for c in mine)) for suite, mine in cells.items() if mine}
     fair = {suite: [c.value for c in mine if c.comparable] for suite, mine in cells.items()}
     spans = {suite: (min(values), max(values)) for suite, values in fair.items() if values}
     cards = {row.label: method_card(row, styles) for row in drawn(table.rows, limits.cards)}
+    book = picture_book(table, initial_pair(table), tables)
     return TableView(table, anchor, columns, published_rows(table.source, *table.models), styles, scales, spans,
-                     [suite_card(table, column, styles, limits) for column in table.columns], cards,
+                     [suite_card(table, column, styles, limits, book) for column in table.columns], cards,
                      references(table), differences(table, limits.pairs), limits, side_columns(table))
