@@ -10,7 +10,7 @@ import torch
 
 from nsbench.models import Model
 from nsbench.nullspace.exact import PatchNullspace, PatchSpectrum, from_patches
-from nsbench.report.figures import PALETTE, SOFT, legend, new_figure, picture, reference_line, series, titles
+from nsbench.report.figures import PALETTE, SOFT, from_zero, legend, new_figure, picture, reference_line, series, titles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,7 +30,7 @@ def spectra(names: Sequence[str], found: Sequence[PatchSpectrum], trained: Seque
         series(right, places, [spectrum.patch_length - (values > place).sum() for place in places], index)
     left.set_yscale("log")
     right.set_xscale("log")
-    right.set_ylim(bottom=0)
+    from_zero(right)
     titles(left, "Spectrum of the patch embedding", "index of the singular value", "singular value / largest")
     titles(right, "The tolerance decides the dimension", "tolerance, relative to the largest singular value",
            "nullspace dimension per patch")

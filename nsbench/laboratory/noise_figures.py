@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nsbench.report.figures import INK, PALETTE, heat_map, legend, new_figure, reference_line, series, titles
+from nsbench.report.figures import INK, PALETTE, from_zero, heat_map, legend, new_figure, reference_line, series, titles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,8 +26,8 @@ def exploratory(rows: Sequence[Sequence[Any]]) -> Figure:
         mine = [row for row in rows if row[0] == start]
         series(right, [row[1] for row in mine], [row[2] for row in mine], 4 + index, f"start {start:g}")
     left.set_ylim(0, 102)
-    middle.set_ylim(bottom=0)
-    right.set_ylim(bottom=0)
+    from_zero(middle)
+    from_zero(right)
     titles(left, "Predictions that stay", "norm of the noise, l2", "matching predictions, %")
     titles(middle, "Confidence", "norm of the noise, l2", "MSE confidence")
     titles(right, "Regularisation sets the norm", "lambda", "norm of the noise, l2")
@@ -44,7 +44,7 @@ def geometry(alphas: Sequence[float], scaled: Mapping[str, np.ndarray], grid: Se
     for index, (kind, values) in enumerate(scaled.items()):
         series(left, list(alphas), values.mean(axis=0), index, kind)
         left.fill_between(alphas, values.min(axis=0), values.max(axis=0), color=PALETTE[index], alpha=0.15, linewidth=0)
-    left.set_ylim(bottom=0)
+    from_zero(left)
     reference_line(left, epsilon, f"epsilon {epsilon:g}")
     titles(left, "Scaling", "alpha", "MSE probability of alpha v")
     legend(left)

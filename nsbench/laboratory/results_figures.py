@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nsbench.report.figures import INK, MARKERS, PALETTE, end_label, legend, new_figure, reference_line, series, titles
+from nsbench.report.figures import (
+    INK,
+    MARKERS,
+    PALETTE,
+    end_label,
+    from_zero,
+    legend,
+    new_figure,
+    reference_line,
+    series,
+    titles,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,8 +37,8 @@ def trace(trainings: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], watched:
                    label="published (table 5)")
     if epsilon:
         reference_line(influence, epsilon, f"epsilon {epsilon:g}")
-    norm.set_ylim(bottom=0)
-    influence.set_ylim(bottom=0)
+    from_zero(norm)
+    from_zero(influence)
     titles(norm, "Norm of the noise", "training step", "l2 norm")
     titles(influence, "Influence of the noise", "training step", "MSE probability")
     legend(influence)

@@ -86,7 +86,8 @@ def scaled_to_influence(probe: Probe, direction_1ND: torch.Tensor, target: float
     while probe.influence(outside * direction_1ND).mse_probability < target:
         inside, outside = outside, 2 * outside
         if outside > 1e6:
-            raise UsageError(f"no multiple of this direction has an MSE probability of {target:g}; choose a smaller one")
+            raise UsageError(f"no multiple of this direction has an MSE probability of {target:g}; ask for a smaller "
+                             "one")
     for _ in range(rounds):
         middle = (inside + outside) / 2
         if probe.influence(middle * direction_1ND).mse_probability < target:

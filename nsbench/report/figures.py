@@ -78,6 +78,11 @@ def legend(where: Axes | Figure, **options: Any) -> None:
     where.legend(**({"fontsize": 8, "handlelength": 3.5, "frameon": False} | options))
 
 
+def from_zero(axes: Axes) -> None:
+    """The y axis from zero to a little above what is drawn."""
+    axes.set_ylim(0, 1.08 * max(axes.dataLim.ymax, 1e-12))
+
+
 def titles(axes: Axes, title: str, x: str = "", y: str = "") -> None:
     """Title and axis names, units included."""
     axes.set_title(title, fontsize=10, fontweight="bold", loc="left")
