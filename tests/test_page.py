@@ -11,11 +11,12 @@ from page_results import Page, outcomes, stored
 from nsbench import report
 from nsbench.corruption_error import mean_corruption_error
 from nsbench.leaderboard import RowFlag, build, compare
-from nsbench.report import charts, curves, heats
-from nsbench.report.differences import differences, references
+from nsbench.report import charts, curves, heats, pictures
+from nsbench.report.differences import differences, initial_pair, references
 from nsbench.report.limits import Limits, drawn
 from nsbench.report.scatter import scatter
 from nsbench.results import Result, read_results
+from nsbench.samples import Sampler, write_samples
 from nsbench.statistics import ALEXNET_ERROR, SEVERITIES
 from nsbench.types import Score
 
@@ -203,3 +204,49 @@ def test_the_tables_own_text_is_there_to_copy(board):
     text = report.to_html(board)
     assert r"\toprule" in text
     assert io.StringIO(report.to_markdown(board)).readline().strip() in text
+
+
+def with_pictures(folder):
+    """Two rows on the same 100 images, 6 of which ns alone and 2 of which the control alone has right."""
+    for method, hits in (("ns", set(range(60)) - {0, 1}), ("finetune", set(range(60)) - set(range(10, 16)))):
+        one = outcomes(0)
+        right = np.array([index in hits for index in range(100)])
+        one = replace(one, predictions=np.where(right, 0, 1))
+        path = stored(folder, method, "fgsm", conditions={"eps": ("clean", "linf 8/255", one)})
+        sampler = Sampler()
+        rng = np.random.default_rng(0)
+        clean = rng.uniform(0.2, 0.8, (100, 3, 16, 16))
+        sampler.offer(one.ids, one.labels, one.predictions, clean, clean + 0.03, {
+            "linf": np.full(100, 8 / 255), "l2": np.full(100, 0.83)})
+        write_samples(path, f"{method}fgsm", {"eps": sampler}, ["<square>", "disk"])
+    return build(*read_results(folder))
+
+
+def test_pictures_show_samples_and_what_one_row_wins(tmp_path):
+    board = with_pictures(tmp_path)
+    next(tmp_path.rglob("finetune/*.samples.zip")).write_bytes(b"half")
+    assert re.search(r"samples\.zip", report.to_html(build(*read_results(tmp_path))))  # named, and the rest is shown
+    text = report.to_html(board)
+    assert "Won by NS: 6 images" in text
+    assert "Lost to FINETUNE: 2 images" in text
+    images = Page(text).all("img")
+    assert all(re.fullmatch(r"data:image/webp;base64,[A-Za-z0-9+/=]+", one["src"]) for one in images)
+    assert all(one["alt"] for one in images)
+    assert len(images) >= 3 * pictures.EACH
+    assert "&lt;square&gt; → disk <b class=\"cross\">✗</b>" in text
+    assert "ℓ∞ 8.0/255 · ℓ2 0.83" in text
+
+
+def test_pictures_keep_to_their_budget(tmp_path):
+    (table,) = with_pictures(tmp_path).tables
+    pair = initial_pair(table)
+    whole = pictures.picture_book(table, pair)
+    everything = whole.suite("fgsm")
+    used = pictures.BUDGET - whole.left
+    assert used > 1000
+    assert not everything.left_out
+    narrow = pictures.PictureBook(whole.album, pair, used // 2)
+    found = narrow.suite("fgsm")
+    assert found.left_out
+    assert 0 <= narrow.left < used // 2
+    assert [one.id for one in found.swings.won] == [one.id for one in everything.swings.won]  # named all the same

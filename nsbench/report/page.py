@@ -38,6 +38,7 @@ class TableView:
     references: Sequence[int | None]  # of each row: the position of the row that its differences are against
     differences: Differences | None  # None where the table has too many rows, or one
     limits: Limits
+    problems: Sequence[str]  # files of pictures that cannot be read
     side: Sequence[SideColumn]  # effective robustness and cost, to the right of the scores
 
     @property
@@ -57,7 +58,8 @@ class TableView:
                  for row in self.table.rows for column in self.table.columns
                  if (cell := row.cells.get(column.suite)) and not cell.comparable]
         return [*found, *(f"{row.label}: {note}." for row in self.table.rows for note in row.notes),
-                *filter(None, (seed_note(self.table),)), *side_notes(self.table)]
+                *filter(None, (seed_note(self.table),)), *side_notes(self.table),
+                *(f"Pictures left out: {one}" for one in self.problems)]
 
     @property
     def health(self) -> list[str]:
@@ -160,6 +162,7 @@ def _view(table: Table, anchor: str, styles: Mapping[str, str], limits: Limits, 
     spans = {suite: (min(values), max(values)) for suite, values in fair.items() if values}
     cards = {row.label: method_card(row, styles) for row in drawn(table.rows, limits.cards)}
     book = picture_book(table, initial_pair(table), tables)
-    return TableView(table, anchor, columns, published_rows(table.source, *table.models), styles, scales, spans,
-                     [suite_card(table, column, styles, limits, book) for column in table.columns], cards,
-                     references(table), differences(table, limits.pairs), limits, side_columns(table))
+    suites = [suite_card(table, column, styles, limits, book) for column in table.columns]
+    return TableView(
+        table, anchor, columns, published_rows(table.source, *table.models), styles, scales, spans, suites, cards,
+        references(table), differences(table, limits.pairs), limits, book.album.problems, side_columns(table))
