@@ -33,7 +33,7 @@ def baseline() -> None:
 @click.option("--suite", "suites", required=True, help="Suites, comma-separated, or a group: all, adversarial, ood.")
 @run_options
 @click.option("--repeats", type=click.IntRange(min=0), default=1, show_default=True,
-              help="Measure again with other threads and batches, fits included: tells noise from change.")
+              help="Measure again with fewer threads and other batches, fits included: tells noise from change.")
 @click.option("--out", type=FILE, required=True, help="The JSON file, small enough for git.")
 def record(methods: str, suites: str, repeats: int, out: Path, **options: Any) -> None:
     """Measure on a small subset and store scores and per-image outcomes.

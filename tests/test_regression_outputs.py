@@ -22,8 +22,8 @@ from nsbench.regression.output import to_annotations, to_json, to_markdown, to_t
 
 N = 60
 HOSTILE = ("<script>alert(1)</script>", "]]><!-- &amp; \"'", "a|b `c` *d* [e](http://f) @everyone #1 ![x](y)",
-           "two\nlines\r::error::forged %0A", "\x1b[2J\x00\x08\ufffe zero", "<img src=x onerror=alert(1)>", "$x^2$ ~~y~~",
-           "::error::forged", "##[error]forged")
+           "two\nlines\r::error::forged %0A", "\x1b[2J\x00\x08\ufffe zero", "<img src=x onerror=alert(1)>",
+           "$x^2$ ~~y~~", "::error::forged", "##[error]forged")
 
 
 def one_of_each(folder: Path, method: str = "ns", image: str = "clean/") -> Check:

@@ -58,7 +58,7 @@ def measured(options: RunOptions, progress: Progress, *, cached_weights: bool = 
 
 def record(options: RunOptions, progress: Progress, *, repeats: int = 1, given: Mapping[str, Any] | None = None,
            needs: Iterable[str] = ()) -> Baseline:
-    """Measure, and measure the same again with other threads and batches, which tells the noise.
+    """Measure, and measure the same again with fewer threads and other batches, which tells the noise.
 
     `given` and `needs`: see Baseline. Raises ResultError, naming it, where a pair could not be measured.
     """
@@ -78,9 +78,9 @@ def record(options: RunOptions, progress: Progress, *, repeats: int = 1, given: 
 
 
 def _repeat(options: RunOptions, progress: Progress, number: int) -> dict[tuple[str, str, int], Entry]:
-    """The same once more, with another number of threads and another batch size."""
+    """The same once more, with fewer threads (where there are several) and another batch size."""
     threads = torch.get_num_threads()
-    other = threads + 1 + number if threads == 1 else max(1, threads - 1 - number)
+    other = max(1, threads - 1 - number)
     batch = (options.batch_size or 64) // 2 + 1 + number
     progress.line(f"repeat {number + 1}: {other} threads, batches of {batch}", style="dim")
     torch.set_num_threads(other)
