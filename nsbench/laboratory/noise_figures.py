@@ -66,21 +66,23 @@ def geometry(alphas: Sequence[float], scaled: Mapping[str, np.ndarray], grid: Se
 
 
 def layers(rows: Sequence[Sequence[Any]], epsilon: float) -> Figure:
-    """Norms of learnt, random and permuted noise of equal influence, layer by layer; and the ratio of the first two."""
+    """Norms of learnt, random and permuted noise of equal influence, layer by layer; the ratio of the first two."""
     figure, axes = new_figure(1, 2, width=4.8, height=3.3)
     left, right = axes[0]
     places = np.arange(len(rows))
-    for index, (column, kind) in enumerate(((4, f"learnt, epsilon {epsilon:g}"), (5, "random"), (6, "permuted"))):
+    kinds = ((4, f"learnt, epsilon {epsilon:g}"), (6, "random"), (7, "permuted"), (13, "the tokens themselves"))
+    for index, (column, kind) in enumerate(kinds):
         series(left, places, [row[column] for row in rows], index, kind)
-    right.bar(places, [row[7] or 0 for row in rows], color=PALETTE[0], width=0.6)
-    for place, row in zip(places, rows, strict=True):
-        if row[7]:
-            right.annotate(f"{row[7]:.2f}", (place, row[7]), xytext=(0, 2), textcoords="offset points", ha="center",
-                           fontsize=8, color=INK)
+    for index, (column, kind) in enumerate(((8, "on training images"), (9, "on val images"))):
+        bars = right.bar(places + 0.4 * index - 0.2, [row[column] for row in rows], color=PALETTE[2 * index],
+                         width=0.36, label=kind, hatch=("", "///")[index], edgecolor="white")
+        right.bar_label(bars, fmt="%.2f", fontsize=7, color=INK, padding=1)
     left.set_yscale("log")
     for place in (left, right):
         place.set_xticks(places, [row[0] for row in rows])
     reference_line(right, 1.0, "")
+    right.margins(y=0.25)
+    legend(right, loc="upper right")
     titles(left, "Noise of equal influence", "layer (0: patch embedding)", "norm, l2 over all tokens")
     titles(right, "How much larger learnt noise may be", "layer (0: patch embedding)", "norm, learnt / random")
     legend(left)

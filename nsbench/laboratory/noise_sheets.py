@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,8 +20,8 @@ from nsbench.progress import ConsoleProgress
 from nsbench.randomness import derive_seed
 from nsbench.report.laboratory import Sheet
 
-LIMITS = {"input": 0.3}  # where the search starts: pixels are smaller than tokens
-STEPS = {"input": 0.01}  # and its learning rate there
+PAPER = (3.0, 0.1)  # start and learning rate of the search behind the patch embedding
+DEPTH = (4.0, 0.2)  # elsewhere, in units of the tokens' root mean square: outside epsilon at any depth
 
 
 def learn_sheet(bench: Bench, *, lambdas: Sequence[float], limits: Sequence[float], images: int, val_images: int,
@@ -100,12 +101,14 @@ def layers_sheet(bench: Bench, *, places: Sequence[str], images: int, val_images
         "layers", "Approximate noise at every depth",
         "How large noise may be that was learnt until epsilon, against random noise that does as much to the "
         "predictions; a ratio over 1 is a direction that the rest of the model hardly sees.",
-        ["layer", "shape", "inside epsilon", "steps", "norm, learnt", "norm, random", "norm, permuted",
-         "learnt / random", "norm of the tokens", "MSE prob. (val)", "match, % (val)"], rows,
+        ["layer", "shape", "inside epsilon", "steps", "norm, learnt", "random, train", "random, val", "permuted, val",
+         "learnt / random, train", "learnt / random, val", "MSE prob., train", "MSE prob., val", "match %, val",
+         "norm of the tokens"], rows,
         figures={"": draw.layers(rows, epsilon)},
         facts={"epsilon": epsilon, "images": f"{images} train, {len(val_BCHW)} val", "most steps": max_steps},
-        notes=[f"random and permuted: scaled to the learnt noise's influence on the same {len(val_BCHW)} val images, "
-               f"mean of {repeats} draws. norm of the tokens: l2 over all tokens of one image, mean over images."],
+        notes=["random and permuted: the norm at which such noise has the learnt noise's influence, on the training "
+               f"images or on the {len(val_BCHW)} val images, mean of {repeats} draws. norm of the tokens: l2 over all "
+               "tokens of one image, mean over images."],
         order=50)
 
 
@@ -113,17 +116,29 @@ def _layer_row(bench: Bench, place: str, val_BCHW: torch.Tensor, images: int, ep
                repeats: int) -> list[Any]:
     model = at_layer(bench.model, place)
     (learnt,) = learn_many(model, bench, 1, images, epsilon, max_steps, place)
-    probe = Probe(model, val_BCHW)
-    found: Influence = probe.influence(learnt.noise_1ND)
-    like_1ND = probe.tokens_1ND
-    equal = {kind: float(np.mean([scaled_to_influence(probe, make(seed), found.mse_probability).norm().item()
-                                  for seed in range(bench.seed, bench.seed + repeats)]))
-             for kind, make in (("random", lambda seed: random_direction(like_1ND, seed)),
-                                ("permuted", lambda seed: permuted(learnt.noise_1ND, seed)))}
-    size = float(torch.cat([tokens.flatten(1).norm(dim=1) for tokens, _ in probe.parts]).mean())
-    return [place, " x ".join(map(str, learnt.noise_1ND.shape[1:])), learnt.converged, learnt.steps, learnt.norm,
-            equal["random"], equal["permuted"], learnt.norm / equal["random"] if equal["random"] else None, size,
-            found.mse_probability, 100 * found.match]
+    noise_1ND = learnt.noise_1ND
+    train, val = (Probe(model, part) for part in (bench.images("train", images).pixels_BCHW, val_BCHW))
+    seen, found = train.influence(noise_1ND), val.influence(noise_1ND)
+    seeds = range(bench.seed, bench.seed + repeats)
+    directions = [random_direction(noise_1ND, seed) for seed in seeds]
+    random_train = _equal_norm(train, directions, seen)
+    random_val = _equal_norm(val, directions, found)
+    permuted_val = _equal_norm(val, [permuted(noise_1ND, seed) for seed in seeds], found)
+    return [place, " x ".join(map(str, noise_1ND.shape[1:])), learnt.converged, learnt.steps, learnt.norm, random_train,
+            random_val, permuted_val, learnt.norm / random_train, learnt.norm / random_val, seen.mse_probability,
+            found.mse_probability, 100 * found.match, _token_norm(val)]
+
+
+def _equal_norm(probe: Probe, directions: Sequence[torch.Tensor], wanted: Influence) -> float:
+    """Mean norm at which these directions have the influence that is wanted; NaN where that is none."""
+    if not wanted.mse_probability:
+        return math.nan
+    norms = [scaled_to_influence(probe, one, wanted.mse_probability).norm().item() for one in directions]
+    return float(np.mean(norms))
+
+
+def _token_norm(probe: Probe) -> float:
+    return float(torch.cat([tokens.flatten(1).norm(dim=1) for tokens, _ in probe.parts]).mean())
 
 
 def learn_many(model: Any, bench: Bench, count: int, images: int, epsilon: float, max_steps: int,
@@ -135,9 +150,13 @@ def learn_many(model: Any, bench: Bench, count: int, images: int, epsilon: float
     shuffled = torch.randperm(len(pixels_BCHW), generator=draws)
     held = max(1, len(pixels_BCHW) // 4)
     parts = pixels_BCHW[shuffled[held:]].split(batch_size) or (pixels_BCHW,)
-    return [learn_noise(model, list(parts), held_out=pixels_BCHW[shuffled[:held]], epsilon=epsilon,
-                        lr=STEPS.get(place, 0.1), limit=LIMITS.get(place, 2.0), max_steps=max_steps, seed=bench.seed,
-                        round=index) for index in range(count)]
+    limit, lr = PAPER
+    if place != "0":
+        with torch.no_grad():
+            size = model.embed(parts[0]).square().mean().sqrt().item()
+        limit, lr = DEPTH[0] * size, DEPTH[1] * size
+    return [learn_noise(model, list(parts), held_out=pixels_BCHW[shuffled[:held]], epsilon=epsilon, lr=lr, limit=limit,
+                        max_steps=max_steps, seed=bench.seed, round=index) for index in range(count)]
 
 
 def _qualifier(layer: str) -> str:

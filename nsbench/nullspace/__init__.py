@@ -1,4 +1,4 @@
-"""Nullspace noise: what can be added after the patch embedding without changing the predictions (arXiv 2403.10476)."""
+"""Nullspace noise: what can be added to an image or its tokens without changing the predictions (arXiv 2403.10476)."""
 
 from nsbench.nullspace.approximate import LOSSES, LearntNoise, learn_noise, mse_probability, noise_influence
 from nsbench.nullspace.exact import (
@@ -10,8 +10,13 @@ from nsbench.nullspace.exact import (
     patch_spectrum,
     to_patches,
 )
+from nsbench.nullspace.exploratory import explore_noise
+from nsbench.nullspace.geometry import combination_grid, convex_line, scaling
+from nsbench.nullspace.layers import at_layer
+from nsbench.nullspace.probe import Influence, Probe, permuted, random_direction, scaled_to_influence
 from nsbench.nullspace.random_noise import scale_noise
 
-__all__ = ["LOSSES", "LearntNoise", "PatchNullspace", "PatchSpectrum", "from_patches", "learn_noise",
-           "mse_probability", "noise_influence", "patch_nullspace", "patch_projection", "patch_spectrum", "scale_noise",
-           "to_patches"]
+__all__ = ["LOSSES", "Influence", "LearntNoise", "PatchNullspace", "PatchSpectrum", "Probe", "at_layer",
+           "combination_grid", "convex_line", "explore_noise", "from_patches", "learn_noise",
+           "mse_probability", "noise_influence", "patch_nullspace", "patch_projection", "patch_spectrum", "permuted",
+           "random_direction", "scale_noise", "scaled_to_influence", "scaling", "to_patches"]
