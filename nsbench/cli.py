@@ -170,7 +170,8 @@ def _console() -> Any:
 
 
 @main.command("list")
-@click.argument("what", type=click.Choice(["suites", "methods", "models", "sources", "recipes", "studies"]), required=False)
+@click.argument("what", required=False,
+                type=click.Choice(["suites", "methods", "models", "sources", "recipes", "studies"]))
 def list_(what: str | None) -> None:
     """List suites, methods, models, sources, recipes or studies; without an argument suites and methods."""
     registry.load_content()
