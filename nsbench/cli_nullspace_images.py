@@ -103,3 +103,33 @@ def disguise(sources: tuple[Path, ...], targets: tuple[Path, ...], pairs: int, m
     images = read_images(bench, sum(map(len, found)) or 2 * pairs, ready=ready)
     disguise_sheet(bench, *split_pairs(images, len(found[0]) or None), bounded=not unbounded, shown=shown,
                    methods=tuple(filter(None, methods.split(","))), **space)
+
+
+@nullspace.command()
+@click.argument("pictures", nargs=-1, type=PICTURES)
+@option("--suspect", "suspects", multiple=True, metavar="[MODEL=]FILE",
+        help="Weights to verify; of the owner's architecture, or of MODEL. May be given repeatedly.")
+@option("--independent", multiple=True, metavar="[MODEL=]FILE",
+        help="Weights that certainly are not the owner's: what a suspect must stand out from.")
+@option("--limit", type=LIMIT, default=100, show_default=True, help="Images of the fingerprint.")
+@option("--strength", type=float, default=0.25, show_default=True, help="Largest change of a pixel, [0, 1].")
+@option("--noises", type=LIMIT, default=4, show_default=True, help="Different noises; image i carries noise i mod N.")
+@option("--decoys", type=LIMIT, default=99, show_default=True, help="The least p is 1 / (decoys + 1).")
+@option("--alpha", type=float, default=0.05, show_default=True, help="Both p-values must not exceed it.")
+@option("--tolerance", type=float, help="Relative; decides the numerical rank. Default: as numpy's.")
+@option("--ready", is_flag=True, help="Pictures have the model's input size: never resize them.")
+@option("--save", type=click.Path(path_type=Path, file_okay=False), help="Write the fingerprint's pictures there.")
+@bench_options
+def fingerprint(pictures: tuple[Path, ...], suspects: tuple[str, ...], independent: tuple[str, ...], limit: int,
+                ready: bool, **options: Any) -> None:
+    """Verify whether suspects share --model's patch embedding (section 6, "model patenting").
+
+    PICTURES are files and folders; without any, images of --data are taken.
+    """
+    from nsbench.laboratory.fingerprint_sheets import fingerprint_sheet, named_models
+    from nsbench.laboratory.picture_files import open_pictures, read_images
+
+    settings = {key: options.pop(key) for key in ("strength", "noises", "decoys", "alpha", "tolerance", "save")}
+    bench = open_pictures(pictures, **options)
+    known = (named_models(bench, suspects), named_models(bench, independent))
+    fingerprint_sheet(bench, read_images(bench, limit, ready=ready), *known, **settings)

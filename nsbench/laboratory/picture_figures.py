@@ -39,11 +39,11 @@ def watermark_figure(images: Tensor, wanted: Tensor, marked: Tensor, figures: Se
     rows = []
     for image, asked, done, row, name in zip(images, wanted, marked, figures, names, strict=True):
         same = "✓ same class" if row["label_match"] else "✗ other class"
-        rows.append([(_plain(image), f"{name[-26:]}\nclass {row['prediction']}, {row['confidence']:.1%}"),
-                     (_plain(asked), "laid on without\nthe nullspace"),
-                     (_plain(done), f"{same}, {100 * row['confidence_difference']:+.2f} points\n"
+        rows.append([(plain(image), f"{name[-26:]}\nclass {row['prediction']}, {row['confidence']:.1%}"),
+                     (plain(asked), "laid on without\nthe nullspace"),
+                     (plain(done), f"{same}, {100 * row['confidence_difference']:+.2f} points\n"
                                     f"SSIM to the image {row['ssim']:.2f}"),
-                     (_plain(0.5 + 1.5 * (done - image)), f"contrast {255 * row['contrast']:.0f}/255\n"
+                     (plain(0.5 + 1.5 * (done - image)), f"contrast {255 * row['contrast']:.0f}/255\n"
                                                           f"{row['retained']:.0%} of the mark kept")])
     return grid(["image", "mark as wanted", "mark in the nullspace", "change × 3"], rows)
 
@@ -58,7 +58,7 @@ def disguise_figure(sources: Tensor, targets: Tensor, done: Disguised, names: Se
             alike = (f"SSIM {record['ssim']['source']:.2f} to source, {record['ssim']['target']:.2f} to target"
                      if role == "disguised" else "")
             word = names[record["prediction"][role]].split(",")[0].strip()[:20]
-            row = [(_plain(images[role][index]), f"{role}: {word}, {record['confidence'][role]:.1%}\n{alike}")]
+            row = [(plain(images[role][index]), f"{role}: {word}, {record['confidence'][role]:.1%}\n{alike}")]
             for method, maps_3Bhw in done.maps.items():
                 same = record["saliency"][method]
                 caption = (f"r = {same['source']:.3f} with source's\nr = {same['target']:.3f} with target's"
@@ -71,7 +71,7 @@ def disguise_figure(sources: Tensor, targets: Tensor, done: Disguised, names: Se
 def overlay(image_3HW: Tensor, map_hw: Tensor) -> np.ndarray:
     """A saliency map over a grey picture, (3, H, W): vermilion from the map's median (or 0, for signed maps) up to its
     99th percentile."""
-    grey = 0.25 + 0.7 * _plain(image_3HW).mean(axis=0, keepdims=True)
+    grey = 0.25 + 0.7 * plain(image_3HW).mean(axis=0, keepdims=True)
     values = map_hw.detach().double().cpu().numpy()
     low = max(0.0, float(np.median(values)))
     top = float(np.quantile(values, 0.99))
@@ -124,5 +124,6 @@ def _changes(axes: Axes, layers: Sequence[LayerConditions]) -> None:
                 labelcolor=SOFT, frameon=False)
 
 
-def _plain(image_3HW: Tensor) -> np.ndarray:
+def plain(image_3HW: Tensor) -> np.ndarray:
+    """(3, H, W) in [0, 1] for drawing; what lies outside is clipped."""
     return image_3HW.detach().double().cpu().clamp(0, 1).numpy()

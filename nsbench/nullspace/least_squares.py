@@ -44,8 +44,9 @@ def project_bounded(row_PR: Tensor, size: int, wanted_BCHW: Tensor, low_BCHW: Te
     """The noise (B, C, H, W) inside [low, high] nearest to `wanted`, null up to BOUND_TOLERANCE, pixel units.
 
     Null is what is orthogonal to `row_PR` (see `row_space`) in every patch of `size` x `size` pixels. The bounds must
-    allow 0, so that a solution exists. It stops as soon as no pixel misses its bounds, or moves, by more than
-    BOUND_TOLERANCE, or after ITERATIONS, and clips what is left: `PatchNullspace.leak` tells what that costs.
+    allow 0, so that a solution exists. It stops as soon as no pixel misses its bounds by more than
+    BOUND_TOLERANCE, or moves by a fifth of it, or after ITERATIONS, and clips what is left: `PatchNullspace.leak` tells
+    what that costs.
     """
     if (low_BCHW > 0).any() or (high_BCHW < 0).any():
         raise UsageError("bounds of a null noise must allow 0")
@@ -58,7 +59,7 @@ def project_bounded(row_PR: Tensor, size: int, wanted_BCHW: Tensor, low_BCHW: Te
         ahead = torch.lerp(inside, null, RELAXATION) + dual
         before, inside = inside, torch.clamp(ahead, low, high)
         dual = ahead - inside
-        if max(_gap(null, torch.clamp(null, low, high)), _gap(inside, before)) < BOUND_TOLERANCE:
+        if max(_gap(null, torch.clamp(null, low, high)), 5 * _gap(inside, before)) < BOUND_TOLERANCE:
             break
     return from_patches(torch.clamp(null, low, high), size, (wanted_BCHW.shape[2], wanted_BCHW.shape[3]))
 
