@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -20,6 +23,7 @@ from nsbench.regression.explain import to_html
 from nsbench.regression.junit import to_junit
 from nsbench.regression.output import to_annotations, to_json, to_markdown, to_text
 
+REPOSITORY = Path(__file__).parent.parent
 N = 60
 HOSTILE = ("<script>alert(1)</script>", "]]><!-- &amp; \"'", "a|b `c` *d* [e](http://f) @everyone #1 ![x](y)",
            "two\nlines\r::error::forged %0A", "\x1b[2J\x00\x08\ufffe zero", "<img src=x onerror=alert(1)>",
@@ -174,3 +178,30 @@ def test_the_command_writes_every_file(tmp_path: Path, monkeypatch: pytest.Monke
                                      str(tmp_path / "after"), "--junit", str(tmp_path / "none" / "j.xml")])
     assert done.exit_code == 3
     assert "cannot be written" in done.output
+
+
+@pytest.mark.parametrize(("options", "status"), [("", 1), ("--min-drop 60", 0), ("--strict; touch pwned", 2),
+                                                 ("$(touch pwned) *", 2)])
+def test_the_github_action(tmp_path: Path, options: str, status: int) -> None:
+    """The script of the composite action, as a runner starts it; its options are words and never commands."""
+    yaml = pytest.importorskip("yaml")
+    action = yaml.safe_load((REPOSITORY / ".github" / "actions" / "check" / "action.yml").read_text())
+    step, = action["runs"]["steps"]
+    inputs = {name: str(given["default"]) for name, given in action["inputs"].items() if "default" in given}
+    result = store(tmp_path / "after", {"clean": flags(N, 45, lose=30)})
+    write_baseline(tmp_path / "b.json", baseline(store(tmp_path / "before", {"clean": flags(N, 45)})))
+    inputs |= {"baseline": "b.json", "results": "after", "options": options}
+    environment = {name: inputs[value.removeprefix("${{ inputs.").removesuffix(" }}")]
+                   for name, value in step["env"].items()}
+    environment |= {"GITHUB_STEP_SUMMARY": str(tmp_path / "summary"), "GITHUB_OUTPUT": str(tmp_path / "output"),
+                    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    (tmp_path / "script").write_text(step["run"])
+    done = subprocess.run(["bash", "--noprofile", "--norc", "-eo", "pipefail", "script"], cwd=tmp_path, text=True,
+                          env=os.environ | environment, capture_output=True)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert (tmp_path / "output").read_text() == f"status={status}\n"
+    assert not (tmp_path / "pwned").exists()
+    if status < 2:
+        assert result.suite in (tmp_path / "summary").read_text()
+        assert (tmp_path / inputs["junit"]).is_file()
+        assert (tmp_path / inputs["explain"]).is_file()
