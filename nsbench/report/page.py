@@ -19,6 +19,7 @@ from nsbench.report.numbers import GROUP_TITLES, average_column, flagged, seed_n
 from nsbench.report.pictures import picture_book
 from nsbench.report.published import Beside, Published, beside, published_rows
 from nsbench.report.side_columns import SideColumn, side_columns, side_notes
+from nsbench.report.studies import StudyView, study_views
 from nsbench.report.text import to_markdown
 
 
@@ -77,6 +78,10 @@ class TableView:
         """Our figures next to the published ones, with the title of their column."""
         titles = {column.suite: column.title for column in self.columns}
         return [(one, titles[one.suite]) for one in beside(self.table)] if self.published else []
+
+    @property
+    def studies(self) -> list[StudyView]:
+        return study_views(self.table)
 
     @property
     def methods_left_out(self) -> str:
