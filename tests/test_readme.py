@@ -43,7 +43,7 @@ def test_the_examples_run(examples: None, tmp_path: Path) -> None:
 
 
 def test_every_command_of_the_readme_parses() -> None:
-    commands = re.findall(r"nsbench ((?:run|report|list|show|data|check|baseline|submit)\b(?:[^\n&#`]|\\\n)*)", README)
+    commands = re.findall(r"nsbench ((?:run|report|list|show|data|check|baseline|nullspace|submit)\b(?:[^\n&#`]|\\\n)*)", README)
     assert commands
     for command in commands:
         words = command.replace("\\\n", " ").replace("...", " ").split()
