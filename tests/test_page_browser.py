@@ -34,7 +34,8 @@ def board(tmp_path_factory):
         if method != "pretrained":
             stored(folder, method, "fgsm", conditions={
                 f"eps {k}/255": ("clean", f"linf {k}/255", outcomes((right - 20) // k)) for k in (1, 2, 4)}, **own)
-    stored(folder, "pretrained", source="imagenet", model="vit_small_patch16_224", recipe=None)
+    for model in ("vit_small_patch16_224", "vit_tiny_patch16_224"):
+        stored(folder, "pretrained", source="imagenet", model=model, recipe=None)
     return build(*read_results(folder))
 
 
@@ -140,6 +141,11 @@ def test_filters_choose_rows_columns_and_sources(page):
     run(page, "arguments[0].click()", box)
     assert run(page, shown) == before - 1
     assert not one(page, "#t1 .card[data-group=Clean]").is_displayed()
+    everything = "return document.querySelectorAll('#t0-scores tbody tr:not([hidden])').length"
+    assert run(page, everything) == 2 + 2  # ours, and the two reported ones of vit_small
+    for model, count in (("vit_small_patch16_224", 1 + 2), ("vit_tiny_patch16_224", 1)):
+        choose(page, "form[data-for=t0] [name=model]", model)
+        assert run(page, everything) == count
     choose(page, "#sources select", "imagenet")
     assert not one(page, "#t1").is_displayed()
     assert one(page, "#t0").is_displayed()

@@ -49,7 +49,7 @@ page.all("table.scores").forEach(table => {
     let count = 0;
     for (const row of every) {
       if (wanted.length) row.dataset.text ||= `${row.cells[0].textContent} ${row.dataset.model}`.toLowerCase();
-      row.hidden = !wanted.every(word => row.dataset.text.includes(word)) || Boolean(only) && row.dataset.model !== only;
+      row.hidden = !wanted.every(word => row.dataset.text.includes(word)) || !only.startsWith(only && row.dataset.model);  // a reported row names its model in short
       count += !row.hidden;
     }
     form.querySelector("output").textContent = `${count.toLocaleString("en")} of ${every.length.toLocaleString("en")} rows`;
