@@ -155,7 +155,10 @@ def test_cost_and_effective_robustness_stand_in_every_export(tmp_path):
     assert (c.forward_equivalents, c.fit_seconds, c.evaluation_seconds, c.device) == (4_600_000, 5400, 2, "CPU")
     table = json.loads(to_json(board))["tables"][0]
     assert "over the 3 rows" in table["effective_robustness_lines"][0]["fitted_on"]
-    assert "here are 2" in table["no_effective_robustness"]["imagenet_r"]
+    assert "this table has 2" in table["no_effective_robustness"]["imagenet_r"]
+    latex = to_latex(board)
+    assert rf"c & +{beyond:.1f} & 90 min & 4.6 M & 4 s & 100 MiB & CPU \\" in latex
+    assert latex.count(r"\begin{table}") == 2
     text = to_markdown(board)
     assert f"| c | +{beyond:.1f} | 90 min | 4.6 M | 4 s | 100 MiB | CPU |" in text
     console = Console(file=io.StringIO(), width=160)

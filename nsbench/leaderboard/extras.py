@@ -56,8 +56,8 @@ def effective_line(clean: Column, column: Column, rows: Sequence[Row]) -> tuple[
               and (two := shifted_accuracy(row.cells.get(column.suite))) is not None]
     different = len({one for _, one, _ in points})
     if different < FEWEST_ROWS:
-        return (f"a line needs at least {FEWEST_ROWS} rows of different clean accuracy with both figures, here are "
-                f"{different}")
+        return (f"a line needs at least {FEWEST_ROWS} rows of different clean accuracy with both figures; this table "
+                f"has {different}")
     x, y = (_logit(np.array([point[axis] for point in points])) for axis in (1, 2))
     slope, intercept = map(float, np.polyfit(x, y, 1))
     expected = 100 / (1 + np.exp(-(intercept + slope * x)))

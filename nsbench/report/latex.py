@@ -15,6 +15,7 @@ from nsbench.report.numbers import (
     seed_note,
 )
 from nsbench.report.published import SOURCE, Published, published_rows
+from nsbench.report.side_columns import BEYOND, side_columns, side_notes
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
@@ -25,8 +26,12 @@ _SPECIAL = {
 
 
 def to_latex(board: Leaderboard) -> str:
-    """One table per source, image set and preprocessing. Needs the packages booktabs, textcomp and graphicx."""
-    return "\n".join(["% \\usepackage{booktabs,textcomp,graphicx}", *(_table(table) for table in board.tables)]) + "\n"
+    """Per source, image set and preprocessing a table, and one of effective robustness and cost.
+
+    Needs the packages booktabs, textcomp and graphicx.
+    """
+    parts = [part for table in board.tables for part in (_table(table), *_side(table))]
+    return "\n".join(["% \\usepackage{booktabs,textcomp,graphicx}", *parts]) + "\n"
 
 
 def escape(text: str) -> str:
@@ -48,6 +53,21 @@ def _table(table: Table) -> str:
     reported = published_rows(table.source, *table.models)
     lines += [r"\midrule", *(_reported(row, columns) for row in reported)] if reported else []
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}"])
+
+
+def _side(table: Table) -> list[str]:
+    """Effective robustness and cost, a table of their own."""
+    columns = side_columns(table)
+    if not columns:
+        return []
+    heads = [f"{column.title}, beyond the line" if column.group == BEYOND else column.title for column in columns]
+    caption = " ".join([f"{heading(table)}: what stands beside the figures.", *side_notes(table)])
+    return ["\n".join([
+        r"\begin{table}", r"\centering", rf"\caption{{{escape(caption)}}}", r"\resizebox{\linewidth}{!}{%",
+        rf"\begin{{tabular}}{{@{{}}l{'r' * len(columns)}@{{}}}}", r"\toprule",
+        " & ".join(["Method", *map(escape, heads)]) + r" \\", r"\midrule",
+        *(" & ".join([escape(row.label), *(escape(column.text(row.label)) for column in columns)]) + r" \\"
+          for row in table.rows), r"\bottomrule", r"\end{tabular}}", r"\end{table}"])]
 
 
 def _groups(columns: list[Column]) -> list[tuple[str, int, int]]:

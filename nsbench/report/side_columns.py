@@ -60,7 +60,9 @@ def _beyond(table: Table) -> list[SideColumn]:
 
 
 def duration(seconds: float) -> str:
-    """ "48 s", "12 min", "3.5 h"."""
+    """ "none", "48 s", "12 min", "3.5 h"."""
+    if not seconds:
+        return "none"
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
