@@ -66,7 +66,7 @@ class Sampler:
                 change = np.clip(0.5 + MAGNIFIED * (adversarial - clean), 0, 1)
                 found = {name: round(float(values[index]), 6) for name, values in (norms or {}).items()}
                 one = Sample(one.id, one.label, one.prediction, one.clean, thumbnail(adversarial),
-                             thumbnail(change, smooth=False), found.get("linf"), found.get("l2"))
+                             thumbnail(change, photograph=False), found.get("linf"), found.get("l2"))
             self._kept[one.right][one.id] = one
 
     def chosen(self, ids: Sequence[str] | np.ndarray, right: np.ndarray) -> list[int]:
@@ -102,8 +102,8 @@ def samplers(names: Sequence[str]) -> dict[str, Sampler]:
     return {names[int((k + 0.5) * step)]: Sampler(each=1) for k in range(CONDITIONS)}
 
 
-def thumbnail(image_CHW: np.ndarray, smooth: bool = True) -> bytes:
-    """WebP of an image in [0, 1], at most SIDE px on its longer side."""
+def thumbnail(image_CHW: np.ndarray, photograph: bool = True) -> bytes:
+    """WebP of an image in [0, 1], at most SIDE px on its longer side; what is no photograph keeps its exact pixels."""
     from PIL import Image
 
     pixels = (np.clip(np.asarray(image_CHW, dtype=np.float64), 0, 1) * 255).round().astype(np.uint8)
@@ -111,9 +111,9 @@ def thumbnail(image_CHW: np.ndarray, smooth: bool = True) -> bytes:
     if max(picture.size) > SIDE:
         ratio = SIDE / max(picture.size)
         size = (max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio)))
-        picture = picture.resize(size, Image.Resampling.BOX if smooth else Image.Resampling.NEAREST)
+        picture = picture.resize(size, Image.Resampling.BOX if photograph else Image.Resampling.NEAREST)
     stream = io.BytesIO()
-    picture.save(stream, "WEBP", quality=85, method=4)
+    picture.save(stream, "WEBP", quality=85, method=4, lossless=not photograph)
     return stream.getvalue()
 
 

@@ -38,7 +38,8 @@ def _evaluation(table: Table, column: Column, cell: Cell) -> dict[str, Any]:
     metric = {"type": "mce" if column.lower_is_better else "accuracy", "value": round(cell.value, 4),
               "name": f"{column.title} ({'mean corruption error' if column.lower_is_better else 'top-1 accuracy, %'})",
               "args": {"low": round(cell.low, 4), "high": round(cell.high, 4), "n": cell.n, "seeds": list(cell.seeds),
-                       "interval": "95 % over images", "suite_version": column.version}}
+                       "interval": "95 % over images", "suite_version": column.version} | (
+                           {} if cell.deviation is None else {"seed_deviation": round(cell.deviation, 4)})}
     dataset = {"name": f"{table.source} {column.title}", "type": table.source, "config": column.suite,
                "split": ", ".join(dict.fromkeys(str(c["split"]).split("/")[0] for c in conditions)) or "all"}
     return {"task": {"type": "image-classification", "name": "Image Classification"}, "dataset": dataset,

@@ -2,8 +2,8 @@
 
 An archive is a zip that holds `manifest.json` and `results/<source>/<model>/<method>/<suite>.seed<k>.json` with its
 `.npz`. The manifest has the SHA-256 of every file; the SHA-256 of the manifest is the archive's digest, by which it can
-be named in public. Files are stored uncompressed in the order of their names with one fixed date, so the same results
-give the same bytes on every machine.
+be named in public. Pictures beside the results do not travel: a stranger's are never shown. Files are stored
+uncompressed in the order of their names with one fixed date, so the same results give the same bytes on every machine.
 """
 
 from nsbench.submission.archive import Archive, Limits, open_archive
