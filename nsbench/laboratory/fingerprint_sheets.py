@@ -108,8 +108,7 @@ def verification_figure(found: Mapping[str, Verification]) -> Figure:
     panel.set_yticks(range(len(found)), list(found))
     panel.grid(axis="y", color=LINE)
     titles(panel, "Predictions that the noise leaves as they are", "share of images with the same class, %")
-    panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.42 / (0.12 * len(found) + 0.3)), ncols=2, fontsize=8,
-                 frameon=False)
+    figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return figure
 
 

@@ -96,6 +96,8 @@ def attention_figure(layers: Sequence[LayerConditions]) -> Figure:
         _cells(panel, values, most, form if heads <= 6 else "")
         titles(panel, title, f"head\n({note})", "layer" if name == "symmetry_defect" else "")
     _changes(axes[0, 3], layers)
+    figure.legend(*axes[0, 3].get_legend_handles_labels(), loc="outside lower right", ncols=2, fontsize=8,
+                  labelcolor=SOFT, frameon=False)
     return figure
 
 
@@ -120,8 +122,6 @@ def _changes(axes: Axes, layers: Sequence[LayerConditions]) -> None:
     axes.set_ylim(len(layers) - 0.5, -0.5)
     axes.set_yticks(list(places))
     titles(axes, "change of the output", "relative l2, noise as large\nas the tokens")
-    axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.02 - 0.9 / (0.22 * len(layers) + 0.6)),
-                labelcolor=SOFT, frameon=False)
 
 
 def plain(image_3HW: Tensor) -> np.ndarray:
