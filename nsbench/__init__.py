@@ -20,11 +20,12 @@ _LAZY = {  # name -> module that defines it; everything here needs numpy or torc
     "partial_corruption_error": "nsbench.corruption_error",
     "CORRUPTIONS": "nsbench.corruptions",
     "finetune": "nsbench.training",
+    "adversarial": "nsbench.training",
+    "divergence": "nsbench.training",
     "Recipe": "nsbench.training",
     "learn_noise": "nsbench.nullspace",
     "scale_noise": "nsbench.nullspace",
     "load_model": "nsbench.models",
-    "frozen": "nsbench.models",
 }
 
 __all__ = ["Condition", "Method", "Outcomes", "Score", "Suite", "ThreatModel", "attack", "method", "suite", *_LAZY]

@@ -6,12 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nsbench.training.adversaries import adversarial, divergence
     from nsbench.training.loop import finetune
     from nsbench.training.recipe import Recipe, known_recipes, load_recipe
 
-_LAZY = {"Recipe": "recipe", "finetune": "loop", "known_recipes": "recipe", "load_recipe": "recipe"}
+_LAZY = {"Recipe": "recipe", "adversarial": "adversaries", "divergence": "adversaries", "finetune": "loop",
+         "known_recipes": "recipe", "load_recipe": "recipe"}
 
-__all__ = ["Recipe", "finetune", "known_recipes", "load_recipe"]
+__all__ = ["Recipe", "adversarial", "divergence", "finetune", "known_recipes", "load_recipe"]
 
 
 def __getattr__(name: str) -> Any:
