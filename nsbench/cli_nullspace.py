@@ -80,7 +80,10 @@ def sample(images: int, norms: list[float], shown_norm: float | None, tolerance:
 LAYER = click.option("--layer", default="0", show_default=True, help="Where noise is added: 0 is the patch embedding, "
                      "k block k, 'input' the pixels.")
 UNTRAINED = click.option("--untrained", is_flag=True, help="The architecture as timm initialises it, without weights.")
-IMAGES = click.option("--images", type=COUNT, default=256, show_default=True, help="Training images to learn on.")
+IMAGES = click.option("--images", type=COUNT, default=1024, show_default=True, help="Training images to learn on; the "
+                      "fewer, the more the noise suits these alone.")
+START = click.option("--start", type=click.FloatRange(min=0, min_open=True), help="Noise starts uniform in (-start, "
+                     "start); the paper's 3. Default: 3.5 x the tokens' root mean square.")
 VAL_IMAGES = click.option("--val-images", type=COUNT, default=128, show_default=True, help="Clean images to judge on.")
 EPSILON = click.option("--epsilon", type=click.FloatRange(min=0, min_open=True), default=0.03, show_default=True,
                        help="MSE probability at which learning stops.")
@@ -97,7 +100,7 @@ MAX_STEPS = click.option("--max-steps", type=COUNT, default=400, show_default=Tr
 @click.option("--starts", default="1,2", show_default=True, callback=numbers, help="Limits of the uniform start.")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=3.0, show_default=True,
               help="Of gradient descent. The paper's 0.02 needs its 9,469 images and many passes.")
-@click.option("--passes", type=COUNT, default=10, show_default=True, help="Over the training images.")
+@click.option("--passes", type=COUNT, default=4, show_default=True, help="Over the training images.")
 def learn(lambdas: list[float], starts: list[float], images: int, val_images: int, lr: float, passes: int, layer: str,
           **options: Any) -> None:
     """Exploratory noise of equation 4 against its permutation, for a sweep of strengths (figure 3)."""
@@ -115,6 +118,7 @@ def learn(lambdas: list[float], starts: list[float], images: int, val_images: in
 @IMAGES
 @VAL_IMAGES
 @EPSILON
+@START
 @MAX_STEPS
 @click.option("--noises", type=click.IntRange(min=2), default=4, show_default=True, help="Learnt from as many starts.")
 @click.option("--pairs", type=COUNT, default=3, show_default=True, help="Of these, combined over the grid.")
@@ -126,7 +130,7 @@ def geometry(**options: Any) -> None:
     from nsbench.laboratory import open_bench
     from nsbench.laboratory.noise_sheets import geometry_sheet
 
-    own = ("noises", "pairs", "images", "val_images", "epsilon", "alphas", "grid", "max_steps", "layer")
+    own = ("noises", "pairs", "images", "val_images", "epsilon", "alphas", "grid", "max_steps", "layer", "start")
     settings = {name: options.pop(name) for name in own}
     geometry_sheet(open_bench(**options), **settings)
 
@@ -139,8 +143,10 @@ def geometry(**options: Any) -> None:
 @IMAGES
 @VAL_IMAGES
 @EPSILON
+@START
 @MAX_STEPS
-def layers(places: str | None, images: int, val_images: int, epsilon: float, max_steps: int, **options: Any) -> None:
+def layers(places: str | None, images: int, val_images: int, epsilon: float, start: float | None, max_steps: int,
+           **options: Any) -> None:
     """Approximate noise after any block, in any architecture, against random noise of equal influence."""
     from nsbench.laboratory import open_bench
     from nsbench.laboratory.noise_sheets import layers_sheet
@@ -150,7 +156,8 @@ def layers(places: str | None, images: int, val_images: int, epsilon: float, max
     bench = open_bench(**options)
     every = [place for place in known_layers(bench.model) if place != INPUT] or [INPUT]
     chosen = [part.strip() for part in places.split(",")] if places else every
-    layers_sheet(bench, places=chosen, images=images, val_images=val_images, epsilon=epsilon, max_steps=max_steps)
+    layers_sheet(bench, places=chosen, images=images, val_images=val_images, epsilon=epsilon, max_steps=max_steps,
+                 start=start)
 
 
 RESULTS = click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_RESULTS,

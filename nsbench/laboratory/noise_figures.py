@@ -39,6 +39,9 @@ def exploratory(rows: Sequence[Sequence[Any]]) -> Figure:
 def geometry(alphas: Sequence[float], scaled: Mapping[str, np.ndarray], grid: Sequence[float], combined_AA: np.ndarray,
              epsilon: float, at_one: float) -> Figure:
     """Left: influence over the scale, mean and range. Right: over (a, b), with contours and the line a + b = 1."""
+    from matplotlib.patheffects import withStroke
+
+    outline = [withStroke(linewidth=2.6, foreground=INK)]  # white reads on the light cells too
     figure, axes = new_figure(1, 2, width=5.0, height=3.9)
     left, right = axes[0]
     for index, (kind, values) in enumerate(scaled.items()):
@@ -54,10 +57,12 @@ def geometry(alphas: Sequence[float], scaled: Mapping[str, np.ndarray], grid: Se
         if combined_AA.min() < level < combined_AA.max():
             drawn = right.contour(grid, grid, combined_AA, levels=[level], colors="white", linewidths=1.6,
                                   linestyles=dash)
-            right.clabel(drawn, fmt={level: name}, fontsize=7, colors="white")
-    right.plot([0, 1], [1, 0], color="white", linewidth=1.2, dashes=(1, 1.5))
-    right.annotate("a + b = 1", (0.5, 0.5), color="white", fontsize=8, rotation=-45, ha="center", va="bottom",
-                   rotation_mode="anchor")
+            drawn.set(path_effects=outline)
+            for words in right.clabel(drawn, fmt={level: name}, fontsize=7, colors="white"):
+                words.set_path_effects(outline)
+    right.plot([0, 1], [1, 0], color="white", linewidth=1.4, dashes=(1, 1.5), path_effects=outline)
+    right.annotate("a + b = 1", (0.18, 0.82), color="white", fontsize=8, rotation=-45, ha="center", va="top",
+                   rotation_mode="anchor", path_effects=outline)
     right.set_xlim(min(grid), max(grid))
     right.set_ylim(min(grid), max(grid))
     right.set_aspect("equal")

@@ -20,8 +20,8 @@ from nsbench.progress import ConsoleProgress
 from nsbench.randomness import derive_seed
 from nsbench.report.laboratory import Sheet
 
-PAPER = (3.0, 0.1)  # start and learning rate of the search behind the patch embedding
-DEPTH = (4.0, 0.2)  # elsewhere, in units of the tokens' root mean square: outside epsilon at any depth
+START = 3.5  # where the search starts, in units of the tokens' root mean square: outside epsilon at any depth
+RATE = 1 / 20  # its learning rate in units of the start; the paper's are 3 and 0.1 behind the patch embedding
 
 
 def learn_sheet(bench: Bench, *, lambdas: Sequence[float], limits: Sequence[float], images: int, val_images: int,
@@ -57,10 +57,11 @@ def learn_sheet(bench: Bench, *, lambdas: Sequence[float], limits: Sequence[floa
 
 
 def geometry_sheet(bench: Bench, *, noises: int, pairs: int, images: int, val_images: int, epsilon: float,
-                   alphas: Sequence[float], grid: Sequence[float], max_steps: int, layer: str = "0") -> Sheet:
+                   alphas: Sequence[float], grid: Sequence[float], max_steps: int, layer: str = "0",
+                   start: float | None = None) -> Sheet:
     """Figure 5: influence of scaled noise, and of combinations of independently learnt noises."""
     model = at_layer(bench.model, layer)
-    learnt = learn_many(model, bench, noises, images, epsilon, max_steps, layer)
+    learnt = learn_many(model, bench, noises, images, epsilon, max_steps, start)
     probe = Probe(model, bench.images("clean", val_images).pixels_BCHW)
     vectors = [one.noise_1ND for one in learnt]
     controls = [permuted(one, bench.seed + index) for index, one in enumerate(vectors)]
@@ -89,13 +90,13 @@ def geometry_sheet(bench: Bench, *, noises: int, pairs: int, images: int, val_im
 
 
 def layers_sheet(bench: Bench, *, places: Sequence[str], images: int, val_images: int, epsilon: float,
-                 max_steps: int, repeats: int = 2) -> Sheet:
+                 max_steps: int, start: float | None = None, repeats: int = 2) -> Sheet:
     """Approximate noise at any depth: its norm against that of random and permuted noise of equal influence."""
     val_BCHW = bench.images("clean", val_images).pixels_BCHW
     rows = []
     with ConsoleProgress().task("learning", len(places), unit="layers") as advance:
         for place in places:
-            rows.append(_layer_row(bench, place, val_BCHW, images, epsilon, max_steps, repeats))
+            rows.append(_layer_row(bench, place, val_BCHW, images, epsilon, max_steps, start, repeats))
             advance(note=f"layer {place}")
     return bench.write(
         "layers", "Approximate noise at every depth",
@@ -106,18 +107,19 @@ def layers_sheet(bench: Bench, *, places: Sequence[str], images: int, val_images
          "norm of the tokens"], rows,
         figures={"": draw.layers(rows, epsilon)},
         facts={"epsilon": epsilon, "images": f"{images} train, {len(val_BCHW)} val", "most steps": max_steps},
-        notes=["random and permuted: the norm at which such noise has the learnt noise's influence, on the training "
-               f"images or on the {len(val_BCHW)} val images, mean of {repeats} draws. norm of the tokens: l2 over all "
-               "tokens of one image, mean over images."],
+        notes=["random and permuted: the norm at which such noise has the learnt noise's influence, on as many training "
+               f"images as val images ({len(val_BCHW)}), or on these, mean of {repeats} draws. norm of the tokens: l2 "
+               "over all tokens of one image, mean over images."],
         order=50)
 
 
 def _layer_row(bench: Bench, place: str, val_BCHW: torch.Tensor, images: int, epsilon: float, max_steps: int,
-               repeats: int) -> list[Any]:
+               start: float | None, repeats: int) -> list[Any]:
     model = at_layer(bench.model, place)
-    (learnt,) = learn_many(model, bench, 1, images, epsilon, max_steps, place)
+    (learnt,) = learn_many(model, bench, 1, images, epsilon, max_steps, start)
     noise_1ND = learnt.noise_1ND
-    train, val = (Probe(model, part) for part in (bench.images("train", images).pixels_BCHW, val_BCHW))
+    train_BCHW = bench.images("train", images).pixels_BCHW[:len(val_BCHW)]
+    train, val = Probe(model, train_BCHW), Probe(model, val_BCHW)
     seen, found = train.influence(noise_1ND), val.influence(noise_1ND)
     seeds = range(bench.seed, bench.seed + repeats)
     directions = [random_direction(noise_1ND, seed) for seed in seeds]
@@ -142,21 +144,18 @@ def _token_norm(probe: Probe) -> float:
 
 
 def learn_many(model: Any, bench: Bench, count: int, images: int, epsilon: float, max_steps: int,
-               place: str = "0", batch_size: int = 64) -> list[LearntNoise]:
-    """Noises of independent starts, each learnt on three quarters of `images` training images until it is inside
-    epsilon on a batch and on the other quarter."""
+               start: float | None = None, batch_size: int = 32) -> list[LearntNoise]:
+    """Noises of independent starts, each learnt on `images` training images, batch after batch, until it is inside
+    epsilon on a batch and on the images held out (an eighth, at most 128). It starts uniform in (-start, start)."""
     pixels_BCHW = bench.images("train", images).pixels_BCHW
     draws = torch.Generator().manual_seed(derive_seed(bench.seed, "held out"))
     shuffled = torch.randperm(len(pixels_BCHW), generator=draws)
-    held = max(1, len(pixels_BCHW) // 4)
+    held = min(128, max(1, len(pixels_BCHW) // 8))
     parts = pixels_BCHW[shuffled[held:]].split(batch_size) or (pixels_BCHW,)
-    limit, lr = PAPER
-    if place != "0":
-        with torch.no_grad():
-            size = model.embed(parts[0]).square().mean().sqrt().item()
-        limit, lr = DEPTH[0] * size, DEPTH[1] * size
-    return [learn_noise(model, list(parts), held_out=pixels_BCHW[shuffled[:held]], epsilon=epsilon, lr=lr, limit=limit,
-                        max_steps=max_steps, seed=bench.seed, round=index) for index in range(count)]
+    with torch.no_grad():
+        limit = start or START * model.embed(parts[0]).square().mean().sqrt().item()
+    return [learn_noise(model, list(parts), held_out=pixels_BCHW[shuffled[:held]], epsilon=epsilon, limit=limit,
+                        lr=RATE * limit, max_steps=max_steps, seed=bench.seed, round=index) for index in range(count)]
 
 
 def _qualifier(layer: str) -> str:
