@@ -145,8 +145,9 @@ def geometry(**options: Any) -> None:
 @EPSILON
 @START
 @MAX_STEPS
+@click.option("--batch-size", type=COUNT, default=32, show_default=True, help="Training images of one step.")
 def layers(places: str | None, images: int, val_images: int, epsilon: float, start: float | None, max_steps: int,
-           **options: Any) -> None:
+           batch_size: int, **options: Any) -> None:
     """Approximate noise after any block, in any architecture, against random noise of equal influence."""
     from nsbench.laboratory import open_bench
     from nsbench.laboratory.noise_sheets import layers_sheet
@@ -157,7 +158,7 @@ def layers(places: str | None, images: int, val_images: int, epsilon: float, sta
     every = [place for place in known_layers(bench.model) if place != INPUT] or [INPUT]
     chosen = [part.strip() for part in places.split(",")] if places else every
     layers_sheet(bench, places=chosen, images=images, val_images=val_images, epsilon=epsilon, max_steps=max_steps,
-                 start=start)
+                 start=start, batch_size=batch_size)
 
 
 RESULTS = click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_RESULTS,

@@ -90,13 +90,13 @@ def geometry_sheet(bench: Bench, *, noises: int, pairs: int, images: int, val_im
 
 
 def layers_sheet(bench: Bench, *, places: Sequence[str], images: int, val_images: int, epsilon: float,
-                 max_steps: int, start: float | None = None, repeats: int = 2) -> Sheet:
+                 max_steps: int, start: float | None = None, batch_size: int = 32, repeats: int = 2) -> Sheet:
     """Approximate noise at any depth: its norm against that of random and permuted noise of equal influence."""
     val_BCHW = bench.images("clean", val_images).pixels_BCHW
     rows = []
     with ConsoleProgress().task("learning", len(places), unit="layers") as advance:
         for place in places:
-            rows.append(_layer_row(bench, place, val_BCHW, images, epsilon, max_steps, start, repeats))
+            rows.append(_layer_row(bench, place, val_BCHW, images, epsilon, max_steps, start, batch_size, repeats))
             advance(note=f"layer {place}")
     return bench.write(
         "layers", "Approximate noise at every depth",
@@ -107,16 +107,16 @@ def layers_sheet(bench: Bench, *, places: Sequence[str], images: int, val_images
          "norm of the tokens"], rows,
         figures={"": draw.layers(rows, epsilon)},
         facts={"epsilon": epsilon, "images": f"{images} train, {len(val_BCHW)} val", "most steps": max_steps},
-        notes=["random and permuted: the norm at which such noise has the learnt noise's influence, on as many training "
-               f"images as val images ({len(val_BCHW)}), or on these, mean of {repeats} draws. norm of the tokens: l2 "
+        notes=["random and permuted: the norm at which such noise has the learnt noise's influence, on as many "
+               f"training images as val images ({len(val_BCHW)}), or on these, mean of {repeats} draws. norm of the tokens: l2 "
                "over all tokens of one image, mean over images."],
         order=50)
 
 
 def _layer_row(bench: Bench, place: str, val_BCHW: torch.Tensor, images: int, epsilon: float, max_steps: int,
-               start: float | None, repeats: int) -> list[Any]:
+               start: float | None, batch_size: int, repeats: int) -> list[Any]:
     model = at_layer(bench.model, place)
-    (learnt,) = learn_many(model, bench, 1, images, epsilon, max_steps, start)
+    (learnt,) = learn_many(model, bench, 1, images, epsilon, max_steps, start, batch_size)
     noise_1ND = learnt.noise_1ND
     train_BCHW = bench.images("train", images).pixels_BCHW[:len(val_BCHW)]
     train, val = Probe(model, train_BCHW), Probe(model, val_BCHW)
