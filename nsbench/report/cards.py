@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from nsbench.leaderboard import Cell, Column, Row, Table
 from nsbench.report import charts, curves
+from nsbench.report.differences import reference_name
 from nsbench.report.heats import Heat, against, heat, is_corruptions, reference_of
 from nsbench.report.limits import Limits, drawn, left_out
 from nsbench.report.pictures import PictureBook, SuitePictures
@@ -71,7 +72,7 @@ def suite_card(table: Table, column: Column, styles: Mapping[str, str], limits: 
     curve, norms = curves.curve(few, styles), curves.norms(few, styles)
     heats = [heat(row, cell) for row, cell in few] if is_corruptions(result) else []
     names, extra = _extras(table, [(row, fair[id(row)]) for row in listed], result)
-    reference = reference_of(heats)
+    reference = reference_of(heats, reference_name(table))
     told = [left_out(len(listed), len(rows), "Places drawn")]
     line = next((one for one in table.lines if one.suite == column.suite), None)
     plot = scatter(line, column.title, styles, [row.label for row, _ in few]) if line else None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from nsbench.comparability import CONTROL
 from nsbench.leaderboard import Comparison, Table, compare
 from nsbench.leaderboard.deltas import compare_all
 
@@ -32,6 +34,11 @@ class Differences:
                          _count(c.only_first), _count(c.only_second)] for one, two, c in pairs]
                 for suite, pairs in self.by_suite.items()}
 
+    @property
+    def packed(self) -> str:
+        """`numbers` without a needless byte."""
+        return json.dumps(self.numbers, separators=(",", ":"))
+
 
 def differences(table: Table, most: int) -> Differences | None:
     """None for a table with nothing to compare, or with more than `most` rows."""
@@ -47,6 +54,13 @@ def references(table: Table) -> list[int | None]:
     position = {row.label: index for index, row in enumerate(table.rows)}
     return [next((position.get(cell.delta.reference) for cell in row.cells.values() if cell.delta), None)
             for row in table.rows]
+
+
+def reference_name(table: Table) -> str:
+    """What differences are against in this table, in words."""
+    rows = [table.rows[other] for other in references(table) if other is not None]
+    chosen = {row.label for row in rows if row.method != CONTROL}
+    return chosen.pop() if len(chosen) == 1 and not any(row.method == CONTROL for row in rows) else "matched control"
 
 
 def initial_pair(table: Table) -> tuple[int, int]:

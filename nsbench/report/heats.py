@@ -38,9 +38,10 @@ def heat(row: Row, cell: Cell) -> Heat:
                       for name, severities in errors.items()})
 
 
-def reference_of(heats: Sequence[Heat]) -> Heat | None:
-    """The matched control, or the checkpoint as it is where there is none; None for a single row."""
-    marks = [one for method in (CONTROL, "pretrained") for one in heats if one.row.method == method]
+def reference_of(heats: Sequence[Heat], wanted: str = "") -> Heat | None:
+    """The row of this label, the matched control, or the checkpoint as it is; None where there is none of them."""
+    marks = [one for one in heats if one.row.label == wanted]
+    marks += [one for method in (CONTROL, "pretrained") for one in heats if one.row.method == method]
     return marks[0] if marks and len(heats) > 1 else None
 
 

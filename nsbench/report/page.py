@@ -11,7 +11,7 @@ from nsbench.leaderboard import AVERAGE, Cell, Column, Comparison, Leaderboard, 
 from nsbench.report import charts
 from nsbench.report.cards import SuiteCard, suite_card
 from nsbench.report.critical_difference import caption, diagram
-from nsbench.report.differences import Differences, differences, initial_pair, references
+from nsbench.report.differences import Differences, differences, initial_pair, reference_name, references
 from nsbench.report.latex import to_latex
 from nsbench.report.limits import Limits, drawn, left_out
 from nsbench.report.method_cards import MethodCard, method_card
@@ -61,6 +61,10 @@ class TableView:
         return [*found, *(f"{row.label}: {note}." for row in self.table.rows for note in row.notes),
                 *filter(None, (seed_note(self.table),)), *side_notes(self.table),
                 *(f"Pictures left out: {one}" for one in self.problems)]
+
+    @property
+    def reference_name(self) -> str:
+        return reference_name(self.table)
 
     @property
     def health(self) -> list[str]:

@@ -140,7 +140,7 @@ page.all("table.scores").forEach(table => {
     measure();
     paint();
     const tested = document.getElementById(`${anchor}-compare`);
-    legend.textContent = `Each figure minus that of ${reference.value === "" ? "its matched control" : rows[reference.value].cells[0].dataset.v}: blue is better, orange is worse. ` +
+    legend.textContent = `Each figure minus that of ${reference.selectedOptions[0].text}: blue is better, orange is worse. ` +
       (tested ? "Bold is separable after Holm's correction over the table, dotted is not." : "With so many rows these are not tested here; nsbench report --reference NAME tests them.");
   };
   form.addEventListener("submit", event => event.preventDefault());
