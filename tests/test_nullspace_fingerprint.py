@@ -186,6 +186,19 @@ def test_finetuned_vit_shapes10_on_the_command_line(tmp_path: Path) -> None:
     assert (tmp_path / "out/fingerprint.vit_shapes10.images.png").stat().st_size > 1000
 
 
+@pytest.mark.parametrize(("words", "expected"), [
+    (("--suspect", "absent.safetensors"), "checkpoint 'absent.safetensors' does not exist"),
+    (("--suspect", "vit_shapes11"), "unknown model 'vit_shapes11'"),
+    (("--suspect", "vit_shapes10", "--independent", "vit_shapes10", "--decoys", "9"), "9 decoys cannot give a p-value"),
+    (("--strength", "0"), "fingerprint strength 0"),
+])
+def test_command_errors_are_one_line(words: tuple[str, ...], expected: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["nullspace", "fingerprint", "--limit", "4", "--out", str(tmp_path), *words])
+    assert done.exit_code != 0
+    assert expected in done.output
+    assert len(done.output.strip().splitlines()) == 1
+
+
 def test_predictions_are_those_of_the_model() -> None:
     model = tiny_model()
     images = pictures(150)  # more than one batch

@@ -49,9 +49,7 @@ def fingerprint_sheet(bench: Bench, images: Images, suspects: Mapping[str, Model
     owner's architecture with fresh weights. An independent model is held against the other ones."""
     space = patch_nullspace(bench.model, tolerance=tolerance)
     mark = make_fingerprint(space, images.pixels_BCHW, strength=strength, noises=noises, decoys=decoys, seed=bench.seed)
-    fresh = untrained_model(bench.model.name, seed=bench.seed, num_classes=bench.model.num_classes) if (
-        bench.model.name != "vit_shapes10") else untrained_model(bench.model.name, seed=bench.seed)
-    everyone = {OWNER: bench.model, **suspects, **independent, FRESH: fresh.to(bench.device)}
+    everyone = {OWNER: bench.model, **suspects, **independent, **_fresh(bench)}
     found: dict[str, Verification] = {}
     with ConsoleProgress().task("verifying", len(everyone), unit="models") as advance:
         for name, model in everyone.items():
@@ -79,6 +77,15 @@ def fingerprint_sheet(bench: Bench, images: Images, suspects: Mapping[str, Model
                "largest leak of the noise (tokens, l2)": float(space.leak(mark.noise_MCHW).max())},
         notes=_notes(alpha, bool(independent), save), data={"verifications": {
             name: {**vars(one), "decoys": list(one.decoys)} for name, one in found.items()}}, order=90)
+
+
+def _fresh(bench: Bench) -> dict[str, Model]:
+    """The owner's architecture as timm initialises it; nothing where timm does not know it by this name."""
+    name = bench.model.name
+    if ":" in name:  # of another library
+        return {}
+    return {FRESH: untrained_model(name, seed=bench.seed, normalisation=bench.model.normalisation,
+                                   num_classes=bench.model.num_classes).to(bench.device)}
 
 
 def _notes(alpha: float, independent: bool, save: Path | None) -> list[str]:
