@@ -108,8 +108,8 @@ def layers_sheet(bench: Bench, *, places: Sequence[str], images: int, val_images
         figures={"": draw.layers(rows, epsilon)},
         facts={"epsilon": epsilon, "images": f"{images} train, {len(val_BCHW)} val", "most steps": max_steps},
         notes=["random and permuted: the norm at which such noise has the learnt noise's influence, on as many "
-               f"training images as val images ({len(val_BCHW)}), or on these, mean of {repeats} draws. norm of the tokens: "
-               "l2 over all tokens of one image, mean over images."],
+               f"training images as val images ({len(val_BCHW)}), or on these, mean of {repeats} draws. norm of the "
+               "tokens: l2 over all tokens of one image, mean over images."],
         order=50)
 
 
