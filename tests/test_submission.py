@@ -218,6 +218,9 @@ def put(key, value, *path):
     return change
 
 
+CARD = {"attack": "fgsm", "images": 4, "forwards": 1.0, "backwards": 1.0, "seconds": 0.1}
+
+
 @pytest.mark.parametrize(("change", "problem"), [
     (put("value", 99.0, "score"), "says 99.0000 %, and its outcomes give"),
     (put("low", 1.0, "score"), "says the interval 1.0000 to"),
@@ -243,6 +246,12 @@ def put(key, value, *path):
     (put("seed", "0"), "seed: Input should be a valid integer"),
     (put("seed", 10**30), "larger than any count"),
     (put("identity", "x"), "identity"),
+    (put("seconds", "soon", "provenance"), "provenance.seconds"),
+    (put("fit_seconds", -1.0, "provenance"), "provenance.fit_seconds"),
+    (put("history", "long", "provenance"), "provenance.history"),
+    (put("outputs", {"images": "many"}, "provenance"), "provenance.outputs.images"),
+    (put("attack_card", {"images": 4, "forwards": 1.0}, "conditions", 0), "conditions.0.attack_card.attack"),
+    (put("attack_card", CARD | {"steps": "all"}, "conditions", 0), "conditions.0.attack_card.steps"),
     (put("surprise", 1), "has a field 'surprise' that no result has"),
     (put("conditions", []), "conditions"),
     (put("weights_digest", None, "provenance"), "provenance.weights_digest"),

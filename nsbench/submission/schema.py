@@ -36,6 +36,33 @@ class _Score(_Strict):
     lower_is_better: bool
 
 
+class _Card(BaseModel):
+    """Of an attack: what the report and the health flags read."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    attack: str = Field(max_length=100)
+    images: int = Field(ge=0)
+    forwards: float = Field(ge=0)
+    backwards: float = Field(ge=0)
+    seconds: float = Field(ge=0)
+    zero_gradients: int = Field(default=0, ge=0)
+    looked_at: int = Field(default=0, ge=0)
+    norm: str | None = None
+    eps: str | None = None
+    steps: float = 1
+    restarts: float = 1
+    library: str = ""
+
+
+class _Outputs(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    images: int = 0
+    probabilities: bool = False
+    repeat_change: float = 0
+
+
 class _Condition(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -49,6 +76,7 @@ class _Condition(BaseModel):
     origin: str = Field(max_length=100)
     data_digest: str = Field(max_length=100)
     accuracy: float = Field(ge=0, le=100)
+    attack_card: _Card | None = None
 
 
 class _Provenance(BaseModel):
@@ -62,6 +90,17 @@ class _Provenance(BaseModel):
     date: str
     limit: int | None
     recipe: dict[str, Any] | None
+    history: list[dict[str, Any]] = []
+    outputs: _Outputs | None = None
+    mean: list[float] = []
+    std: list[float] = []
+    fit_seconds: float | None = Field(default=None, ge=0)
+    seconds: float | None = Field(default=None, ge=0)
+    forward_equivalents: float | None = Field(default=None, ge=0)
+    peak_memory_mib: float | None = Field(default=None, ge=0)
+    device: str | None = None
+    command: str | None = None
+    commit: str | None = None
 
 
 class _Record(BaseModel):
