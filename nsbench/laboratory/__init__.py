@@ -41,10 +41,13 @@ class Bench:
     out: Path
     untrained: bool = False
     start: float = field(default_factory=time.perf_counter)
+    held: dict[tuple[str, int], Images] = field(default_factory=dict, repr=False)  # decoded once
 
     def images(self, split: str, n: int) -> Images:
         """The class-balanced first n images of a split (fewer where it has fewer), by the checkpoint's own resize and
         crop. Raises MissingSplit, or CorruptImage for a file that cannot be decoded."""
+        if (split, n) in self.held:
+            return self.held[split, n]
         import torch
 
         from nsbench.data.loading import batches
@@ -53,8 +56,9 @@ class Bench:
         chosen = self.source.split(split, ConsoleProgress()).limited(n)
         parts = list(batches(chosen, self.model.preprocessing.transform("checkpoint"), batch_size=BATCH))
         pixels_BCHW = torch.cat([part.images for part in parts]).to(self.device).float() / 255
-        return Images(pixels_BCHW, torch.cat([part.labels for part in parts]),
-                      [one for part in parts for one in part.ids])
+        self.held[split, n] = Images(pixels_BCHW, torch.cat([part.labels for part in parts]),
+                                     [one for part in parts for one in part.ids])
+        return self.held[split, n]
 
     def facts(self, **more: Any) -> dict[str, Any]:
         """What every sheet says of its making, and `more`."""
