@@ -101,6 +101,16 @@ def test_the_page_names_the_reference_that_was_asked_for(tmp_path):
         assert f"<h5>Difference to {title}</h5>" in text
 
 
+def test_without_a_control_any_row_may_be_the_reference_and_none_is(tmp_path):
+    for method, right in (("one", 40), ("two", 60)):
+        stored(tmp_path, method, right=right)
+    board = build(*read_results(tmp_path))
+    assert reference_name(board.tables[0]) == ""
+    text = report.to_html(board)
+    assert '<option value="">' not in text
+    assert '<option value="0">ONE</option>' in text
+
+
 def test_large_boards_hold_no_pairs_and_say_how_to_get_them():
     board = build(synthetic(60, suites=2))
     assert differences(board.tables[0], most=50) is None

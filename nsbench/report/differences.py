@@ -57,10 +57,11 @@ def references(table: Table) -> list[int | None]:
 
 
 def reference_name(table: Table) -> str:
-    """What differences are against in this table, in words."""
+    """What differences are against in this table, in words; "" where no row has a reference."""
     rows = [table.rows[other] for other in references(table) if other is not None]
-    chosen = {row.label for row in rows if row.method != CONTROL}
-    return chosen.pop() if len(chosen) == 1 and not any(row.method == CONTROL for row in rows) else "matched control"
+    if any(row.method == CONTROL for row in rows):
+        return "matched control"
+    return rows[0].label if rows else ""
 
 
 def initial_pair(table: Table) -> tuple[int, int]:
