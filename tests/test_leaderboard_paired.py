@@ -185,6 +185,22 @@ def test_more_seeds_move_no_name_and_stand_apart_from_the_interval(tmp_path):
     assert r"$\sigma$" in to_latex(build(*read_results(tmp_path)))
 
 
+def test_the_interval_of_mce_over_seeds_is_that_of_the_images_means(tmp_path):
+    factor = 100 * np.mean([1 / error for error in ALEXNET_ERROR.values()])
+    right = {method: [flags(share, 30 * k + seed) for seed in (0, 1)] for k, (method, share) in enumerate(
+        (("a", 0.5), ("b", 0.6)))}
+    for method, seeds in right.items():
+        for seed, mine in enumerate(seeds):
+            store(tmp_path, method, "imagenet_c", mine, seed=seed)
+    table = only_table(tmp_path)
+    for method, seeds in right.items():
+        cell = table.rows[row(table, method)].cells["imagenet_c"]
+        errors = factor * (1 - np.mean(seeds, axis=0))
+        assert cell.value == pytest.approx(errors.mean())
+        assert cell.high - cell.low == pytest.approx(2 * 1.96 * errors.std() / np.sqrt(N), rel=0.05)
+        assert cell.low < cell.value < cell.high
+
+
 def test_the_average_is_bootstrapped_together_over_shared_images(tmp_path):
     """Eleven suites with the same right images: those on the validation images move together, the rest apart."""
     for method, shift in (("finetune", 0), ("ns", 30)):

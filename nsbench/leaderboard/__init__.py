@@ -20,7 +20,7 @@ import numpy as np
 
 from nsbench.comparability import Measured, image_set, preprocessing
 from nsbench.leaderboard.averages import AverageColumn, Averaged, average_column, averaged
-from nsbench.leaderboard.cells import columns_of, interval_over_seeds, rows_of
+from nsbench.leaderboard.cells import columns_of, intervals_over_seeds, rows_of
 from nsbench.leaderboard.deltas import Comparison, column_deltas, compare, find_row, reference_of
 from nsbench.leaderboard.evidence import Evidence
 from nsbench.leaderboard.extras import critical_difference, effective_line, row_flags
@@ -153,11 +153,15 @@ def _with_intervals(rows: Sequence[Row], columns: Sequence[Column], evidence: Ev
     for column in columns:
         cells = _fair(rows, column.suite)
         evidence.add(column.suite, {i: cell.results for i, cell in cells.items()})
+        several = {}
         for i, cell in cells.items():
             if why := evidence.reasons.get((i, column.suite), ""):
                 changed[i][column.suite] = replace(cell, unpaired=why)
             elif len(cell.seeds) > 1:
-                changed[i][column.suite] = interval_over_seeds(cell, evidence.suites[column.suite], i)
+                several[i] = cell
+        if several:
+            for i, cell in intervals_over_seeds(several, evidence.suites[column.suite]).items():
+                changed[i][column.suite] = cell
     return [replace(row, cells=mine) for row, mine in zip(rows, changed, strict=True)]
 
 
