@@ -115,7 +115,7 @@ def disguise(sources: tuple[Path, ...], targets: tuple[Path, ...], pairs: int, m
 @option("--strength", type=float, default=0.25, show_default=True, help="Largest change of a pixel, [0, 1].")
 @option("--noises", type=LIMIT, default=4, show_default=True, help="Different noises; image i carries noise i mod N.")
 @option("--decoys", type=LIMIT, default=99, show_default=True, help="The least p is 1 / (decoys + 1).")
-@option("--alpha", type=float, default=0.05, show_default=True, help="Both p-values must not exceed it.")
+@option("--alpha", type=float, default=0.01, show_default=True, help="Both p-values must not exceed it.")
 @option("--tolerance", type=float, help="Relative; decides the numerical rank. Default: as numpy's.")
 @option("--ready", is_flag=True, help="Pictures have the model's input size: never resize them.")
 @option("--save", type=click.Path(path_type=Path, file_okay=False), help="Write the fingerprint's pictures there.")

@@ -99,14 +99,14 @@ def test_owner_and_finetuned_copy_are_recognised_and_others_are_not() -> None:
     mark = make_fingerprint(patch_nullspace(owner), images, decoys=39)
     others = {f"other {seed}": tiny_model(seed) for seed in (1, 2)}
     for copy in (owner, finetuned(owner, images)):
-        found = verify(mark, copy, others)
+        found = verify(mark, copy, others, alpha=0.05)
         assert found.agreement > 0.9
         assert found.p_value == 1 / 40
         assert found.p_independent is not None
         assert found.p_independent < 0.01
         assert found.owned
     for name, model in others.items():
-        found = verify(mark, model, {key: value for key, value in others.items() if key != name})
+        found = verify(mark, model, {key: value for key, value in others.items() if key != name}, alpha=0.05)
         assert found.agreement < 0.8
         assert not found.owned
         assert found.low < found.agreement < found.high
@@ -116,7 +116,7 @@ def test_a_model_that_always_says_the_same_is_no_copy() -> None:
     owner, constant = tiny_model(), tiny_model(1)
     with torch.no_grad():
         constant.vit.head.weight.zero_()
-    found = verify(make_fingerprint(patch_nullspace(owner), pictures(), decoys=19), constant)
+    found = verify(make_fingerprint(patch_nullspace(owner), pictures(), decoys=19), constant, alpha=0.05)
     assert found.agreement == 1
     assert found.p_value == 1
     assert not found.owned
@@ -127,7 +127,7 @@ def test_p_values_keep_their_level_for_unrelated_models(monkeypatch: pytest.Monk
     monkeypatch.setattr(least_squares, "ITERATIONS", 10)  # rougher noises, the owner's and the decoys' alike
     suspect, images = tiny_model(1000), pictures(20)
     found = [verify(make_fingerprint(patch_nullspace(tiny_model(seed)), images, noises=1, decoys=19, seed=seed),
-                    suspect).p_value for seed in range(120)]
+                    suspect, alpha=0.05).p_value for seed in range(120)]
     for alpha in (0.05, 0.1, 0.3):
         hits = sum(p <= alpha + 1e-9 for p in found)
         assert scipy.stats.binomtest(hits, 120, alpha, alternative="greater").pvalue > 0.001, (alpha, hits)
@@ -160,7 +160,7 @@ def test_errors() -> None:
     with pytest.raises(UsageError, match="0 decoys"):
         make_fingerprint(space, pictures(), decoys=0)
     mark = make_fingerprint(space, pictures(4), decoys=9)
-    with pytest.raises(UsageError, match=r"9 decoys cannot give a p-value of 0\.05 or less; take at least 19"):
+    with pytest.raises(UsageError, match=r"9 decoys cannot give a p-value of 0\.01 or less; take at least 99"):
         verify(mark, model)
     with pytest.raises(ModelError, match="takes images of 48 pixels and the fingerprint has 16"):
         verify(mark, load_model("vit_shapes10"), alpha=0.2)
@@ -175,8 +175,9 @@ def test_finetuned_vit_shapes10_on_the_command_line(tmp_path: Path) -> None:
     weight = other.patch_embed.proj.weight.data  # type: ignore[union-attr]
     weight.copy_(torch.randn(weight.shape, generator=draws) * weight.std())
     save_weights(other, tmp_path / "other.safetensors")
-    words = ["nullspace", "fingerprint", "--limit", 24, "--decoys", 19, "--suspect", tmp_path / "copy.safetensors",
-             "--independent", tmp_path / "other.safetensors", "--out", tmp_path / "out", "--save", tmp_path / "png"]
+    words = ["nullspace", "fingerprint", "--limit", 24, "--decoys", 19, "--alpha", 0.05,
+             "--suspect", tmp_path / "copy.safetensors", "--independent", tmp_path / "other.safetensors",
+             "--out", tmp_path / "out", "--save", tmp_path / "png"]
     done = CliRunner().invoke(main, list(map(str, words)))
     assert done.exit_code == 0, done.output
     record = json.loads((tmp_path / "out/fingerprint.vit_shapes10.json").read_text())

@@ -43,7 +43,7 @@ def named_models(bench: Bench, given: Sequence[str]) -> dict[str, Model]:
 
 
 def fingerprint_sheet(bench: Bench, images: Images, suspects: Mapping[str, Model], independent: Mapping[str, Model], *,
-                      strength: float = 0.25, noises: int = 4, decoys: int = 99, alpha: float = 0.05,
+                      strength: float = 0.25, noises: int = 4, decoys: int = 99, alpha: float = 0.01,
                       tolerance: float | None = None, save: Path | None = None) -> Sheet:
     """Make the fingerprint of the bench's model and verify: the owner, the suspects, the independent models, and the
     owner's architecture with fresh weights. An independent model is held against the other ones."""
@@ -59,7 +59,7 @@ def fingerprint_sheet(bench: Bench, images: Images, suspects: Mapping[str, Model
     roles = {name: "suspect" if name in suspects else "independent" if name in independent else "control"
              for name in everyone}
     rows = [[name, roles[name], round(100 * one.agreement, 1), f"{100 * one.low:.1f} to {100 * one.high:.1f}",
-             round(100 * float(np.mean(one.decoys)), 1), round(one.p_value, 4),
+             f"{100 * float(np.mean(one.decoys)):.1f}, {100 * max(one.decoys):.1f}", round(one.p_value, 4),
              None if one.p_independent is None else float(f"{one.p_independent:.2g}"),
              "yes" if one.owned else "no"] for name, one in found.items()]
     if save:
@@ -70,7 +70,7 @@ def fingerprint_sheet(bench: Bench, images: Images, suspects: Mapping[str, Model
         "fingerprint", f"Whose model is it? The fingerprint of {bench.model.name}",
         (f"{len(claimed)} of {len(suspects)} suspects share the owner's patch embedding at alpha = {alpha:g}."
          if suspects else "The owner's model and its controls; name suspects to verify them."),
-        ["model", "role", "kept %", "95 %", "kept % decoys", "p", "p indep.", "shares"], rows,
+        ["model", "role", "kept %", "95 %", "decoys, most", "p", "p indep.", "shares"], rows,
         figures={"": verification_figure(found), "images": picture_figure(mark)},
         facts={"nullspace dimension": space.dimension, "tolerance": space.tolerance, "images": len(images.ids),
                "strength": strength, "noises": noises, "decoys": decoys, "alpha": alpha,
@@ -90,8 +90,8 @@ def _fresh(bench: Bench) -> dict[str, Model]:
 
 def _notes(alpha: float, independent: bool, save: Path | None) -> list[str]:
     notes = ["kept: share of images whose class stays under the owner's noise; decoys: the same under noises of other "
-             "spans with the same power at every frequency and colour. p: Monte Carlo, the suspect is unrelated; exact "
-             "for fresh weights, an assumption for networks trained on alike images."]
+             "spans with the same power at every frequency and colour, mean and most. p: Monte Carlo, the suspect is "
+             "unrelated; exact for fresh weights, an assumption for networks trained on alike images."]
     notes.append("p indep.: exact McNemar against each independent model, one-sided, the largest. shares: both at most "
                  f"{alpha:g}." if independent else "No independent model was given, so what networks trained on alike "
                  "images have in common is not controlled for; give some with --independent.")

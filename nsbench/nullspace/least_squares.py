@@ -52,8 +52,16 @@ def project_bounded(row_PR: Tensor, size: int, wanted_BCHW: Tensor, low_BCHW: Te
         raise UsageError("bounds of a null noise must allow 0")
     wanted, low, high = (to_patches(part, size) for part in (wanted_BCHW, low_BCHW, high_BCHW))
     row_PR = row_PR.to(wanted)
-    inside = torch.clamp(_null(wanted, row_PR), low, high)  # the solution, where the bounds do not matter
-    dual = torch.zeros_like(wanted)
+    nearest = _null(wanted, row_PR)  # the solution wherever the bounds do not matter
+    outside_BN = (nearest - torch.clamp(nearest, low, high)).abs().amax(dim=2) > BOUND_TOLERANCE
+    if outside_BN.any():
+        nearest[outside_BN] = _admm(wanted[outside_BN], low[outside_BN], high[outside_BN], row_PR)
+    return from_patches(torch.clamp(nearest, low, high), size, (wanted_BCHW.shape[2], wanted_BCHW.shape[3]))
+
+
+def _admm(wanted: Tensor, low: Tensor, high: Tensor, row_PR: Tensor) -> Tensor:
+    """Null patches (M, P) that come as near to `wanted` as the bounds allow; they may miss the bounds a little."""
+    inside, dual = torch.clamp(_null(wanted, row_PR), low, high), torch.zeros_like(wanted)
     for _ in range(ITERATIONS):
         null = _null(torch.lerp(wanted, inside - dual, PENALTY / (1 + PENALTY)), row_PR)
         ahead = torch.lerp(inside, null, RELAXATION) + dual
@@ -61,7 +69,7 @@ def project_bounded(row_PR: Tensor, size: int, wanted_BCHW: Tensor, low_BCHW: Te
         dual = ahead - inside
         if max(_gap(null, torch.clamp(null, low, high)), 5 * _gap(inside, before)) < BOUND_TOLERANCE:
             break
-    return from_patches(torch.clamp(null, low, high), size, (wanted_BCHW.shape[2], wanted_BCHW.shape[3]))
+    return null
 
 
 def row_space(nullspace: PatchNullspace) -> Tensor:
@@ -70,8 +78,8 @@ def row_space(nullspace: PatchNullspace) -> Tensor:
     return torch.linalg.qr(basis_PK, mode="complete").Q[:, basis_PK.shape[1]:]
 
 
-def _null(patches_BNP: Tensor, row_PR: Tensor) -> Tensor:
-    return patches_BNP - (patches_BNP @ row_PR) @ row_PR.T
+def _null(patches: Tensor, row_PR: Tensor) -> Tensor:
+    return patches - (patches @ row_PR) @ row_PR.T
 
 
 def _gap(first: Tensor, second: Tensor) -> float:
