@@ -18,14 +18,13 @@ if TYPE_CHECKING:
 BASIS = 16  # basis vectors that are shown
 
 
-def spectra(names: Sequence[str], found: Sequence[PatchSpectrum], trained: Sequence[bool]) -> Figure:
+def spectra(names: Sequence[str], found: Sequence[PatchSpectrum]) -> Figure:
     """Singular values of each patch embedding relative to its largest, and the rank that each tolerance gives."""
     figure, axes = new_figure(1, 2, width=5.2, height=3.6)
     left, right = axes[0]
-    for index, (name, spectrum, weights) in enumerate(zip(names, found, trained, strict=True)):
+    for index, (name, spectrum) in enumerate(zip(names, found, strict=True)):
         values = (spectrum.singular_values_GR[0] / spectrum.singular_values_GR[0, 0]).numpy()
-        label = name if weights else f"{name} (untrained)"
-        series(left, np.arange(1, len(values) + 1), values, index, label)
+        series(left, np.arange(1, len(values) + 1), values, index, name)
         places = np.logspace(-8, 0, 161)
         series(right, places, [spectrum.patch_length - (values > place).sum() for place in places], index)
     left.set_yscale("log")

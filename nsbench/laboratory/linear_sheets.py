@@ -48,8 +48,10 @@ def dims_sheet(models: Sequence[Model], trained: Sequence[bool], out: Path, *, t
                "tolerance", "effective rank", "tolerances for the published dim."]
     rows = [_dims_row(model, spectrum, weights, published)
             for model, spectrum, weights in zip(models, spectra, trained, strict=True)]
-    data = {"singular_values": {model.name: spectrum.singular_values_GR[0].tolist()
-                                for model, spectrum in zip(models, spectra, strict=True)}}
+    names = [model.name if weights else f"{model.name} (untrained)"
+             for model, weights in zip(models, trained, strict=True)]
+    data = {"singular_values": {name: spectrum.singular_values_GR[0].tolist()
+                                for name, spectrum in zip(names, spectra, strict=True)}}
     sheet = Sheet(
         "dims", subject, "Nullspace of the patch embedding",
         "The patch embedding maps P pixel values to D numbers: what is left over, P minus the rank, can be added to "
@@ -61,7 +63,7 @@ def dims_sheet(models: Sequence[Model], trained: Sequence[bool], out: Path, *, t
          "Untrained weights are of full rank, so their dimension is max(P - D, 0). Where the published one is larger "
          "(ViT-B/16: 2 of 768), some of the published model's trained singular values lie below the tolerance; the "
          "last column says which tolerances would give that dimension with the weights at hand."], data, order=10)
-    write_sheet(sheet, out, console(), {"": draw.spectra([model.name for model in models], spectra, trained)})
+    write_sheet(sheet, out, console(), {"": draw.spectra(names, spectra)})
     return sheet
 
 
