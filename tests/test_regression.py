@@ -142,6 +142,15 @@ def test_a_pair_that_the_baseline_lacks(before: Result) -> None:
     assert "record it anew" in found.comparisons[1].reason
 
 
+def test_seeds_are_compared_one_by_one_and_a_failed_one_is_named(tmp_path: Path) -> None:
+    seeds = [store(tmp_path / "a", {"clean": flags(N, 80)}, seed=seed) for seed in (0, 1, 2)]
+    after = [store(tmp_path / "b", {"clean": flags(N, 80, lose=20 * seed)}, seed=seed) for seed in (0, 1)]
+    found = verdict(baseline(*seeds), *after, why_missing={"ns x clean (seed 2)": "the disk is full"})
+    assert [c.verdict for c in found.comparisons] == [Verdict.OK, Verdict.REGRESSED, Verdict.INCOMPARABLE]
+    assert [c.key for c in found.comparisons] == ["ns x clean", "ns x clean (seed 1)", "ns x clean (seed 2)"]
+    assert found.comparisons[2].reason == "the disk is full"
+
+
 def test_of_several_results_the_same_recipe_counts(tmp_path: Path) -> None:
     recipes = {"a": {"name": "shapes10"}, "b": {"name": "quick"}}
     held = baseline(store(tmp_path / "0", {"clean": flags(N, 80)}, provenance={"recipe": recipes["a"]}))

@@ -31,7 +31,9 @@ def check(baseline: Baseline, results: Sequence[Result], rules: Rules, *, pairs:
     comparisons = []
     for pair in wanted:
         held = [entry for entry in baseline.entries if f"{entry.method} x {entry.suite}" == pair]
-        comparisons += [_compare(entry, results, any_model, (why_missing or {}).get(pair, "")) for entry in held]
+        for entry in held:
+            why = [(why_missing or {}).get(name, "") for name in (pair, f"{pair} (seed {entry.seed})")]
+            comparisons.append(_compare(entry, results, any_model, "".join(why)))
         if not held:
             comparisons.append(Comparison(pair, None, reason="the baseline does not hold it; record it anew"))
     judged = _judge(comparisons, rules)
