@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nsbench.attacks.attention import attention_modules, patch_mask, recorded_attention
 from nsbench.attacks.common import gradient, misclassified
 from nsbench.attacks.patch_choice import _per_patch
-from nsbench.attacks.patchfool import _ascent, patchfool, project_conflict
+from nsbench.attacks.patchfool import _ascent, direction, patchfool, project_conflict
 from nsbench.errors import ModelError, UsageError
 from nsbench.types import ThreatModel
 
@@ -194,8 +194,8 @@ def test_projection_divides_by_the_squared_norm() -> None:
     pull = torch.tensor([[1.0, 1.0], [1.0, 1.0], [3.0, 4.0], [1.0, 0.0]]).view(4, 1, 1, 2)
     slope = torch.tensor([[-2.0, 0.0], [2.0, 0.0], [-6.0, -8.0], [0.0, 0.0]]).view(4, 1, 1, 2)
     expected = torch.tensor([[0.0, 1.0], [1.0, 1.0], [0.0, 0.0], [1.0, 0.0]]).view(4, 1, 1, 2)
-    torch.testing.assert_close(project_conflict(pull, slope), expected)
-    torch.testing.assert_close(project_conflict(pull, slope * 1e-30), expected)  # no underflow of the square
+    torch.testing.assert_close(project_conflict(pull.clone(), direction(slope)), expected)
+    torch.testing.assert_close(project_conflict(pull.clone(), direction(slope * 1e-30)), expected)  # no underflow
 
 
 def test_every_chosen_patch_enters_the_attention_term() -> None:
@@ -208,7 +208,7 @@ def test_every_chosen_patch_enters_the_attention_term() -> None:
         expected = slope
         for attention in list(maps):
             paid = torch.stack([attention[i].mean(dim=0)[:, columns[i]].log().mean() for i in range(2)])
-            expected = expected + 0.5 * project_conflict(gradient(paid, content, retain_graph=True), slope)
+            expected = expected + 0.5 * project_conflict(gradient(paid, content, retain_graph=True), direction(slope))
         found = _ascent(loss, maps, columns, content, 0.5)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
 

@@ -100,14 +100,19 @@ class Adam:
         self.count_B = variable.new_zeros(len(variable))
         self.betas, self.eps = betas, eps
 
-    def step(self, gradient: Tensor, lr: float | Tensor) -> Tensor:
-        """The change that descends along `gradient`; `lr` is a number or one for each image, (B,)."""
-        self.count_B += 1
+    def step(self, gradient: Tensor, lr: float | Tensor, at: slice = slice(None)) -> Tensor:
+        """The change that descends along `gradient`, of the images `at`; `lr` is a number or one for each image, (B,).
+
+        m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps), with the corrections taken together in one factor.
+        """
+        self.count_B[at] += 1
         first, second = self.betas
-        self.mean.lerp_(gradient, 1 - first)
-        self.square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        scale = self.square.sqrt().mul_(per_image((1 - second**self.count_B).rsqrt(), gradient)).add_(self.eps)
-        return (self.mean / scale).mul_(per_image(-lr / (1 - first**self.count_B), gradient))
+        mean, square, count_B = self.mean[at], self.square[at], self.count_B[at]
+        mean.lerp_(gradient, 1 - first)
+        square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        root_B = (1 - second**count_B).sqrt()
+        scale = square.sqrt().add_(per_image(self.eps * root_B, gradient))
+        return torch.div(mean, scale, out=scale).mul_(per_image(-lr * root_B / (1 - first**count_B), gradient))
 
     def keep(self, active_B: Tensor) -> None:
         """Forget the images where `active_B` is False."""

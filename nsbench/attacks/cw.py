@@ -17,13 +17,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nsbench.attacks.common import Adam, Classifier, check_threat, gradient, margin, misclassified, per_image
+from nsbench.attacks.common import Adam, Classifier, check_threat, gradient, margin, misclassified
 from nsbench.registry import attack
 from nsbench.types import ThreatModel
 
 MARGIN = 0.01
 BOUND = math.atanh(1 - MARGIN)
 SCALE = 0.5 / (1 - MARGIN)
+BLOCK = 1 << 18  # pixel values; some eight tensors of them are at work
 
 
 def to_box(w: Tensor) -> Tensor:
@@ -80,32 +81,44 @@ def minimise(
     best, best_B = images_BCHW.clone(), torch.full_like(c_B, torch.inf)
     active, clean, labels, c = torch.arange(len(images_BCHW), device=images_BCHW.device), images_BCHW, labels_B, c_B
     w, free_B = from_box(images_BCHW), torch.zeros_like(labels_B, dtype=torch.bool)
-    adam = Adam(w)
+    adversarial, square_B, adam = to_box(w), torch.zeros_like(c_B), Adam(w)
     for step in range(steps):
-        tanh = torch.tanh(w)
-        adversarial = SCALE * tanh + 0.5
-        success_B, free_B, push = _push(model, adversarial, labels, free_B, kappa, batch_size, step < steps - 1)
-        change = adversarial - clean
-        square_B = change.square().flatten(1).sum(dim=1) if step else torch.zeros_like(c)
+        success_B, free_B, push = _push(model, adversarial, labels, c, free_B, kappa, batch_size, step < steps - 1)
         better_B = success_B & (square_B < best_B[active])
         best_B[active[better_B]] = square_B[better_B]
         if step:  # an image that was wrong from the start stays as it is
             best[active[better_B]] = adversarial[better_B].clamp(0, 1)
         elif success_B.any():
             stays_B = ~success_B
-            active, clean, labels, c, w, free_B, tanh, change, push = (
-                rows[stays_B] for rows in (active, clean, labels, c, w, free_B, tanh, change, push))
+            active, clean, labels, c, w, free_B, adversarial, square_B, push = (
+                rows[stays_B] for rows in (active, clean, labels, c, w, free_B, adversarial, square_B, push))
             adam = Adam(w)
         if step == steps - 1 or not len(active):
             break
-        slope = push.mul_(per_image(c, push)).add_(change, alpha=2).mul_(SCALE * (1 - tanh.square_()))
-        w = (w + adam.step(slope, lr)).clamp_(-BOUND, BOUND)
+        for part in _blocks(w):
+            square_B[part] = _move(w[part], adversarial[part], clean[part], push[part], adam, lr, part)
     return best, best_B
 
 
+def _move(w: Tensor, adversarial: Tensor, clean: Tensor, push: Tensor, adam: Adam, lr: float, at: slice) -> Tensor:
+    """One step of w, and of the adversarial images with it, in place; returns their squared l2 distances (B,)."""
+    slope = push.add_(adversarial, alpha=2).sub_(clean, alpha=2)
+    tanh = adversarial.sub_(0.5).div_(SCALE)
+    slope.addcmul_(slope * tanh, tanh, value=-1).mul_(SCALE)  # the slope of the box is SCALE (1 - tanh^2)
+    w.add_(adam.step(slope, lr, at)).clamp_(-BOUND, BOUND)
+    torch.tanh(w, out=adversarial).mul_(SCALE).add_(0.5)
+    return torch.linalg.vector_norm(torch.sub(adversarial, clean, out=slope).flatten(1), dim=1).square_()
+
+
+def _blocks(images_BCHW: Tensor) -> list[slice]:
+    """Images that are moved together: on a CPU as many as its cache holds, since arithmetic waits for memory there."""
+    each = max(1, len(images_BCHW)) if images_BCHW.is_cuda else max(1, BLOCK // images_BCHW[0].numel())
+    return [slice(start, start + each) for start in range(0, len(images_BCHW), each)]
+
+
 def _push(
-    model: Classifier, adversarial: Tensor, labels_B: Tensor, free_B: Tensor, kappa: float, batch_size: int | None,
-    wanted: bool,
+    model: Classifier, adversarial: Tensor, labels_B: Tensor, c_B: Tensor, free_B: Tensor, kappa: float,
+    batch_size: int | None, wanted: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of the margin's term: success (B,), where it is constant (B,), and its gradient, which is zero there.
 
@@ -129,5 +142,5 @@ def _push(
     if wanted:
         for part in (~(expected_B & free_B)).nonzero().squeeze(1).split(size):
             variable = adversarial[part].requires_grad_()
-            slope[part] = gradient(look(part, variable).clamp_min(-kappa), variable)
+            slope[part] = gradient(c_B[part] * look(part, variable).clamp_min(-kappa), variable)
     return success_B, free_B, slope

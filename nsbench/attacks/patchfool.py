@@ -22,6 +22,7 @@ from nsbench.attacks.common import (
     check_threat,
     cross_entropy,
     gradient,
+    l2_norm,
     misclassified,
     per_image,
     project_l2,
@@ -136,19 +137,25 @@ def _learn(
 def _ascent(loss_B: Tensor, maps: Sequence[Tensor], columns_BK: Tensor, content: Tensor, weight: float) -> Tensor:
     """Direction of ascent: the cross-entropy's gradient plus each layer's projected attention gradient."""
     slope = gradient(loss_B, content, retain_graph=bool(maps))
-    total = slope
+    total, unit = slope.clone(), direction(slope)
     for position, attention_BHNN in enumerate(maps):
         paid_BNK = attention_BHNN.mean(dim=1).gather(2, columns_BK[:, None].expand(-1, attention_BHNN.shape[2], -1))
         term_B = paid_BNK.clamp_min(1e-30).log().mean(dim=(1, 2))
         pull = gradient(term_B, content, retain_graph=position < len(maps) - 1)
-        total = total + weight * project_conflict(pull, slope)
+        total.add_(project_conflict(pull, unit), alpha=weight)
     return total
 
 
-def project_conflict(pull: Tensor, slope: Tensor) -> Tensor:
-    """PCGrad: where <pull, slope> < 0, remove from `pull` its component along `slope`, per image."""
-    largest_B = slope.flatten(1).abs().amax(dim=1)
-    unit = slope / per_image(largest_B.clamp_min(1e-37), slope)  # a saturated model's slope squared underflows
-    inner_B = (pull * unit).flatten(1).sum(dim=1).clamp(max=0)
-    square_B = unit.square().flatten(1).sum(dim=1).clamp_min(1e-12)
-    return pull - per_image(inner_B / square_B, unit) * unit
+def direction(slope: Tensor) -> Tensor:
+    """Each image's slope at Euclidean norm 1; zero stays zero."""
+    scaled = slope / per_image(slope.flatten(1).abs().amax(dim=1).clamp_min(1e-37), slope)  # or its square underflows
+    return scaled.div_(per_image(l2_norm(scaled).clamp_min(1e-12), slope))
+
+
+def project_conflict(pull: Tensor, unit: Tensor) -> Tensor:
+    """PCGrad: where <pull, unit> < 0, `pull` loses its component along the slope whose `direction` is unit; in place.
+
+    With a slope g this is pull - <pull, g> g / ||g||^2.
+    """
+    inner_B = torch.linalg.vecdot(pull.flatten(1), unit.flatten(1)).clamp(max=0)
+    return pull.addcmul_(unit, per_image(inner_B, unit), value=-1)
