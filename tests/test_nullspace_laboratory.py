@@ -12,10 +12,13 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from nsbench.cli import main
 from nsbench.errors import ModelError, UsageError
+from nsbench.laboratory import Bench, Images
+from nsbench.laboratory.noise_sheets import geometry_sheet, layers_sheet, learn_sheet
 from nsbench.laboratory.results_sheets import _correlation, published_influence
 from nsbench.models import Model, Preprocessing, build_vit_shapes10, load_model, wrap
 from nsbench.models.untrained import untrained_model
@@ -297,3 +300,49 @@ def test_sheet_escapes_and_survives_nan(tmp_path: Path) -> None:
 def test_shown_values() -> None:
     assert [shown(value) for value in (None, True, 1234, 0.000123456, "a", float("nan"))] == [
         "–", "yes", "1,234", "0.0001235", "a", "–"]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """A laboratory with a small model and pictures at hand, so that nothing has to be drawn."""
+    from nsbench.data import open_source
+
+    vit = VisionTransformer(img_size=SIDE, patch_size=4, embed_dim=16, depth=2, num_heads=2, num_classes=5)
+    draws = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in vit.parameters():
+            parameter.copy_((parameter.mean() == 1).float() + 0.4 * torch.randn(parameter.shape, generator=draws))
+    model = Model(vit, name="small", preprocessing=Preprocessing(SIDE), mean=(0.5,) * 3, std=(0.5,) * 3)
+    held = {(split, n): Images(pictures(n), torch.zeros(n), []) for split, n in (("train", 24), ("clean", 8))}
+    return Bench(model, open_source("shapes10"), 0, "cpu", tmp_path, held=held)
+
+
+def test_layers_sheet_compares_at_equal_influence(bench: Bench) -> None:
+    sheet = layers_sheet(bench, places=["input", "0", "2"], images=24, val_images=8, epsilon=0.05, max_steps=200)
+    rows = {row[0]: dict(zip(sheet.columns, row, strict=True)) for row in sheet.rows}
+    assert [rows[place]["shape"] for place in ("input", "0", "2")] == ["3 x 8 x 8", "4 x 16", "5 x 16"]
+    assert rows["0"]["inside epsilon"]
+    assert rows["2"]["inside epsilon"]
+    for row in rows.values():
+        assert row["learnt / random, val"] == pytest.approx(row["norm, learnt"] / row["random, val"])
+    # after the last block only the class token is read: the other tokens are an exact nullspace, and learning finds it
+    assert rows["2"]["learnt / random, val"] > 1.5
+    assert (bench.out / "layers.small.svg").is_file()
+
+
+def test_geometry_and_learn_sheets(bench: Bench) -> None:
+    sheet = geometry_sheet(bench, noises=2, pairs=1, images=24, val_images=8, epsilon=0.05, alphas=[0.0, 1.0],
+                           grid=[0.0, 0.5, 1.0], max_steps=150)
+    assert sheet.rows[0][1:] == pytest.approx([0, 0])
+    grid = sheet.data["mse_probability"]
+    assert (grid[0][2] + grid[2][0]) / 2 == pytest.approx(sheet.rows[1][1])  # (1, 0) and (0, 1) are the noises
+    learnt = learn_sheet(bench, lambdas=[0.0, 50.0], limits=[1.0], images=24, val_images=8, lr=0.5, passes=3)
+    assert learnt.rows[1][2] > learnt.rows[0][2]  # a larger lambda, a larger noise
+
+
+def test_trace_of_the_stored_results(tmp_path: Path) -> None:
+    invoke("trace", "--results", Path(__file__).parent.parent / "reports" / "results", "--out", tmp_path)
+    (sheet,), _ = read_sheets(tmp_path)
+    assert {"step", "noise norm, l2", "MSE prob., held out"} <= set(sheet["columns"])
+    assert sheet["data"]["published"] == [list(point) for point in published_influence()]
+    assert all(row[2] > 0 for row in sheet["rows"])

@@ -85,8 +85,9 @@ def geometry_sheet(bench: Bench, *, noises: int, pairs: int, images: int, val_im
         facts={"layer": layer, "epsilon": epsilon, "noises": len(vectors), "pairs": len(chosen),
                "norms": ", ".join(f"{one.norm:.1f}" for one in learnt), "images": f"{images} train, {len(probe)} val",
                "inside epsilon": f"{sum(one.converged for one in learnt)} of {len(learnt)}"},
-        notes=notes, data={"grid": list(map(float, grid)), "mse_probability": combined_AA.tolist(),
-                           "convex_line": line, "at_one": at_one}, qualifier=_qualifier(layer), order=40)
+        notes=[*notes, *unfinished(sum(not one.converged for one in learnt), max_steps)],
+        data={"grid": list(map(float, grid)), "mse_probability": combined_AA.tolist(), "convex_line": line,
+              "at_one": at_one}, qualifier=_qualifier(layer), order=40)
 
 
 def layers_sheet(bench: Bench, *, places: Sequence[str], images: int, val_images: int, epsilon: float,
@@ -109,7 +110,8 @@ def layers_sheet(bench: Bench, *, places: Sequence[str], images: int, val_images
         facts={"epsilon": epsilon, "images": f"{images} train, {len(val_BCHW)} val", "most steps": max_steps},
         notes=["random and permuted: the norm at which such noise has the learnt noise's influence, on as many "
                f"training images as val images ({len(val_BCHW)}), or on these, mean of {repeats} draws. norm of the "
-               "tokens: l2 over all tokens of one image, mean over images."],
+               "tokens: l2 over all tokens of one image, mean over images.",
+               *unfinished(sum(not row[2] for row in rows), max_steps)],
         order=50)
 
 
@@ -156,6 +158,12 @@ def learn_many(model: Any, bench: Bench, count: int, images: int, epsilon: float
         limit = start or START * model.embed(parts[0]).square().mean().sqrt().item()
     return [learn_noise(model, list(parts), held_out=pixels_BCHW[shuffled[:held]], epsilon=epsilon, limit=limit,
                         lr=RATE * limit, max_steps=max_steps, seed=bench.seed, round=index) for index in range(count)]
+
+
+def unfinished(count: int, max_steps: int) -> list[str]:
+    """What must be said of noises that the search did not get inside epsilon."""
+    return [f"{count} noise{'s' if count > 1 else ''} did not get inside epsilon in {max_steps} steps: the norm is "
+            "that of where the search stopped. More --max-steps, or more --epsilon."] if count else []
 
 
 def _qualifier(layer: str) -> str:

@@ -69,9 +69,9 @@ def scatter(rows: Sequence[Sequence[Any]], found: Mapping[str, tuple[float | Non
             colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
             place.errorbar(row[1], row[column], xerr=[[row[1] - row[2]], [row[3] - row[1]]], color=colour,
                            marker=marker, markersize=7, linewidth=1.2)
-            place.annotate(row[0], (row[1], row[column]), xytext=(6, 6), textcoords="offset points", fontsize=8,
-                           color=colour)
+            place.annotate(row[0], (row[1], row[column]), xytext=(6, -13 if index % 2 else 6), fontsize=8,
+                           textcoords="offset points", color=colour)
         place.margins(0.18)
-        said = f"rho {rho:.2f}, p {p:.2g}" if rho is not None and p is not None else "too few for a rank correlation"
+        said = f"rho {rho:.2f}, p {p:.2g}" if rho is not None and p is not None else "no rank correlation"
         titles(place, f"{group.capitalize()}: {said}", "norm of the epsilon noise, l2", "mean score, %")
     return figure

@@ -15,7 +15,7 @@ from nsbench.errors import ModelError, UsageError
 from nsbench.files import cache_folder
 from nsbench.laboratory import Bench, console
 from nsbench.laboratory import results_figures as draw
-from nsbench.laboratory.noise_sheets import learn_many
+from nsbench.laboratory.noise_sheets import learn_many, unfinished
 from nsbench.models import Model, weights_digest, with_weights
 from nsbench.progress import ConsoleProgress
 from nsbench.registry import content_folder
@@ -143,6 +143,7 @@ def scatter_sheet(bench: Bench, results: Path, *, images: int, epsilon: float, m
                "suites": ", ".join(shared)},
         notes=[*(f"{group}: {words}" for group, (_, _, words) in found.items()),
                *([f"Left out, weights not in the cache: {', '.join(missing)}."] if missing else []),
+               *unfinished(noises * len(fits) - sum(row[4] for row in rows), max_steps),
                "Groups are plain means over the suites that all methods have, with 100 - mCE in place of mCE."],
         data={group: {"rho": rho, "p": p} for group, (rho, p, _) in found.items()}, order=70)
 
@@ -161,9 +162,9 @@ def _weights(fit: Fit, parent: Model) -> Model | None:
 
 def _correlation(x: Sequence[float], y: Sequence[float]) -> tuple[float | None, float | None, str]:
     """Spearman's rho with a permutation p-value, and a sentence."""
-    if len(x) < 4 or np.isnan(y).any() or len(set(y)) == 1:
+    if len(x) < 4 or np.isnan(y).any() or 1 in (len(set(x)), len(set(y))):
         return None, None, f"{len(x)} methods are too few for a rank correlation to say anything." if len(x) < 4 else (
-            "no rank correlation: scores are missing or all equal.")
+            "no rank correlation: scores are missing, or all values are equal.")
     test = stats.permutation_test((list(x),), lambda order: stats.spearmanr(order, y)[0], permutation_type="pairings",
                                   n_resamples=9999, rng=np.random.default_rng(0))
     rho, p = float(test.statistic), float(test.pvalue)
