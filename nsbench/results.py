@@ -66,11 +66,18 @@ class Result:
         return _read_outcomes(self.path.with_suffix(".npz"), self.outcomes_sha256, self.conditions)
 
 
+def folder_of(source: str, model: str, method: str) -> str:
+    """Where results lie, with a name for the folder that every system and archive can hold: "robustbench@Name" for the
+    model robustbench:Name. What a result is called stands in the result."""
+    return f"{source}/{model}/{method}".replace(":", "@")
+
+
 def find_result(results: Path, source: str, model: str, method: str, suite: str, seed: int, identity: str,
                 ) -> Result | None:
     """The stored result of this very measurement, or None. An unreadable file counts as absent."""
-    folder = results / source / model / method
-    for path in [folder / f"{suite}.seed{seed}.json", folder / f"{suite}.seed{seed}.{identity}.json"]:
+    folders = dict.fromkeys([results / folder_of(source, model, method), results / source / model / method])
+    names = [f"{suite}.seed{seed}.json", f"{suite}.seed{seed}.{identity}.json"]
+    for path in [folder / name for folder in folders for name in names]:  # older versions kept the colon of a name
         try:
             stored = read_result(path)
         except ResultError:
@@ -82,7 +89,7 @@ def find_result(results: Path, source: str, model: str, method: str, suite: str,
 
 def write_result(results: Path, result: Result, outcomes: Mapping[str, Outcomes]) -> Path:
     """Store a result and its outcomes; returns the path of the JSON. Raises ResultError if it cannot."""
-    folder = results / result.source / result.model / result.method
+    folder = results / folder_of(result.source, result.model, result.method)
     packed = _pack_outcomes(outcomes)
     with _io_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

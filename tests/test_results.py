@@ -51,6 +51,20 @@ def test_json_holds_what_is_promised(tmp_path: Path) -> None:
     assert {"value", "low", "high", "n", "unit", "lower_is_better"} <= set(record["score"])
 
 
+def test_a_colon_in_a_model_s_name_is_in_no_path_and_older_folders_are_found(tmp_path: Path) -> None:
+    both, zoo = {"a": outcomes(), "b": outcomes()}, result(model="robustbench:Salman2020Do_R50:Linf")
+    asked = ("shapes10", zoo.model, "ns", "fgsm", 0, zoo.identity)
+    path = write_result(tmp_path, zoo, both)
+    assert path == tmp_path / "shapes10" / "robustbench@Salman2020Do_R50@Linf" / "ns" / "fgsm.seed0.json"
+    found = find_result(tmp_path, *asked)
+    assert found is not None
+    assert found.model == zoo.model
+    path.parents[1].rename(tmp_path / "shapes10" / zoo.model)  # where older versions put it
+    found = find_result(tmp_path, *asked)
+    assert found is not None
+    assert found.path == tmp_path / "shapes10" / zoo.model / "ns" / "fgsm.seed0.json"
+
+
 def test_another_measurement_stands_beside(tmp_path: Path) -> None:
     both = {"a": outcomes(), "b": outcomes()}
     first = write_result(tmp_path, result(), both)

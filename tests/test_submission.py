@@ -106,6 +106,14 @@ def test_every_suite_passes(tmp_path, suite):
     assert problems(pack(tmp_path / "results", tmp_path / "x.zip").path) == ()
 
 
+def test_a_model_of_a_zoo_can_be_shared(tmp_path):
+    store(tmp_path / "results", change=lambda result: replace(result, model="robustbench:Salman2020Do_R50:Linf"))
+    packed = pack(tmp_path / "results", tmp_path / "zoo.zip").path
+    assert problems(packed) == ()
+    (added,) = merge(packed, tmp_path / "merged").added
+    assert added.relative_to(tmp_path).parts[2] == "robustbench@Salman2020Do_R50@Linf"
+
+
 def test_packing_chooses_methods_and_refuses_what_is_broken(tmp_path):
     path = store(tmp_path / "results")
     store(tmp_path / "results", method="madry")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nsbench.errors import ResultError
 from nsbench.files import write_atomically
-from nsbench.results import read_results
+from nsbench.results import folder_of, read_results
 from nsbench.submission.archive import Limits, open_archive
 from nsbench.submission.check import Rerun, check
 
@@ -35,7 +35,7 @@ def merge(archive: Path, results_dir: Path, *, limits: Limits | None = None, rer
     wanted, present = [], []
     for result in checked.results:
         assert result.path is not None
-        stem = f"results/{result.source}/{result.model}/{result.method}/{result.path.stem}"
+        stem = f"results/{folder_of(result.source, result.model, result.method)}/{result.path.stem}"
         mine = ours.get(result.identity)
         if mine is None:
             wanted.append((_free(results_dir / f"{stem.removeprefix('results/')}.json", result.identity), stem))

@@ -13,7 +13,7 @@ from pathlib import Path
 from nsbench import __version__
 from nsbench.errors import ResultError, UsageError
 from nsbench.files import write_atomically
-from nsbench.results import Result, read_results
+from nsbench.results import Result, folder_of, read_results
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -81,5 +81,5 @@ def _files(result: Result) -> dict[str, bytes]:
         raise ResultError(f"{error.filename}: cannot be read ({error.strerror})") from error
     if hashlib.sha256(packed).hexdigest() != result.outcomes_sha256:
         raise ResultError(f"{outcomes}: differs from the digest in its result; it was changed or half copied")
-    stem = f"results/{result.source}/{result.model}/{result.method}/{result.path.stem}"
+    stem = f"results/{folder_of(result.source, result.model, result.method)}/{result.path.stem}"
     return {f"{stem}.json": record, f"{stem}.npz": packed}

@@ -11,11 +11,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nsbench.errors import ResultError
-from nsbench.results import SCHEMA, UPGRADES, Result
+from nsbench.results import SCHEMA, UPGRADES, Result, folder_of
 from nsbench.submission.archive import WORD, parse, shown
 
 DEPTH, NODES, TEXT = 8, 100_000, 4000  # nesting, values and characters of one text
 Word = Field(pattern=rf"^{WORD}$")
+ModelName = Field(pattern=rf"^{WORD}(:{WORD}){{0,2}}$")  # robustbench:NAME:THREAT
 Digest = Field(pattern=r"^[0-9a-f]{16}$")
 Text = Field(max_length=TEXT)
 FIELDS = {*Result.__dataclass_fields__} - {"path", "unit", "lower_is_better"}
@@ -108,7 +109,7 @@ class _Record(BaseModel):
 
     schema_: int = Field(alias="schema", ge=1, le=SCHEMA)
     source: str = Word
-    model: str = Word
+    model: str = ModelName
     method: str = Word
     suite: str = Word
     seed: int = Field(ge=0, le=2**63 - 1)
@@ -160,7 +161,8 @@ def _misplaced(name: str, record: dict[str, Any]) -> list[str]:
     """Its place in the archive must be the one that its own words give."""
     *folders, file = name.split("/")[1:]
     stem = rf"{re.escape(record['suite'])}\.seed{record['seed']}(\.{record['identity']})?\.json"
-    if folders != [record["source"], record["model"], record["method"]] or not re.fullmatch(stem, file):
+    place = folder_of(record["source"], record["model"], record["method"])
+    if "/".join(folders) != place or not re.fullmatch(stem, file):
         return [f"stands in another place than that of {record['method']} x {record['suite']}, seed {record['seed']}"]
     if len({condition["name"] for condition in record["conditions"]}) != len(record["conditions"]):
         return ["names a condition twice"]
