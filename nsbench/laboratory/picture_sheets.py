@@ -132,6 +132,8 @@ def disguise_sheet(bench: Bench, sources: Images, targets: Images, *, bounded: b
     rows = [_disguise_row(record, source, target, methods)
             for record, source, target in zip(done.figures, sources.ids, targets.ids, strict=True)]
     matches = 100 * float(np.mean([record["label_match"] for record in done.figures]))
+    least = min((alike["source"] for record in done.figures for alike in record["saliency"].values()
+                 if not math.isnan(alike["source"])), default=math.nan)
     if save:
         save_pictures(done.images_BCHW, sources.ids, save)
     first = slice(0, shown)
@@ -141,11 +143,12 @@ def disguise_sheet(bench: Bench, sources: Images, targets: Images, *, bounded: b
                                   bench.source.class_names)
     return bench.write(
         "disguise", f"Sources moved towards targets, unseen by {bench.model.name}",
-        f"{matches:.1f} % of {len(rows)} disguised sources keep the source's class, and their saliency maps are the "
-        "source's.", columns, rows, figures={"": figure}, order=70,
-        facts={**_settings(space, bounded), "pairs": len(rows), "label match (%)": matches},
+        f"{matches:.1f} % of {len(rows)} disguised sources keep the source's class; the least correlation of a "
+        f"saliency map with the source's is {least:.4f}.", columns, rows, figures={"": figure}, order=70,
+        facts={**_settings(space, bounded), "pairs": len(rows), "label match (%)": matches,
+               "least map correlation": least},
         notes=["Maps explain the source's class in all three images; r is Pearson's correlation of the disguised "
-               f"image's map with the source's (least of {', '.join(methods)}) and with the target's (largest).",
+               f"image's map with the source's (least of {', '.join(methods)}) and with the target's (most).",
                "What the nullspace cannot hold stays the source's: on average the disguise covers "
                f"{np.mean([record['approach'] for record in done.figures]):.0%} of the l2 distance to the target.",
                *([f"Disguised pictures: {save}"] if save else [])],
