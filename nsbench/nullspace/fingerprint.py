@@ -16,10 +16,10 @@ p = (1 + number of decoys with T at least the owner's) / (1 + number of decoys),
 Biometrika 76:633). Under the null hypothesis P(p <= alpha) <= alpha, for any number of images, if the law of the
 owner's row space does not change when those signs do. For weights drawn independently of the suspect, such as a fresh
 initialisation, that is exact; for two networks trained on natural images it is an assumption: what they share beyond
-power spectra (phases of oriented edges) is not in it, and their p can be too small: on shapes10 a network with a new
-patch embedding, trained on the owner's images, kept 66 % where decoys kept 58 % (p = 0.04), and finetuned copies kept
-100 % where decoys kept 52 %. Hence alpha is 0.01 by default, the margin over the decoys should be looked at, and there
-is a second part:
+power spectra (phases of oriented edges) is not in it, and their p can be too small: on shapes10 the owner's
+body with a newly drawn patch embedding, trained on the owner's images, kept 66 % where decoys kept 58 % (p = 0.04), and
+finetuned copies kept 100 % where decoys kept 52 %. Hence alpha is 0.01 by default, the margin over the decoys should be
+looked at, and there is a second part:
 
 **Against independent models.** Where models known to be independent are given, exact McNemar on the same images, one
 sided (does the suspect keep more classes than the independent model?), the largest p of them all: a claim needs every
