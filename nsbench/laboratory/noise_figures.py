@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,8 @@ def layers(rows: Sequence[Sequence[Any]], epsilon: float) -> Figure:
     for index, (column, kind) in enumerate(((8, "on training images"), (9, "on val images"))):
         bars = right.bar(places + 0.4 * index - 0.2, [row[column] for row in rows], color=PALETTE[2 * index],
                          width=0.36, label=kind, hatch=("", "///")[index], edgecolor="white")
-        right.bar_label(bars, fmt="%.2f", fontsize=7, color=INK, padding=1)
+        right.bar_label(bars, ["" if math.isnan(row[column]) else f"{row[column]:.2f}" for row in rows], fontsize=7,
+                        color=INK, padding=1)
     left.set_yscale("log")
     for place in (left, right):
         place.set_xticks(places, [row[0] for row in rows])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from nsbench.errors import UsageError
 from nsbench.laboratory import Bench
 from nsbench.laboratory import noise_figures as draw
 from nsbench.nullspace.approximate import LearntNoise, learn_noise
@@ -110,7 +111,7 @@ def layers_sheet(bench: Bench, *, places: Sequence[str], images: int, val_images
         facts={"epsilon": epsilon, "images": f"{images} train, {len(val_BCHW)} val", "most steps": max_steps},
         notes=["random and permuted: the norm at which such noise has the learnt noise's influence, on as many "
                f"training images as val images ({len(val_BCHW)}), or on these, mean of {repeats} draws. norm of the "
-               "tokens: l2 over all tokens of one image, mean over images.",
+               "tokens: l2 over all tokens of one image, mean over images. –: no norm of such noise does as much.",
                *unfinished(sum(not row[2] for row in rows), max_steps)],
         order=50)
 
@@ -134,11 +135,13 @@ def _layer_row(bench: Bench, place: str, val_BCHW: torch.Tensor, images: int, ep
 
 
 def _equal_norm(probe: Probe, directions: Sequence[torch.Tensor], wanted: Influence) -> float:
-    """Mean norm at which these directions have the influence that is wanted; NaN where that is none."""
-    if not wanted.mse_probability:
+    """Mean norm at which these directions have the influence that is wanted; NaN where that is none, or where no norm
+    gives it: behind a normalisation influence saturates."""
+    try:
+        norms = [scaled_to_influence(probe, one, wanted.mse_probability).norm().item() for one in directions]
+    except UsageError:
         return math.nan
-    norms = [scaled_to_influence(probe, one, wanted.mse_probability).norm().item() for one in directions]
-    return float(np.mean(norms))
+    return float(np.mean(norms)) if wanted.mse_probability else math.nan
 
 
 def _token_norm(probe: Probe) -> float:
