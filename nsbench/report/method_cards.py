@@ -65,16 +65,20 @@ def _lineage(row: Row, own: Mapping) -> str:
     parent, weights = own.get("parent_digest"), own.get("weights_digest")
     if not parent or parent == weights:
         return f"{row.model} {weights or ''}".strip()
-    return f"{row.model} {parent} → {row.method} {weights or ''}".strip()
+    stages = own.get("lineage") or [{"method": row.method, "weights_digest": weights or ""}]
+    steps = (f"{one['method']} {one['weights_digest']}".strip() for one in stages)
+    return " → ".join([f"{row.model} {parent}", *steps])
 
 
 def _dynamics(row: Row, result: Result, recipe: Mapping, styles: Mapping[str, str]) -> list[tuple[str, Markup]]:
-    """Noise norm, MSE probability and losses over the rounds, where the method has them."""
+    """Noise norm, MSE probability, losses and watched accuracies over the rounds, where the method has them."""
     epsilon, style = recipe.get("epsilon"), styles[row.label]
     reference = (float(epsilon), f"ε = {epsilon:g}") if isinstance(epsilon, (int, float)) else None
     norm = _history(result, "noise_norm")
     reached = _pair(result, style, (("learnt on", "mse_probability"), ("held out", "mse_probability_held_out")))
-    losses = _pair(result, style, (("clean", "loss_clean"), ("noisy", "loss_noisy")))
+    losses = _pair(result, style, [(key.removeprefix("loss_"), key) for key in _keys(result, "loss_")][:2])
+    watched = [Series(key.removeprefix("accuracy_"), f"k{index}", points)
+               for index, key in enumerate(_keys(result, "accuracy_")) if len(points := _history(result, key)) > 1]
     drawn = []
     if len(norm) > 1:
         drawn.append(("Norm of the learned noise", _narrow([Series(row.title, style, norm)], "‖v‖")))
@@ -82,6 +86,8 @@ def _dynamics(row: Row, result: Result, recipe: Mapping, styles: Mapping[str, st
         drawn.append(("How far it moves the output", _narrow(reached, "MSE probability", reference)))
     if losses:
         drawn.append(("Training loss", _narrow(losses, "loss")))
+    if watched:
+        drawn.append(("Accuracy on 200 images", _narrow(watched, "%")))
     return drawn
 
 
@@ -92,10 +98,20 @@ def _narrow(series: Sequence[Series], title: str, reference: tuple[float, str] |
 
 def _pair(result: Result, style: str, keys: Sequence[tuple[str, str]]) -> list[Series]:
     """The first one filled, the second one hollow; without what has fewer than two rounds."""
-    return [Series(label, f"{style}{look}", points) for (label, key), look in zip(keys, ("", " hollow"), strict=True)
+    return [Series(label, f"{style}{look}", points) for (label, key), look in zip(keys, ("", " hollow"), strict=False)
             if len(points := _history(result, key)) > 1]
 
 
 def _history(result: Result, key: str) -> list[Point]:
     return [Point(entry.get("round", index), entry[key])
-            for index, entry in enumerate(result.provenance.get("history") or [], 1) if entry.get(key) is not None]
+            for index, entry in enumerate(_last_stage(result), 1) if entry.get(key) is not None]
+
+
+def _keys(result: Result, start: str) -> list[str]:
+    return list(dict.fromkeys(key for entry in _last_stage(result) for key in entry if key.startswith(start)))
+
+
+def _last_stage(result: Result) -> list[Mapping]:
+    """The rounds of the method itself: a chain's earlier methods counted theirs from 1 too."""
+    history = result.provenance.get("history") or []
+    return [entry for entry in history if entry.get("stage") == history[-1].get("stage")]
