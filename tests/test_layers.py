@@ -17,7 +17,7 @@ LAYERS = [  # a module may import from its own layer and from those above it in 
     {"corruption_error", "models", "corruptions"},
     {"attacks", "nullspace"},
     {"data"},
-    {"training", "evaluate", "results", "samples"},
+    {"training", "threat_check", "evaluate", "results", "samples"},
     {"comparability", "fitted", "health", "job", "recording", "study", "watching"},
     {"leaderboard"},
     {"runner", "report", "regression", "submission"},
