@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from nsbench.errors import ResultError
 from nsbench.leaderboard import AVERAGE, Cell, Row, Table
@@ -12,13 +14,12 @@ from nsbench.registry import content_folder
 
 SOURCE = "Liu et al., Approximate Nullspace Augmented Finetuning (CPAL 2025, arXiv 2403.10476), table 2"
 SUITES = {"imagenet_c_mce": "imagenet_c"}  # columns of the file that are not named after their suite
-
-
 OWN = "Liu et al. 2025"  # rows that the paper measured itself
 FULL = {  # images behind the paper's figures: protocol of the data sets
     "clean": 50_000, "fgsm": 50_000, "cw": 50_000, "damagenet": 50_000, "stylized": 50_000, "imagenet_c": 50_000,
     "patchfool": 5_000, "imagenet_a": 7_500, "imagenet_v2": 10_000, "imagenet_r": 30_000, "imagenet_sketch": 50_889,
 }
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -81,14 +82,16 @@ def published_rows(source: str, *models: str, folder: Path | None = None) -> lis
     """
     if not source.startswith("imagenet"):
         return []
-    rows = _read((folder or content_folder("baselines") / "published") / "table2_robustness.csv")
+    rows = read_published("table2_robustness.csv", _row, folder)
     return [row for row in rows if any(model.startswith(row.model) for model in models)] or rows
 
 
-def _read(path: Path) -> list[Published]:
+def read_published(name: str, row: Callable[[dict[str, str]], T], folder: Path | None = None) -> list[T]:
+    """The rows of a file of published figures, each as `row` makes it. Raises ResultError where it cannot be read."""
+    path = (folder or content_folder("baselines") / "published") / name
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return [_row(record) for record in csv.DictReader(file)]
+            return [row(record) for record in csv.DictReader(file)]
     except (OSError, KeyError, ValueError) as error:
         raise ResultError(f"{path}: the published figures cannot be read ({error}); reinstall nsbench") from error
 

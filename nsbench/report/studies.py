@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nsbench.errors import ResultError
 from nsbench.leaderboard import Cell, Column, Row, Table
-from nsbench.registry import content_folder
-from nsbench.report.published import SUITES
+from nsbench.report.published import SUITES, read_published
 from nsbench.study import Study, fits, known_studies, load_study
 
 NOT_FIGURES = {"model", "method", "epsilon"}
@@ -71,14 +68,7 @@ def study_view(study: Study, table: Table) -> StudyView | None:
 
 def reported(study: Study) -> list[Reported]:
     """The paper's rows of a study; none for a study of one's own."""
-    if not study.published:
-        return []
-    path = content_folder("baselines") / "published" / study.published
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [_row(record) for record in csv.DictReader(file)]
-    except (OSError, KeyError, ValueError) as error:
-        raise ResultError(f"{path}: the published figures cannot be read ({error}); reinstall nsbench") from error
+    return read_published(study.published, _row) if study.published else []
 
 
 def _row(record: dict[str, str]) -> Reported:
