@@ -70,7 +70,7 @@ def test_a_second_run_computes_only_what_is_missing(stored: Path) -> None:
                      "--results", stored)
     assert "1 done, 10 held already, 0 missing, 0 failed" in result.output
     changed = {path.name for path in folder.iterdir() if before.get(path) != path.stat().st_mtime_ns}
-    assert changed == {"cw.seed0.json", "cw.seed0.npz"}
+    assert changed == {"cw.seed0.json", "cw.seed0.npz", "cw.seed0.samples.zip"}
 
 
 def test_another_limit_stands_beside_and_its_images_are_inside(stored: Path) -> None:

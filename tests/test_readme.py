@@ -43,7 +43,8 @@ def test_the_examples_run(examples: None, tmp_path: Path) -> None:
 
 
 def test_every_command_of_the_readme_parses() -> None:
-    commands = re.findall(r"nsbench ((?:run|report|list|show|data|check|baseline|nullspace|submit)\b(?:[^\n&#`]|\\\n)*)", README)
+    groups = "run|report|list|show|data|check|baseline|nullspace|submit"
+    commands = re.findall(rf"nsbench ((?:{groups})\b(?:[^\n&#`]|\\\n)*)", README)
     assert commands
     for command in commands:
         words = command.replace("\\\n", " ").replace("...", " ").split()

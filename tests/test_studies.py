@@ -44,9 +44,9 @@ def test_the_grid_of_table_4() -> None:
 
 
 def test_wrong_studies_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match="unknown study 'table33'. Did you mean 'table3'"):
+    with pytest.raises(UnknownName, match=r"unknown study 'table33'\. Did you mean 'table3'"):
         load_study("table33")
-    with pytest.raises(UsageError, match="mine.toml: cannot be read"):
+    with pytest.raises(UsageError, match=r"mine\.toml: cannot be read"):
         load_study(str(tmp_path / "mine.toml"))
     path = tmp_path / "mine.toml"
     for text, complaint in (("title =", "is no TOML file"), ("title = 'x'\nmethods = []", "methods"),
