@@ -90,6 +90,11 @@ EPSILON = click.option("--epsilon", type=click.FloatRange(min=0, min_open=True),
 MAX_STEPS = click.option("--max-steps", type=COUNT, default=400, show_default=True, help="Where learning gives up.")
 
 
+def learning_options(command: Any) -> Any:
+    """What approximate noise is learnt on, from where and how far."""
+    return IMAGES(VAL_IMAGES(EPSILON(START(MAX_STEPS(command)))))
+
+
 @nullspace.command()
 @bench_options
 @UNTRAINED
@@ -115,11 +120,7 @@ def learn(lambdas: list[float], starts: list[float], images: int, val_images: in
 @bench_options
 @UNTRAINED
 @LAYER
-@IMAGES
-@VAL_IMAGES
-@EPSILON
-@START
-@MAX_STEPS
+@learning_options
 @click.option("--noises", type=click.IntRange(min=2), default=4, show_default=True, help="Learnt from as many starts.")
 @click.option("--pairs", type=COUNT, default=3, show_default=True, help="Of these, combined over the grid.")
 @click.option("--alphas", default="0,0.25,0.5,0.75,1,1.25,1.5", show_default=True, callback=numbers)
@@ -140,11 +141,7 @@ def geometry(**options: Any) -> None:
 @UNTRAINED
 @click.option("--layer", "places", help="Comma-separated: input, 0 (patch embedding), block numbers. Default: all but "
               "the input; a CNN's only place is its input.")
-@IMAGES
-@VAL_IMAGES
-@EPSILON
-@START
-@MAX_STEPS
+@learning_options
 @click.option("--batch-size", type=COUNT, default=32, show_default=True, help="Training images of one step.")
 def layers(places: str | None, images: int, val_images: int, epsilon: float, start: float | None, max_steps: int,
            batch_size: int, **options: Any) -> None:
