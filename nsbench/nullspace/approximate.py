@@ -70,9 +70,8 @@ def learn_noise(model: Model, images: torch.Tensor | Iterable[torch.Tensor], *, 
         tokens_BND, clean_BK = next(clean)
         noise_1ND = _start(tokens_BND[:1], limit, derive_seed(seed, "nullspace noise", round))
         optimiser = torch.optim.AdamW([noise_1ND], lr=lr, weight_decay=weight_decay)
-        # a GPU is asked for the next step before this step's distance is read: it never waits for the reader
         pending: deque[tuple[int, torch.Tensor, torch.Tensor]] = deque()
-        behind = 1 if noise_1ND.is_cuda else 0
+        behind = _behind(noise_1ND)
         inside = InsideTest(model, held_out, epsilon)
         for step in range(max_steps + 1):
             noisy_BK = model.head(model.encode(tokens_BND + noise_1ND))
@@ -129,6 +128,14 @@ def clean_outputs(model: Model, images: torch.Tensor | Iterable[torch.Tensor],
         images = images.split(batch_size or len(images))
     outputs = map(output, images)
     return outputs if isinstance(images, Iterator) else cycle(outputs)  # cycle keeps what it has given
+
+
+def _behind(noise_1ND: torch.Tensor) -> int:
+    """How many steps the reading of a distance lags behind: a GPU is given the next step first, and never waits.
+
+    The noise that is given back is that of the step whose distance was read, so the answer is the same.
+    """
+    return int(noise_1ND.is_cuda)
 
 
 def _finite(distance: float, step: int, lr: float, limit: float) -> float:

@@ -1,0 +1,57 @@
+"""Training on a GPU: the weights of the CPU up to rounding, micro-batches, bfloat16, noise read a step late."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from training_reference import Pictures, assert_same_weights, recipe, tiny_model
+
+from nsbench import registry
+from nsbench.models import Model
+from nsbench.nullspace import learn_noise
+from nsbench.progress import SILENT
+from nsbench.training import finetune
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")]
+
+
+def on_gpu() -> Model:
+    return tiny_model().to("cuda")
+
+
+@pytest.mark.parametrize("name", ["finetune", "ns", "random_noise", "madry", "trades"])
+def test_every_method_trains_there(name: str) -> None:
+    registry.load_content()
+    r = recipe(rounds=2, noise_max_steps=3, attack_steps=2, flip=0.5, drop_path=0.2)
+    model = registry.methods[name].fit(on_gpu(), Pictures(), r, progress=SILENT, workers=2)
+    assert model.device.type == "cuda"
+    assert all(entry["seconds"] > 0 for entry in model.history)
+
+
+def test_the_control_has_the_weights_of_the_cpu() -> None:
+    expected = finetune(tiny_model(), Pictures(), recipe()).timm_state_dict()
+    assert_same_weights(finetune(on_gpu(), Pictures(), recipe()).cpu(), expected, 1e-3)
+
+
+def test_noise_is_that_of_the_cpu() -> None:
+    images = torch.from_numpy(Pictures(12).pixels).permute(0, 3, 1, 2).contiguous().float() / 255
+    here = learn_noise(tiny_model(), images, epsilon=1e-3, max_steps=400, seed=3)
+    there = learn_noise(on_gpu(), images.cuda(), epsilon=1e-3, max_steps=400, seed=3)
+    assert abs(here.steps - there.steps) <= 2
+    assert there.norm == pytest.approx(here.norm, rel=0.02)
+
+
+def test_bfloat16_keeps_float32_weights() -> None:
+    model = finetune(on_gpu(), Pictures(), recipe(precision="bfloat16"))
+    assert all(value.dtype == torch.float32 for value in model.timm_state_dict().values())
+
+
+def test_real_shortage_of_memory_makes_the_micro_batch_smaller() -> None:
+    def losses(model: Model, images: torch.Tensor, targets: torch.Tensor, criterion: Any) -> dict[str, torch.Tensor]:
+        if len(images) > 1:
+            torch.empty(1 << 45, dtype=torch.uint8, device="cuda")  # 32 TiB
+        return {"clean": criterion(model(images), targets)}
+
+    assert finetune(on_gpu(), Pictures(), recipe(), losses=losses).history[0]["micro_batch"] == 1
