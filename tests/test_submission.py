@@ -257,6 +257,8 @@ CARD = {"attack": "fgsm", "images": 4, "forwards": 1.0, "backwards": 1.0, "secon
     (put("seconds", "soon", "provenance"), "provenance.seconds"),
     (put("fit_seconds", -1.0, "provenance"), "provenance.fit_seconds"),
     (put("history", "long", "provenance"), "provenance.history"),
+    (put("history", [{"round": 1, "loss_clean": "0.3"}], "provenance"), "provenance.history.0.loss_clean"),
+    (put("lineage", ["madry"], "provenance"), "provenance.lineage.0"),
     (put("outputs", {"images": "many"}, "provenance"), "provenance.outputs.images"),
     (put("attack_card", {"images": 4, "forwards": 1.0}, "conditions", 0), "conditions.0.attack_card.attack"),
     (put("attack_card", CARD | {"steps": "all"}, "conditions", 0), "conditions.0.attack_card.steps"),

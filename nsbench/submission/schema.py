@@ -80,6 +80,20 @@ class _Condition(BaseModel):
     attack_card: _Card | None = None
 
 
+class _Round(BaseModel):
+    """Of a training: numbers that the report draws, and which method of a chain it belongs to."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    __pydantic_extra__: dict[str, float | bool | None]
+
+    stage: str = ""
+
+
+class _Stage(_Strict):
+    method: str = Field(max_length=100)
+    weights_digest: str = Digest
+
+
 class _Provenance(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -91,7 +105,8 @@ class _Provenance(BaseModel):
     date: str
     limit: int | None
     recipe: dict[str, Any] | None
-    history: list[dict[str, Any]] = []
+    history: list[_Round] = []
+    lineage: list[_Stage] = []
     outputs: _Outputs | None = None
     mean: list[float] = []
     std: list[float] = []
