@@ -93,7 +93,10 @@ def _dynamics(row: Row, result: Result, recipe: Mapping, styles: Mapping[str, st
 
 def _narrow(series: Sequence[Series], title: str, reference: tuple[float, str] | None = None) -> Markup:
     room = 76 if len(series) > 1 else 0
-    return charts.lines(series, "round", title, width=charts.NARROW, label_room=room, reference=reference)
+    whole = sorted({point.x for one in series for point in one.points})
+    ticks = [(x, f"{x:g}") for x in whole[:: -(-len(whole) // 6)]]  # there is no round 1.5
+    return charts.lines(series, "round", title, width=charts.NARROW, label_room=room, reference=reference,
+                        x_ticks=ticks)
 
 
 def _pair(result: Result, style: str, keys: Sequence[tuple[str, str]]) -> list[Series]:
