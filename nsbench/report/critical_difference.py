@@ -13,7 +13,7 @@ from nsbench.leaderboard import CriticalDifference, Table
 from nsbench.report.charts import clipped, scale, tag
 from nsbench.report.numbers import pvalue
 
-WIDTH, SIDE, LONGEST = 560, 168, 21  # px, room for labels left and right, characters of a label
+WIDTH, SIDE, LONGEST = 700, 236, 28  # px, room for labels left and right, characters of a label
 AXIS, STEP, BAR = 44, 19, 7  # height of the axis, of a label, of a bar
 MOST = 24  # rows that are drawn, the best ones
 
