@@ -114,7 +114,7 @@ def test_a_logger_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: py
     (["--set", "rounds"], "--set rounds: write FIELD=VALUE"),
     (["--set", "rounds=0"], "rounds=0: Input should be greater than or equal to 1"),
     (["--set", "seed=3"], "give it with --seed"),
-    (["--set", "attack_eps=1/255"], "attack_step_size 0.007843 is above attack_eps 0.003922"),
+    (["--set", "attack_eps=0.1/255"], "attack_step_size 0.001961 is above attack_eps 0.0003922"),
     (["--seed", "a"], "--seed a: give whole numbers"),
     (["--seed", "-1"], "--seed -1: give whole numbers"),
     (["--method", "ns+nothing"], "unknown method 'ns+nothing'"),
