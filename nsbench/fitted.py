@@ -60,13 +60,8 @@ def fit(method: Method, parent: Model, parent_digest: str, recipe: Recipe, sourc
     round. Training that was interrupted goes on from its last round.
     """
     if method.parts:
-        stages: list[tuple[str, Fitted]] = []
-        for part in method.parts:
-            model, digest = (stages[-1][1].model, stages[-1][1].key) if stages else (parent, parent_digest)
-            part_key = fit_key(part, parent, digest, recipe, source, progress)
-            stages.append((part.name, fit(part, model, digest, recipe, source, progress, key=part_key, workers=workers,
-                                          again=again, folder=folder, on_round=on_round)))
-        return _chained(stages)
+        return _fit_chain(method, parent, parent_digest, recipe, source, progress, workers=workers, again=again,
+                          folder=folder, on_round=on_round)
     if not method.trains:
         model = method.fit(parent, None, recipe, progress=progress)
         return Fitted(model, key, models.weights_digest(model), {"history": [], "seconds": 0.0})
@@ -83,6 +78,18 @@ def fit(method: Method, parent: Model, parent_digest: str, recipe: Recipe, sourc
     _store(path, fitted, method, recipe, parent.name, parent_digest)
     checkpoint.unlink(missing_ok=True)
     return fitted
+
+
+def _fit_chain(method: Method, parent: Model, digest: str, recipe: Recipe, source: DataSource, progress: Progress,
+               **how: Any) -> Fitted:
+    """Each part from the model of the one before, whose key stands for its weights."""
+    stages: list[tuple[str, Fitted]] = []
+    for part in method.parts:
+        key = fit_key(part, parent, digest, recipe, source, progress)
+        stage = fit(part, parent, digest, recipe, source, progress, key=key, **how)
+        stages.append((part.name, stage))
+        parent, digest = stage.model, key
+    return _chained(stages)
 
 
 def _chained(stages: list[tuple[str, Fitted]]) -> Fitted:

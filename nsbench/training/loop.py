@@ -60,20 +60,18 @@ def finetune(model: Model, train: Split, recipe: Recipe, *, perturb: Perturb | N
     total, unit = (round(recipe.compute), "forwards") if recipe.compute else (recipe.steps, "steps")
     with (drop_path(model, recipe.drop_path), compiled(model, recipe.compile),
           progress.task("training", total, unit=unit) as advance):
-        advance(round(state.position / recipe.steps * total))
+        advance(_moved(state, 0))
         images = _stream(state, train, workers)
         while not state.finished:
             with state.cost.counted(model):
                 entry = _round(state, images, train, perturb, losses, workers, advance, checkpoint)
             model.history.append(entry)
-            fitted = state.ema.module if state.ema else model
             if on_round:
-                on_round(fitted.eval(), entry)
+                on_round(state.fitted.eval(), entry)
             if checkpoint:
                 state.save(checkpoint)
-    fitted = state.ema.module if state.ema else model
-    fitted.history = model.history
-    return fitted.eval()
+    state.fitted.history = model.history
+    return state.fitted.eval()
 
 
 def _round(state: State, images: Iterator[Batch], train: Split, perturb: Perturb | None, losses: Losses | None,

@@ -7,8 +7,6 @@ the weights of an uninterrupted one, bit for bit on one CPU with the same number
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -19,6 +17,7 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 
 from nsbench.errors import TrainingError
+from nsbench.files import open_atomically
 from nsbench.models import Model
 from nsbench.training.cost import Cost
 from nsbench.training.optimisation import averaged, optimiser_of, schedule_of
@@ -59,22 +58,21 @@ class State:
         return self.step
 
     @property
+    def fitted(self) -> Model:
+        """What the training gives back: the averaged weights where there are some, else the last ones."""
+        return self.ema.module if self.ema else self.model
+
+    @property
     def lr(self) -> float:
         return float(self.optimiser.param_groups[0]["lr"])
 
     def save(self, path: Path) -> None:
         """Whole or not at all. Raises TrainingError naming the path and the reason."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as file:
+            with open_atomically(path) as file:
                 torch.save(self._record(), file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
         except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
             why = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise TrainingError(f"{path}: cannot keep the checkpoint of round {self.round} ({why}); free some space or "
                                 "point NSBENCH_CACHE to another folder") from error
