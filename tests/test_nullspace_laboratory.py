@@ -38,7 +38,7 @@ class LinearEncoder(Model):
 
     def __init__(self) -> None:
         nn.Module.__init__(self)
-        self.name, self.preprocessing = "linear", Preprocessing(SIDE)
+        self.name, self.preprocessing, self.vit = "linear", Preprocessing(SIDE), None
         self.register_buffer("mean_3HW", torch.zeros(3, 1, 1))
         draws = torch.Generator().manual_seed(0)
         self.directions = torch.linalg.qr(torch.randn(PATCHES * WIDTH, PATCHES * WIDTH, generator=draws)).Q

@@ -187,7 +187,8 @@ def test_a_cnn_trains_without_noise_only() -> None:
 
 def test_drop_path_rises_from_block_to_block(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = []
-    monkeypatch.setattr(DropPath, "forward", lambda self, x: rates.append(self.drop_prob) or x)
+    monkeypatch.setattr(DropPath, "forward",
+                        lambda self, x: (self.training and rates.append(self.drop_prob)) or x)
     finetune(tiny_model(), Pictures(), recipe(steps_per_round=1, drop_path=0.3))
     assert rates == pytest.approx([0.0, 0.0, 0.3, 0.3])
 

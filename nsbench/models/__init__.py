@@ -13,13 +13,14 @@ from nsbench.models.catalogue import known_models
 if TYPE_CHECKING:
     from nsbench.models.checkpoint import save_weights, weights_digest
     from nsbench.models.loading import build_vit_shapes10, load_model, with_weights, wrap
-    from nsbench.models.model import Model, frozen
+    from nsbench.models.model import Model, class_token_only, frozen
     from nsbench.models.preprocessing import Preprocessing
 
 _LAZY = {
     "Model": "model",
     "Preprocessing": "preprocessing",
     "build_vit_shapes10": "loading",
+    "class_token_only": "model",
     "frozen": "model",
     "load_model": "loading",
     "save_weights": "checkpoint",
@@ -28,8 +29,8 @@ _LAZY = {
     "wrap": "loading",
 }
 
-__all__ = ["Model", "Preprocessing", "build_vit_shapes10", "frozen", "known_models", "load_model", "save_weights",
-           "weights_digest", "with_weights", "wrap"]
+__all__ = ["Model", "Preprocessing", "build_vit_shapes10", "class_token_only", "frozen", "known_models",
+           "load_model", "save_weights", "weights_digest", "with_weights", "wrap"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,13 +9,14 @@ pooled heads, pre-norm) runs timm's own arithmetic and the logits are timm's, bi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 
 from nsbench.errors import ModelError
+from nsbench.models.last_block import can_be_shortened, shortened
 from nsbench.models.preprocessing import Preprocessing
 
 Triple = tuple[float, float, float]
@@ -54,6 +55,7 @@ class Model(nn.Module):
     mean_3HW: torch.Tensor
     std_3HW: torch.Tensor
     patch_embed: nn.Module | None
+    class_token_only = False  # see the function of this name
 
     def __init__(self, vit: nn.Module, *, name: str, preprocessing: Preprocessing, mean: Triple, std: Triple,
                  normalisation: str = "own") -> None:
@@ -95,7 +97,8 @@ class Model(nn.Module):
 
         A distilled model has two classifiers, and gives the features of both: (B, 2, D).
         """
-        outputs_BTD = self.vit.forward_features(tokens_BND)
+        with shortened(self.vit) if self.class_token_only else nullcontext():
+            outputs_BTD = self.vit.forward_features(tokens_BND)
         if self._distilled:
             return outputs_BTD[:, :2]
         return self.vit.forward_head(outputs_BTD, pre_logits=True)
@@ -169,3 +172,29 @@ def frozen(model: nn.Module) -> Iterator[None]:
             module.training = mode
         for parameter, flag in wanted.items():
             parameter.requires_grad_(flag)
+
+
+@contextmanager
+def class_token_only(model: Model) -> Iterator[None]:
+    """Inside, `encode` computes of the last block only what reaches the class token: less work, for many passes.
+
+    The logits are the same up to rounding. Nothing changes for a model that needs more of its last block, be it by
+    another pooling, by a kind of block or attention that we do not know, or because a trial does not agree.
+    """
+    before = model.class_token_only
+    model.class_token_only = before or (can_be_shortened(model.vit) and _agrees_when_shortened(model))
+    try:
+        yield
+    finally:
+        model.class_token_only = before
+
+
+@torch.no_grad()
+def _agrees_when_shortened(model: Model) -> bool:
+    size = model.input_size
+    probe_1CHW = torch.linspace(0, 1, 3 * size * size, device=model.device).view(1, 3, size, size)
+    with frozen(model):
+        expected_1K = model(probe_1CHW)
+        with shortened(model.vit):
+            difference_1K = model(probe_1CHW) - expected_1K
+    return bool(difference_1K.abs().max() <= 1e-4 * expected_1K.abs().max())  # no where the logits are NaN

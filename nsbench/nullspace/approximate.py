@@ -16,7 +16,7 @@ from itertools import cycle
 import torch
 
 from nsbench.errors import TrainingError, UsageError
-from nsbench.models import Model, frozen
+from nsbench.models import Model, class_token_only, frozen
 from nsbench.randomness import derive_seed
 
 
@@ -65,7 +65,7 @@ def learn_noise(model: Model, images: torch.Tensor | Iterable[torch.Tensor], *, 
     """
     if loss not in LOSSES:
         raise UsageError(f"noise loss '{loss}' is none of {', '.join(LOSSES)}")
-    with frozen(model), torch.enable_grad():
+    with frozen(model), class_token_only(model), torch.enable_grad():
         clean = clean_outputs(model, images, batch_size)
         tokens_BND, clean_BK = next(clean)
         noise_1ND = _start(tokens_BND[:1], limit, derive_seed(seed, "nullspace noise", round))

@@ -40,6 +40,14 @@ class LayerModel(Model):
         self.mean_3HW, self.std_3HW = base.mean_3HW, base.std_3HW
         self.cut = (module,)  # in a tuple, so that it is not registered a second time
 
+    @property
+    def class_token_only(self) -> bool:  # type: ignore[override]  # the base runs the blocks
+        return self.base.class_token_only
+
+    @class_token_only.setter
+    def class_token_only(self, wanted: bool) -> None:
+        self.base.class_token_only = wanted
+
     def embed(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """What the block gives: (B, ...), the class token and other prefixes among it; the pixels for "input"."""
         module = self.cut[0]

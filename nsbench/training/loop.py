@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 from nsbench.data import Split
 from nsbench.data.loading import Batch, batches
 from nsbench.errors import TrainingError, UsageError
-from nsbench.models import Model
+from nsbench.models import Model, class_token_only
 from nsbench.progress import SILENT, Advance, Progress
 from nsbench.randomness import derive_seed
 from nsbench.training.augment import Augmented, erase, mix, pixels, seeded
@@ -63,7 +63,7 @@ def finetune(model: Model, train: Split, recipe: Recipe, *, perturb: Perturb | N
         advance(_moved(state, 0))
         images = _stream(state, train, workers)
         while not state.finished:
-            with state.cost.counted(model):
+            with class_token_only(model), state.cost.counted(model):
                 entry = _round(state, images, train, perturb, losses, workers, advance, checkpoint)
             model.history.append(entry)
             if on_round:
