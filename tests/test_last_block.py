@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from test_models import ARCHITECTURES, model_of
@@ -97,6 +99,16 @@ def test_whoever_looks_into_the_last_block_sees_all_of_it() -> None:
         hook.remove()
         assert seen == [(3, tokens, 24)]
         assert widths_inside(model) == {1}
+
+
+@pytest.mark.parametrize("option", [{"qkv_bias": False}, {"qk_norm": True}, {"init_values": 0.3}])
+def test_kinds_of_attention(option: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    model = model_of(ARCHITECTURES["vit"](**option))
+    expected = model(images_of(model))
+    with class_token_only(model):
+        assert model.class_token_only == ("qk_norm" not in option)  # keys that are normalised have to be made
+        torch.testing.assert_close(model(images_of(model)), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_block_that_is_not_ours_to_know_stays_whole() -> None:

@@ -48,6 +48,18 @@ def test_bfloat16_keeps_float32_weights() -> None:
     assert all(value.dtype == torch.float32 for value in model.timm_state_dict().values())
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_half_precision_images_have_their_channels_last(precision: str) -> None:
+    seen: list[bool] = []
+
+    def losses(model: Model, images: torch.Tensor, targets: torch.Tensor, criterion: Any) -> dict[str, torch.Tensor]:
+        seen.append(images.is_contiguous(memory_format=torch.channels_last))
+        return {"clean": criterion(model(images), targets)}
+
+    finetune(on_gpu(), Pictures(), recipe(precision=precision), losses=losses)
+    assert seen == [precision == "bfloat16"] * 3
+
+
 def test_real_shortage_of_memory_makes_the_micro_batch_smaller() -> None:
     def losses(model: Model, images: torch.Tensor, targets: torch.Tensor, criterion: Any) -> dict[str, torch.Tensor]:
         if len(images) > 1:

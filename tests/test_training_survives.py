@@ -163,6 +163,20 @@ def test_a_smaller_micro_batch_gives_the_same_weights() -> None:
     assert accumulated.history[0]["micro_batch"] == 3
 
 
+def test_images_with_their_channels_last_give_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    r = recipe(mixup=0.8, random_erasing=1.0, micro_batch=3)
+    expected = finetune(tiny_model().double(), Pictures(), r).timm_state_dict()
+    turned: list[torch.Size] = []
+
+    def channels_last(images: torch.Tensor, recipe: Any) -> torch.Tensor:
+        turned.append(images.shape)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    monkeypatch.setattr("nsbench.training.loop.laid_out", channels_last)
+    assert_same_weights(finetune(tiny_model().double(), Pictures(), r), expected, 1e-9)
+    assert len(turned) == r.steps
+
+
 def test_out_of_memory_halves_the_micro_batch_and_repeats_the_step() -> None:
     whole = finetune(tiny_model(), Pictures(), recipe(mixup=0.8))
     short = finetune(tiny_model(), Pictures(), recipe(mixup=0.8), losses=short_of_memory(1))

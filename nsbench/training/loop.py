@@ -27,7 +27,7 @@ from nsbench.progress import SILENT, Advance, Progress
 from nsbench.randomness import derive_seed
 from nsbench.training.augment import Augmented, erase, mix, pixels, seeded
 from nsbench.training.noise import Perturb, round_noise
-from nsbench.training.optimisation import autocast, compiled, drop_path
+from nsbench.training.optimisation import autocast, compiled, drop_path, laid_out
 from nsbench.training.recipe import Recipe
 from nsbench.training.state import State
 
@@ -161,6 +161,7 @@ def _update(state: State, batch: Batch, losses: Losses) -> dict[str, torch.Tenso
     with seeded(derive_seed(recipe.seed, "training", "step", state.step), model.device):
         images = erase(pixels(batch, model.device), recipe, model)
         images, targets = mix(images, batch.labels.to(model.device), recipe, model.num_classes)
+        images = laid_out(images, recipe)
         smoothing = 0.0 if targets.is_floating_point() else recipe.label_smoothing  # soft targets are smooth already
         criterion = partial(cross_entropy, label_smoothing=smoothing)
         for part, wanted in zip(images.split(state.micro_batch), targets.split(state.micro_batch), strict=True):

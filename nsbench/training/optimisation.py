@@ -75,3 +75,9 @@ def autocast(model: Model, recipe: Recipe) -> Any:
     if recipe.precision == "float32":
         return nullcontext()
     return torch.autocast(model.device.type, dtype=getattr(torch, recipe.precision))
+
+
+def laid_out(images_BCHW: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+    """Channels last for half-precision convolutions on a GPU, whose kernels read them so; as they are elsewhere."""
+    wanted = images_BCHW.is_cuda and recipe.precision != "float32"
+    return images_BCHW.contiguous(memory_format=torch.channels_last) if wanted else images_BCHW

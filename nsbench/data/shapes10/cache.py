@@ -20,7 +20,7 @@ import numpy as np
 from filelock import FileLock
 
 from nsbench.errors import DataError
-from nsbench.files import available_cores, cache_folder
+from nsbench.files import available_cores, cache_folder, open_atomically
 from nsbench.progress import Progress
 
 RECORD = np.dtype([("id", "U24"), ("label", "<i8"), ("image", "u1", (48, 48, 3))])
@@ -62,16 +62,9 @@ def read(path: Path) -> tuple[np.ndarray, str] | None:
 
 def write(path: Path, records: np.ndarray) -> None:
     """All or nothing: the final name appears only once everything is on disk."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-    try:
-        with open(draft, "wb") as file:
-            np.lib.format.write_array(file, records)
-            file.write(content_digest(records).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with open_atomically(path) as file:
+        np.lib.format.write_array(file, records)
+        file.write(content_digest(records).encode())
 
 
 def fetch(paths: Sequence[Path], make: Callable[[list[Path]], Iterator[tuple[Path, np.ndarray]]]) -> None:
