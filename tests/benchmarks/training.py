@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -69,72 +70,58 @@ def cases(changes: dict[str, str]) -> list[tuple[str, Model, Split, Recipe]]:
 
 
 def compare(name: str, model: Model, train: Split, recipe: Recipe, repeat: int) -> float:
-    plain, ours = [], []
+    plain, ours, passes, images = (list[float]() for _ in range(4))
     for _ in range(repeat):
-        start = time.process_time()
-        expected = straightforward(model, train, recipe)
-        plain.append(time.process_time() - start)
-        start = time.process_time()
-        entry = registry.methods["ns"].fit(model, train, recipe, progress=SILENT).history[0]
-        ours.append(time.process_time() - start)
+        expected = timed(plain, straightforward, model, train, recipe)
+        entry = timed(ours, partial(registry.methods["ns"].fit, progress=SILENT), model, train, recipe).history[0]
+        timed(passes, bare, model, recipe, expected["steps"])
+        timed(images, drawn, model, train, recipe, expected["steps"])
         assert entry["noise_steps"] == expected["steps"], (entry["noise_steps"], expected["steps"])
         assert abs(entry["noise_norm"] - expected["norm"]) < 1e-3 * expected["norm"]
     ratio = min(plain) / min(ours)
     print(f"{name}: {entry['noise_steps']} inner and {recipe.steps} training steps, batches of {recipe.noise_batch} "
           f"and {recipe.batch_size}: {min(plain):.1f} s straightforward, {min(ours):.1f} s here, {ratio:.2f} x faster; "
           f"noise of norm {entry['noise_norm']:.1f} and MSE probability {entry['mse_probability']:.4f} on both sides")
-    passes, images = bare(model, recipe, entry["noise_steps"]), drawn(model, train, recipe, entry["noise_steps"])
-    print(f"{name}: {passes:.1f} s of bare passes, {images:.1f} s of images; "
-          f"with the images drawn already a round costs {(min(ours) - images) / passes:.3f} x its passes")
+    print(f"{name}: {min(passes):.1f} s of bare passes, {min(images):.1f} s of images; with the images drawn already "
+          f"a round costs {(min(ours) - min(images)) / min(passes):.3f} x its passes", flush=True)
     return ratio
 
 
-def bare(model: Model, recipe: Recipe, inner: int) -> float:
-    """Seconds of the passes of our round: as many of each kind, on one batch that is there."""
-    model = deepcopy(model)
-    with class_token_only(model):
-        few, many = (torch.rand(count, 3, model.input_size, model.input_size)
-                     for count in (recipe.noise_batch, recipe.batch_size))
-        with frozen(model):
-            tokens = model.embed(few).detach()
-            noise = torch.zeros_like(tokens[:1]).requires_grad_()
-            with torch.no_grad():
-                forward = seconds(lambda: model.head(model.encode(model.embed(few))))
-            learning = seconds(lambda: model.head(model.encode(tokens + noise)).sum().backward())
-        optimiser = torch.optim.AdamW(model.train().requires_grad_(True).parameters(), lr=0.0)
-        constant = noise.detach()
+def timed(found: list[float], work: Callable[..., Any], *arguments: Any) -> Any:
+    start = time.process_time()
+    result = work(*arguments)
+    found.append(time.process_time() - start)
+    return result
 
-        def step() -> None:
+
+def bare(model: Model, recipe: Recipe, inner: int) -> None:
+    """The passes of our round: as many of each kind, on one batch that is there."""
+    model = deepcopy(model)
+    few, many = (torch.rand(count, 3, model.input_size, model.input_size)
+                 for count in (recipe.noise_batch, recipe.batch_size))
+    once = min(inner + 1, recipe.noise_batches) + 1 + 2 * recipe.noise_held_out // recipe.noise_batch
+    with class_token_only(model):
+        with frozen(model):
+            with torch.no_grad():
+                for _ in range(once):
+                    tokens = model.embed(few)
+                    model.head(model.encode(tokens))
+            noise = (torch.rand_like(tokens[:1]) * recipe.noise_limit).requires_grad_()
+            for _ in range(inner):
+                model.head(model.encode(tokens + noise)).sum().backward()
+        optimiser = torch.optim.AdamW(model.train().requires_grad_(True).parameters(), lr=0.0)
+        for _ in range(recipe.steps):
             optimiser.zero_grad()
             tokens = model.embed(many)
-            clean, noisy = (model.head(model.encode(part)) for part in (tokens, tokens + constant))
-            (clean.sum() + noisy.sum()).backward()
+            sum(model.head(model.encode(part)).sum() for part in (tokens, tokens + noise.detach())).backward()
             optimiser.step()
 
-        training = seconds(step)
-    once = min(inner + 1, recipe.noise_batches) + 1 + 2 * recipe.noise_held_out / recipe.noise_batch  # no gradients
-    return forward * once + learning * inner + training * recipe.steps
 
-
-def drawn(model: Model, train: Split, recipe: Recipe, inner: int) -> float:
-    """Seconds of the images of a round, drawn and augmented."""
-    def draw() -> None:
-        parts = _stream(model, train, recipe, 0, 0)
-        list(islice(parts, 1 + min(inner + 1, recipe.noise_batches)))
-        stream = Augmented(train, recipe, model, stream="training", length=recipe.steps * recipe.batch_size)
-        list(batches(stream, model.preprocessing.transform("none"), batch_size=recipe.batch_size))
-
-    return seconds(draw, times=2)
-
-
-def seconds(work: Callable[[], Any], times: int = 6) -> float:
-    """Processor seconds of one of several turns, the shortest; the first warms up."""
-    found = []
-    for _ in range(times):
-        start = time.process_time()
-        work()
-        found.append(time.process_time() - start)
-    return min(found[1:])
+def drawn(model: Model, train: Split, recipe: Recipe, inner: int) -> None:
+    """The images of a round, drawn and augmented."""
+    list(islice(_stream(model, train, recipe, 0, 0), 1 + min(inner + 1, recipe.noise_batches)))
+    stream = Augmented(train, recipe, model, stream="training", length=recipe.steps * recipe.batch_size)
+    list(batches(stream, model.preprocessing.transform("none"), batch_size=recipe.batch_size))
 
 
 def straightforward(model: Model, train: Split, recipe: Recipe) -> dict[str, Any]:
