@@ -24,7 +24,7 @@ from nsbench.progress import Progress
 from nsbench.recording import result_line, result_of
 from nsbench.samples import Sampler, samplers, write_samples
 from nsbench.types import Method, Outcomes, Suite
-from nsbench.watching import Watcher
+from nsbench.watching import Watcher, check_logger
 
 if TYPE_CHECKING:
     from nsbench.fitted import Fitted
@@ -58,6 +58,8 @@ class Summary:
 def run(options: RunOptions, progress: Progress) -> Summary:
     """Do everything that was asked for and is possible."""
     results.ensure_writable(options.results)
+    if options.log:
+        check_logger(options.log)
     first, summary = open_job(options, progress), Summary()
     for seed in options.seeds:
         job = replace(first, seed=seed, recipe=first.recipe.model_copy(update={"seed": seed}))

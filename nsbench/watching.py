@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,8 @@ class Watcher:
             entry |= self._metrics(model)
         if self.job.options.log:
             if method not in self.loggers:
-                self.loggers[method] = open_logger(self.job.options.log, self.job.options.results / "logs",
-                                                   f"{method}.seed{self.job.seed}", self.job.recipe.model_dump())
+                self.loggers[method] = LOGGERS[self.job.options.log](
+                    self.job.options.results / "logs", f"{method}.seed{self.job.seed}", self.job.recipe.model_dump())
             self.loggers[method].log(entry)
 
     def close(self) -> None:
@@ -77,7 +78,10 @@ class _WeightsAndBiases:
         import wandb
 
         folder.mkdir(parents=True, exist_ok=True)
-        self.run = wandb.init(project="nsbench", name=name, dir=str(folder), config=config)
+        try:
+            self.run = wandb.init(project="nsbench", name=name, dir=str(folder), config=config)
+        except wandb.Error as error:
+            raise UsageError(f"--log wandb: {error} Or log to {folder} alone: WANDB_MODE=offline") from error
 
     def log(self, entry: dict[str, Any]) -> None:
         self.run.log({key: value for key, value in entry.items() if key != "step"}, step=entry["step"])
@@ -86,12 +90,12 @@ class _WeightsAndBiases:
         self.run.finish()
 
 
-LOGGERS = {"tensorboard": _TensorBoard, "wandb": _WeightsAndBiases}
+LOGGERS: dict[str, Any] = {"tensorboard": _TensorBoard, "wandb": _WeightsAndBiases}
 
 
-def open_logger(kind: str, folder: Path, name: str, config: dict[str, Any]) -> Any:
-    """A logger with `log(entry)` and `close()`. Raises UsageError where its package is not installed."""
+def check_logger(kind: str) -> None:
+    """Raises UsageError where a logger's package, which has its name, is not installed."""
     try:
-        return LOGGERS[kind](folder, name, config)
+        import_module(kind)
     except ImportError as error:
         raise UsageError(f"--log {kind}: the package is not installed ({error}); pip install {kind}") from error

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import builtins
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -96,17 +97,51 @@ def test_watching_moves_no_weight(tmp_path: Path) -> None:
 
 
 def test_a_logger_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = builtins.__import__
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    answer = run(tmp_path, "--method", "finetune", "--log", "wandb")
+    assert answer.exit_code == 2
+    assert "--log wandb: the package is not installed (import of wandb halted" in answer.output
+    assert "pip install wandb" in answer.output
+    assert "fitted in" not in answer.output
 
-    def without(name: str, *rest: Any) -> Any:
-        if name == "wandb":
-            raise ImportError("No module named 'wandb'")
-        return original(name, *rest)
 
-    monkeypatch.setattr(builtins, "__import__", without)
+class Wandb(ModuleType):
+    """As much of Weights & Biases as we use: it wants a key, and then keeps what it is told."""
+
+    class Error(Exception):
+        pass
+
+    def __init__(self) -> None:
+        super().__init__("wandb")
+        self.key, self.told, self.finished = False, list[tuple[int, dict[str, Any]]](), 0
+
+    def init(self, **settings: Any) -> Wandb:
+        if not self.key:
+            raise self.Error("No API key configured. Use `wandb login` to log in.")
+        assert set(settings) == {"project", "name", "dir", "config"}
+        return self
+
+    def log(self, values: dict[str, Any], step: int) -> None:
+        self.told.append((step, values))
+
+    def finish(self) -> None:
+        self.finished += 1
+
+
+def test_weights_and_biases_hears_of_each_round_and_a_missing_key_loses_none(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb = Wandb()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
     answer = run(tmp_path, "--method", "finetune", "--log", "wandb")
     assert answer.exit_code == 1
-    assert "--log wandb: the package is not installed (No module named 'wandb'); pip install wandb" in answer.output
+    assert "--log wandb: No API key configured. Use `wandb login` to log in. Or log to" in answer.output
+    wandb.key = True
+    answer = run(tmp_path, "--method", "finetune", "--log", "wandb")
+    assert answer.exit_code == 0, answer.output
+    assert "goes on after round 1" in answer.output
+    assert [step for step, _ in wandb.told] == [4]
+    assert {"loss_clean", "lr", "round"} <= set(wandb.told[0][1])
+    assert wandb.finished == 1
 
 
 @pytest.mark.parametrize(("arguments", "complaint"), [

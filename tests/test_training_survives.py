@@ -30,8 +30,8 @@ def learning(model: Model, images: Any, round: int) -> Any:
     return nb.learn_noise(model, images.batches, max_steps=3, epsilon=1e-6, seed=9, round=round)
 
 
-class Stop(Exception):
-    pass
+class Stop(BaseException):
+    """As Ctrl-C: no error of what it interrupts."""
 
 
 @pytest.mark.parametrize("after", [1, 3])

@@ -66,8 +66,13 @@ def finetune(model: Model, train: Split, recipe: Recipe, *, perturb: Perturb | N
             with class_token_only(model), state.cost.counted(model):
                 entry = _round(state, images, train, perturb, losses, workers, advance, checkpoint)
             model.history.append(entry)
-            if on_round:
-                on_round(state.fitted.eval(), entry)
+            try:
+                if on_round:
+                    on_round(state.fitted.eval(), entry)
+            except Exception:  # a look that failed costs no round; one that was interrupted is taken again, with it
+                if checkpoint:
+                    state.save(checkpoint)
+                raise
             if checkpoint:
                 state.save(checkpoint)
     state.fitted.history = model.history
