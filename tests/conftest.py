@@ -26,3 +26,9 @@ def shared_data() -> Path:
 def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test may reach for a hub."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache folder that nobody else writes to."""
+    monkeypatch.setenv("NSBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
