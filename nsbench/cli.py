@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -26,6 +27,7 @@ from nsbench.cli_submit import submit
 from nsbench.errors import NsbenchError, UsageError
 
 DEFAULT_REPORT = Path("reports/index.html")
+WIDE = 240  # columns of a table that goes to a file or a pipe
 
 
 class Commands(click.Group):
@@ -164,9 +166,11 @@ def _need_results(results: Path) -> None:
 
 
 def _console() -> Any:
+    """As wide as the terminal; a file or a pipe gets whole tables."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    wide = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(highlight=False, width=None if wide else WIDE)
 
 
 @main.command("list")

@@ -4,6 +4,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -19,11 +20,13 @@ from nsbench.leaderboard import build
 from nsbench.report.exports import export, resolve_formats
 from nsbench.report.hubs import badge, slug, to_badges, to_huggingface, to_robustbench
 from nsbench.report.latex import escape, to_latex
+from nsbench.report.numbers import figure, margin
 from nsbench.report.side_columns import many
 from nsbench.report.text import to_markdown
 from nsbench.report.tidy import to_csv, to_json
 from nsbench.results import read_results
 
+COMMITTED = Path(__file__).parents[1] / "reports/results"
 HOSTILE = '=cmd|a&b\\input{x}$%#_^~<script>alert(1)</script>"\'`*[x](y)|\n\r\x07\u202e- {{7*7}}'
 
 
@@ -262,10 +265,27 @@ def test_the_terminal_shows_a_paired_comparison(small):
     report.render_comparison(small, "ns", "finetune", console)
     printed = console.file.getvalue()
     assert "ns  −  finetune" in printed
-    assert re.search(r"CLEAN ↑\s+65\.0\s+50\.0\s+\+15\.0\s+\+9\.8 to \+19\.9\s+p < 0\.001\s+30, 0\s+better", printed)
+    assert re.search(r"CLEAN ↑\s+65\.0\s+50\.0\s+\+15\.0\s+\+9\.8 to \+19\.9\s+< 0\.001\s+30, 0\s+better", printed)
     assert re.search(r"IMAGENET_C ↓ .* worse \(paired bootstrap\)", printed)
     with pytest.raises(UsageError, match="'nobody' is no row"):
         report.render_comparison(small, "ns", "nobody", console)
+
+
+@pytest.mark.parametrize("width", [80, 250])
+def test_the_committed_leaderboard_is_whole_at_any_width(width):
+    console = Console(file=io.StringIO(), width=width)
+    report.render_terminal(COMMITTED, console)
+    report.render_comparison(COMMITTED, "ns", "finetune", console)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert not any("…" in line for line in lines)
+    table = board_of(COMMITTED).tables[0]
+    compared = lines[next(k for k, line in enumerate(lines) if "95 % interval" in line):]
+    for column in table.columns:
+        assert sum(line.lstrip().startswith(f"{column.title} ") for line in compared) == 1
+        for row in table.rows:
+            assert any(f"{figure(row.cells[column.suite].value)} {margin(row.cells[column.suite])}" in line
+                       for line in lines)
 
 
 def test_the_terminal_says_what_is_separable(tmp_path):

@@ -9,7 +9,8 @@ from nsbench import leaderboard
 from nsbench.errors import ResultError
 from nsbench.leaderboard import Leaderboard
 from nsbench.report.exports import FORMATS, export, resolve_formats
-from nsbench.report.text import render_comparison, render_terminal, to_markdown
+from nsbench.report.terminal import render_comparison, render_terminal
+from nsbench.report.text import to_markdown
 from nsbench.results import read_results
 
 __all__ = ["FORMATS", "ResultError", "export", "render", "render_comparison", "render_formats", "render_terminal",
