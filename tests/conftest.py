@@ -32,3 +32,11 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache folder that nobody else writes to."""
     monkeypatch.setenv("NSBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def pictures() -> dict[str, bytes]:
+    """What the tests of readers put into each container."""
+    from containers import some_pictures
+
+    return some_pictures()

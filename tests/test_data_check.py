@@ -30,9 +30,8 @@ WNIDS = wnids.wnids()
 
 
 @pytest.fixture(autouse=True)
-def _small_world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _small_world(own_cache: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """An ImageNet of four classes, so that complete sets can be made here."""
-    monkeypatch.setenv("NSBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
     from nsbench.data import check as module
 
     def small(split: str) -> expected.Expected:

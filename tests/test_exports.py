@@ -271,19 +271,23 @@ def test_the_terminal_shows_a_paired_comparison(small):
         report.render_comparison(small, "ns", "nobody", console)
 
 
+@pytest.fixture(scope="module")
+def committed():
+    return board_of(COMMITTED).tables[0]
+
+
 @pytest.mark.parametrize("width", [80, 250])
-def test_the_committed_leaderboard_is_whole_at_any_width(width):
+def test_the_committed_leaderboard_is_whole_at_any_width(committed, width):
     console = Console(file=io.StringIO(), width=width)
     report.render_terminal(COMMITTED, console)
     report.render_comparison(COMMITTED, "ns", "finetune", console)
     lines = console.file.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     assert not any("…" in line for line in lines)
-    table = board_of(COMMITTED).tables[0]
     compared = lines[next(k for k, line in enumerate(lines) if "95 % interval" in line):]
-    for column in table.columns:
+    for column in committed.columns:
         assert sum(line.lstrip().startswith(f"{column.title} ") for line in compared) == 1
-        for row in table.rows:
+        for row in committed.rows:
             assert any(f"{figure(row.cells[column.suite].value)} {margin(row.cells[column.suite])}" in line
                        for line in lines)
 

@@ -23,7 +23,6 @@ from containers import (
     found,
     jpeg,
     label_of,
-    some_pictures,
     stem,
     write_tar,
 )
@@ -36,11 +35,6 @@ from nsbench.data.loading import batches
 from nsbench.errors import CorruptImage
 
 pytestmark = pytest.mark.usefixtures("own_cache")
-
-
-@pytest.fixture
-def pictures() -> Pictures:
-    return some_pictures()
 
 
 # --- the same set in every container ---------------------------------------------------------------------------------

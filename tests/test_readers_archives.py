@@ -15,7 +15,6 @@ from containers import (
     as_tar,
     as_zip,
     jpeg,
-    some_pictures,
     write_tar,
     write_zip,
 )
@@ -28,11 +27,6 @@ from nsbench.data.imagenet import ImageNetTree
 from nsbench.errors import CorruptImage, DataError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
-
-
-@pytest.fixture
-def pictures() -> Pictures:
-    return some_pictures()
 
 
 @pytest.mark.parametrize("name", ["../evil.png", "/etc/evil.png", "n01440764/../../evil.png", "C:/evil.png",

@@ -18,7 +18,6 @@ from containers import (
     as_shards,
     jpeg,
     label_of,
-    some_pictures,
     table,
     write_tar,
 )
@@ -28,11 +27,6 @@ from nsbench.data.imagenet import ImageNetTree
 from nsbench.errors import DataError, UnknownName, UsageError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
-
-
-@pytest.fixture
-def pictures() -> Pictures:
-    return some_pictures()
 
 
 # --- shards, tables and label files that are wrong -------------------------------------------------------------------

@@ -72,15 +72,16 @@ def _comparison_table(table: Table, first: str, second: str, width: int) -> Rich
     drawn.caption, drawn.caption_justify = Text("p after Holm over all pairs in all columns" + (
         "" if narrow else "; images that only one has right: first, second")), "left"
     drawn.add_column("", no_wrap=True)
-    titles = ["first", "second", "diff." if narrow else "difference", "95 % interval", "p"]
-    for title in titles if narrow else [*titles, "only one right"]:
+    titles = ["first", "second", "diff.", "95 % interval", "p"] if narrow else [
+        "first", "second", "difference", "95 % interval", "p", "only one right"]
+    for title in titles:
         drawn.add_column(title, justify="right", no_wrap=True)
     drawn.add_column("verdict")
     columns = {column.suite: column for column in [*table.columns, average_column(table)]}
     for found in compare(table, first, second):
         column, delta = columns[found.suite], found.delta
         drawn.add_row(Text(f"{column.title} {column.arrow}"),
-                      *(Text(text) for text in _compared(found)[:5 if narrow else 6]),
+                      *(Text(text) for text in _compared(found)[:len(titles)]),
                       Text(delta.verdict if narrow else f"{delta.verdict} ({delta.test})",
                            style="bold" if delta.verdict == BETTER else ""))
     return drawn

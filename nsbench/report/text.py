@@ -87,6 +87,7 @@ def _markdown_cell(cell: Cell | None) -> str:
 
 
 def cells_of(table: Table, row: Row) -> list[Cell | None]:
+    """The row's cells in the table's order, the average last; None where there is nothing."""
     return [*(row.cells.get(column.suite) for column in table.columns), row.cell(AVERAGE)]
 
 
