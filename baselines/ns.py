@@ -10,8 +10,17 @@ def ns(model, train, recipe, **run):
 
     def perturb(model, images, round):
         return nb.learn_noise(
-            model, images.batches, held_out=images.stop, epsilon=recipe.epsilon, lr=recipe.noise_lr,
-            limit=recipe.noise_limit, max_steps=recipe.noise_max_steps, loss=recipe.noise_loss,
-            weight_decay=recipe.noise_weight_decay, seed=recipe.seed, round=round)
+            model,
+            images.batches,
+            held_out=images.stop,
+            epsilon=recipe.epsilon,
+            lr=recipe.noise_lr,
+            limit=recipe.noise_limit,
+            max_steps=recipe.noise_max_steps,
+            loss=recipe.noise_loss,
+            weight_decay=recipe.noise_weight_decay,
+            seed=recipe.seed,
+            round=round,
+        )
 
     return nb.finetune(model, train, recipe, perturb=perturb, **run)

@@ -9,7 +9,14 @@ def random_noise(model, train, recipe, **run):
     then trains with loss(clean) + loss(noisy)."""
 
     def perturb(model, images, round):
-        return nb.scale_noise(model, images.batches, held_out=images.stop, epsilon=recipe.epsilon,
-                              shrink=recipe.noise_shrink, seed=recipe.seed, round=round)
+        return nb.scale_noise(
+            model,
+            images.batches,
+            held_out=images.stop,
+            epsilon=recipe.epsilon,
+            shrink=recipe.noise_shrink,
+            seed=recipe.seed,
+            round=round,
+        )
 
     return nb.finetune(model, train, recipe, perturb=perturb, **run)

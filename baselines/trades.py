@@ -12,7 +12,6 @@ def trades(model, train, recipe, **run):
         images = images.clamp(0, 1)
         adversarial = nb.adversarial(model, images, None, recipe)
         clean = model(images)
-        return {"clean": criterion(clean, targets),
-                "kl": recipe.trades_beta * nb.divergence(clean, model(adversarial))}
+        return {"clean": criterion(clean, targets), "kl": recipe.trades_beta * nb.divergence(clean, model(adversarial))}
 
     return nb.finetune(model, train, recipe, losses=losses, **run)

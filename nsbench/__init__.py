@@ -16,8 +16,8 @@ __version__ = "0.1.0"
 
 _LAZY = {  # name -> module that defines it; everything here needs numpy or torch
     "accuracy": "nsbench.statistics",
-    "mean_corruption_error": "nsbench.corruption_error",
-    "partial_corruption_error": "nsbench.corruption_error",
+    "mean_corruption_error": "nsbench.statistics.corruption_error",
+    "partial_corruption_error": "nsbench.statistics.corruption_error",
     "CORRUPTIONS": "nsbench.corruptions",
     "finetune": "nsbench.training",
     "adversarial": "nsbench.training",

@@ -61,7 +61,12 @@ def _bars(console: Any, unit: str) -> Any:
             return Text(f"{task.speed:,.0f} {unit}/s" if task.speed else "", style="cyan")
 
     return Bars(
-        TextColumn("  {task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(), Rate(),
-        TimeRemainingColumn(compact=True), TextColumn("[dim]{task.fields[note]}"),
-        console=console, transient=True,
+        TextColumn("  {task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("[dim]{task.fields[note]}"),
+        console=console,
+        transient=True,
     )

@@ -36,8 +36,11 @@ def commit() -> str | None:
         return None
     try:
         head = _git(package, "rev-parse", "--short=12", "HEAD")
-        return head + ("+changes" if _git(package, "status", "--porcelain", "--", "nsbench", "suites", "baselines",
-                                          untracked=False) else "")
+        return head + (
+            "+changes"
+            if _git(package, "status", "--porcelain", "--", "nsbench", "suites", "baselines", untracked=False)
+            else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -62,11 +62,17 @@ def _chain(parts: list[Method]) -> Method:
     def fit(*arguments: object, **keywords: object) -> None:
         raise NsbenchError(f"{'+'.join(part.name for part in parts)} is a chain; its parts are fitted one by one")
 
-    return Method("+".join(part.name for part in parts), " + ".join(part.title for part in parts), fit,
-                  "; ".join(part.citation for part in parts),
-                  " Then: ".join(f"{part.title}: {part.summary}" for part in parts),
-                  version=sum(part.version for part in parts), trains=any(part.trains for part in parts),
-                  order=parts[-1].order + 5, parts=tuple(parts))
+    return Method(
+        "+".join(part.name for part in parts),
+        " + ".join(part.title for part in parts),
+        fit,
+        "; ".join(part.citation for part in parts),
+        " Then: ".join(f"{part.title}: {part.summary}" for part in parts),
+        version=sum(part.version for part in parts),
+        trains=any(part.trains for part in parts),
+        order=parts[-1].order + 5,
+        parts=tuple(parts),
+    )
 
 
 suites: Registry[Suite] = Registry("suite")
@@ -106,6 +112,7 @@ def attack(function: Callable | None = None, /, **facts: object) -> Callable:
     `@attack`, or `@attack(loss="cross-entropy", ...)` with plain facts for the attack card that neither the signature
     nor a condition's params tell: steps, restarts, loss, start, library (the distribution that does the work).
     """
+
     def register(function: Callable) -> Callable:
         function.facts = facts  # type: ignore[attr-defined]
         attacks.add(function.__name__, function)

@@ -1,9 +1,15 @@
 import nsbench as nb
 
 
-@nb.suite(title="AutoAttack", group="adversarial", score=nb.accuracy, order=102, paper=False,
-          citation="Croce and Hein 2020, Reliable evaluation of adversarial robustness with an ensemble of diverse "
-                   "parameter-free attacks, arXiv:2003.01690")
+@nb.suite(
+    title="AutoAttack",
+    group="adversarial",
+    score=nb.accuracy,
+    order=102,
+    paper=False,
+    citation="Croce and Hein 2020, Reliable evaluation of adversarial robustness with an ensemble of diverse "
+    "parameter-free attacks, arXiv:2003.01690",
+)
 def autoattack() -> list[nb.Condition]:
     """Top-1 accuracy on at most 1,000 validation images (a stable subset, balanced over classes) under the standard
     version of AutoAttack, l-inf at eps 4/255, through pyautoattack; every image is a batch of its own with its own

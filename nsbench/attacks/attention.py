@@ -24,8 +24,10 @@ def patch_columns(vit: Any, attention_BHNN: Tensor | None, images_BCHW: Tensor) 
     prefix = int(getattr(vit, "num_prefix_tokens", 1))
     shape = None if attention_BHNN is None else tuple(attention_BHNN.shape)
     if shape is None or len(shape) != 4 or shape[2:] != (prefix + rows * columns,) * 2:
-        raise ModelError(f"{type(vit).__name__}: attention maps of shape {shape} do not fit {prefix} prefix tokens "
-                         f"and {rows} x {columns} patches; attacks on attention cannot run on it")
+        raise ModelError(
+            f"{type(vit).__name__}: attention maps of shape {shape} do not fit {prefix} prefix tokens "
+            f"and {rows} x {columns} patches; attacks on attention cannot run on it"
+        )
     return prefix, rows, columns
 
 

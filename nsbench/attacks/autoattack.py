@@ -55,11 +55,14 @@ def autoattack(
             logits_BK = model(images_BCHW)
         classes = logits_BK.shape[1]
         if classes < FEWEST_CLASSES:
-            raise UsageError(f"autoattack: the model has {classes} classes, and the targeted DLR loss needs "
-                             f"{FEWEST_CLASSES}; use pgd")
+            raise UsageError(
+                f"autoattack: the model has {classes} classes, and the targeted DLR loss needs "
+                f"{FEWEST_CLASSES}; use pgd"
+            )
         for i in (~misclassified(logits_BK, labels_B)).nonzero().squeeze(1).tolist():
-            standard = standard_version(model, threat.norm, eps, derive_seed(seed, "autoattack", ids[i]), classes,
-                                        images_BCHW.device)
+            standard = standard_version(
+                model, threat.norm, eps, derive_seed(seed, "autoattack", ids[i]), classes, images_BCHW.device
+            )
             result[i] = standard.run_standard_evaluation(images_BCHW[i : i + 1], labels_B[i : i + 1], batch_size=1)[0]
     project = project_linf if threat.norm == "linf" else project_l2
     return project(result, images_BCHW, eps)  # takes back at most a rounding error

@@ -92,9 +92,12 @@ def attack_card(attack: Callable, condition: Condition, cost: Cost) -> dict[str,
     card |= {key: settings[key] for key in STATED if settings.get(key) is not None}
     each = max(cost.images, 1)
     return card | {
-        "images": cost.images, "forwards": round(cost.forwards / each, 3),
-        "backwards": round(cost.backwards / each, 3), "seconds": round(cost.seconds / each, 6),
-        "zero_gradients": int(sum(int(count) for count in cost.zero_gradients)), "looked_at": cost.looked_at,
+        "images": cost.images,
+        "forwards": round(cost.forwards / each, 3),
+        "backwards": round(cost.backwards / each, 3),
+        "seconds": round(cost.seconds / each, 6),
+        "zero_gradients": int(sum(int(count) for count in cost.zero_gradients)),
+        "looked_at": cost.looked_at,
         "library": _library(str(facts.get("library", "nsbench"))),
     }
 

@@ -122,7 +122,9 @@ class Adam:
         """Take in so many images, which have made no step."""
         self.mean, self.square, self.count_B = (
             torch.cat([rows, rows.new_zeros(images, *rows.shape[1:])])
-            for rows in (self.mean, self.square, self.count_B))
+            for rows in (self.mean, self.square, self.count_B)
+        )
+
 
 def take(waiting: deque, batch_size: int | None, seated: int = 0) -> list:
     """The jobs that get the free seats of a batch, first come, first served; they wait no longer."""

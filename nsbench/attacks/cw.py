@@ -70,7 +70,13 @@ def cw(
 
 
 def minimise(
-    model: Classifier, images_BCHW: Tensor, labels_B: Tensor, c_B: Tensor, kappa: float, steps: int, lr: float,
+    model: Classifier,
+    images_BCHW: Tensor,
+    labels_B: Tensor,
+    c_B: Tensor,
+    kappa: float,
+    steps: int,
+    lr: float,
     batch_size: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One run with each image's own c: the nearest successful iterates and their squared l2 norms (B,).
@@ -91,7 +97,8 @@ def minimise(
         elif success_B.any():
             stays_B = ~success_B
             active, clean, labels, c, w, free_B, adversarial, square_B, push = (
-                rows[stays_B] for rows in (active, clean, labels, c, w, free_B, adversarial, square_B, push))
+                rows[stays_B] for rows in (active, clean, labels, c, w, free_B, adversarial, square_B, push)
+            )
             adam = Adam(w)
         if step == steps - 1 or not len(active):
             break
@@ -117,8 +124,14 @@ def _blocks(images_BCHW: Tensor) -> list[slice]:
 
 
 def _push(
-    model: Classifier, adversarial: Tensor, labels_B: Tensor, c_B: Tensor, free_B: Tensor, kappa: float,
-    batch_size: int | None, wanted: bool,
+    model: Classifier,
+    adversarial: Tensor,
+    labels_B: Tensor,
+    c_B: Tensor,
+    free_B: Tensor,
+    kappa: float,
+    batch_size: int | None,
+    wanted: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of the margin's term: success (B,), where it is constant (B,), and its gradient, which is zero there.
 

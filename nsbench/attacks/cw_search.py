@@ -53,8 +53,9 @@ def cw_search(
     for _ in range(search_steps):
         if not len(active):
             break
-        found, square_B = minimise(model, images_BCHW[active], labels_B[active], c_B[active], kappa, steps, lr,
-                                   batch_size)
+        found, square_B = minimise(
+            model, images_BCHW[active], labels_B[active], c_B[active], kappa, steps, lr, batch_size
+        )
         better_B = square_B < nearest_B[active]
         best[active[better_B]], nearest_B[active[better_B]] = found[better_B], square_B[better_B]
         broken_B = square_B.isfinite()

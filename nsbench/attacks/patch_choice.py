@@ -20,8 +20,15 @@ CHOICES = ("attention", "saliency", "random")
 
 
 def choose_patches(
-    model: Any, modules: Sequence[Any], select: str, layer: int, patches: int, images_BCHW: Tensor, labels_B: Tensor,
-    ids: Sequence[str], seed: int,
+    model: Any,
+    modules: Sequence[Any],
+    select: str,
+    layer: int,
+    patches: int,
+    images_BCHW: Tensor,
+    labels_B: Tensor,
+    ids: Sequence[str],
+    seed: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of the clean images: misclassified (B,), attention columns of the chosen patches (B, K), their pixels' mask.
 

@@ -72,16 +72,38 @@ def patchfool(
     """
     inside = _budget(threat, bound)
     modules = attention_modules(getattr(model, "vit", model))
-    chosen = [choose_patches(model, modules, select, select_layer, threat.patches, images_BCHW[part], labels_B[part],
-                             [ids[i] for i in part.tolist()], seed)
-              for part in torch.arange(len(ids), device=labels_B.device).split(batch_size or max(len(ids), 1))]
+    chosen = [
+        choose_patches(
+            model,
+            modules,
+            select,
+            select_layer,
+            threat.patches,
+            images_BCHW[part],
+            labels_B[part],
+            [ids[i] for i in part.tolist()],
+            seed,
+        )
+        for part in torch.arange(len(ids), device=labels_B.device).split(batch_size or max(len(ids), 1))
+    ]
     wrong_B, columns_BK, mask = (torch.cat(parts) for parts in zip(*chosen, strict=True))
     content = inside(uniform(images_BCHW, ids, seed, "patchfool"), images_BCHW, mask)
     watched = modules[1 : max(2, len(modules) // 2)] if attention_weight else []
     rates = [lr * decay ** (step // decay_every) for step in range(steps)]
     result, right = images_BCHW.clone(), ~wrong_B
-    result[right] = _learn(model, images_BCHW[right], labels_B[right], content[right], mask[right], columns_BK[right],
-                           watched, attention_weight, rates, inside, batch_size)
+    result[right] = _learn(
+        model,
+        images_BCHW[right],
+        labels_B[right],
+        content[right],
+        mask[right],
+        columns_BK[right],
+        watched,
+        attention_weight,
+        rates,
+        inside,
+        batch_size,
+    )
     return result
 
 
@@ -97,8 +119,17 @@ def _budget(threat: ThreatModel, bound: str | None) -> Callable[[Tensor, Tensor,
 
 
 def _learn(
-    model: Any, images_BCHW: Tensor, labels_B: Tensor, contents: Tensor, mask: Tensor, columns_BK: Tensor,
-    watched: Sequence[Any], weight: float, rates: Sequence[float], inside: Callable, batch_size: int | None,
+    model: Any,
+    images_BCHW: Tensor,
+    labels_B: Tensor,
+    contents: Tensor,
+    mask: Tensor,
+    columns_BK: Tensor,
+    watched: Sequence[Any],
+    weight: float,
+    rates: Sequence[float],
+    inside: Callable,
+    batch_size: int | None,
 ) -> Tensor:
     """One Adam step per rate; each image's first misclassified iterate, else that of the highest cross-entropy.
 

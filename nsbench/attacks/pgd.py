@@ -65,13 +65,29 @@ def pgd(
         each = zip(jobs, clean.split(1), strict=True)
         return torch.cat([_start(image, [ids[i]], seed, restart, threat.norm, eps) for (i, restart), image in each])
 
-    return _ascend(model, images_BCHW, labels_B, starts, lambda x, slope, clean: step(x, slope, clean, size, eps),
-                   steps, restarts, early_stop, batch_size)
+    return _ascend(
+        model,
+        images_BCHW,
+        labels_B,
+        starts,
+        lambda x, slope, clean: step(x, slope, clean, size, eps),
+        steps,
+        restarts,
+        early_stop,
+        batch_size,
+    )
 
 
 def _ascend(
-    model: Classifier, images_BCHW: Tensor, labels_B: Tensor, starts: Callable, step: Callable, steps: int,
-    restarts: int, early_stop: bool, batch_size: int | None,
+    model: Classifier,
+    images_BCHW: Tensor,
+    labels_B: Tensor,
+    starts: Callable,
+    step: Callable,
+    steps: int,
+    restarts: int,
+    early_stop: bool,
+    batch_size: int | None,
 ) -> Tensor:
     """Each image's first misclassified iterate that may count, else the last iterate of the highest loss.
 

@@ -119,8 +119,12 @@ def _smoothed_as_scipy(levels_BCHW: torch.Tensor, sigma: float) -> torch.Tensor:
     return values * 255
 
 
-def _shuffled(pixels_BCN: torch.Tensor, visited: torch.Tensor, step_of: torch.Tensor, shifts: torch.Tensor,
-              ) -> torch.Tensor:
+def _shuffled(
+    pixels_BCN: torch.Tensor,
+    visited: torch.Tensor,
+    step_of: torch.Tensor,
+    shifts: torch.Tensor,
+) -> torch.Tensor:
     """What the visited pixels become (B, C, n); see glass.py."""
     neighbour = visited + shifts
     steps = torch.arange(len(visited), device=visited.device)

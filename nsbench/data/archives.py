@@ -102,8 +102,9 @@ class ArchiveTree(Tree):
 
     def split(self, name: str, entries: Sequence[Entry]) -> ArchiveSplit:
         at = np.fromiter((entry.at for entry in entries), np.int64, len(entries))
-        return ArchiveSplit(name, [self.path], np.zeros(len(entries), np.uint32), members(self.index, at),
-                            *columns(entries))
+        return ArchiveSplit(
+            name, [self.path], np.zeros(len(entries), np.uint32), members(self.index, at), *columns(entries)
+        )
 
     def _children(self, under: str) -> Iterator[tuple[str, int, bool]]:
         """(name, position, is a folder) of what lies directly in `under`; whole folders are jumped over."""
@@ -111,7 +112,7 @@ class ArchiveTree(Tree):
         at = bisect_left(self.names, prefix)
         end = bisect_left(self.names, _after(prefix)) if prefix else len(self.names)
         while at < end:
-            first, slash, _ = bytes(self.names[at])[len(prefix):].partition(b"/")
+            first, slash, _ = bytes(self.names[at])[len(prefix) :].partition(b"/")
             name = first.decode("utf-8", errors="replace")
             if first and not hidden(name):
                 yield name, at, bool(slash)
@@ -121,8 +122,16 @@ class ArchiveTree(Tree):
 class ArchiveSplit(StoredSplit):
     """Images inside one or several archives."""
 
-    def __init__(self, name: str, archives: Sequence[Path], archive_of: np.ndarray, members: np.ndarray,
-                 ids: np.ndarray, labels: np.ndarray, sizes: np.ndarray) -> None:
+    def __init__(
+        self,
+        name: str,
+        archives: Sequence[Path],
+        archive_of: np.ndarray,
+        members: np.ndarray,
+        ids: np.ndarray,
+        labels: np.ndarray,
+        sizes: np.ndarray,
+    ) -> None:
         super().__init__(name, ids, labels, sizes)
         self.archives, self.archive_of, self.members = list(archives), archive_of, members
 
@@ -146,8 +155,10 @@ class ArchiveSplit(StoredSplit):
 def open_archive(path: Path) -> ArchiveTree:
     """The archive's tree, indexed on first use. Raises DataError for one that cannot be read in place or trusted."""
     if path.name.lower().endswith(COMPRESSED):
-        raise DataError(f"{path}: is compressed as a whole and cannot be read in place; "
-                        "uncompress it to .tar once (gunzip, bunzip2, unxz), the rest is done here")
+        raise DataError(
+            f"{path}: is compressed as a whole and cannot be read in place; "
+            "uncompress it to .tar once (gunzip, bunzip2, unxz), the rest is done here"
+        )
     key = digest_of("index", INDEX_VERSION, path.resolve(), *file_stamp(path))
     return ArchiveTree(path, cached_array("archives", key, lambda: index_of(path)))
 
@@ -158,8 +169,9 @@ def index_of(path: Path) -> np.ndarray:
     try:
         return _array(path, scan(path))
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError) as error:
-        raise DataError(f"{path}: cannot be read as {path.suffix.lower()[1:]} ({error}); half copied? "
-                        "Copy it again") from error
+        raise DataError(
+            f"{path}: cannot be read as {path.suffix.lower()[1:]} ({error}); half copied? Copy it again"
+        ) from error
 
 
 def _tar_members(path: Path) -> Iterator[tuple[str, Member]]:
@@ -189,21 +201,27 @@ def _zip_members(path: Path) -> Iterator[tuple[str, Member]]:
                 continue
             if item.flag_bits & 1 or item.compress_type not in methods:
                 raise DataError(f"{path}: '{name}' is encrypted or packed by an unusual method; make the zip anew")
-            yield name, Member(item.header_offset, item.compress_size, item.file_size, item.CRC,
-                               methods[item.compress_type])
+            yield (
+                name,
+                Member(item.header_offset, item.compress_size, item.file_size, item.CRC, methods[item.compress_type]),
+            )
 
 
 def _trusted(path: Path, name: str, link: bool) -> str:
     """The member's relative name. Raises DataError for names that lead out, links to images, and absurd names."""
     parts = name.split("/")
     if name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0] or "\0" in name:
-        raise DataError(f"{path}: holds '{name[:80]}', a name that leads out of the archive; do not trust this file, "
-                        "get the set from its authors")
+        raise DataError(
+            f"{path}: holds '{name[:80]}', a name that leads out of the archive; do not trust this file, "
+            "get the set from its authors"
+        )
     if len(name.encode("utf-8", errors="replace")) > LONGEST_NAME:
         raise DataError(f"{path}: holds a name of more than {LONGEST_NAME} bytes, '{name[:40]}...'; make it anew")
     if link and not hidden(parts[-1]):
-        raise DataError(f"{path}: '{name[:80]}' is a link, and links in archives are not followed; "
-                        "pack the files themselves (tar --dereference --hard-dereference)")
+        raise DataError(
+            f"{path}: '{name[:80]}' is a link, and links in archives are not followed; "
+            "pack the files themselves (tar --dereference --hard-dereference)"
+        )
     return "/".join(part for part in parts if part not in ("", "."))
 
 

@@ -1,18 +1,18 @@
 """A small TOML file that says where each set is, for data that lie in many places or in no usual layout.
 
-    root = "/data/imagenet"                        # optional: what is found there, before the lines below
-    name = "imagenet"                              # optional: the source's name in the results
-    surrogate = "vit_tiny_patch16_224:tiny.safetensors"    # optional: what transfer sets are made on
-    clean = "ILSVRC2012_img_val.tar"               # paths are relative to this file
-    sketch = "shards/sketch-*.tar"                 # or a list of paths
-    "v2-threshold-0.7" = "v2/threshold"
-    c = "/data/ImageNet-C"
+root = "/data/imagenet"                        # optional: what is found there, before the lines below
+name = "imagenet"                              # optional: the source's name in the results
+surrogate = "vit_tiny_patch16_224:tiny.safetensors"    # optional: what transfer sets are made on
+clean = "ILSVRC2012_img_val.tar"               # paths are relative to this file
+sketch = "shards/sketch-*.tar"                 # or a list of paths
+"v2-threshold-0.7" = "v2/threshold"
+c = "/data/ImageNet-C"
 
-    [labels]                                       # label files of flat sets
-    clean = "val.txt"
+[labels]                                       # label files of flat sets
+clean = "val.txt"
 
-    [classes]                                      # sets that hold fewer classes on purpose
-    clean = "present"                              # or a list of wnids, or of labels
+[classes]                                      # sets that hold fewer classes on purpose
+clean = "present"                              # or a list of wnids, or of labels
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any
 
 from nsbench.data import wnids
 from nsbench.data.find import FOLDERS, Place, find_sets
+from nsbench.data.source import SurrogateName
 from nsbench.errors import DataError, UnknownName
 
 KNOWN = (*FOLDERS, "c")
@@ -40,7 +41,7 @@ class Layout:
     places: dict[str, Place]
     classes: dict[str, tuple[int, ...] | str] = field(default_factory=dict)  # split -> labels, or "present"
     name: str = "imagenet"
-    surrogate: tuple[str, Path] | None = None  # NAME[:CHECKPOINT], and the folder that the path is relative to
+    surrogate: SurrogateName | None = None
 
 
 def read_config(path: Path) -> Layout:
@@ -52,7 +53,7 @@ def read_config(path: Path) -> Layout:
     root, name = content.pop("root", None), content.pop("name", "imagenet")
     surrogate = content.pop("surrogate", None)
     if not isinstance(surrogate, str | None):
-        raise DataError(f"{path}: surrogate must be a text such as \"vit_tiny_patch16_224:tiny.safetensors\"")
+        raise DataError(f'{path}: surrogate must be a text such as "vit_tiny_patch16_224:tiny.safetensors"')
     labels = {key: path.parent / value for key, value in _strings(content.pop("labels", {}), path, "labels")}
     classes = {key: _classes(value, path, key) for key, value in _table(content.pop("classes", {}), path, "classes")}
     places = dict(find_sets(path.parent / Path(str(root)).expanduser())) if root is not None else {}
@@ -61,13 +62,14 @@ def read_config(path: Path) -> Layout:
         places[key] = Place(_paths(value, path, key), labels.get(key))
     for key in (*labels, *classes):
         if key not in places:
-            raise DataError(f"{path}: [labels] or [classes] name '{key}', which has no path; "
-                            "add one or remove the line")
+            raise DataError(
+                f"{path}: [labels] or [classes] name '{key}', which has no path; add one or remove the line"
+            )
     if not places:
-        raise DataError(f"{path}: names no set; add a line such as clean = \"val\"")
+        raise DataError(f'{path}: names no set; add a line such as clean = "val"')
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise DataError(f"{path}: the name '{name}' must consist of letters, digits, '.', '_' and '-'")
-    return Layout(path, places, classes, name, (surrogate, path.parent) if surrogate else None)
+    return Layout(path, places, classes, name, SurrogateName.parse(surrogate, path.parent) if surrogate else None)
 
 
 def _paths(value: Any, config: Path, key: str) -> tuple[Path, ...]:
@@ -93,8 +95,9 @@ def _classes(value: Any, config: Path, key: str) -> tuple[int, ...] | str:
     listed = [order.get(item, item) for item in value] if isinstance(value, list) else []
     labels = {label for label in listed if isinstance(label, int) and label in order.values()}
     if not listed or len(labels) < len(listed):
-        raise DataError(f"{config}: [classes] {key} must be \"{PRESENT}\", or a list of different wnids or labels from "
-                        "0 to 999")
+        raise DataError(
+            f'{config}: [classes] {key} must be "{PRESENT}", or a list of different wnids or labels from 0 to 999'
+        )
     return tuple(sorted(labels))
 
 

@@ -43,8 +43,9 @@ def probe(source: IO[bytes], name: str) -> tuple[int, int]:
             image.load()
             return size
     except BROKEN as error:
-        raise CorruptImage(f"{name}: cannot be decoded ({_reason(error)}); copy it again or remove it from the set"
-                           ) from error
+        raise CorruptImage(
+            f"{name}: cannot be decoded ({_reason(error)}); copy it again or remove it from the set"
+        ) from error
 
 
 def _bounded(image: Image.Image) -> None:

@@ -79,8 +79,9 @@ def _named(root: Path, names: list[str], plain: Callable[[str], str]) -> dict[st
         if split is None:
             continue
         if split in found:
-            raise DataError(f"{root}: both {found[split].paths[0].name} and {name} could be '{split}'; "
-                            "move one of them away")
+            raise DataError(
+                f"{root}: both {found[split].paths[0].name} and {name} could be '{split}'; move one of them away"
+            )
         found[split] = Place((root / name,))
     return found
 
@@ -113,8 +114,9 @@ def open_set(name: str, place: Place, classes: tuple[int, ...] | None = None) ->
     return open_tree_set(name, layouts.open_tree(paths[0]), place.labels, classes)
 
 
-def open_tree_set(name: str, tree: Tree, labels: Path | None = None, classes: tuple[int, ...] | None = None
-                  ) -> StoredSplit:
+def open_tree_set(
+    name: str, tree: Tree, labels: Path | None = None, classes: tuple[int, ...] | None = None
+) -> StoredSplit:
     """The split in one folder or archive."""
     numbered = name.startswith("v2")
     reader = layouts.numbered_or_wnid_folders if numbered else lambda at: layouts.wnid_folders(at, classes)
@@ -140,7 +142,7 @@ def _pieces(paths: tuple[Path, ...]) -> tuple[Path, ...]:
 
 
 def corrupted_trees(place: Place) -> dict[str, Tree]:
-    """"fog/3" -> its tree, for every corruption and severity that lies there, grouped (blur/defocus_blur/3) or not."""
+    """ "fog/3" -> its tree, for every corruption and severity that lies there, grouped (blur/defocus_blur/3) or not."""
     found: dict[str, Tree] = {}
     for path in place.paths:
         if not path.exists():

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,14 +17,11 @@ from nsbench.data import wnids
 from nsbench.data.config import PRESENT, Layout, read_config
 from nsbench.data.corrupted import ENGINE, CorruptedSplit
 from nsbench.data.find import FOLDERS, corrupted_trees, find_sets, open_set, open_tree_set
-from nsbench.data.source import TRANSFER, DataSource, Split
+from nsbench.data.source import DataSource, Split
 from nsbench.data.stored import StoredSplit
 from nsbench.data.trees import Tree
 from nsbench.errors import DataError, MissingSplit
 from nsbench.progress import SILENT, Progress
-
-if TYPE_CHECKING:
-    from nsbench.data.transfer import Surrogate
 
 CORRUPTED = tuple(f"c/{corruption}/{severity}" for corruption in CORRUPTIONS for severity in SEVERITIES)
 CONFIG_SUFFIX = ".toml"
@@ -46,6 +42,7 @@ class ImageNetTree(DataSource):
         self.name = self.layout.name
         if self.name != "imagenet":
             self.title = self.name
+        self.surrogate = self.layout.surrogate
         self._splits: dict[str, Split] = {}
 
     def splits(self) -> list[str]:
@@ -59,20 +56,8 @@ class ImageNetTree(DataSource):
     def split(self, name: str, progress: Progress = SILENT) -> Split:
         """One split, scanned once. Images are read when they are loaded; C is made from val where it is not here."""
         if name not in self._splits:
-            made = self._transfer if name.startswith(TRANSFER) else self._corrupted if name.startswith("c/") else None
-            self._splits[name] = (made or self._plain)(name)
+            self._splits[name] = self._corrupted(name) if name.startswith("c/") else self._plain(name)
         return self._splits[name]
-
-    @cached_property
-    def surrogate(self) -> Surrogate | None:  # type: ignore[override]
-        from nsbench.data.transfer import Surrogate
-
-        return Surrogate(*self.layout.surrogate) if self.layout.surrogate else None
-
-    def _transfer(self, name: str) -> Split:
-        from nsbench.data.transfer import transfer_split
-
-        return transfer_split(self, name)
 
     def _plain(self, name: str) -> Split:
         if name not in FOLDERS:
@@ -91,8 +76,9 @@ class ImageNetTree(DataSource):
         tree = self._corrupted_trees.get(f"{corruption}/{severity}")
         if tree is None:
             place = self.layout.places["c"].paths[0]
-            raise MissingSplit(f"{place / corruption / severity}: is absent; copy it, or move {place} away to make C "
-                               "from val")
+            raise MissingSplit(
+                f"{place / corruption / severity}: is absent; copy it, or move {place} away to make C from val"
+            )
         return self._declared(open_tree_set(name, tree), "c")
 
     @cached_property
@@ -107,8 +93,10 @@ class ImageNetTree(DataSource):
         present = tuple(np.unique(split.labels).tolist())
         foreign = sorted(set(present) - set(present if declared == PRESENT else map(int, declared)))
         if foreign:
-            raise DataError(f"{self.root}: '{split.name}' holds {len(foreign)} class(es) that [classes] does not list, "
-                            f"such as {wnids.wnids()[foreign[0]]}; its images would count as errors always")
+            raise DataError(
+                f"{self.root}: '{split.name}' holds {len(foreign)} class(es) that [classes] does not list, "
+                f"such as {wnids.wnids()[foreign[0]]}; its images would count as errors always"
+            )
         split.classes = present if declared == PRESENT else tuple(map(int, declared))
         return split
 

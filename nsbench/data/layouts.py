@@ -39,8 +39,9 @@ def class_folders(tree: Tree, label: Callable[[str], int | None], expected: str)
     for folder in tree.folders():
         number = label(folder)
         if number is None:
-            raise DataError(f"{tree.place(folder)}: is no class folder; expected {expected}. "
-                            f"Move it out of {tree.place()}")
+            raise DataError(
+                f"{tree.place(folder)}: is no class folder; expected {expected}. Move it out of {tree.place()}"
+            )
         images = tree.images(folder)
         if not images:
             empty.append(folder)
@@ -102,8 +103,9 @@ def read_entries(tree: Tree, folders: Reader, labels: Path | None = None) -> lis
     if inside := next((name for name in LABEL_FILES if name in names), None):
         return flat_with_labels(tree, tree.text(inside), tree.place(inside))
     if not tree.folders() and tree.images():
-        stem = next((tree.path.name[: -len(end)] for end in SUFFIXES if tree.path.name.lower().endswith(end)),
-                    tree.path.name)
+        stem = next(
+            (tree.path.name[: -len(end)] for end in SUFFIXES if tree.path.name.lower().endswith(end)), tree.path.name
+        )
         for beside in (tree.path.with_name(f"{stem}.txt"), tree.path.with_name(f"{stem}.csv")):
             if beside.is_file():
                 return flat_with_labels(tree, _read(beside), beside)
@@ -154,5 +156,7 @@ def _loose(tree: Tree) -> str:
     images = tree.images()
     if not images:
         return ""
-    return (f". It holds {len(images):,} images in no folder: put a label file beside them, {LABEL_FILES[0]} with "
-            "lines '<image name> <label>'")
+    return (
+        f". It holds {len(images):,} images in no folder: put a label file beside them, {LABEL_FILES[0]} with "
+        "lines '<image name> <label>'"
+    )

@@ -54,8 +54,10 @@ def manifest(split: StoredSplit, progress: Progress = SILENT, threads: int | Non
     def look(chunk: np.ndarray) -> list[tuple[int, int, int, str, str]]:
         return [(int(index), *_look(split, int(index))) for index in chunk]
 
-    with (ThreadPoolExecutor(threads or available_cores()) as pool,
-          progress.task(f"{split.name}: reading", len(todo)) as advance):
+    with (
+        ThreadPoolExecutor(threads or available_cores()) as pool,
+        progress.task(f"{split.name}: reading", len(todo)) as advance,
+    ):
         for found in pool.map(look, chunks):
             for index, width, height, sha, why in found:
                 rows[index] = (*stamps[index], width, height, np.frombuffer(bytes.fromhex(sha), "<u8"))

@@ -31,8 +31,15 @@ BROKEN = (OSError, ValueError, NotImplementedError, EOFError)  # pyarrow's own e
 class TableSplit(StoredSplit):
     """Pictures in the rows of parquet or arrow files."""
 
-    def __init__(self, name: str, files: Sequence[Path], starts: np.ndarray, ids: np.ndarray, labels: np.ndarray,
-                 sizes: np.ndarray) -> None:
+    def __init__(
+        self,
+        name: str,
+        files: Sequence[Path],
+        starts: np.ndarray,
+        ids: np.ndarray,
+        labels: np.ndarray,
+        sizes: np.ndarray,
+    ) -> None:
         super().__init__(name, ids, labels, sizes)
         self.files, self.starts = list(files), starts  # starts: first row of each file, and the number of all rows
         self._local: Any = None
@@ -85,8 +92,9 @@ def open_tables(name: str, files: Sequence[Path]) -> TableSplit:
         try:
             columns = kind([path]).columns(0)
         except BROKEN as error:
-            raise DataError(f"{path}: cannot be read as {path.suffix[1:]} ({_reason(error)}); half copied? "
-                            "Copy it again") from error
+            raise DataError(
+                f"{path}: cannot be read as {path.suffix[1:]} ({_reason(error)}); half copied? Copy it again"
+            ) from error
         counts.append(len(columns[0]))
         ids.append(_names(path, columns[0]))
         labels.append(columns[1])
@@ -110,13 +118,17 @@ class _Tables:
         picture = next((name for name in PICTURES if name in schema.names), None)
         label = next((name for name in LABELS if name in schema.names), None)
         if picture is None or label is None:
-            raise DataError(f"{path}: its columns are {', '.join(schema.names)}; expected a picture column "
-                            f"({', '.join(PICTURES[:3])}) and a label column ({', '.join(LABELS[:4])})")
+            raise DataError(
+                f"{path}: its columns are {', '.join(schema.names)}; expected a picture column "
+                f"({', '.join(PICTURES[:3])}) and a label column ({', '.join(LABELS[:4])})"
+            )
         kind = schema.field(picture).type
         inner = kind.field("bytes").type if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 else kind
         if not (pa.types.is_binary(inner) or pa.types.is_large_binary(inner)):
-            raise DataError(f"{path}: the column '{picture}' holds {kind}, not encoded pictures; save the set again "
-                            "with its pictures embedded")
+            raise DataError(
+                f"{path}: the column '{picture}' holds {kind}, not encoded pictures; save the set again "
+                "with its pictures embedded"
+            )
         return picture, label, inner is not kind
 
 
@@ -140,8 +152,10 @@ class _Parquet(_Tables):
             names = [row["path"] if row else None for row in table[self.picture].to_pylist()]
         at = leaves.index(self.leaf)
         groups = [meta.row_group(g) for g in range(meta.num_row_groups)]
-        sizes = np.repeat(np.array([group.column(at).total_compressed_size for group in groups], dtype=np.int64),
-                          [group.num_rows for group in groups])
+        sizes = np.repeat(
+            np.array([group.column(at).total_compressed_size for group in groups], dtype=np.int64),
+            [group.num_rows for group in groups],
+        )
         return names, _labels(table[self.label], self.file.schema_arrow, self.label, path), sizes
 
     def row(self, number: int, row: int) -> bytes | None:
@@ -257,8 +271,10 @@ def _meaning(class_names: list[str] | None, path: Path) -> dict[int, int]:
         alike = sum(_first(ours) == _first(theirs) for ours, theirs in zip(wnids.names(), class_names, strict=True))
         if alike >= 0.9 * len(order):  # spellings differ a little from copy to copy
             return {label: label for label in order.values()}
-    raise DataError(f"{path}: its {len(class_names)} classes ({', '.join(class_names[:2])}, ...) are neither wnids nor "
-                    "the 1000 names in their usual order; save the set with wnids as class names")
+    raise DataError(
+        f"{path}: its {len(class_names)} classes ({', '.join(class_names[:2])}, ...) are neither wnids nor "
+        "the 1000 names in their usual order; save the set with wnids as class names"
+    )
 
 
 def _first(name: str) -> str:

@@ -10,20 +10,34 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from nsbench.errors import UsageError
 from nsbench.progress import SILENT, Progress
 from nsbench.randomness import stratified_order
 
-if TYPE_CHECKING:
-    from nsbench.data.transfer import Surrogate
 
+@dataclass(frozen=True)
+class SurrogateName:
+    """Which model transfer sets are made on, and the file of its weights where it needs one."""
 
-TRANSFER = "transfer/"  # how the names of transfer sets begin
+    name: str
+    checkpoint: Path | None = None
+
+    @classmethod
+    def parse(cls, spec: str, folder: Path = Path()) -> SurrogateName:
+        """`spec`: NAME or NAME:CHECKPOINT (relative to `folder`), or robustbench:NAME[:THREAT]."""
+        name, _, checkpoint = (spec, "", "") if spec.startswith("robustbench:") else spec.partition(":")
+        if not name:
+            raise UsageError(
+                f"surrogate '{spec}': give NAME or NAME:CHECKPOINT, such as vit_tiny_patch16_224:vit_tiny.safetensors"
+            )
+        return cls(name, folder / Path(checkpoint).expanduser() if checkpoint else None)
 
 
 class Split(ABC):
@@ -45,8 +59,15 @@ class Split(ABC):
     def digest(self) -> str:
         """16 hex digits that change whenever the images, ids or labels do."""
 
-    def prepare(self, indices: np.ndarray, *, device: Any = "cpu", batch_size: int = 64,  # noqa: B027
-                workers: int = 0, progress: Progress = SILENT) -> None:
+    def prepare(  # noqa: B027  (nearly every split has all its images)
+        self,
+        indices: np.ndarray,
+        *,
+        device: Any = "cpu",
+        batch_size: int = 64,
+        workers: int = 0,
+        progress: Progress = SILENT,
+    ) -> None:
         """Make those of these images that do not exist yet, before any is loaded; nearly every split has them all."""
 
     def __len__(self) -> int:
@@ -70,10 +91,18 @@ class Subset(Split):
     def load(self, index: int) -> Image.Image:
         return self.base.load(int(self.indices[index]))
 
-    def prepare(self, indices: np.ndarray, *, device: Any = "cpu", batch_size: int = 64, workers: int = 0,
-                progress: Progress = SILENT) -> None:
-        self.base.prepare(self.indices[indices], device=device, batch_size=batch_size, workers=workers,
-                          progress=progress)
+    def prepare(
+        self,
+        indices: np.ndarray,
+        *,
+        device: Any = "cpu",
+        batch_size: int = 64,
+        workers: int = 0,
+        progress: Progress = SILENT,
+    ) -> None:
+        self.base.prepare(
+            self.indices[indices], device=device, batch_size=batch_size, workers=workers, progress=progress
+        )
 
     @property
     def digest(self) -> str:
@@ -88,7 +117,7 @@ class DataSource(ABC):
     class_names: Sequence[str]
     default_model: str | None = None  # used when no --model is given
     default_recipe: str = "paper"
-    surrogate: Surrogate | None = None  # the model that transfer sets are made on
+    surrogate: SurrogateName | None = None  # the model that transfer sets are made on
     root: Path | None = None
 
     @abstractmethod

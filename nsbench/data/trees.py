@@ -101,8 +101,9 @@ class FolderTree(Tree):
     def _check_link(self, link: Path) -> None:
         target = link.resolve()
         if not target.is_relative_to(self.path.resolve()):
-            raise DataError(f"{link}: is a link out of {self.path}; copy what it points to, or link the set's folder "
-                            "as a whole")
+            raise DataError(
+                f"{link}: is a link out of {self.path}; copy what it points to, or link the set's folder as a whole"
+            )
         if not target.exists():
             raise DataError(f"{link}: is a link to nothing; copy the file again")
 

@@ -54,8 +54,15 @@ def open_shards(name: str, shards: Sequence[Path]) -> ArchiveSplit:
     if len(np.unique(ids)) < len(ids):  # keys that start again in every shard
         stems = np.array([shard.stem for shard in shards])[table["shard"]]
         ids = np.char.add(np.char.add(stems, "/"), ids)
-    return ArchiveSplit(name, shards, np.array(table["shard"]), members(table, np.arange(len(table))), ids,
-                        table["label"].astype(np.int64), table["size"].astype(np.int64))
+    return ArchiveSplit(
+        name,
+        shards,
+        np.array(table["shard"]),
+        members(table, np.arange(len(table))),
+        ids,
+        table["label"].astype(np.int64),
+        table["size"].astype(np.int64),
+    )
 
 
 def _table(shards: Sequence[Path]) -> np.ndarray:

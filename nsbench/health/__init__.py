@@ -16,8 +16,25 @@ from nsbench.health.rows import TRANSFER_SPLITS, Flag, Reader, Stored, common_pl
 from nsbench.health.signs import CHANGED_SHARE, FLAT, REPEAT_CHANGE, ROOM, SPAN, ZERO_SHARE, single_flags
 from nsbench.results import Result
 
-__all__ = ["ALPHA", "CHANGED_SHARE", "FLAT", "LEAST", "REPEAT_CHANGE", "ROOM", "SPAN", "TRANSFER_SPLITS", "ZERO_SHARE",
-           "Flag", "Reader", "RowKey", "Stored", "common_places", "fisher_exact", "flags", "flags_by_row"]
+__all__ = [
+    "ALPHA",
+    "CHANGED_SHARE",
+    "FLAT",
+    "LEAST",
+    "REPEAT_CHANGE",
+    "ROOM",
+    "SPAN",
+    "TRANSFER_SPLITS",
+    "ZERO_SHARE",
+    "Flag",
+    "Reader",
+    "RowKey",
+    "Stored",
+    "common_places",
+    "fisher_exact",
+    "flags",
+    "flags_by_row",
+]
 RowKey = tuple[str, str, str, int, str]  # source, model, method, seed, digest of the weights
 
 

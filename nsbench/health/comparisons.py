@@ -22,8 +22,11 @@ def compared_flags(settings: Sequence[Setting]) -> Iterator[Flag]:
         return
     measured = [one.measure() for one in comparisons]
     adjusted = holm([p for _, p, _ in measured])
-    found = [(points, one, text) for one, (points, _, text), p in zip(comparisons, measured, adjusted, strict=True)
-             if points > LEAST and p < ALPHA]
+    found = [
+        (points, one, text)
+        for one, (points, _, text), p in zip(comparisons, measured, adjusted, strict=True)
+        if points > LEAST and p < ALPHA
+    ]
     for name in dict.fromkeys(one.flag for _, one, _ in found):
         mine = sorted((each for each in found if each[1].flag == name), key=lambda each: -each[0])
         _, worst, text = mine[0]
@@ -58,22 +61,34 @@ class Comparison:
         else:
             p = fisher_exact(int(weak.sum()), len(weak), int(strong.sum()), len(strong))
             on = f"{len(weak):,} and {len(strong):,} images, Fisher's exact test"
-        return high - low, p, (f"{self.weak.name} leaves {low:.1f} % right and {self.strong.name} {high:.1f} % ({on}, "
-                               f"p {_power(p)})")
+        return (
+            high - low,
+            p,
+            (f"{self.weak.name} leaves {low:.1f} % right and {self.strong.name} {high:.1f} % ({on}, p {_power(p)})"),
+        )
 
 
 def _beaten(settings: Sequence[Setting]) -> Iterator[Comparison]:
     """Weaker kinds of attack against stronger ones of no smaller budget in the same norm."""
-    kinds = {"single step": ("single-step beats multi-step", ("multi-step",), "many steps should find what one finds"),
-             "transfer": ("transfer beats white-box", ("single step", "multi-step"),
-                          "an attack that knows the model should find what a foreign one finds"),
-             "black box": ("black-box beats white-box", ("single step", "multi-step"),
-                           "gradients should help an attack")}
+    kinds = {
+        "single step": ("single-step beats multi-step", ("multi-step",), "many steps should find what one finds"),
+        "transfer": (
+            "transfer beats white-box",
+            ("single step", "multi-step"),
+            "an attack that knows the model should find what a foreign one finds",
+        ),
+        "black box": ("black-box beats white-box", ("single step", "multi-step"), "gradients should help an attack"),
+    }
     for weak in settings:
         flag, stronger, meaning = kinds.get(weak.kind, ("", (), ""))
         for strong in settings:
-            if strong.kind in stronger and weak.budget and strong.budget and weak.budget[0] == strong.budget[0] \
-                    and weak.size <= strong.size * (1 + 1e-6):
+            if (
+                strong.kind in stronger
+                and weak.budget
+                and strong.budget
+                and weak.budget[0] == strong.budget[0]
+                and weak.size <= strong.size * (1 + 1e-6)
+            ):
                 yield Comparison(flag, weak, strong, f"{meaning}, so gradients may be masked")
 
 
@@ -83,8 +98,12 @@ def _above_clean(settings: Sequence[Setting]) -> Iterator[Comparison]:
             for attacked in settings:
                 split = "clean" if attacked.condition["attack"] is None else attacked.condition["split"]
                 if attacked.kind != "clean" and split == clean.condition["split"]:
-                    yield Comparison("robust accuracy above clean", clean, attacked,
-                                     "an attack cannot help, so the images or labels of one of them are wrong")
+                    yield Comparison(
+                        "robust accuracy above clean",
+                        clean,
+                        attacked,
+                        "an attack cannot help, so the images or labels of one of them are wrong",
+                    )
 
 
 def _rising(settings: Sequence[Setting]) -> Iterator[Comparison]:
@@ -92,8 +111,12 @@ def _rising(settings: Sequence[Setting]) -> Iterator[Comparison]:
     for curve in curves(settings):
         single = any(one.kind in ("single step", "") for one in curve)
         for less, more in [(curve[0], curve[-1])] if single else pairwise(curve):
-            yield Comparison("curve does not fall", less, more,
-                             "a larger budget contains the smaller one, so the attack does not use it")
+            yield Comparison(
+                "curve does not fall",
+                less,
+                more,
+                "a larger budget contains the smaller one, so the attack does not use it",
+            )
 
 
 def fisher_exact(hits: int, n: int, other_hits: int, other_n: int) -> float:

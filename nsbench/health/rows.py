@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nsbench.data.source import TRANSFER
 from nsbench.errors import ResultError
+from nsbench.making.transfer import TRANSFER
 from nsbench.results import Result
 from nsbench.types import Outcomes
 
@@ -58,7 +58,7 @@ class Setting:
 
     @property
     def kind(self) -> str:
-        """"clean", "transfer", "black box", "single step", "multi-step", or "" where it is not known."""
+        """ "clean", "transfer", "black box", "single step", "multi-step", or "" where it is not known."""
         if self.condition["attack"] is None:
             return "clean" if not _attacked(self.condition) else "" if on_itself(self) else "transfer"
         if not self.card.get("images"):
@@ -144,8 +144,13 @@ def curves(settings: Sequence[Setting]) -> Iterator[list[Setting]]:
     groups: dict[tuple, list[Setting]] = {}
     for one in settings:
         if one.condition["attack"] and one.budget:
-            key = (id(one.result), one.condition["attack"], one.condition["split"], one.budget[0],
-                   str(sorted(one.condition["params"].items())))
+            key = (
+                id(one.result),
+                one.condition["attack"],
+                one.condition["split"],
+                one.budget[0],
+                str(sorted(one.condition["params"].items())),
+            )
             groups.setdefault(key, []).append(one)
     for curve in groups.values():
         if len(curve) > 1:

@@ -39,20 +39,30 @@ def _flat(settings: Sequence[Setting]) -> Iterator[Flag]:
         only_less, only_more, _ = discordant(less, more)
         _, fall = difference_interval(only_less, only_more, n, 0.99)
         if 100 * float(fall) < FLAT and 100 * wilson(int(more.sum()), n, 0.99)[0] > ROOM:
-            yield Flag("curve does not fall", (first.result.suite,), (
-                f"{first.name} leaves {100 * less.mean():.1f} % right and {last.name} {100 * more.mean():.1f} % (the "
-                f"same {n:,} images; the fall is below {FLAT:g} point with 99 % confidence): a budget "
-                f"{ratio:.3g} times as large should break more, so the attack does not work "
-                "on this model."))
+            yield Flag(
+                "curve does not fall",
+                (first.result.suite,),
+                (
+                    f"{first.name} leaves {100 * less.mean():.1f} % right and {last.name} {100 * more.mean():.1f} % (the "
+                    f"same {n:,} images; the fall is below {FLAT:g} point with 99 % confidence): a budget "
+                    f"{ratio:.3g} times as large should break more, so the attack does not work "
+                    "on this model."
+                ),
+            )
 
 
 def _zero_gradients(settings: Sequence[Setting]) -> Iterator[Flag]:
     for one in settings:
         zero, n = int(one.card.get("zero_gradients", 0)), int(one.card.get("looked_at", 0))
         if n and wilson(zero, n, 0.99)[0] > ZERO_SHARE:
-            yield Flag("zero gradients", (one.result.suite,), (
-                f"{one.name}: the loss has a gradient of exactly zero at {zero:,} of {n:,} images, so an attack that "
-                f"follows gradients cannot start there (flagged above {100 * ZERO_SHARE:g} % with 99 % confidence)."))
+            yield Flag(
+                "zero gradients",
+                (one.result.suite,),
+                (
+                    f"{one.name}: the loss has a gradient of exactly zero at {zero:,} of {n:,} images, so an attack that "
+                    f"follows gradients cannot start there (flagged above {100 * ZERO_SHARE:g} % with 99 % confidence)."
+                ),
+            )
 
 
 def _restless(results: Sequence[Result], settings: Sequence[Setting]) -> Iterator[Flag]:
@@ -60,43 +70,67 @@ def _restless(results: Sequence[Result], settings: Sequence[Setting]) -> Iterato
     for result in results:
         outputs = result.provenance.get("outputs") or {}
         if outputs.get("repeat_change", 0.0) > REPEAT_CHANGE:
-            yield Flag("random outputs", (result.suite,), (
-                f"{result.title}: two passes of the same {outputs['images']} images differ by "
-                f"{100 * outputs['repeat_change']:.2g} % of the logits' standard deviation, so attacks follow one draw "
-                f"and are judged on another (flagged above {100 * REPEAT_CHANGE:g} %)."))
+            yield Flag(
+                "random outputs",
+                (result.suite,),
+                (
+                    f"{result.title}: two passes of the same {outputs['images']} images differ by "
+                    f"{100 * outputs['repeat_change']:.2g} % of the logits' standard deviation, so attacks follow one draw "
+                    f"and are judged on another (flagged above {100 * REPEAT_CHANGE:g} %)."
+                ),
+            )
     known = [(one, predictions) for one in settings if (predictions := one.unattacked) is not None]
     for (one, before), (other, again) in pairwise(known):
         same = all(one.condition[key] == other.condition[key] for key in ("data_digest", "preprocess"))
         if same and one.result is not other.result:
             at_one, at_other = common(one, other)
-            yield from _changed(before[at_one] != again[at_other], (one, other),
-                                "the same unattacked images, evaluated twice")
+            yield from _changed(
+                before[at_one] != again[at_other], (one, other), "the same unattacked images, evaluated twice"
+            )
     for one, before in known:
         if one.condition["attack"]:
             untouched = np.asarray(one.outcomes.extra["linf"]) == 0
-            yield from _changed((one.outcomes.predictions != before)[untouched], (one,),
-                                "images that the attack gave back unchanged, evaluated again")
+            yield from _changed(
+                (one.outcomes.predictions != before)[untouched],
+                (one,),
+                "images that the attack gave back unchanged, evaluated again",
+            )
 
 
 def _changed(changed: np.ndarray, settings: Sequence[Setting], what: str) -> Iterator[Flag]:
     if len(changed) and wilson(int(changed.sum()), len(changed), 0.99)[0] > CHANGED_SHARE:
-        yield Flag("random outputs", tuple(dict.fromkeys(one.result.suite for one in settings)), (
-            f"{' and '.join(one.name for one in settings)}: {int(changed.sum()):,} of {len(changed):,} predictions "
-            f"differ on {what} (flagged above {100 * CHANGED_SHARE:g} % with 99 % confidence)."))
+        yield Flag(
+            "random outputs",
+            tuple(dict.fromkeys(one.result.suite for one in settings)),
+            (
+                f"{' and '.join(one.name for one in settings)}: {int(changed.sum()):,} of {len(changed):,} predictions "
+                f"differ on {what} (flagged above {100 * CHANGED_SHARE:g} % with 99 % confidence)."
+            ),
+        )
 
 
 def _probabilities(results: Sequence[Result]) -> Iterator[Flag]:
     for result in results:
         outputs = result.provenance.get("outputs") or {}
         if outputs.get("probabilities"):
-            yield Flag("softmax instead of logits", (result.suite,), (
-                f"{result.title}: the outputs of the first {outputs['images']} images lie in [0, 1] and sum to 1; "
-                "losses on probabilities have vanishing gradients, so let the model return logits."))
+            yield Flag(
+                "softmax instead of logits",
+                (result.suite,),
+                (
+                    f"{result.title}: the outputs of the first {outputs['images']} images lie in [0, 1] and sum to 1; "
+                    "losses on probabilities have vanishing gradients, so let the model return logits."
+                ),
+            )
 
 
 def _white_box(settings: Sequence[Setting]) -> Iterator[Flag]:
     for one in settings:
         if on_itself(one):
-            yield Flag("judged on its own transfer set", (one.result.suite,), (
-                f"{one.name}: the images were {one.condition['origin']}, the very weights that are judged here, so the "
-                "figure is that of a white-box attack and tells nothing about transfer."))
+            yield Flag(
+                "judged on its own transfer set",
+                (one.result.suite,),
+                (
+                    f"{one.name}: the images were {one.condition['origin']}, the very weights that are judged here, so the "
+                    "figure is that of a white-box attack and tells nothing about transfer."
+                ),
+            )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nsbench.errors import ModelError, UsageError
-from nsbench.report.laboratory import Sheet, write_sheet
+from nsbench.laboratory.page import Sheet, write_sheet
 
 if TYPE_CHECKING:
     import torch
@@ -56,8 +56,9 @@ class Bench:
         chosen = self.source.split(split, ConsoleProgress()).limited(n)
         parts = list(batches(chosen, self.model.preprocessing.transform("checkpoint"), batch_size=BATCH))
         pixels_BCHW = torch.cat([part.images for part in parts]).to(self.device).float() / 255
-        self.held[split, n] = Images(pixels_BCHW, torch.cat([part.labels for part in parts]),
-                                     [one for part in parts for one in part.ids])
+        self.held[split, n] = Images(
+            pixels_BCHW, torch.cat([part.labels for part in parts]), [one for part in parts for one in part.ids]
+        )
         return self.held[split, n]
 
     def facts(self, **more: Any) -> dict[str, Any]:
@@ -66,14 +67,32 @@ class Bench:
         from nsbench.provenance import device_name
 
         weights = "none (untrained)" if self.untrained else weights_digest(self.model)
-        return {"model": self.model.name, "weights": weights,
-                "normalisation": self.model.normalisation, "data": self.source.name, **more, "seed": self.seed,
-                "device": device_name(self.device), "seconds": round(time.perf_counter() - self.start, 1)}
+        return {
+            "model": self.model.name,
+            "weights": weights,
+            "normalisation": self.model.normalisation,
+            "data": self.source.name,
+            **more,
+            "seed": self.seed,
+            "device": device_name(self.device),
+            "seconds": round(time.perf_counter() - self.start, 1),
+        }
 
-    def write(self, name: str, title: str, lede: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *,
-              figures: Mapping[str, Figure] | None = None, facts: Mapping[str, Any] | None = None,
-              notes: Sequence[str] = (), data: Mapping[str, Any] | None = None, qualifier: str = "",
-              order: int = 100) -> Sheet:
+    def write(
+        self,
+        name: str,
+        title: str,
+        lede: str,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        *,
+        figures: Mapping[str, Figure] | None = None,
+        facts: Mapping[str, Any] | None = None,
+        notes: Sequence[str] = (),
+        data: Mapping[str, Any] | None = None,
+        qualifier: str = "",
+        order: int = 100,
+    ) -> Sheet:
         """Print, store and draw the outcome of the command `name` on this bench's model; see `Sheet`."""
         subject = self.model.name + (f".{qualifier}" if qualifier else "")
         sheet = Sheet(name, subject, title, lede, columns, rows, self.facts(**(facts or {})), notes, data or {}, order)
@@ -81,18 +100,25 @@ class Bench:
         return sheet
 
 
-def open_bench(*, data: str = "shapes10", model: str | None = None, checkpoint: Path | None = None,
-               normalisation: str = "own", seed: int = 0, device: str = "auto",
-               out: Path = Path("reports/nullspace"), untrained: bool = False) -> Bench:
+def open_bench(
+    *,
+    data: str = "shapes10",
+    model: str | None = None,
+    checkpoint: Path | None = None,
+    normalisation: str = "own",
+    seed: int = 0,
+    device: str = "auto",
+    out: Path = Path("reports/nullspace"),
+    untrained: bool = False,
+) -> Bench:
     """Load the data source and the model, by default the source's own; they must agree in the number of classes.
 
     `untrained` takes the architecture as timm initialises it, with the source's number of classes.
     """
-    from nsbench.data import open_source
-    from nsbench.job import resolve_device
     from nsbench.models import load_model
     from nsbench.models.untrained import untrained_model
     from nsbench.results import ensure_writable
+    from nsbench.run.opening import open_source, resolve_device
 
     ensure_writable(out)
     source = open_source(data)
@@ -103,13 +129,16 @@ def open_bench(*, data: str = "shapes10", model: str | None = None, checkpoint: 
     if untrained:
         if checkpoint:
             raise UsageError(f"--untrained and --checkpoint {checkpoint}: give one of the two")
-        network = untrained_model(name, seed=seed, normalisation=normalisation,
-                                  num_classes=len(source.class_names)).to(device)
+        network = untrained_model(name, seed=seed, normalisation=normalisation, num_classes=len(source.class_names)).to(
+            device
+        )
         return Bench(network, source, seed, device, out, untrained=True)
     network = load_model(name, checkpoint=checkpoint, normalisation=normalisation, device=device)
     if network.num_classes != len(source.class_names):
-        raise ModelError(f"model '{name}' has {network.num_classes} classes, {source.title} has "
-                         f"{len(source.class_names)}; choose a model and a data source that belong together")
+        raise ModelError(
+            f"model '{name}' has {network.num_classes} classes, {source.title} has "
+            f"{len(source.class_names)}; choose a model and a data source that belong together"
+        )
     return Bench(network, source, seed, device, out)
 
 

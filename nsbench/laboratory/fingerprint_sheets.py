@@ -10,6 +10,8 @@ import numpy as np
 
 from nsbench.errors import UsageError
 from nsbench.laboratory import Bench, Images
+from nsbench.laboratory.figures import LINE, PALETTE, new_figure, titles
+from nsbench.laboratory.page import Sheet
 from nsbench.laboratory.picture_figures import grid, plain
 from nsbench.laboratory.picture_files import save_pictures
 from nsbench.models import Model, load_model
@@ -17,8 +19,6 @@ from nsbench.models.untrained import untrained_model
 from nsbench.nullspace.exact import patch_nullspace
 from nsbench.nullspace.fingerprint import Fingerprint, Verification, make_fingerprint, verify
 from nsbench.progress import ConsoleProgress
-from nsbench.report.figures import LINE, PALETTE, new_figure, titles
-from nsbench.report.laboratory import Sheet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,8 +33,12 @@ def named_models(bench: Bench, given: Sequence[str]) -> dict[str, Model]:
         name, _, file = words.rpartition("=")
         path = Path(file)
         alone = not name and not path.suffix and not path.exists()  # a model's name, no file
-        model = load_model(words if alone else name or bench.model.name, checkpoint=None if alone else path,
-                           normalisation=bench.model.normalisation, device=bench.device)
+        model = load_model(
+            words if alone else name or bench.model.name,
+            checkpoint=None if alone else path,
+            normalisation=bench.model.normalisation,
+            device=bench.device,
+        )
         short = words if alone else path.stem
         if short in found or short in (OWNER, FRESH):
             raise UsageError(f"two models would be called '{short}'; give files of different names")
@@ -42,9 +46,19 @@ def named_models(bench: Bench, given: Sequence[str]) -> dict[str, Model]:
     return found
 
 
-def fingerprint_sheet(bench: Bench, images: Images, suspects: Mapping[str, Model], independent: Mapping[str, Model], *,
-                      strength: float = 0.25, noises: int = 4, decoys: int = 99, alpha: float = 0.01,
-                      tolerance: float | None = None, save: Path | None = None) -> Sheet:
+def fingerprint_sheet(
+    bench: Bench,
+    images: Images,
+    suspects: Mapping[str, Model],
+    independent: Mapping[str, Model],
+    *,
+    strength: float = 0.25,
+    noises: int = 4,
+    decoys: int = 99,
+    alpha: float = 0.01,
+    tolerance: float | None = None,
+    save: Path | None = None,
+) -> Sheet:
     """Make the fingerprint of the bench's model and verify: the owner, the suspects, the independent models, and the
     owner's architecture with fresh weights. An independent model is held against the other ones."""
     space = patch_nullspace(bench.model, tolerance=tolerance)
@@ -56,27 +70,52 @@ def fingerprint_sheet(bench: Bench, images: Images, suspects: Mapping[str, Model
             others = {other: known for other, known in independent.items() if other != name}
             found[name] = verify(mark, model, others, alpha=alpha)
             advance()
-    roles = {name: "suspect" if name in suspects else "independent" if name in independent else "control"
-             for name in everyone}
-    rows = [[name, roles[name], round(100 * one.agreement, 1), f"{100 * one.low:.1f} to {100 * one.high:.1f}",
-             f"{100 * float(np.mean(one.decoys)):.1f}, {100 * max(one.decoys):.1f}", round(one.p_value, 4),
-             None if one.p_independent is None else float(f"{one.p_independent:.2g}"),
-             "yes" if one.owned else "no"] for name, one in found.items()]
+    roles = {
+        name: "suspect" if name in suspects else "independent" if name in independent else "control"
+        for name in everyone
+    }
+    rows = [
+        [
+            name,
+            roles[name],
+            round(100 * one.agreement, 1),
+            f"{100 * one.low:.1f} to {100 * one.high:.1f}",
+            f"{100 * float(np.mean(one.decoys)):.1f}, {100 * max(one.decoys):.1f}",
+            round(one.p_value, 4),
+            None if one.p_independent is None else float(f"{one.p_independent:.2g}"),
+            "yes" if one.owned else "no",
+        ]
+        for name, one in found.items()
+    ]
     if save:
         save_pictures(mark.base_BCHW, images.ids, save / "base")
         save_pictures(mark.images(mark.noise_MCHW), images.ids, save / "fingerprint")
     claimed = [name for name in suspects if found[name].owned]
     return bench.write(
-        "fingerprint", f"Whose model is it? The fingerprint of {bench.model.name}",
-        (f"{len(claimed)} of {len(suspects)} suspects share the owner's patch embedding at alpha = {alpha:g}."
-         if suspects else "The owner's model and its controls; name suspects to verify them."),
-        ["model", "role", "kept %", "95 %", "decoys, most", "p", "p indep.", "shares"], rows,
+        "fingerprint",
+        f"Whose model is it? The fingerprint of {bench.model.name}",
+        (
+            f"{len(claimed)} of {len(suspects)} suspects share the owner's patch embedding at alpha = {alpha:g}."
+            if suspects
+            else "The owner's model and its controls; name suspects to verify them."
+        ),
+        ["model", "role", "kept %", "95 %", "decoys, most", "p", "p indep.", "shares"],
+        rows,
         figures={"": verification_figure(found), "images": picture_figure(mark)},
-        facts={"nullspace dimension": space.dimension, "tolerance": space.tolerance, "images": len(images.ids),
-               "strength": strength, "noises": noises, "decoys": decoys, "alpha": alpha,
-               "largest leak of the noise (tokens, l2)": float(space.leak(mark.noise_MCHW).max())},
-        notes=_notes(alpha, bool(independent), save), data={"verifications": {
-            name: {**vars(one), "decoys": list(one.decoys)} for name, one in found.items()}}, order=90)
+        facts={
+            "nullspace dimension": space.dimension,
+            "tolerance": space.tolerance,
+            "images": len(images.ids),
+            "strength": strength,
+            "noises": noises,
+            "decoys": decoys,
+            "alpha": alpha,
+            "largest leak of the noise (tokens, l2)": float(space.leak(mark.noise_MCHW).max()),
+        },
+        notes=_notes(alpha, bool(independent), save),
+        data={"verifications": {name: {**vars(one), "decoys": list(one.decoys)} for name, one in found.items()}},
+        order=90,
+    )
 
 
 def _fresh(bench: Bench) -> dict[str, Model]:
@@ -84,17 +123,26 @@ def _fresh(bench: Bench) -> dict[str, Model]:
     name = bench.model.name
     if ":" in name:  # of another library
         return {}
-    return {FRESH: untrained_model(name, seed=bench.seed, normalisation=bench.model.normalisation,
-                                   num_classes=bench.model.num_classes).to(bench.device)}
+    return {
+        FRESH: untrained_model(
+            name, seed=bench.seed, normalisation=bench.model.normalisation, num_classes=bench.model.num_classes
+        ).to(bench.device)
+    }
 
 
 def _notes(alpha: float, independent: bool, save: Path | None) -> list[str]:
-    notes = ["kept: share of images whose class stays under the owner's noise; decoys: the same under noises of other "
-             "spans with the same power at every frequency and colour, mean and most. p: Monte Carlo, the suspect is "
-             "unrelated; exact for fresh weights, an assumption for networks trained on alike images."]
-    notes.append("p indep.: exact McNemar against each independent model, one-sided, the largest. shares: both at most "
-                 f"{alpha:g}." if independent else "No independent model was given, so what networks trained on alike "
-                 "images have in common is not controlled for; give some with --independent.")
+    notes = [
+        "kept: share of images whose class stays under the owner's noise; decoys: the same under noises of other "
+        "spans with the same power at every frequency and colour, mean and most. p: Monte Carlo, the suspect is "
+        "unrelated; exact for fresh weights, an assumption for networks trained on alike images."
+    ]
+    notes.append(
+        "p indep.: exact McNemar against each independent model, one-sided, the largest. shares: both at most "
+        f"{alpha:g}."
+        if independent
+        else "No independent model was given, so what networks trained on alike "
+        "images have in common is not controlled for; give some with --independent."
+    )
     return notes + ([f"Pictures: {save / 'base'} and {save / 'fingerprint'}"] if save else [])
 
 
@@ -103,13 +151,32 @@ def verification_figure(found: Mapping[str, Verification]) -> Figure:
     figure, axes = new_figure(1, 1, width=6.4, height=0.9 + 0.42 * len(found))
     panel = axes[0, 0]
     for row, one in enumerate(found.values()):
-        panel.plot([100 * value for value in one.decoys], [row] * len(one.decoys), "|", color="#8d939d", markersize=11,
-                   label="decoys" if row == 0 else None)
+        panel.plot(
+            [100 * value for value in one.decoys],
+            [row] * len(one.decoys),
+            "|",
+            color="#8d939d",
+            markersize=11,
+            label="decoys" if row == 0 else None,
+        )
         panel.plot([100 * one.low, 100 * one.high], [row, row], color=PALETTE[0], linewidth=2)
-        panel.plot([100 * one.agreement], [row], "o", color=PALETTE[0], markersize=7, clip_on=False,
-                   label="the owner's noise, 95 %" if row == 0 else None)
-        panel.annotate(f"p = {one.p_value:.2g}", (1.02, row), xycoords=("axes fraction", "data"), va="center",
-                       fontsize=8, annotation_clip=False)
+        panel.plot(
+            [100 * one.agreement],
+            [row],
+            "o",
+            color=PALETTE[0],
+            markersize=7,
+            clip_on=False,
+            label="the owner's noise, 95 %" if row == 0 else None,
+        )
+        panel.annotate(
+            f"p = {one.p_value:.2g}",
+            (1.02, row),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=8,
+            annotation_clip=False,
+        )
     panel.set_xlim(0, 101)
     panel.set_ylim(len(found) - 0.4, -0.6)
     panel.set_yticks(range(len(found)), list(found))
@@ -124,7 +191,11 @@ def picture_figure(mark: Fingerprint, shown: int = 4) -> Figure:
     owner, decoy = mark.images(mark.noise_MCHW), mark.images(mark.decoys_JMCHW[0])
     rows: list[list[tuple[np.ndarray, str]]] = [
         [(plain(part[index]), caption) for index in range(min(shown, len(part)))]
-        for part, caption in ((mark.base_BCHW, "image, contrast reduced"), (owner, "with the owner's noise"),
-                              (decoy, "with a decoy's noise"))]
+        for part, caption in (
+            (mark.base_BCHW, "image, contrast reduced"),
+            (owner, "with the owner's noise"),
+            (decoy, "with a decoy's noise"),
+        )
+    ]
     heads: list[Any] = [f"image {index + 1}" for index in range(len(rows[0]))]
     return grid(heads, rows)

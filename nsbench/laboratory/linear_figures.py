@@ -8,9 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from nsbench.laboratory.figures import (
+    PALETTE,
+    SOFT,
+    from_zero,
+    legend,
+    new_figure,
+    picture,
+    reference_line,
+    series,
+    titles,
+)
 from nsbench.models import Model
 from nsbench.nullspace.exact import PatchNullspace, PatchSpectrum, from_patches
-from nsbench.report.figures import PALETTE, SOFT, from_zero, legend, new_figure, picture, reference_line, series, titles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,8 +41,12 @@ def spectra(names: Sequence[str], found: Sequence[PatchSpectrum]) -> Figure:
     right.set_xscale("log")
     from_zero(right)
     titles(left, "Spectrum of the patch embedding", "index of the singular value", "singular value / largest")
-    titles(right, "The tolerance decides the dimension", "tolerance, relative to the largest singular value",
-           "nullspace dimension per patch")
+    titles(
+        right,
+        "The tolerance decides the dimension",
+        "tolerance, relative to the largest singular value",
+        "nullspace dimension per patch",
+    )
     tolerance = max(spectrum.tolerance for spectrum in found)
     reference_line(left, tolerance, f"tolerance {tolerance:.1e}")
     right.axvline(tolerance, color="#191b1f", linewidth=1, dashes=(4, 3))
@@ -45,13 +59,22 @@ def strengths(rows: Sequence[Sequence[Any]]) -> Figure:
     figure, axes = new_figure(width=5.6, height=3.4)
     for index, kind in enumerate(dict.fromkeys(row[0] for row in rows)):
         mine = [row for row in rows if row[0] == kind]
-        series(axes[0, 0], [row[2] for row in mine], [max(row[3], 1e-9) for row in mine], index,
-               f"exact, {kind}" if kind != "random" else "random")
+        series(
+            axes[0, 0],
+            [row[2] for row in mine],
+            [max(row[3], 1e-9) for row in mine],
+            index,
+            f"exact, {kind}" if kind != "random" else "random",
+        )
     axes[0, 0].set_xscale("log")
     axes[0, 0].set_yscale("log")
     reference_line(axes[0, 0], 1e-4, "1e-4")
-    titles(axes[0, 0], "Exact noise leaves the logits alone", "norm of the noise, l2 of pixels in [0, 1]",
-           "largest change of a logit")
+    titles(
+        axes[0, 0],
+        "Exact noise leaves the logits alone",
+        "norm of the noise, l2 of pixels in [0, 1]",
+        "largest change of a logit",
+    )
     legend(axes[0, 0])
     return figure
 
@@ -67,14 +90,20 @@ def basis(space: PatchNullspace) -> Figure:
         vector_CHW = from_patches(space.pixel_basis_PK[:, index].view(1, 1, -1), side, (side, side))[0]
         place.set_axis_on()
         picture(place, (0.5 + 0.5 * vector_CHW / vector_CHW.abs().max()).numpy(), f"v{index + 1}")
-    figure.suptitle(f"{count} of {space.pixel_basis_PK.shape[1]} basis vectors, {side} x {side} px; grey is zero",
-                    fontsize=9, x=0.01, ha="left", fontweight="bold")
+    figure.suptitle(
+        f"{count} of {space.pixel_basis_PK.shape[1]} basis vectors, {side} x {side} px; grey is zero",
+        fontsize=9,
+        x=0.01,
+        ha="left",
+        fontweight="bold",
+    )
     return figure
 
 
 @torch.no_grad()
-def noisy_images(model: Model, class_names: Sequence[str], images_BCHW: torch.Tensor,
-                 noises: Mapping[str, torch.Tensor], norm: float) -> Figure:
+def noisy_images(
+    model: Model, class_names: Sequence[str], images_BCHW: torch.Tensor, noises: Mapping[str, torch.Tensor], norm: float
+) -> Figure:
     """Rows: images. Columns: clean, the noise (around grey), and the sum, for each kind; prediction under each."""
     figure, axes = new_figure(len(images_BCHW), 1 + 2 * len(noises), width=1.55, height=1.75)
     for row, place in enumerate(axes[:, 0]):

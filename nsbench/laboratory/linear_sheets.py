@@ -13,13 +13,13 @@ import torch
 from nsbench.errors import ModelError
 from nsbench.laboratory import Bench, console
 from nsbench.laboratory import linear_figures as draw
+from nsbench.laboratory.page import Sheet, write_sheet
 from nsbench.models import Model
 from nsbench.models.untrained import untrained_model
 from nsbench.nullspace.exact import PatchNullspace, PatchSpectrum, patch_nullspace, patch_spectrum
 from nsbench.nullspace.probe import check_size, random_direction
 from nsbench.provenance import device_name
 from nsbench.registry import content_folder
-from nsbench.report.laboratory import Sheet, write_sheet
 
 BATCH = 32  # images of one forward pass
 
@@ -39,30 +39,68 @@ def architecture(name: str, seed: int = 0) -> Model:
         return untrained_model(name, seed=seed)
 
 
-def dims_sheet(models: Sequence[Model], trained: Sequence[bool], out: Path, *, tolerance: float | None = None,
-               seed: int = 0, subject: str = "table1") -> Sheet:
+def dims_sheet(
+    models: Sequence[Model],
+    trained: Sequence[bool],
+    out: Path,
+    *,
+    tolerance: float | None = None,
+    seed: int = 0,
+    subject: str = "table1",
+) -> Sheet:
     """Table 1: patch length, width, numerical rank and nullspace dimension of each model, with its spectrum."""
     start, published = time.perf_counter(), published_dimensions()
     spectra = [patch_spectrum(model, tolerance=tolerance) for model in models]
-    columns = ["model", "weights", "patch, px", "P", "D", "rank", "nullspace dim.", "published", "sigma min / max",
-               "tolerance", "effective rank", "tolerances for the published dim."]
-    rows = [_dims_row(model, spectrum, weights, published)
-            for model, spectrum, weights in zip(models, spectra, trained, strict=True)]
-    names = [model.name if weights else f"{model.name} (untrained)"
-             for model, weights in zip(models, trained, strict=True)]
-    data = {"singular_values": {name: spectrum.singular_values_GR[0].tolist()
-                                for name, spectrum in zip(names, spectra, strict=True)}}
+    columns = [
+        "model",
+        "weights",
+        "patch, px",
+        "P",
+        "D",
+        "rank",
+        "nullspace dim.",
+        "published",
+        "sigma min / max",
+        "tolerance",
+        "effective rank",
+        "tolerances for the published dim.",
+    ]
+    rows = [
+        _dims_row(model, spectrum, weights, published)
+        for model, spectrum, weights in zip(models, spectra, trained, strict=True)
+    ]
+    names = [
+        model.name if weights else f"{model.name} (untrained)" for model, weights in zip(models, trained, strict=True)
+    ]
+    data = {
+        "singular_values": {
+            name: spectrum.singular_values_GR[0].tolist() for name, spectrum in zip(names, spectra, strict=True)
+        }
+    }
     sheet = Sheet(
-        "dims", subject, "Nullspace of the patch embedding",
+        "dims",
+        subject,
+        "Nullspace of the patch embedding",
         "The patch embedding maps P pixel values to D numbers: what is left over, P minus the rank, can be added to "
-        "every patch without changing a token (table 1).", columns, rows,
-        {"models": len(models), "seed": seed, "device": device_name("cpu"),
-         "seconds": round(time.perf_counter() - start, 1)},
-        ["A singular value counts if it is above tolerance x the largest; by default max(P, D) x the epsilon of the "
-         "weights' type, as in numpy.linalg.matrix_rank.",
-         "Untrained weights are of full rank, so their dimension is max(P - D, 0). Where the published one is larger "
-         "(ViT-B/16: 2 of 768), some of the published model's trained singular values lie below the tolerance; the "
-         "last column says which tolerances would give that dimension with the weights at hand."], data, order=10)
+        "every patch without changing a token (table 1).",
+        columns,
+        rows,
+        {
+            "models": len(models),
+            "seed": seed,
+            "device": device_name("cpu"),
+            "seconds": round(time.perf_counter() - start, 1),
+        },
+        [
+            "A singular value counts if it is above tolerance x the largest; by default max(P, D) x the epsilon of the "
+            "weights' type, as in numpy.linalg.matrix_rank.",
+            "Untrained weights are of full rank, so their dimension is max(P - D, 0). Where the published one is larger "
+            "(ViT-B/16: 2 of 768), some of the published model's trained singular values lie below the tolerance; the "
+            "last column says which tolerances would give that dimension with the weights at hand.",
+        ],
+        data,
+        order=10,
+    )
     write_sheet(sheet, out, console(), {"": draw.spectra(names, spectra)})
     return sheet
 
@@ -72,22 +110,35 @@ def _dims_row(model: Model, spectrum: PatchSpectrum, trained: bool, published: d
     wanted = published[known]["null_dim"] if known else None
     interval = spectrum.tolerances(wanted) if wanted is not None else None
     values = spectrum.singular_values_GR[0]
-    return [model.name, "trained" if trained else "untrained", spectrum.patch_size, spectrum.patch_length,
-            spectrum.width, spectrum.rank, spectrum.dimension, wanted, float(values[-1] / values[0]),
-            spectrum.tolerance, spectrum.effective_rank,
-            f"[{interval[0]:.2e}, {interval[1]:.2e})" if interval else None]
+    return [
+        model.name,
+        "trained" if trained else "untrained",
+        spectrum.patch_size,
+        spectrum.patch_length,
+        spectrum.width,
+        spectrum.rank,
+        spectrum.dimension,
+        wanted,
+        float(values[-1] / values[0]),
+        spectrum.tolerance,
+        spectrum.effective_rank,
+        f"[{interval[0]:.2e}, {interval[1]:.2e})" if interval else None,
+    ]
 
 
-def sample_sheet(bench: Bench, *, norms: Sequence[float], images: int, shown_norm: float,
-                 tolerance: float | None = None) -> Sheet:
+def sample_sheet(
+    bench: Bench, *, norms: Sequence[float], images: int, shown_norm: float, tolerance: float | None = None
+) -> Sheet:
     """Figure 2: noise of the exact nullspace, whole-matrix and per channel, beside random noise of equal norm."""
     pictures = bench.images("clean", images)
     pixels_BCHW = pictures.pixels_BCHW
     check_size(bench.model, pixels_BCHW)
     spaces = _spaces(bench.model, tolerance)
     size = (bench.model.input_size, bench.model.input_size)
-    unit = {name: space.sample(size, norm=1.0, count=len(pixels_BCHW), seed=bench.seed).to(bench.device)
-            for name, space in spaces.items()}
+    unit = {
+        name: space.sample(size, norm=1.0, count=len(pixels_BCHW), seed=bench.seed).to(bench.device)
+        for name, space in spaces.items()
+    }
     draws = random_direction(pixels_BCHW, bench.seed)
     unit["random"] = draws / draws.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     clean_BK = _logits(bench.model, pixels_BCHW)
@@ -96,26 +147,61 @@ def sample_sheet(bench: Bench, *, norms: Sequence[float], images: int, shown_nor
         for norm in norms:
             noisy_BCHW = pixels_BCHW + norm * noise
             noisy_BK = _logits(bench.model, noisy_BCHW)
-            rows.append([name, spaces[name].dimension if name in spaces else None, float(norm),
-                         (noisy_BK - clean_BK).abs().max().item(),
-                         100 * (noisy_BK.argmax(1) == clean_BK.argmax(1)).double().mean().item(),
-                         100 * ((noisy_BCHW < 0) | (noisy_BCHW > 1)).double().mean().item()])
-    figures = {"strength": draw.strengths(rows), "basis": draw.basis(spaces["whole matrix"]),
-               "images": draw.noisy_images(bench.model, bench.source.class_names, pixels_BCHW[:4],
-                                           {name: shown_norm * noise[:4] for name, noise in unit.items()}, shown_norm)}
+            rows.append(
+                [
+                    name,
+                    spaces[name].dimension if name in spaces else None,
+                    float(norm),
+                    (noisy_BK - clean_BK).abs().max().item(),
+                    100 * (noisy_BK.argmax(1) == clean_BK.argmax(1)).double().mean().item(),
+                    100 * ((noisy_BCHW < 0) | (noisy_BCHW > 1)).double().mean().item(),
+                ]
+            )
+    figures = {
+        "strength": draw.strengths(rows),
+        "basis": draw.basis(spaces["whole matrix"]),
+        "images": draw.noisy_images(
+            bench.model,
+            bench.source.class_names,
+            pixels_BCHW[:4],
+            {name: shown_norm * noise[:4] for name, noise in unit.items()},
+            shown_norm,
+        ),
+    }
     space = spaces["whole matrix"]
     return bench.write(
-        "sample", "Noise of the exact nullspace",
+        "sample",
+        "Noise of the exact nullspace",
         "A random combination of the nullspace's basis vectors (equation 2) leaves the logits as they are at any "
         "strength; random noise of the same norm does not.",
-        ["noise", "basis vectors per patch", "norm, l2 of pixels in [0, 1]", "largest change of a logit",
-         "same prediction, %", "pixels outside [0, 1], %"], rows, figures=figures,
-        facts={"images": len(pixels_BCHW), "tolerance": space.tolerance,
-               "largest logit": round(clean_BK.abs().max().item(), 3)},
-        notes=["What is left of the change is float32 rounding, which grows with the norm.",
-               *([] if "per channel" in spaces else ["Each channel by itself has an empty nullspace in this model: its "
-                                                     "patch vector is not longer than the width."])],
-        order=20)
+        [
+            "noise",
+            "basis vectors per patch",
+            "norm, l2 of pixels in [0, 1]",
+            "largest change of a logit",
+            "same prediction, %",
+            "pixels outside [0, 1], %",
+        ],
+        rows,
+        figures=figures,
+        facts={
+            "images": len(pixels_BCHW),
+            "tolerance": space.tolerance,
+            "largest logit": round(clean_BK.abs().max().item(), 3),
+        },
+        notes=[
+            "What is left of the change is float32 rounding, which grows with the norm.",
+            *(
+                []
+                if "per channel" in spaces
+                else [
+                    "Each channel by itself has an empty nullspace in this model: its "
+                    "patch vector is not longer than the width."
+                ]
+            ),
+        ],
+        order=20,
+    )
 
 
 def _spaces(model: Model, tolerance: float | None) -> dict[str, PatchNullspace]:

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nsbench.report.figures import INK, PALETTE, from_zero, heat_map, legend, new_figure, reference_line, series, titles
+from nsbench.laboratory.figures import (
+    INK,
+    PALETTE,
+    from_zero,
+    heat_map,
+    legend,
+    new_figure,
+    reference_line,
+    series,
+    titles,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,8 +47,14 @@ def exploratory(rows: Sequence[Sequence[Any]]) -> Figure:
     return figure
 
 
-def geometry(alphas: Sequence[float], scaled: Mapping[str, np.ndarray], grid: Sequence[float], combined_AA: np.ndarray,
-             epsilon: float, at_one: float) -> Figure:
+def geometry(
+    alphas: Sequence[float],
+    scaled: Mapping[str, np.ndarray],
+    grid: Sequence[float],
+    combined_AA: np.ndarray,
+    epsilon: float,
+    at_one: float,
+) -> Figure:
     """Left: influence over the scale, mean and range. Right: over (a, b), with contours and the line a + b = 1."""
     from matplotlib.patheffects import withStroke
 
@@ -56,14 +72,24 @@ def geometry(alphas: Sequence[float], scaled: Mapping[str, np.ndarray], grid: Se
     contours = ((epsilon, "solid", f"epsilon {epsilon:g}"), (at_one, "dashed", f"of one noise: {at_one:.2g}"))
     for level, dash, name in contours:
         if combined_AA.min() < level < combined_AA.max():
-            drawn = right.contour(grid, grid, combined_AA, levels=[level], colors="white", linewidths=1.6,
-                                  linestyles=dash)
+            drawn = right.contour(
+                grid, grid, combined_AA, levels=[level], colors="white", linewidths=1.6, linestyles=dash
+            )
             drawn.set(path_effects=outline)
             for words in right.clabel(drawn, fmt={level: name}, fontsize=7, colors="white"):
                 words.set_path_effects(outline)
     right.plot([0, 1], [1, 0], color="white", linewidth=1.4, dashes=(1, 1.5), path_effects=outline)
-    right.annotate("a + b = 1", (0.18, 0.82), color="white", fontsize=8, rotation=-45, ha="center", va="top",
-                   rotation_mode="anchor", path_effects=outline)
+    right.annotate(
+        "a + b = 1",
+        (0.18, 0.82),
+        color="white",
+        fontsize=8,
+        rotation=-45,
+        ha="center",
+        va="top",
+        rotation_mode="anchor",
+        path_effects=outline,
+    )
     right.set_xlim(min(grid), max(grid))
     right.set_ylim(min(grid), max(grid))
     right.set_aspect("equal")
@@ -80,10 +106,22 @@ def layers(rows: Sequence[Sequence[Any]], epsilon: float) -> Figure:
     for index, (column, kind) in enumerate(kinds):
         series(left, places, [row[column] for row in rows], index, kind)
     for index, (column, kind) in enumerate(((8, "on training images"), (9, "on val images"))):
-        bars = right.bar(places + 0.4 * index - 0.2, [row[column] for row in rows], color=PALETTE[2 * index],
-                         width=0.36, label=kind, hatch=("", "///")[index], edgecolor="white")
-        right.bar_label(bars, ["" if math.isnan(row[column]) else f"{row[column]:.2f}" for row in rows], fontsize=7,
-                        color=INK, padding=1)
+        bars = right.bar(
+            places + 0.4 * index - 0.2,
+            [row[column] for row in rows],
+            color=PALETTE[2 * index],
+            width=0.36,
+            label=kind,
+            hatch=("", "///")[index],
+            edgecolor="white",
+        )
+        right.bar_label(
+            bars,
+            ["" if math.isnan(row[column]) else f"{row[column]:.2f}" for row in rows],
+            fontsize=7,
+            color=INK,
+            padding=1,
+        )
     left.set_yscale("log")
     for place in (left, right):
         place.set_xticks(places, [row[0] for row in rows])

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nsbench.laboratory.figures import INK, PALETTE, SOFT, new_figure, picture, titles
 from nsbench.nullspace.disguise import ROLES, Disguised
-from nsbench.report.figures import INK, PALETTE, SOFT, new_figure, picture, titles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,18 +33,27 @@ def grid(heads: Sequence[str], rows: Sequence[Sequence[tuple[np.ndarray, str]]])
     return figure
 
 
-def watermark_figure(images: Tensor, wanted: Tensor, marked: Tensor, figures: Sequence[dict[str, Any]],
-                     names: Sequence[str]) -> Figure:
+def watermark_figure(
+    images: Tensor, wanted: Tensor, marked: Tensor, figures: Sequence[dict[str, Any]], names: Sequence[str]
+) -> Figure:
     """Image, mark as wanted, mark inside the nullspace, and the change x 3 around grey; one row an image."""
     rows = []
     for image, asked, done, row, name in zip(images, wanted, marked, figures, names, strict=True):
         same = "✓ same class" if row["label_match"] else "✗ other class"
-        rows.append([(plain(image), f"{name[-26:]}\nclass {row['prediction']}, {row['confidence']:.1%}"),
-                     (plain(asked), "laid on without\nthe nullspace"),
-                     (plain(done), f"{same}, {100 * row['confidence_difference']:+.2f} points\n"
-                                    f"SSIM to the image {row['ssim']:.2f}"),
-                     (plain(0.5 + 1.5 * (done - image)), f"contrast {255 * row['contrast']:.0f}/255\n"
-                                                          f"{row['retained']:.0%} of the mark kept")])
+        rows.append(
+            [
+                (plain(image), f"{name[-26:]}\nclass {row['prediction']}, {row['confidence']:.1%}"),
+                (plain(asked), "laid on without\nthe nullspace"),
+                (
+                    plain(done),
+                    f"{same}, {100 * row['confidence_difference']:+.2f} points\nSSIM to the image {row['ssim']:.2f}",
+                ),
+                (
+                    plain(0.5 + 1.5 * (done - image)),
+                    f"contrast {255 * row['contrast']:.0f}/255\n{row['retained']:.0%} of the mark kept",
+                ),
+            ]
+        )
     return grid(["image", "mark as wanted", "mark in the nullspace", "change × 3"], rows)
 
 
@@ -55,14 +64,20 @@ def disguise_figure(sources: Tensor, targets: Tensor, done: Disguised, names: Se
     for index in range(len(sources)):
         record = done.figures[index]
         for position, role in enumerate(ROLES):
-            alike = (f"SSIM {record['ssim']['source']:.2f} to source, {record['ssim']['target']:.2f} to target"
-                     if role == "disguised" else "")
+            alike = (
+                f"SSIM {record['ssim']['source']:.2f} to source, {record['ssim']['target']:.2f} to target"
+                if role == "disguised"
+                else ""
+            )
             word = names[record["prediction"][role]].split(",")[0].strip()[:20]
             row = [(plain(images[role][index]), f"{role}: {word}, {record['confidence'][role]:.1%}\n{alike}")]
             for method, maps_3Bhw in done.maps.items():
                 same = record["saliency"][method]
-                caption = (f"r = {same['source']:.3f} with source's\nr = {same['target']:.3f} with target's"
-                           if role == "disguised" else "\n")
+                caption = (
+                    f"r = {same['source']:.3f} with source's\nr = {same['target']:.3f} with target's"
+                    if role == "disguised"
+                    else "\n"
+                )
                 row.append((overlay(images[role][index], maps_3Bhw[position, index]), caption))
             rows.append(row)
     return grid(["image", *(method.replace("_", " ") for method in done.maps)], rows)
@@ -86,18 +101,26 @@ def attention_figure(layers: Sequence[LayerConditions]) -> Figure:
     heads = max(len(one.heads) for one in layers)
     height = 1.2 + 0.22 * len(layers)
     figure, axes = new_figure(1, 4, width=max(1.9, 0.35 * heads + 0.9), height=height)
-    panels = [("1  symmetry defect", "0 symmetric, 0.71 random", 1.0, "symmetry_defect", "{:.2f}"),
-              ("2  angle of values (°)", "0 contained", 90.0, "containment_angle", "{:.0f}"),
-              ("3  angle of a row (°)", "0 colinear", 90.0, "colinearity_angle", "{:.0f}")]
+    panels = [
+        ("1  symmetry defect", "0 symmetric, 0.71 random", 1.0, "symmetry_defect", "{:.2f}"),
+        ("2  angle of values (°)", "0 contained", 90.0, "containment_angle", "{:.0f}"),
+        ("3  angle of a row (°)", "0 colinear", 90.0, "colinearity_angle", "{:.0f}"),
+    ]
     for panel, (title, note, most, name, form) in zip(axes[0], panels, strict=False):
         values = np.full((len(layers), heads), np.nan)
         for row, one in enumerate(layers):
-            values[row, :len(one.heads)] = [getattr(head, name) for head in one.heads]
+            values[row, : len(one.heads)] = [getattr(head, name) for head in one.heads]
         _cells(panel, values, most, form if heads <= 6 else "")
         titles(panel, title, f"head\n({note})", "layer" if name == "symmetry_defect" else "")
     _changes(axes[0, 3], layers)
-    figure.legend(*axes[0, 3].get_legend_handles_labels(), loc="outside lower right", ncols=2, fontsize=8,
-                  labelcolor=SOFT, frameon=False)
+    figure.legend(
+        *axes[0, 3].get_legend_handles_labels(),
+        loc="outside lower right",
+        ncols=2,
+        fontsize=8,
+        labelcolor=SOFT,
+        frameon=False,
+    )
     return figure
 
 
@@ -108,16 +131,30 @@ def _cells(axes: Axes, values: np.ndarray, most: float, form: str) -> None:
     axes.set_yticks(range(values.shape[0]))
     if form:
         for (row, column), value in np.ndenumerate(values):
-            axes.text(column, row, "" if np.isnan(value) else form.format(value), ha="center", va="center", fontsize=7,
-                      color="white" if value > 0.55 * most else INK)
+            axes.text(
+                column,
+                row,
+                "" if np.isnan(value) else form.format(value),
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="white" if value > 0.55 * most else INK,
+            )
 
 
 def _changes(axes: Axes, layers: Sequence[LayerConditions]) -> None:
     """Relative change of the heads' outputs by noise as large as the tokens, on a logarithmic axis."""
     places = range(len(layers))
     for index, (label, name) in enumerate([("least seen direction", "change"), ("random direction", "random_change")]):
-        axes.scatter([max(getattr(one, name), 1e-16) for one in layers], places, s=22, color=PALETTE[index],
-                     marker="os"[index], label=label, facecolors=PALETTE[index] if index == 0 else "none")
+        axes.scatter(
+            [max(getattr(one, name), 1e-16) for one in layers],
+            places,
+            s=22,
+            color=PALETTE[index],
+            marker="os"[index],
+            label=label,
+            facecolors=PALETTE[index] if index == 0 else "none",
+        )
     axes.set_xscale("log")
     axes.set_ylim(len(layers) - 0.5, -0.5)
     axes.set_yticks(list(places))

@@ -76,8 +76,9 @@ def picture_paths(given: Sequence[Path]) -> list[Path]:
     return found
 
 
-def open_pictures(given: Sequence[Path], *, model: str | None, needs_data: bool = True, data: str = "shapes10",
-                  **options: Any) -> Bench:
+def open_pictures(
+    given: Sequence[Path], *, model: str | None, needs_data: bool = True, data: str = "shapes10", **options: Any
+) -> Bench:
     """A bench on picture files where some are given, otherwise on a data source, as `open_bench` does.
 
     A model alone (`needs_data` False) is opened without any images, whatever its classes are.
@@ -86,14 +87,13 @@ def open_pictures(given: Sequence[Path], *, model: str | None, needs_data: bool 
     if not model or (needs_data and not paths):
         bench = open_bench(model=model, data=data, **options)
         return bench if not paths else _with_files(bench, paths)
-    from nsbench.job import resolve_device
     from nsbench.models import load_model
     from nsbench.results import ensure_writable
+    from nsbench.run.opening import resolve_device
 
     ensure_writable(options["out"])
     device = resolve_device(options["device"])
-    network = load_model(model, checkpoint=options["checkpoint"], normalisation=options["normalisation"],
-                         device=device)
+    network = load_model(model, checkpoint=options["checkpoint"], normalisation=options["normalisation"], device=device)
     return Bench(network, PictureFiles(paths, network.num_classes), options["seed"], device, options["out"])
 
 

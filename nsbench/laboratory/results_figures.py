@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nsbench.report.figures import (
+from nsbench.laboratory.figures import (
     INK,
     MARKERS,
     PALETTE,
@@ -24,8 +24,12 @@ if TYPE_CHECKING:
 ACCURACY = "accuracy_"
 
 
-def trace(trainings: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], watched: Sequence[str],
-          published: Sequence[tuple[int, float]], epsilon: float | None) -> Figure:
+def trace(
+    trainings: Sequence[tuple[str, Sequence[Mapping[str, Any]]]],
+    watched: Sequence[str],
+    published: Sequence[tuple[int, float]],
+    epsilon: float | None,
+) -> Figure:
     """Norm, influence (with the published one) and watched accuracies over training steps."""
     figure, axes = new_figure(1, 3 if watched else 2, width=4.3, height=3.3)
     norm, influence = axes[0, 0], axes[0, 1]
@@ -33,8 +37,9 @@ def trace(trainings: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], watched:
         series(norm, *_points(history, "noise_norm"), index, label)
         series(influence, *_points(history, "mse_probability"), 2 * index, f"{label}, learnt on")
         series(influence, *_points(history, "mse_probability_held_out"), 2 * index + 1, f"{label}, held out")
-    influence.plot([step for step, _ in published], [value for _, value in published], "x", color=INK,
-                   label="published (table 5)")
+    influence.plot(
+        [step for step, _ in published], [value for _, value in published], "x", color=INK, label="published (table 5)"
+    )
     if epsilon:
         reference_line(influence, epsilon, f"epsilon {epsilon:g}")
     from_zero(norm)
@@ -67,10 +72,23 @@ def scatter(rows: Sequence[Sequence[Any]], found: Mapping[str, tuple[float | Non
     for place, column, (group, (rho, p, _)) in zip(axes[0], (6, 7), found.items(), strict=True):
         for index, row in enumerate(rows):
             colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
-            place.errorbar(row[1], row[column], xerr=[[row[1] - row[2]], [row[3] - row[1]]], color=colour,
-                           marker=marker, markersize=7, linewidth=1.2)
-            place.annotate(row[0], (row[1], row[column]), xytext=(6, -13 if index % 2 else 6), fontsize=8,
-                           textcoords="offset points", color=colour)
+            place.errorbar(
+                row[1],
+                row[column],
+                xerr=[[row[1] - row[2]], [row[3] - row[1]]],
+                color=colour,
+                marker=marker,
+                markersize=7,
+                linewidth=1.2,
+            )
+            place.annotate(
+                row[0],
+                (row[1], row[column]),
+                xytext=(6, -13 if index % 2 else 6),
+                fontsize=8,
+                textcoords="offset points",
+                color=colour,
+            )
         place.margins(0.18)
         said = f"rho {rho:.2f}, p {p:.2g}" if rho is not None and p is not None else "no rank correlation"
         titles(place, f"{group.capitalize()}: {said}", "norm of the epsilon noise, l2", "mean score, %")

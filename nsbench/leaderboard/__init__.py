@@ -18,7 +18,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from nsbench.comparability import Measured, image_set, preprocessing
 from nsbench.leaderboard.averages import AverageColumn, Averaged, average_column, averaged
 from nsbench.leaderboard.cells import columns_of, intervals_over_seeds, rows_of
 from nsbench.leaderboard.deltas import Comparison, column_deltas, compare, find_row, reference_of
@@ -43,19 +42,37 @@ from nsbench.leaderboard.records import (
     Table,
 )
 from nsbench.results import Result
+from nsbench.results.comparability import Measured, image_set, preprocessing
 from nsbench.statistics import rank_ranges, separable_neighbours
 
 __all__ = [
-    "AVERAGE", "BETTER", "NOT_SEPARABLE", "PAPER_COLUMNS", "WORSE", "Cell", "Column", "Comparison", "Cost",
-    "CriticalDifference", "Delta", "EffectiveLine", "Leaderboard", "Row", "RowFlag", "Table", "build", "compare",
+    "AVERAGE",
+    "BETTER",
+    "NOT_SEPARABLE",
+    "PAPER_COLUMNS",
+    "WORSE",
+    "Cell",
+    "Column",
+    "Comparison",
+    "Cost",
+    "CriticalDifference",
+    "Delta",
+    "EffectiveLine",
+    "Leaderboard",
+    "Row",
+    "RowFlag",
+    "Table",
+    "build",
+    "compare",
     "find_row",
 ]
 
 PAPER_COLUMNS = 11  # the average of the paper's table 2 is over these
 
 
-def build(results: Iterable[Result], problems: Iterable[str] = (), *, reference: str | None = None,
-          partial: bool = False) -> Leaderboard:
+def build(
+    results: Iterable[Result], problems: Iterable[str] = (), *, reference: str | None = None, partial: bool = False
+) -> Leaderboard:
     """The leaderboard of these results; the order of `results` does not matter.
 
     `reference`: label or method of the row that deltas are against, instead of each row's matched control. `partial`:
@@ -70,8 +87,10 @@ def build(results: Iterable[Result], problems: Iterable[str] = (), *, reference:
             _ = [condition["accuracy"] for condition in result.conditions]
             found[result.source, image_set(result), preprocessing(result)].append(result)
         except (KeyError, IndexError, TypeError, AttributeError) as error:
-            problems.append(f"{result.path or result.identity}: its conditions or provenance are incomplete "
-                            f"({type(error).__name__}: {error}); delete it and run again")
+            problems.append(
+                f"{result.path or result.identity}: its conditions or provenance are incomplete "
+                f"({type(error).__name__}: {error}); delete it and run again"
+            )
     reader = Reader()
     tables = tuple(_table(*key, found[key], known, Evidence(reader), reference, partial) for key in sorted(found))
     if reference is not None and not any(_has(table.rows, reference) for table in tables):
@@ -83,27 +102,39 @@ def _has(rows: Sequence[Row], reference: str) -> bool:
     return any(reference in (row.label, row.method, row.title) for row in rows)
 
 
-def _table(source: str, images: str, prepared: str, results: Sequence[Result], known: Mapping[int, Measured],
-           evidence: Evidence, reference: str | None, partial: bool) -> Table:
+def _table(
+    source: str,
+    images: str,
+    prepared: str,
+    results: Sequence[Result],
+    known: Mapping[int, Measured],
+    evidence: Evidence,
+    reference: str | None,
+    partial: bool,
+) -> Table:
     columns, references = columns_of(results, known)
     rows = [_read(row, evidence) for row in rows_of(results, references, known)]
     notes: list[list[str]] = [[] for _ in rows]
     held = [_of_eleven(row, mine) for row, mine in zip(rows, notes, strict=True)]
     common = _common(columns, rows) if partial and not all(held) else ()
     chosen = [_over(row, common, mine) for row, mine in zip(rows, notes, strict=True)] if common else held
-    order = sorted(range(len(rows)),
-                   key=lambda i: (chosen[i] is None, -_value(chosen[i]), rows[i].order, rows[i].label))
+    order = sorted(
+        range(len(rows)), key=lambda i: (chosen[i] is None, -_value(chosen[i]), rows[i].order, rows[i].label)
+    )
     rows = [replace(rows[i], notes=(*rows[i].notes, *notes[i])) for i in order]
     held, chosen = [held[i] for i in order], [chosen[i] for i in order]
     rows = _with_intervals(rows, columns, evidence)
     averages = average_column({i: one for i, one in enumerate(chosen) if one}, evidence)
     evidence.sums = averages.sums
     eleven = averages if not common else average_column({i: one for i, one in enumerate(held) if one}, evidence)
-    rows = [replace(row, average=eleven.cells.get(i), partial=averages.cells.get(i) if common else None)
-            for i, row in enumerate(rows)]
+    rows = [
+        replace(row, average=eleven.cells.get(i), partial=averages.cells.get(i) if common else None)
+        for i, row in enumerate(rows)
+    ]
     pairs = corrected(_pvalues(rows, columns, averages, evidence))
-    table = _marked(rows, columns, averages, pairs, evidence, reference if _has(rows, reference or "") else None,
-                    bool(common))
+    table = _marked(
+        rows, columns, averages, pairs, evidence, reference if _has(rows, reference or "") else None, bool(common)
+    )
     return replace(table, source=source, image_set=images, preprocessing=prepared, partial_suites=common)
 
 
@@ -118,6 +149,7 @@ def _read(row: Row, evidence: Evidence) -> Row:
 
 # --- averages -------------------------------------------------------------------------------------------------------
 
+
 def _of_eleven(row: Row, notes: list[str]) -> Averaged | None:
     paper = {suite: cell for suite, cell in row.cells.items() if cell.results[0].paper}
     if len(paper) != PAPER_COLUMNS or not all(cell.comparable for cell in paper.values()):
@@ -127,8 +159,11 @@ def _of_eleven(row: Row, notes: list[str]) -> Averaged | None:
 
 def _common(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[str, ...]:
     """The paper's suites that every row has; at least two make an average."""
-    suites = tuple(c.suite for c in columns if c.paper and all(
-        c.suite in row.cells and row.cells[c.suite].comparable for row in rows))
+    suites = tuple(
+        c.suite
+        for c in columns
+        if c.paper and all(c.suite in row.cells and row.cells[c.suite].comparable for row in rows)
+    )
     return suites if len(suites) > 1 else ()
 
 
@@ -140,12 +175,15 @@ def _value(one: Averaged | None) -> float:
     """The average's value, for sorting."""
     if one is None:
         return 0.0
-    values = [sum(100 - r.score.value if r.lower_is_better else r.score.value for r in mine) / len(mine)
-              for mine in one.results.values()]
+    values = [
+        sum(100 - r.score.value if r.lower_is_better else r.score.value for r in mine) / len(mine)
+        for mine in one.results.values()
+    ]
     return sum(values) / len(values)
 
 
 # --- tests, marks, ranks --------------------------------------------------------------------------------------------
+
 
 def _with_intervals(rows: Sequence[Row], columns: Sequence[Column], evidence: Evidence) -> list[Row]:
     """Read the outcomes; cells over several seeds get the interval of their per-image means."""
@@ -170,28 +208,51 @@ def _fair(rows: Sequence[Row], suite: str) -> dict[int, Cell]:
     return {i: row.cells[suite] for i, row in enumerate(rows) if suite in row.cells and row.cells[suite].comparable}
 
 
-def _pvalues(rows: Sequence[Row], columns: Sequence[Column], averages: AverageColumn, evidence: Evidence,
-             ) -> dict[str, tuple[tuple[int, ...], np.ndarray]]:
+def _pvalues(
+    rows: Sequence[Row],
+    columns: Sequence[Column],
+    averages: AverageColumn,
+    evidence: Evidence,
+) -> dict[str, tuple[tuple[int, ...], np.ndarray]]:
     """By suite: the rows that may be compared, and the p value of each pair of them."""
     found = {}
     for column in columns:
         cells = _fair(rows, column.suite)
         mine = evidence.suites.get(column.suite)
         paired = [i for i in cells if mine and i in mine.values]
-        p = None if mine is None or len(paired) < 2 else suite_pvalues(
-            mine.matrix(paired), np.array([i in mine.single for i in paired]),
-            np.array([i in mine.accuracy for i in paired]))
+        p = (
+            None
+            if mine is None or len(paired) < 2
+            else suite_pvalues(
+                mine.matrix(paired),
+                np.array([i in mine.single for i in paired]),
+                np.array([i in mine.accuracy for i in paired]),
+            )
+        )
         place = {i: k for k, i in enumerate(cells)}
-        found[column.suite] = tuple(cells), column_pvalues(
-            [cell.value for cell in cells.values()], [(cell.low, cell.high) for cell in cells.values()], p,
-            [place[i] for i in paired] if p is not None else [])
+        found[column.suite] = (
+            tuple(cells),
+            column_pvalues(
+                [cell.value for cell in cells.values()],
+                [(cell.low, cell.high) for cell in cells.values()],
+                p,
+                [place[i] for i in paired] if p is not None else [],
+            ),
+        )
     if averages.cells:
         found[AVERAGE] = tuple(averages.cells), averages.p
     return found
 
 
-def _marked(rows: Sequence[Row], columns: Sequence[Column], averages: AverageColumn, pairs: Mapping[str, Pairs],
-            evidence: Evidence, reference: str | None, partial: bool) -> Table:
+def _marked(
+    rows: Sequence[Row],
+    columns: Sequence[Column],
+    averages: AverageColumn,
+    pairs: Mapping[str, Pairs],
+    evidence: Evidence,
+    reference: str | None,
+    partial: bool,
+) -> Table:
     """The table with best, ties, rank ranges, deltas and what stands beside the figures."""
     references, labels = reference_of(rows, reference), [row.label for row in rows]
     changed: list[dict[str, Cell]] = [dict(row.cells) for row in rows]
@@ -199,21 +260,40 @@ def _marked(rows: Sequence[Row], columns: Sequence[Column], averages: AverageCol
     for column in columns:
         cells = _fair(rows, column.suite)
         marked, neighbours = _mark(cells, pairs[column.suite], column.lower_is_better)
-        deltas = column_deltas(column.suite, cells, references, labels, column.lower_is_better, pairs[column.suite],
-                               evidence)
+        deltas = column_deltas(
+            column.suite, cells, references, labels, column.lower_is_better, pairs[column.suite], evidence
+        )
         for i, cell in marked.items():
             changed[i][column.suite] = replace(cell, delta=deltas.get(i))
         told.append(replace(column, neighbours=neighbours))
     rows = [replace(row, cells=mine) for row, mine in zip(rows, changed, strict=True)]
     rows, neighbours = _with_average(rows, averages, pairs, evidence, references, labels, partial)
     lines, no_lines, rows = _with_lines(told, rows)
-    return Table("", "", "", tuple(told), tuple(rows), neighbours, (), lines, no_lines,
-                 critical_difference(told, rows), pairs, evidence)
+    return Table(
+        "",
+        "",
+        "",
+        tuple(told),
+        tuple(rows),
+        neighbours,
+        (),
+        lines,
+        no_lines,
+        critical_difference(told, rows),
+        pairs,
+        evidence,
+    )
 
 
-def _with_average(rows: Sequence[Row], averages: AverageColumn, pairs: Mapping[str, Pairs], evidence: Evidence,
-                  references: Sequence[int | None], labels: Sequence[str], partial: bool,
-                  ) -> tuple[list[Row], tuple[int, int]]:
+def _with_average(
+    rows: Sequence[Row],
+    averages: AverageColumn,
+    pairs: Mapping[str, Pairs],
+    evidence: Evidence,
+    references: Sequence[int | None],
+    labels: Sequence[str],
+    partial: bool,
+) -> tuple[list[Row], tuple[int, int]]:
     if not averages.cells:
         return list(rows), (0, 0)
     marked, neighbours = _mark(averages.cells, pairs[AVERAGE], False)
@@ -232,18 +312,34 @@ def _mark(cells: Mapping[int, Cell], pairs: Pairs, lower_is_better: bool) -> tup
     value = np.array([cell.value for cell in cells.values()]) * (-1 if lower_is_better else 1)
     separable = pairs.separable()
     best, ranks = int(value.argmax()), rank_ranges(value, separable)
-    return {i: replace(cell, best=bool(value[k] == value[best]), rank=ranks[k],
-                       tied=bool(value[k] != value[best] and not separable[k, best]))
-            for k, (i, cell) in enumerate(cells.items())}, separable_neighbours(value, separable)
+    return {
+        i: replace(
+            cell,
+            best=bool(value[k] == value[best]),
+            rank=ranks[k],
+            tied=bool(value[k] != value[best] and not separable[k, best]),
+        )
+        for k, (i, cell) in enumerate(cells.items())
+    }, separable_neighbours(value, separable)
 
 
-def _with_lines(columns: Sequence[Column], rows: Sequence[Row],
-                ) -> tuple[tuple[EffectiveLine, ...], dict[str, str], list[Row]]:
+def _with_lines(
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+) -> tuple[tuple[EffectiveLine, ...], dict[str, str], list[Row]]:
     """Lines, why columns under shift have none, and the rows with their effective robustness."""
     clean = next((column for column in columns if column.group == "clean"), None)
-    found = {column.suite: effective_line(clean, column, rows) if clean else "no row has a clean accuracy"
-             for column in columns if column.group == "ood"}
+    found = {
+        column.suite: effective_line(clean, column, rows) if clean else "no row has a clean accuracy"
+        for column in columns
+        if column.group == "ood"
+    }
     fitted = [one for one in found.values() if not isinstance(one, str)]
-    return tuple(line for line, _ in fitted), {suite: one for suite, one in found.items() if isinstance(one, str)}, [
-        replace(row, effective={line.suite: beyond[row.label] for line, beyond in fitted if row.label in beyond})
-        for row in rows]
+    return (
+        tuple(line for line, _ in fitted),
+        {suite: one for suite, one in found.items() if isinstance(one, str)},
+        [
+            replace(row, effective={line.suite: beyond[row.label] for line, beyond in fitted if row.label in beyond})
+            for row in rows
+        ],
+    )

@@ -34,15 +34,17 @@ def averaged(cells: Mapping[str, Cell], notes: list[str]) -> Averaged | None:
     """The seeds that have all of these cells, each from one set of weights; None where there is none."""
     seeds = sorted(set.intersection(*(set(cell.seeds) for cell in cells.values())))
     for seed in seeds:
-        weights = {r.provenance.get("weights_digest") for cell in cells.values() for r in cell.results
-                   if r.seed == seed}
+        weights = {
+            r.provenance.get("weights_digest") for cell in cells.values() for r in cell.results if r.seed == seed
+        }
         if len(weights) > 1:
             notes.append(f"no average: the figures of seed {seed} come from different weights")
             return None
     if not seeds:
         return None
-    return Averaged(tuple(seeds), {suite: [r for r in cell.results if r.seed in seeds]
-                                   for suite, cell in cells.items()})
+    return Averaged(
+        tuple(seeds), {suite: [r for r in cell.results if r.seed in seeds] for suite, cell in cells.items()}
+    )
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,17 @@ def average_column(rows: Mapping[int, Averaged], evidence: Evidence) -> AverageC
         strata = evidence.average_strata(
             {row: one.results for row, one in paired.items()},
             {suite: mine[0].lower_is_better for suite, mine in first.results.items()},
-            {suite: pool_of(mine[0]) for suite, mine in first.results.items()})
+            {suite: pool_of(mine[0]) for suite, mine in first.results.items()},
+        )
         sums = dict(zip(paired, resampled_sums(strata).T, strict=True))
         pvalues = paired_pvalues(strata) if len(paired) > 1 else None
     cells = {row: _cell(one, sums.get(row)) for row, one in rows.items()}
-    p = column_pvalues([cell.value for cell in cells.values()], [(cell.low, cell.high) for cell in cells.values()],
-                       pvalues, [index for index, row in enumerate(rows) if row in paired])
+    p = column_pvalues(
+        [cell.value for cell in cells.values()],
+        [(cell.low, cell.high) for cell in cells.values()],
+        pvalues,
+        [index for index, row in enumerate(rows) if row in paired],
+    )
     return AverageColumn(cells, p, sums)
 
 
@@ -82,10 +89,14 @@ def _unreadable(row: int, one: Averaged, evidence: Evidence) -> bool:
 def _cell(one: Averaged, sums: np.ndarray | None) -> Cell:
     scores = [_score([r for mine in one.results.values() for r in mine if r.seed == seed]) for seed in one.seeds]
     values = [score.value for score in scores]
-    low, high = (_mean([s.low for s in scores]), _mean([s.high for s in scores])) if sums is None else map(
-        float, percentile_interval(sums))
-    return Cell(_mean(values), low, high, scores[0].n, one.seeds, *spread(values),
-                unpaired=NO_OUTCOMES if sums is None else "")
+    low, high = (
+        (_mean([s.low for s in scores]), _mean([s.high for s in scores]))
+        if sums is None
+        else map(float, percentile_interval(sums))
+    )
+    return Cell(
+        _mean(values), low, high, scores[0].n, one.seeds, *spread(values), unpaired=NO_OUTCOMES if sums is None else ""
+    )
 
 
 def _score(results: Sequence[Result]) -> Score:

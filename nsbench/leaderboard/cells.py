@@ -6,12 +6,12 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from nsbench.comparability import Measured, qualifiers, recipe_key, recipe_names, row_key
 from nsbench.leaderboard.averages import spread
 from nsbench.leaderboard.evidence import SuiteEvidence
 from nsbench.leaderboard.extras import cost
 from nsbench.leaderboard.records import Cell, Column, Row
 from nsbench.results import Result
+from nsbench.results.comparability import Measured, qualifiers, recipe_key, recipe_names, row_key
 from nsbench.statistics import percentile_interval, resampled_sums, wilson_over_seeds
 from nsbench.types import GROUPS
 
@@ -21,8 +21,21 @@ def columns_of(results: Sequence[Result], known: Mapping[int, Measured]) -> tupl
     newest: dict[str, Result] = {}
     for result in sorted(results, key=lambda r: (r.suite_version, _date(r), r.identity)):
         newest[result.suite] = result
-    columns = [Column(r.suite, r.title, r.group, r.order, r.lower_is_better, r.unit, r.paper, r.suite_version,
-                      r.summary, r.citation) for r in newest.values()]
+    columns = [
+        Column(
+            r.suite,
+            r.title,
+            r.group,
+            r.order,
+            r.lower_is_better,
+            r.unit,
+            r.paper,
+            r.suite_version,
+            r.summary,
+            r.citation,
+        )
+        for r in newest.values()
+    ]
     position = {group: index for index, group in enumerate(GROUPS)}
     columns.sort(key=lambda c: (position.get(c.group, len(GROUPS)), c.order, c.title, c.suite))
     by_suite = defaultdict(list)
@@ -38,8 +51,11 @@ def _reference(column: Column, results: Sequence[Result], known: Mapping[int, Me
     return max(mine, key=lambda each: (counts[each[0].fingerprint], each[1], each[0].fingerprint))[0]
 
 
-def rows_of(results: Sequence[Result], references: Mapping[str, Measured], known: Mapping[int, Measured],
-            ) -> list[Row]:
+def rows_of(
+    results: Sequence[Result],
+    references: Mapping[str, Measured],
+    known: Mapping[int, Measured],
+) -> list[Row]:
     by_row = defaultdict(list)
     for result in results:
         by_row[row_key(result)].append(result)
@@ -48,12 +64,23 @@ def rows_of(results: Sequence[Result], references: Mapping[str, Measured], known
         by_method[mine[0].method, mine[0].model].append(mine[0])
     several_recipes = len(recipe_names(results)) > 1
     several_models = len({result.model for result in results}) > 1
-    return [_row(mine, references, known, (*((mine[0].model,) if several_models else ()), *qualifiers(
-        mine[0], by_method[mine[0].method, mine[0].model], several_recipes))) for mine in by_row.values()]
+    return [
+        _row(
+            mine,
+            references,
+            known,
+            (
+                *((mine[0].model,) if several_models else ()),
+                *qualifiers(mine[0], by_method[mine[0].method, mine[0].model], several_recipes),
+            ),
+        )
+        for mine in by_row.values()
+    ]
 
 
-def _row(results: Sequence[Result], references: Mapping[str, Measured], known: Mapping[int, Measured],
-         words: tuple[str, ...]) -> Row:
+def _row(
+    results: Sequence[Result], references: Mapping[str, Measured], known: Mapping[int, Measured], words: tuple[str, ...]
+) -> Row:
     by_suite = defaultdict(list)
     for result in results:
         by_suite[result.suite].append(result)
@@ -62,8 +89,19 @@ def _row(results: Sequence[Result], references: Mapping[str, Measured], known: M
     newest = max(results, key=lambda r: (_date(r), r.identity))
     own = newest.provenance
     kin = (newest.model, str(own.get("normalisation")), recipe_key(newest), str(own.get("parent_digest")))
-    return Row(newest.method, newest.method_title, newest.method_summary, words, cells, None, tuple(notes),
-               order=newest.method_order, model=newest.model, cost=cost(results), kin=kin)
+    return Row(
+        newest.method,
+        newest.method_title,
+        newest.method_summary,
+        words,
+        cells,
+        None,
+        tuple(notes),
+        order=newest.method_order,
+        model=newest.model,
+        cost=cost(results),
+        kin=kin,
+    )
 
 
 def _cell(results: Sequence[Result], reference: Measured, known: Mapping[int, Measured], notes: list[str]) -> Cell:
@@ -71,15 +109,23 @@ def _cell(results: Sequence[Result], reference: Measured, known: Mapping[int, Me
     found = [(r, known[id(r)]) for r in results]
     newest_of_all = max(found, key=lambda each: (_date(each[0]), each[0].identity))[1]
     fitting = [each for each in found if not each[1].reason_apart(reference)] or [
-        each for each in found if each[1].fingerprint == newest_of_all.fingerprint]
+        each for each in found if each[1].fingerprint == newest_of_all.fingerprint
+    ]
     newest = {r.seed: r for r, _ in sorted(fitting, key=lambda each: (_date(each[0]), each[0].identity))}
     chosen = tuple(newest[seed] for seed in sorted(newest))
     if len(chosen) < len(results):
         notes.append(f"{results[0].title}: {len(results) - len(chosen)} older or incomparable result(s) not shown")
     values = [r.score.value for r in chosen]
-    return Cell(_mean(values), _mean([r.score.low for r in chosen]), _mean([r.score.high for r in chosen]),
-                min(r.score.n for r in chosen), tuple(sorted(newest)), *spread(values),
-                reason=fitting[0][1].reason_apart(reference), results=chosen)
+    return Cell(
+        _mean(values),
+        _mean([r.score.low for r in chosen]),
+        _mean([r.score.high for r in chosen]),
+        min(r.score.n for r in chosen),
+        tuple(sorted(newest)),
+        *spread(values),
+        reason=fitting[0][1].reason_apart(reference),
+        results=chosen,
+    )
 
 
 def intervals_over_seeds(cells: Mapping[int, Cell], evidence: SuiteEvidence) -> dict[int, Cell]:
@@ -91,8 +137,10 @@ def intervals_over_seeds(cells: Mapping[int, Cell], evidence: SuiteEvidence) -> 
     if others := [row for row in cells if row not in evidence.accuracy]:
         # one draw of images for all rows: a draw for each would take minutes for a thousand of them
         lows, highs = percentile_interval(resampled_sums([evidence.matrix(others) / len(evidence.images.ids)]))
-        found |= {row: replace(cells[row], low=float(low), high=float(high))
-                  for row, low, high in zip(others, lows, highs, strict=True)}
+        found |= {
+            row: replace(cells[row], low=float(low), high=float(high))
+            for row, low, high in zip(others, lows, highs, strict=True)
+        }
     return found
 
 

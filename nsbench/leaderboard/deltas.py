@@ -12,11 +12,11 @@ from itertools import combinations
 
 import numpy as np
 
-from nsbench.comparability import CONTROL
 from nsbench.errors import UsageError
 from nsbench.leaderboard.evidence import Evidence, SuiteEvidence
 from nsbench.leaderboard.pairs import ALPHA, BOOTSTRAP, MCNEMAR, SEEDS, UNPAIRED, Pairs
 from nsbench.leaderboard.records import AVERAGE, BETTER, NOT_SEPARABLE, WORSE, Cell, Delta, Row, Table
+from nsbench.results.comparability import CONTROL
 from nsbench.statistics import difference_interval, discordant, percentile_interval, resampled_sums
 
 
@@ -63,16 +63,33 @@ def _control(rows: Sequence[Row], index: int, controls: Sequence[int]) -> int | 
     return kin[0] if len(kin) == 1 and not row.kin[2] else None  # an untrained row has no recipe to match
 
 
-def column_deltas(suite: str, cells: Mapping[int, Cell], references: Sequence[int | None], labels: Sequence[str],
-                  lower_is_better: bool, pairs: Pairs, evidence: Evidence,
-                  sums: Mapping[int, np.ndarray] | None = None) -> dict[int, Delta]:
+def column_deltas(
+    suite: str,
+    cells: Mapping[int, Cell],
+    references: Sequence[int | None],
+    labels: Sequence[str],
+    lower_is_better: bool,
+    pairs: Pairs,
+    evidence: Evidence,
+    sums: Mapping[int, np.ndarray] | None = None,
+) -> dict[int, Delta]:
     """By row. `sums`: bootstrap resamples of each row, drawn together; made here where they are needed."""
-    chosen = [(row, other) for row, other in enumerate(references)
-              if other is not None and row in cells and other in cells]
+    chosen = [
+        (row, other) for row, other in enumerate(references) if other is not None and row in cells and other in cells
+    ]
     column = evidence.suites.get(suite)
     sums = _resampled(column, chosen) if sums is None else sums
-    return {row: _delta(cells[row], cells[other], labels[other], lower_is_better, pairs.at(row, other),
-                        _interval(row, other, cells, column, sums)) for row, other in chosen}
+    return {
+        row: _delta(
+            cells[row],
+            cells[other],
+            labels[other],
+            lower_is_better,
+            pairs.at(row, other),
+            _interval(row, other, cells, column, sums),
+        )
+        for row, other in chosen
+    }
 
 
 def compare(table: Table, first: str, second: str) -> list[Comparison]:
@@ -99,18 +116,32 @@ def compare_all(table: Table) -> dict[str, list[tuple[int, int, Comparison]]]:
         cells = {row: cell for row in sorted(pairs.rows) if (cell := table.rows[row].cell(suite))}
         chosen = list(combinations(cells, 2))
         sums = evidence.sums if suite == AVERAGE else _resampled(evidence.suites.get(suite), chosen)
-        found[suite] = [(one, two, _comparison(table, suite, one, two, cells, lower_is_better, sums))
-                        for one, two in chosen]
+        found[suite] = [
+            (one, two, _comparison(table, suite, one, two, cells, lower_is_better, sums)) for one, two in chosen
+        ]
     return found
 
 
-def _comparison(table: Table, suite: str, one: int, two: int, cells: Mapping[int, Cell], lower_is_better: bool,
-                sums: Mapping[int, np.ndarray] | None) -> Comparison:
+def _comparison(
+    table: Table,
+    suite: str,
+    one: int,
+    two: int,
+    cells: Mapping[int, Cell],
+    lower_is_better: bool,
+    sums: Mapping[int, np.ndarray] | None,
+) -> Comparison:
     assert table.evidence is not None
     column = table.evidence.suites.get(suite)
     sums = _resampled(column, [(one, two)]) if sums is None else sums
-    delta = _delta(cells[one], cells[two], table.rows[two].label, lower_is_better, table.pairs[suite].at(one, two),
-                   _interval(one, two, cells, column, sums))
+    delta = _delta(
+        cells[one],
+        cells[two],
+        table.rows[two].label,
+        lower_is_better,
+        table.pairs[suite].at(one, two),
+        _interval(one, two, cells, column, sums),
+    )
     if column is None or not {one, two} <= column.single:
         return Comparison(suite, cells[one], cells[two], delta, None, None)
     only_first, only_second, _ = discordant(column.values[one] > 50, column.values[two] > 50)
@@ -127,8 +158,9 @@ def _resampled(column: SuiteEvidence | None, chosen: Sequence[tuple[int, int]]) 
     return dict(zip(rows, resampled_sums([column.matrix(rows) / len(column.images.ids)]).T, strict=True))
 
 
-def _interval(row: int, other: int, cells: Mapping[int, Cell], column: SuiteEvidence | None,
-              sums: Mapping[int, np.ndarray]) -> tuple[float, float, str]:
+def _interval(
+    row: int, other: int, cells: Mapping[int, Cell], column: SuiteEvidence | None, sums: Mapping[int, np.ndarray]
+) -> tuple[float, float, str]:
     """Low, high and the name of the test."""
     if column is not None and {row, other} <= column.single:
         only, only_other, n = discordant(column.values[row] > 50, column.values[other] > 50)
@@ -140,13 +172,21 @@ def _interval(row: int, other: int, cells: Mapping[int, Cell], column: SuiteEvid
         return float(low), float(high), SEEDS if accuracy else BOOTSTRAP
     one, two = cells[row], cells[other]
     value = one.value - two.value
-    return (value - float(np.hypot(one.value - one.low, two.high - two.value)),
-            value + float(np.hypot(one.high - one.value, two.value - two.low)),
-            f"{UNPAIRED}: {one.unpaired or two.unpaired}")
+    return (
+        value - float(np.hypot(one.value - one.low, two.high - two.value)),
+        value + float(np.hypot(one.high - one.value, two.value - two.low)),
+        f"{UNPAIRED}: {one.unpaired or two.unpaired}",
+    )
 
 
-def _delta(cell: Cell, other: Cell, label: str, lower_is_better: bool, pvalues: tuple[float, float],
-           interval: tuple[float, float, str]) -> Delta:
+def _delta(
+    cell: Cell,
+    other: Cell,
+    label: str,
+    lower_is_better: bool,
+    pvalues: tuple[float, float],
+    interval: tuple[float, float, str],
+) -> Delta:
     value, (p, adjusted), (low, high, test) = cell.value - other.value, pvalues, interval
     ahead = value < 0 if lower_is_better else value > 0
     verdict = NOT_SEPARABLE if adjusted > ALPHA else BETTER if ahead else WORSE

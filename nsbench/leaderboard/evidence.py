@@ -59,12 +59,15 @@ class Evidence:
             self.reasons[row, suite] = "other images than the rest of the column"
             del found[row]
         self.suites[suite] = SuiteEvidence(
-            images, {row: _mean(mine) for row, mine in found.items()},
+            images,
+            {row: _mean(mine) for row, mine in found.items()},
             frozenset(row for row, mine in found.items() if len(mine) == 1 and mine[0].accuracy),
-            frozenset(row for row, mine in found.items() if all(one.accuracy for one in mine)))
+            frozenset(row for row, mine in found.items() if all(one.accuracy for one in mine)),
+        )
 
-    def average_strata(self, rows: Mapping[int, Mapping[str, Sequence[Result]]], lower: Mapping[str, bool],
-                       pools: Mapping[str, str]) -> list[np.ndarray]:
+    def average_strata(
+        self, rows: Mapping[int, Mapping[str, Sequence[Result]]], lower: Mapping[str, bool], pools: Mapping[str, str]
+    ) -> list[np.ndarray]:
         """Strata (M, m) whose sum over all images is each row's average, 100 - score where lower is better.
 
         `rows`: for each row the results, by suite, that its average is of; each suite with the same `pools` draws its

@@ -25,15 +25,20 @@ def cost(results: Sequence[Result]) -> Cost:
     """Of training once (mean over weights) and of all evaluations."""
     newest = max(results, key=lambda r: (str(r.provenance.get("date") or ""), r.identity))
     memory = [own["peak_memory_mib"] for own in (r.provenance for r in results) if own.get("peak_memory_mib")]
-    return Cost(_of_one_fit(results, "fit_seconds"), _total(results, "seconds"),
-                _of_one_fit(results, "forward_equivalents"), max(memory, default=None),
-                str(newest.provenance.get("device") or ""))
+    return Cost(
+        _of_one_fit(results, "fit_seconds"),
+        _total(results, "seconds"),
+        _of_one_fit(results, "forward_equivalents"),
+        max(memory, default=None),
+        str(newest.provenance.get("device") or ""),
+    )
 
 
 def _of_one_fit(results: Sequence[Result], key: str) -> float | None:
     """Mean over weights; the results on one set of weights share its training."""
-    values = {r.provenance.get("weights_digest"): r.provenance[key] for r in results
-              if r.provenance.get(key) is not None}
+    values = {
+        r.provenance.get("weights_digest"): r.provenance[key] for r in results if r.provenance.get(key) is not None
+    }
     return sum(values.values()) / len(values) if values else None
 
 
@@ -45,19 +50,27 @@ def _total(results: Sequence[Result], key: str) -> float | None:
 def row_flags(row: Row, reader: Reader) -> tuple[RowFlag, ...]:
     """Health flags of each seed; where files cannot be read there are none."""
     several = len({result.seed for result in row.results}) > 1
-    return tuple(RowFlag(flag.name, flag.sentence, flag.suites, seed if several else None)
-                 for (*_, seed, _), flags in flags_by_row(row.results, reader).items() for flag in flags)
+    return tuple(
+        RowFlag(flag.name, flag.sentence, flag.suites, seed if several else None)
+        for (*_, seed, _), flags in flags_by_row(row.results, reader).items()
+        for flag in flags
+    )
 
 
 def effective_line(clean: Column, column: Column, rows: Sequence[Row]) -> tuple[EffectiveLine, dict[str, float]] | str:
     """The fitted line and each row's distance from it in percentage points, or why there is none."""
-    points = [(row.label, one, two) for row in rows
-              if (one := shifted_accuracy(row.cells.get(clean.suite))) is not None
-              and (two := shifted_accuracy(row.cells.get(column.suite))) is not None]
+    points = [
+        (row.label, one, two)
+        for row in rows
+        if (one := shifted_accuracy(row.cells.get(clean.suite))) is not None
+        and (two := shifted_accuracy(row.cells.get(column.suite))) is not None
+    ]
     different = len({one for _, one, _ in points})
     if different < FEWEST_ROWS:
-        return (f"a line needs at least {FEWEST_ROWS} rows of different clean accuracy with both figures; this table "
-                f"has {different}")
+        return (
+            f"a line needs at least {FEWEST_ROWS} rows of different clean accuracy with both figures; this table "
+            f"has {different}"
+        )
     x, y = (_logit(np.array([point[axis] for point in points])) for axis in (1, 2))
     slope, intercept = map(float, np.polyfit(x, y, 1))
     expected = 100 / (1 + np.exp(-(intercept + slope * x)))
@@ -93,14 +106,20 @@ def critical_difference(columns: Sequence[Column], rows: Sequence[Row]) -> Criti
     if len(complete) < FEWEST_ROWS or len(columns) < FEWEST_SUITES:
         return None
     sign: Mapping[bool, int] = {True: -1, False: 1}
-    ranks, p = friedman(np.array([[sign[c.lower_is_better] * row.cells[c.suite].value for c in columns]
-                                  for row in complete]))
+    ranks, p = friedman(
+        np.array([[sign[c.lower_is_better] * row.cells[c.suite].value for c in columns] for row in complete])
+    )
     order = np.argsort(ranks, kind="stable")
     difference = nemenyi_difference(len(complete), len(columns))
     joined = cliques(ranks[order], difference) if p <= ALPHA else [tuple(range(len(order)))]
     return CriticalDifference(
-        tuple(c.suite for c in columns), tuple(complete[i].label for i in order), tuple(ranks[order].tolist()),
-        difference, p, tuple(joined))
+        tuple(c.suite for c in columns),
+        tuple(complete[i].label for i in order),
+        tuple(ranks[order].tolist()),
+        difference,
+        p,
+        tuple(joined),
+    )
 
 
 def _fair(row: Row, column: Column) -> bool:

@@ -93,10 +93,16 @@ class Reader:
     def _outcomes(self, arrays: OutcomeArrays, index: int) -> Outcomes:
         which = f"set{int(arrays.get('sets')[index])}"
         ids = arrays.get(f"{which}.ids")
-        found = Outcomes(self._ids.setdefault(ids.tobytes(), ids), arrays.get(f"{which}.labels"),
-                         arrays.get(f"{index}.predictions"),
-                         {name: arrays.get(f"{index}.extra.{name}") for name in HEALTH_EXTRA
-                          if f"{index}.extra.{name}" in arrays.members})
+        found = Outcomes(
+            self._ids.setdefault(ids.tobytes(), ids),
+            arrays.get(f"{which}.labels"),
+            arrays.get(f"{index}.predictions"),
+            {
+                name: arrays.get(f"{index}.extra.{name}")
+                for name in HEALTH_EXTRA
+                if f"{index}.extra.{name}" in arrays.members
+            },
+        )
         if any(len(one) != len(ids) for one in (found.labels, found.predictions, *found.extra.values())):
             raise ResultError(f"{arrays.path}: its outcomes have other lengths than their images")
         return found
@@ -117,8 +123,12 @@ class Reader:
                 return PerImage(images, values.astype(np.float32), rewards and len(weights) == 1)
         raise ResultError("the score is not a mean over images")
 
-    def _weighted(self, arrays: OutcomeArrays, weights: Mapping[int, float], rewards: bool,
-                  ) -> tuple[ImageSet, np.ndarray]:
+    def _weighted(
+        self,
+        arrays: OutcomeArrays,
+        weights: Mapping[int, float],
+        rewards: bool,
+    ) -> tuple[ImageSet, np.ndarray]:
         """Sum over conditions of weight x (right or wrong) of each image."""
         totals: dict[str, np.ndarray] = {}  # by set of images, in its stored order
         for index, weight in weights.items():
@@ -196,7 +206,7 @@ class OutcomeArrays:
     def _unpacked(self, member: _Member) -> bytes:
         start = member.offset + 30  # the local header: 30 bytes, then a name and an extra field
         start += sum(struct.unpack_from("<HH", self.content, start - 4))
-        packed = self.content[start:start + member.packed]
+        packed = self.content[start : start + member.packed]
         if member.size > LARGEST:
             raise ValueError(f"an array of {member.size} bytes")
         if member.method == zipfile.ZIP_STORED:
@@ -222,16 +232,19 @@ def _members(content: bytes) -> dict[str, _Member]:
     """
     if content[-22:-18] != b"PK\5\6":
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return {info.filename.removesuffix(".npy"): _Member(
-                info.compress_type, info.CRC, info.compress_size, info.file_size, info.header_offset)
-                for info in archive.infolist()}
+            return {
+                info.filename.removesuffix(".npy"): _Member(
+                    info.compress_type, info.CRC, info.compress_size, info.file_size, info.header_offset
+                )
+                for info in archive.infolist()
+            }
     count, _, place = struct.unpack_from("<HII", content, len(content) - 12)
     found = {}
     for _ in range(count):
         magic, method, crc, packed, size, name, extra, comment, offset = _ENTRY.unpack_from(content, place)
         if magic != b"PK\1\2":
             raise zipfile.BadZipFile("its directory is damaged")
-        word = content[place + 46:place + 46 + name].decode("utf-8").removesuffix(".npy")
+        word = content[place + 46 : place + 46 + name].decode("utf-8").removesuffix(".npy")
         found[word] = _Member(method, crc, packed, size, offset)
         place += 46 + name + extra + comment
     return found

@@ -49,8 +49,9 @@ def upper(square: np.ndarray) -> np.ndarray:
     return square[np.triu_indices(len(square), 1)]
 
 
-def column_pvalues(values: Sequence[float], intervals: Sequence[tuple[float, float]], paired: np.ndarray | None,
-                   where: Sequence[int]) -> np.ndarray:
+def column_pvalues(
+    values: Sequence[float], intervals: Sequence[tuple[float, float]], paired: np.ndarray | None, where: Sequence[int]
+) -> np.ndarray:
     """Upper triangle for k rows: by `paired`, a square over the rows `where`, and by their intervals elsewhere."""
     k = len(values)
     p = np.ones((k, k)) if len(where) == k else interval_pvalues(values, intervals)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nsbench.comparability import recipe_names
 from nsbench.results import Result
+from nsbench.results.comparability import recipe_names
 from nsbench.types import GROUPS
 
 if TYPE_CHECKING:

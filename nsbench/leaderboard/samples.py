@@ -15,7 +15,7 @@ import numpy as np
 from nsbench.errors import ResultError
 from nsbench.leaderboard.records import Row, Table
 from nsbench.results import Result
-from nsbench.samples import NOTHING, Kept, Sample, place, read_samples
+from nsbench.results.samples import NOTHING, Kept, Sample, place, read_samples
 
 MOST = 8  # images of a list
 
@@ -87,8 +87,11 @@ class Album:
         result = cell.results[0]
         kept = self._kept(result)
         threats = {str(one["name"]): str(one["threat"] or "") for one in result.conditions}
-        return [Gallery(name, threats[name], tuple(_picture(one, kept.class_names) for one in samples))
-                for name, samples in kept.samples.items() if samples and name in threats]
+        return [
+            Gallery(name, threats[name], tuple(_picture(one, kept.class_names) for one in samples))
+            for name, samples in kept.samples.items()
+            if samples and name in threats
+        ]
 
     def swings(self, suite: str, first: int, second: int, most: int = MOST) -> Swings | None:
         """Two rows, by position in the table, in one column; None where they cannot be compared image by image."""
@@ -104,12 +107,23 @@ class Album:
         def swing(k: int) -> Swing:
             pair = (_class(predicted[0][ids[k]], names), _class(predicted[1][ids[k]], names)) if predicted else None
             clean = _uri(known[ids[k]].clean) if ids[k] in known else None
-            return Swing(ids[k].decode("utf-8", "replace"), _class(int(labels[k]), names), float(scores[0][k]),
-                         float(scores[1][k]), pair, clean)
+            return Swing(
+                ids[k].decode("utf-8", "replace"),
+                _class(int(labels[k]), names),
+                float(scores[0][k]),
+                float(scores[1][k]),
+                pair,
+                clean,
+            )
 
         change = np.round(scores[0].astype(float) - scores[1], 3)
-        lists = [sorted(np.flatnonzero(sign * change > 0).tolist(), key=lambda k: (
-            -abs(change[k]), ids[k] not in known, place(ids[k].decode("utf-8", "replace")))) for sign in (1, -1)]
+        lists = [
+            sorted(
+                np.flatnonzero(sign * change > 0).tolist(),
+                key=lambda k: (-abs(change[k]), ids[k] not in known, place(ids[k].decode("utf-8", "replace"))),
+            )
+            for sign in (1, -1)
+        ]
         won, lost = (tuple(swing(k) for k in order[:most]) for order in lists)
         return Swings(won, lost, *map(len, lists))
 
@@ -130,10 +144,15 @@ class Album:
     def _samples_of(self, suite: str) -> Mapping[bytes, Sample]:
         """A sample of each image that any row kept."""
         if suite not in self._seen:
-            results: Iterable[Result] = (r for row in self.table.rows if suite in row.cells
-                                         for r in row.cells[suite].results)
-            self._seen[suite] = {one.id.encode(): one for result in results
-                                 for samples in self._kept(result).samples.values() for one in samples}
+            results: Iterable[Result] = (
+                r for row in self.table.rows if suite in row.cells for r in row.cells[suite].results
+            )
+            self._seen[suite] = {
+                one.id.encode(): one
+                for result in results
+                for samples in self._kept(result).samples.values()
+                for one in samples
+            }
         return self._seen[suite]
 
     def _predictions(self, suite: str, first: int, second: int) -> list[Mapping[bytes, int]] | None:
@@ -152,9 +171,17 @@ class Album:
 
 
 def _picture(sample: Sample, names: Mapping[int, str]) -> Picture:
-    return Picture(sample.id, _class(sample.label, names), _class(sample.prediction, names), sample.right,
-                   _uri(sample.clean), _uri(sample.adversarial) if sample.adversarial else None,
-                   _uri(sample.change) if sample.change else None, sample.linf, sample.l2)
+    return Picture(
+        sample.id,
+        _class(sample.label, names),
+        _class(sample.prediction, names),
+        sample.right,
+        _uri(sample.clean),
+        _uri(sample.adversarial) if sample.adversarial else None,
+        _uri(sample.change) if sample.change else None,
+        sample.linf,
+        sample.l2,
+    )
 
 
 def _class(label: int, names: Mapping[int, str]) -> str:

@@ -29,8 +29,19 @@ _LAZY = {
     "wrap": "loading",
 }
 
-__all__ = ["Model", "Preprocessing", "build_vit_shapes10", "class_token_only", "frozen", "known_models",
-           "load_model", "save_weights", "weights_digest", "with_weights", "wrap"]
+__all__ = [
+    "Model",
+    "Preprocessing",
+    "build_vit_shapes10",
+    "class_token_only",
+    "frozen",
+    "known_models",
+    "load_model",
+    "save_weights",
+    "weights_digest",
+    "with_weights",
+    "wrap",
+]
 
 
 def __getattr__(name: str) -> Any:

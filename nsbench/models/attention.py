@@ -26,8 +26,10 @@ def attention_modules(vit: Any) -> list[nn.Module]:
         inside = [m for m in block.modules() if hasattr(m, "fused_attn") and isinstance(m.attn_drop, nn.Module)]
         found += inside[:1]
     if not found:
-        raise ModelError(f"{type(vit).__name__} has no attention maps (no blocks with attention): "
-                         "a timm vision transformer is needed")
+        raise ModelError(
+            f"{type(vit).__name__} has no attention maps (no blocks with attention): "
+            "a timm vision transformer is needed"
+        )
     return found
 
 

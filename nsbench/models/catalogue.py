@@ -26,8 +26,11 @@ _KNOWN = {
 
 def known_models() -> dict[str, str]:
     """Name to one line about it. Every other timm vision transformer works too, by its timm name."""
-    zoo = {f"{ROBUSTBENCH}:{name}" + ("" if threat == DEFAULT_THREAT else f":{threat}"): f"RobustBench, {threat}; "
-           "its weights are downloaded on first use" for name, threat in known_robustbench()}
+    zoo = {
+        f"{ROBUSTBENCH}:{name}" + ("" if threat == DEFAULT_THREAT else f":{threat}"): f"RobustBench, {threat}; "
+        "its weights are downloaded on first use"
+        for name, threat in known_robustbench()
+    }
     return _KNOWN | zoo
 
 

@@ -33,16 +33,21 @@ def read_checkpoint(path: Path) -> State:
     try:
         content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ModelError(f"checkpoint '{path}' is damaged, or holds Python objects other than tensors, which are not "
-                         "loaded because they could run code; save its state_dict as safetensors") from error
+        raise ModelError(
+            f"checkpoint '{path}' is damaged, or holds Python objects other than tensors, which are not "
+            "loaded because they could run code; save its state_dict as safetensors"
+        ) from error
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ModelError(f"checkpoint '{path}' cannot be read ({_first_line(error)}); "
-                         "copy or download it again") from error
+        raise ModelError(
+            f"checkpoint '{path}' cannot be read ({_first_line(error)}); copy or download it again"
+        ) from error
     state = _strip_prefixes(_unwrap(content, path))
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
-            raise ModelError(f"checkpoint '{path}': '{name}' holds NaN or infinite values; "
-                             "the file is damaged or its training diverged")
+            raise ModelError(
+                f"checkpoint '{path}': '{name}' holds NaN or infinite values; "
+                "the file is damaged or its training diverged"
+            )
     return state
 
 
@@ -54,8 +59,10 @@ def _unwrap(content: Any, path: Path) -> State:
         if not found:
             break
         content = content[found[0]]
-    raise ModelError(f"checkpoint '{path}' holds no weights: expected tensors by name, or them under one of the keys "
-                     f"{', '.join(WRAPPERS)}")
+    raise ModelError(
+        f"checkpoint '{path}' holds no weights: expected tensors by name, or them under one of the keys "
+        f"{', '.join(WRAPPERS)}"
+    )
 
 
 def _strip_prefixes(state: State) -> State:
@@ -65,21 +72,30 @@ def _strip_prefixes(state: State) -> State:
     return state
 
 
-def check_fit(state: Mapping[str, torch.Tensor], model_state: Mapping[str, torch.Tensor], name: str,
-              path: Path) -> None:
+def check_fit(
+    state: Mapping[str, torch.Tensor], model_state: Mapping[str, torch.Tensor], name: str, path: Path
+) -> None:
     """Raise ModelError, in one line with the first keys of each kind, unless names and shapes are the model's."""
-    shapes = [f"{key} {list(value.shape)} instead of {list(model_state[key].shape)}" for key, value in state.items()
-              if key in model_state and value.shape != model_state[key].shape]
+    shapes = [
+        f"{key} {list(value.shape)} instead of {list(model_state[key].shape)}"
+        for key, value in state.items()
+        if key in model_state and value.shape != model_state[key].shape
+    ]
     problems = {
         "missing": [key for key in model_state if key not in state],
         "unexpected": [key for key in state if key not in model_state],
         "of another shape": shapes,
     }
-    parts = [f"{len(keys)} {kind} ({', '.join(keys[:2])}{', ...' if len(keys) > 2 else ''})"
-             for kind, keys in problems.items() if keys]
+    parts = [
+        f"{len(keys)} {kind} ({', '.join(keys[:2])}{', ...' if len(keys) > 2 else ''})"
+        for kind, keys in problems.items()
+        if keys
+    ]
     if parts:
-        raise ModelError(f"checkpoint '{path}' does not fit '{name}': {'; '.join(parts)}; "
-                         "give --model the architecture that it was saved from")
+        raise ModelError(
+            f"checkpoint '{path}' does not fit '{name}': {'; '.join(parts)}; "
+            "give --model the architecture that it was saved from"
+        )
 
 
 def weights_digest(model: Model) -> str:

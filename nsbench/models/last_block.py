@@ -64,5 +64,9 @@ def can_be_shortened(vit: Any) -> bool:
     if type(vit) is not VisionTransformer or vit.global_pool != "token":
         return False
     block = vit.blocks[-1]
-    return (type(block) is Block and type(block.attn) is Attention and type(block.attn.qkv) is nn.Linear
-            and isinstance(block.attn.k_norm, nn.Identity))
+    return (
+        type(block) is Block
+        and type(block.attn) is Attention
+        and type(block.attn.qkv) is nn.Linear
+        and isinstance(block.attn.k_norm, nn.Identity)
+    )

@@ -25,11 +25,12 @@ NORMALISATIONS: dict[str, tuple[Triple, Triple] | None] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "half": (HALF, HALF),
 }
-WEIGHTS = Path(__file__).parent / "weights"
+WEIGHTS = Path(__file__).parent.parent / "shapes10" / "weights"  # of the embedded model
 
 
-def load_model(name: str, *, checkpoint: Path | None = None, normalisation: str = "own",
-               device: str | torch.device = "cpu") -> Model:
+def load_model(
+    name: str, *, checkpoint: Path | None = None, normalisation: str = "own", device: str | torch.device = "cpu"
+) -> Model:
     """`vit_shapes10` with its shipped weights, a timm model by name with the weights of `checkpoint`, or a model of
     RobustBench's zoo, `robustbench:NAME[:THREAT]`, with its own weights.
 
@@ -47,8 +48,10 @@ def load_model(name: str, *, checkpoint: Path | None = None, normalisation: str 
     if name == EMBEDDED and checkpoint is None:
         checkpoint = WEIGHTS / f"{EMBEDDED}.safetensors"
     if checkpoint is None:
-        raise ModelError(f"model '{name}' comes without weights and none are downloaded: give --checkpoint FILE "
-                         "(.safetensors or .pth)")
+        raise ModelError(
+            f"model '{name}' comes without weights and none are downloaded: give --checkpoint FILE "
+            "(.safetensors or .pth)"
+        )
     state = read_checkpoint(Path(checkpoint))
     vit = build_vit_shapes10() if name == EMBEDDED else _build_timm(name, state)
     check_fit(state, vit.state_dict(), name, Path(checkpoint))
@@ -78,10 +81,15 @@ def with_weights(model: Model, path: Path) -> Model:
 
 def build_vit_shapes10() -> VisionTransformer:
     """The embedded architecture, untrained. 3 x 8 x 8 = 192 pixel values meet a width of 128: a nullspace of 64."""
-    vit = VisionTransformer(img_size=48, patch_size=8, embed_dim=128, depth=6, num_heads=4, mlp_ratio=2,
-                            num_classes=10)
-    vit.pretrained_cfg = {"input_size": (3, 48, 48), "mean": HALF, "std": HALF, "crop_pct": 1.0,
-                          "interpolation": "bicubic", "crop_mode": "center"}
+    vit = VisionTransformer(img_size=48, patch_size=8, embed_dim=128, depth=6, num_heads=4, mlp_ratio=2, num_classes=10)
+    vit.pretrained_cfg = {
+        "input_size": (3, 48, 48),
+        "mean": HALF,
+        "std": HALF,
+        "crop_pct": 1.0,
+        "interpolation": "bicubic",
+        "crop_mode": "center",
+    }
     return vit
 
 
@@ -92,8 +100,12 @@ def wrap(vit: nn.Module, *, name: str, normalisation: str = "own") -> Model:
     if height != width:
         raise ModelError(f"model '{name}' takes images of {width}x{height} pixels; only square ones are supported")
     mean, std = NORMALISATIONS[normalisation] or (tuple(config["mean"]), tuple(config["std"]))
-    preprocessing = Preprocessing(size=int(width), crop_pct=float(config["crop_pct"]),
-                                  interpolation=str(config["interpolation"]), crop_mode=str(config["crop_mode"]))
+    preprocessing = Preprocessing(
+        size=int(width),
+        crop_pct=float(config["crop_pct"]),
+        interpolation=str(config["interpolation"]),
+        crop_mode=str(config["crop_mode"]),
+    )
     return Model(vit, name=name, preprocessing=preprocessing, mean=mean, std=std, normalisation=normalisation)
 
 
@@ -105,5 +117,6 @@ def _build_timm(name: str, state: Mapping[str, torch.Tensor]) -> nn.Module:
         classes = {"num_classes": len(state[head])} if head in state else {}
         return timm.create_model(name, pretrained=False, **classes)
     except (RuntimeError, AttributeError) as error:  # an architecture that timm knows with a tag that it does not
-        raise ModelError(f"model '{name}' cannot be built by timm {timm.__version__}: "
-                         f"{str(error).splitlines()[0]}") from error
+        raise ModelError(
+            f"model '{name}' cannot be built by timm {timm.__version__}: {str(error).splitlines()[0]}"
+        ) from error

@@ -57,8 +57,16 @@ class Model(nn.Module):
     patch_embed: nn.Module | None
     class_token_only = False  # see the function of this name
 
-    def __init__(self, vit: nn.Module, *, name: str, preprocessing: Preprocessing, mean: Triple, std: Triple,
-                 normalisation: str = "own") -> None:
+    def __init__(
+        self,
+        vit: nn.Module,
+        *,
+        name: str,
+        preprocessing: Preprocessing,
+        mean: Triple,
+        std: Triple,
+        normalisation: str = "own",
+    ) -> None:
         super().__init__()
         self.name, self.preprocessing, self.normalisation = name, preprocessing, normalisation
         self.mean, self.std = mean, std
@@ -88,8 +96,10 @@ class Model(nn.Module):
     def embed(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """Patch tokens (B, N, D) of images in [0, 1]: before class token and position embedding."""
         if self.patch_embed is None:
-            raise ModelError(f"model '{self.name}' has no patch embedding that gives tokens (B, N, D); "
-                             "noise and patches need a vision transformer such as vit_tiny_patch16_224")
+            raise ModelError(
+                f"model '{self.name}' has no patch embedding that gives tokens (B, N, D); "
+                "noise and patches need a vision transformer such as vit_tiny_patch16_224"
+            )
         return self.patch_embed(self.normalise(images_BCHW))
 
     def encode(self, tokens_BND: torch.Tensor) -> torch.Tensor:

@@ -32,8 +32,13 @@ class Preprocessing:
         if mode == "none":
             return Ready(self.size)
         if mode == "checkpoint":
-            return transforms_imagenet_eval(self.size, crop_pct=self.crop_pct, crop_mode=self.crop_mode,
-                                            interpolation=self.interpolation, normalize=False)
+            return transforms_imagenet_eval(
+                self.size,
+                crop_pct=self.crop_pct,
+                crop_mode=self.crop_mode,
+                interpolation=self.interpolation,
+                normalize=False,
+            )
         raise UsageError(f"preprocessing '{mode}' is neither 'checkpoint' nor 'none'")
 
     def describe(self) -> str:
@@ -51,8 +56,10 @@ class Ready:
     def __call__(self, image: Image.Image) -> torch.Tensor:
         if image.size != (self.size, self.size):
             width, height = image.size
-            raise DataError(f"an image of {width}x{height} pixels must not be resized, but the model takes "
-                            f"{self.size}x{self.size}; use a model of that input size or prepare the images anew")
+            raise DataError(
+                f"an image of {width}x{height} pixels must not be resized, but the model takes "
+                f"{self.size}x{self.size}; use a model of that input size or prepare the images anew"
+            )
         return _to_bytes(image)
 
 

@@ -101,8 +101,10 @@ def import_robustbench() -> Any:
             import robustbench.data
             import robustbench.utils
     except ImportError as error:
-        raise ModelError(f"RobustBench cannot be imported ({error}); install robustbench, pyautoattack and "
-                         "'setuptools<81', which still has pkg_resources") from error
+        raise ModelError(
+            f"RobustBench cannot be imported ({error}); install robustbench, pyautoattack and "
+            "'setuptools<81', which still has pkg_resources"
+        ) from error
     return robustbench.utils
 
 
@@ -162,18 +164,22 @@ def _load(zoo: Any, name: str, entry: str, threat: str, files: list[Path]) -> nn
             warnings.simplefilter("ignore")
             return zoo.load_model(entry, model_dir=model_folder(), dataset=DATASET, threat_model=threat)
     except pickle.UnpicklingError as error:
-        raise ModelError(f"model '{name}': {files[0]} is damaged, or holds Python objects other than tensors, which "
-                         "are not loaded because they could run code; save its state_dict under the same name"
-                         ) from error
+        raise ModelError(
+            f"model '{name}': {files[0]} is damaged, or holds Python objects other than tensors, which "
+            "are not loaded because they could run code; save its state_dict under the same name"
+        ) from error
     except Exception as error:  # downloaders and loaders of three libraries raise what they like
         missing = [path for path in files if not path.is_file()]
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         why = shorten(": ".join([type(error).__name__, *lines[:1]]), 100, placeholder=" ...")
         if missing:
-            raise ModelError(f"model '{name}': its weights are not at {missing[0]} and cannot be downloaded ({why}); "
-                             f"go online, or copy the file there{_source(entry, threat)}") from error
-        raise ModelError(f"model '{name}': {files[0]} cannot be loaded ({why}); delete it to have it downloaded again"
-                         ) from error
+            raise ModelError(
+                f"model '{name}': its weights are not at {missing[0]} and cannot be downloaded ({why}); "
+                f"go online, or copy the file there{_source(entry, threat)}"
+            ) from error
+        raise ModelError(
+            f"model '{name}': {files[0]} cannot be loaded ({why}); delete it to have it downloaded again"
+        ) from error
 
 
 def _source(entry: str, threat: str) -> str:

@@ -23,9 +23,9 @@ def untrained_model(name: str, *, seed: int = 0, normalisation: str = "own", **o
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            network = (build_vit_shapes10() if name == EMBEDDED
-                       else timm.create_model(name, pretrained=False, **options))
+            network = build_vit_shapes10() if name == EMBEDDED else timm.create_model(name, pretrained=False, **options)
         except (RuntimeError, TypeError, AttributeError, ValueError) as error:
-            raise ModelError(f"model '{name}' cannot be built by timm {timm.__version__}: "
-                             f"{str(error).splitlines()[0]}") from error
+            raise ModelError(
+                f"model '{name}' cannot be built by timm {timm.__version__}: {str(error).splitlines()[0]}"
+            ) from error
     return wrap(network, name=name, normalisation=normalisation)

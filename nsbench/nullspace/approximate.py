@@ -50,10 +50,21 @@ class LearntNoise:
     converged: bool  # False: still outside the epsilon region after max_steps
 
 
-def learn_noise(model: Model, images: torch.Tensor | Iterable[torch.Tensor], *, held_out: torch.Tensor | None = None,
-                epsilon: float = 0.03, lr: float = 0.1, limit: float = 3.0, max_steps: int = 3000, loss: str = "l2",
-                weight_decay: float = 0.01, batch_size: int | None = None, seed: int = 0,
-                round: int = 0) -> LearntNoise:
+def learn_noise(
+    model: Model,
+    images: torch.Tensor | Iterable[torch.Tensor],
+    *,
+    held_out: torch.Tensor | None = None,
+    epsilon: float = 0.03,
+    lr: float = 0.1,
+    limit: float = 3.0,
+    max_steps: int = 3000,
+    loss: str = "l2",
+    weight_decay: float = 0.01,
+    batch_size: int | None = None,
+    seed: int = 0,
+    round: int = 0,
+) -> LearntNoise:
     """Learn one noise on images in [0, 1]; the model's weights stay as they are.
 
     `images` is one tensor (B, 3, H, W), split into batches of `batch_size` (None: all at every step), or batches one
@@ -115,8 +126,9 @@ class InsideTest:
         return mse_probability(noisy_BK, self.clean_BK).item()
 
 
-def clean_outputs(model: Model, images: torch.Tensor | Iterable[torch.Tensor],
-                  batch_size: int | None = None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def clean_outputs(
+    model: Model, images: torch.Tensor | Iterable[torch.Tensor], batch_size: int | None = None
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Tokens (B, N, D) and logits (B, K) of batch after batch; endless, unless `images` is an iterator that ends."""
 
     @torch.no_grad()
@@ -140,8 +152,10 @@ def _behind(noise_1ND: torch.Tensor) -> int:
 
 def _finite(distance: float, step: int, lr: float, limit: float) -> float:
     if not math.isfinite(distance):
-        raise TrainingError(f"noise learning gave NaN logits at step {step}; lower the noise's learning rate "
-                            f"({lr:g}) or limit ({limit:g}), or check the weights")
+        raise TrainingError(
+            f"noise learning gave NaN logits at step {step}; lower the noise's learning rate "
+            f"({lr:g}) or limit ({limit:g}), or check the weights"
+        )
     return distance
 
 
@@ -149,5 +163,3 @@ def _start(like_1ND: torch.Tensor, limit: float, seed: int) -> torch.Tensor:
     """Uniform in (-limit, limit), drawn on the CPU: the same on every device."""
     uniform_1ND = torch.rand(like_1ND.shape, generator=torch.Generator().manual_seed(seed))
     return ((2 * uniform_1ND - 1) * limit).to(like_1ND).requires_grad_()
-
-

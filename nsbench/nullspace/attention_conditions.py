@@ -76,35 +76,50 @@ class LayerConditions:
     random_change: float  # the same by a noise of the same norm along a random direction
 
 
-def attention_conditions(model: Model, *, tolerance: float = TOLERANCE, tokens: int = 32, seed: int = 0,
-                         ) -> list[LayerConditions]:
+def attention_conditions(
+    model: Model,
+    *,
+    tolerance: float = TOLERANCE,
+    tokens: int = 32,
+    seed: int = 0,
+) -> list[LayerConditions]:
     """The conditions of every attention layer of a timm vision transformer, in depth order.
 
     `tokens` random tokens of a layer norm's scale (N(0, 1)) probe each layer. Raises ModelError for a model without
     attention layers of queries, keys and values, UsageError for a tolerance outside (0, 1).
     """
     if not 0 < tolerance < 1 or tokens < 2:
-        raise UsageError(f"tolerance {tolerance:g}, {tokens} tokens: give a tolerance between 0 and 1 and at least 2 "
-                         "tokens")
-    return [layer_conditions(attention_weights(module), layer=index, tolerance=tolerance, tokens=tokens, seed=seed)
-            for index, module in enumerate(attention_layers(model))]
+        raise UsageError(
+            f"tolerance {tolerance:g}, {tokens} tokens: give a tolerance between 0 and 1 and at least 2 tokens"
+        )
+    return [
+        layer_conditions(attention_weights(module), layer=index, tolerance=tolerance, tokens=tokens, seed=seed)
+        for index, module in enumerate(attention_layers(model))
+    ]
 
 
 def attention_layers(model: Model) -> list[nn.Module]:
     """Every attention layer with one linear map `qkv`, in depth order (ViT, DeiT, BEiT, Swin)."""
-    found = [module for module in model.vit.modules() if isinstance(getattr(module, "qkv", None), nn.Linear)
-             and hasattr(module, "num_heads")]
+    found = [
+        module
+        for module in model.vit.modules()
+        if isinstance(getattr(module, "qkv", None), nn.Linear) and hasattr(module, "num_heads")
+    ]
     if not found:
-        raise ModelError(f"model '{model.name}' has no attention layer with queries, keys and values in one 'qkv' map; "
-                         "the conditions need a vision transformer such as vit_tiny_patch16_224")
+        raise ModelError(
+            f"model '{model.name}' has no attention layer with queries, keys and values in one 'qkv' map; "
+            "the conditions need a vision transformer such as vit_tiny_patch16_224"
+        )
     return found
 
 
 def attention_weights(module: Any) -> AttentionWeights:
     """Weights of a timm attention layer. Raises ModelError where queries and keys are normalised: not bilinear."""
     if any(not isinstance(getattr(module, name, nn.Identity()), nn.Identity) for name in ("q_norm", "k_norm")):
-        raise ModelError("an attention layer normalises its queries and keys: proposition 1 does not speak of it; "
-                         "choose a model without qk_norm")
+        raise ModelError(
+            "an attention layer normalises its queries and keys: proposition 1 does not speak of it; "
+            "choose a model without qk_norm"
+        )
     heads, weight = module.num_heads, module.qkv.weight.detach().double().cpu()
     query, key, value = (part.unflatten(0, (heads, -1)).transpose(1, 2) for part in weight.chunk(3))
     biases = [bias.unflatten(0, (heads, -1)) for bias in _biases(module, len(weight)).chunk(3)]
@@ -129,8 +144,9 @@ def head_outputs(weights: AttentionWeights, tokens_ND: Tensor) -> Tensor:
     return scores_HNN.softmax(dim=2) @ value
 
 
-def layer_conditions(weights: AttentionWeights, *, layer: int = 0, tolerance: float = TOLERANCE, tokens: int = 32,
-                     seed: int = 0) -> LayerConditions:
+def layer_conditions(
+    weights: AttentionWeights, *, layer: int = 0, tolerance: float = TOLERANCE, tokens: int = 32, seed: int = 0
+) -> LayerConditions:
     """Measure one layer; see `attention_conditions`."""
     scores = [weights.scores(head) for head in range(len(weights.query_HDE))]
     spaces = [row_space(matrix, tolerance) for matrix in scores]
@@ -138,8 +154,9 @@ def layer_conditions(weights: AttentionWeights, *, layer: int = 0, tolerance: fl
     union = torch.cat(spaces, dim=1)
     span = int(torch.linalg.matrix_rank(union, rtol=tolerance)) if union.numel() else 0
     limit = math.degrees(math.asin(tolerance))
-    holds = (all(head.symmetry_defect <= tolerance and head.containment_angle <= limit for head in heads)
-             and any(head.colinearity_angle <= limit for head in heads))
+    holds = all(head.symmetry_defect <= tolerance and head.containment_angle <= limit for head in heads) and any(
+        head.colinearity_angle <= limit for head in heads
+    )
     direction_D = least_seen_direction(weights)
     change, random_change = _changes(weights, direction_D, tokens, seed, layer)
     return LayerConditions(layer, heads, len(direction_D), span, holds, direction_D, change, random_change)
@@ -151,8 +168,10 @@ def least_seen_direction(weights: AttentionWeights) -> Tensor:
     Where the conditions hold this is 0: v is orthogonal to the row spaces of all M_i, hence to all columns of the
     three weights.
     """
-    parts = [part / part.norm(dim=(1, 2), keepdim=True).clamp_min(1e-300)
-             for part in (weights.query_HDE, weights.key_HDE, weights.value_HDE)]
+    parts = [
+        part / part.norm(dim=(1, 2), keepdim=True).clamp_min(1e-300)
+        for part in (weights.query_HDE, weights.key_HDE, weights.value_HDE)
+    ]
     stacked = torch.cat([part.transpose(0, 1).flatten(1) for part in parts], dim=1)  # (D, 3 H E)
     return torch.linalg.svd(stacked, full_matrices=True).U[:, -1]
 
@@ -178,8 +197,9 @@ def largest_angle(inner: Tensor, outer: Tensor) -> float:
     return math.degrees(math.asin(min(1.0, float(torch.linalg.matrix_norm(outside, 2)))))
 
 
-def _head(weights: AttentionWeights, layer: int, head: int, scores: list[Tensor], spaces: list[Tensor],
-          tolerance: float) -> HeadConditions:
+def _head(
+    weights: AttentionWeights, layer: int, head: int, scores: list[Tensor], spaces: list[Tensor], tolerance: float
+) -> HeadConditions:
     matrix, space, value = scores[head], spaces[head], weights.value_HDE[head]
     defect = float((matrix - matrix.T).norm() / (2 * matrix.norm()).clamp_min(1e-300))
     outside = value - space @ (space.T @ value)
@@ -204,8 +224,13 @@ def _colinearity(matrix: Tensor, head: int, spaces: list[Tensor]) -> tuple[float
     return best
 
 
-def _changes(weights: AttentionWeights, direction_D: Tensor, tokens: int, seed: int, layer: int,
-             ) -> tuple[float, float]:
+def _changes(
+    weights: AttentionWeights,
+    direction_D: Tensor,
+    tokens: int,
+    seed: int,
+    layer: int,
+) -> tuple[float, float]:
     """Relative change of the heads' outputs by noises as large as the tokens: along the direction, and at random."""
     draws = torch.Generator().manual_seed(derive_seed(seed, "tokens of a layer", layer))
     tokens_ND = torch.randn(tokens, len(direction_D), dtype=torch.float64, generator=draws)

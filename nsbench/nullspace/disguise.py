@@ -32,8 +32,15 @@ class Disguised:
     maps: dict[str, Tensor]  # method -> (3, B, h, w): of source, disguised, target
 
 
-def disguise(model: Model, nullspace: PatchNullspace, source_BCHW: Tensor, target_BCHW: Tensor, *,
-             bounded: bool = True, methods: Sequence[str] = tuple(SALIENCY)) -> Disguised:
+def disguise(
+    model: Model,
+    nullspace: PatchNullspace,
+    source_BCHW: Tensor,
+    target_BCHW: Tensor,
+    *,
+    bounded: bool = True,
+    methods: Sequence[str] = tuple(SALIENCY),
+) -> Disguised:
     """Make each source look like its target within the nullspace.
 
     Each map explains the class that the model assigns to the source, so that maps differ by the image alone. A record
@@ -48,20 +55,24 @@ def disguise(model: Model, nullspace: PatchNullspace, source_BCHW: Tensor, targe
     with frozen(model), torch.no_grad():
         logits = {role: model(part) for role, part in images.items()}
     explained_B = logits["source"].argmax(dim=1)
-    maps = {method: torch.stack([saliency(model, part, method, explained_B) for part in images.values()])
-            for method in methods}
-    figures = [_predictions(logits, index) | _looks(images, index) | _focus(maps, index)
-               for index in range(len(source_BCHW))]
+    maps = {
+        method: torch.stack([saliency(model, part, method, explained_B) for part in images.values()])
+        for method in methods
+    }
+    figures = [
+        _predictions(logits, index) | _looks(images, index) | _focus(maps, index) for index in range(len(source_BCHW))
+    ]
     return Disguised(edited_BCHW, figures, maps)
 
 
 def _predictions(logits: dict[str, Tensor], index: int) -> dict[str, Any]:
     rows = {role: part[index] for role, part in logits.items()}
     own = int(rows["source"].argmax())
-    record: dict[str, Any] = {"prediction": {role: int(row.argmax()) for role, row in rows.items()},
-                              "confidence": {role: float(row.softmax(0).max()) for role, row in rows.items()},
-                              "source_class_confidence": {role: float(row.softmax(0)[own])
-                                                          for role, row in rows.items()}}
+    record: dict[str, Any] = {
+        "prediction": {role: int(row.argmax()) for role, row in rows.items()},
+        "confidence": {role: float(row.softmax(0).max()) for role, row in rows.items()},
+        "source_class_confidence": {role: float(row.softmax(0)[own]) for role, row in rows.items()},
+    }
     record["label_match"] = record["prediction"]["disguised"] == own
     record["logit_change"] = float((rows["disguised"] - rows["source"]).abs().max())
     return record
@@ -70,16 +81,21 @@ def _predictions(logits: dict[str, Tensor], index: int) -> dict[str, Any]:
 def _looks(images: dict[str, Tensor], index: int) -> dict[str, Any]:
     source, edited, target = (images[role][index] for role in ROLES)
     distance = float((source - target).norm())
-    return {"approach": 1 - float((edited - target).norm()) / distance if distance else 0.0,
-            "psnr": {"source": psnr(source, edited), "target": psnr(target, edited)},
-            "ssim": {"source": ssim(source, edited), "target": ssim(target, edited)}}
+    return {
+        "approach": 1 - float((edited - target).norm()) / distance if distance else 0.0,
+        "psnr": {"source": psnr(source, edited), "target": psnr(target, edited)},
+        "ssim": {"source": ssim(source, edited), "target": ssim(target, edited)},
+    }
 
 
 def _focus(maps: dict[str, Tensor], index: int) -> dict[str, Any]:
     found = {}
     for method, maps_3Bhw in maps.items():
         source, edited, target = maps_3Bhw[:, index]
-        found[method] = {"source": correlation(source, edited), "target": correlation(target, edited),
-                         "source_rank": rank_correlation(source, edited),
-                         "target_rank": rank_correlation(target, edited)}
+        found[method] = {
+            "source": correlation(source, edited),
+            "target": correlation(target, edited),
+            "source_rank": rank_correlation(source, edited),
+            "target_rank": rank_correlation(target, edited),
+        }
     return {"saliency": found}

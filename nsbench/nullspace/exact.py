@@ -106,8 +106,16 @@ class PatchNullspace(PatchSpectrum):
         height, width = size
         patches = (height // self.patch_size) * (width // self.patch_size)
         shape = (patches, self.pixel_basis_PK.shape[1])
-        lambdas_BNK = torch.stack([torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(
-            derive_seed(seed, "exact noise", index))) for index in range(count)])
+        lambdas_BNK = torch.stack(
+            [
+                torch.randn(
+                    shape,
+                    dtype=torch.float64,
+                    generator=torch.Generator().manual_seed(derive_seed(seed, "exact noise", index)),
+                )
+                for index in range(count)
+            ]
+        )
         noise_BCHW = from_patches(lambdas_BNK @ self.pixel_basis_PK.T, self.patch_size, size)
         return (noise_BCHW * (norm / noise_BCHW.flatten(1).norm(dim=1)).view(-1, 1, 1, 1)).float()
 
@@ -140,8 +148,10 @@ def patch_nullspace(model: Model, *, per_channel: bool = False, tolerance: float
             f"model '{model.name}': the patch embedding has an empty nullspace: {each} of length {block} meets a width "
             f"of {spectrum.width} at full rank (smallest / largest singular value "
             f"{float((spectrum.singular_values_GR[:, -1] / spectrum.singular_values_GR[:, 0]).min()):.1e}, tolerance "
-            f"{spectrum.tolerance:.1e}); " + ("leave per-channel off, or choose" if per_channel else "choose")
-            + " a model with a patch vector longer than its width, such as vit_tiny_patch16_224")
+            f"{spectrum.tolerance:.1e}); "
+            + ("leave per-channel off, or choose" if per_channel else "choose")
+            + " a model with a patch vector longer than its width, such as vit_tiny_patch16_224"
+        )
     return PatchNullspace(**vars(spectrum), basis_PK=torch.block_diag(*bases), std=model.std, per_channel=per_channel)
 
 
@@ -154,8 +164,10 @@ def to_patches(images_BCHW: torch.Tensor, size: int) -> torch.Tensor:
         raise UsageError(f"images of shape {tuple(images_BCHW.shape)}: expected (B, C, H, W)")
     batch, channels, height, width = images_BCHW.shape
     if height % size or width % size or not height or not width:
-        raise UsageError(f"images of {width}x{height} pixels cannot be cut into patches of {size}x{size}; "
-                         "resize or crop them to a multiple of the patch size")
+        raise UsageError(
+            f"images of {width}x{height} pixels cannot be cut into patches of {size}x{size}; "
+            "resize or crop them to a multiple of the patch size"
+        )
     grid = images_BCHW.reshape(batch, channels, height // size, size, width // size, size)
     return grid.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * size * size)
 
@@ -166,8 +178,10 @@ def from_patches(patches_BNP: torch.Tensor, size: int, image_size: tuple[int, in
     rows, columns = height // size, width // size
     batch, count, length = patches_BNP.shape
     if (rows * size, columns * size) != (height, width) or count != rows * columns or length % (size * size):
-        raise UsageError(f"{count} patches of length {length} do not make an image of {width}x{height} pixels "
-                         f"in patches of {size}x{size}")
+        raise UsageError(
+            f"{count} patches of length {length} do not make an image of {width}x{height} pixels "
+            f"in patches of {size}x{size}"
+        )
     grid = patches_BNP.reshape(batch, rows, columns, length // (size * size), size, size)
     return grid.permute(0, 3, 1, 4, 2, 5).reshape(batch, -1, height, width)
 
@@ -177,14 +191,18 @@ def patch_projection(model: Model) -> nn.Conv2d:
     embedding = model.patch_embed if model.patch_embed is not None else getattr(model.vit, "patch_embed", None)
     conv = getattr(embedding, "proj", None)
     if not isinstance(conv, nn.Conv2d):
-        raise ModelError(f"model '{model.name}' has no patch embedding: no convolution 'patch_embed.proj'; the exact "
-                         "nullspace needs a vision transformer such as vit_tiny_patch16_224")
+        raise ModelError(
+            f"model '{model.name}' has no patch embedding: no convolution 'patch_embed.proj'; the exact "
+            "nullspace needs a vision transformer such as vit_tiny_patch16_224"
+        )
     size = conv.kernel_size[0]
     plain = conv.kernel_size == conv.stride == (size, size) and conv.padding == (0, 0) and conv.dilation == (1, 1)
     if not plain or conv.groups != 1 or conv.in_channels != CHANNELS:
-        raise ModelError(f"model '{model.name}': its patch embedding is no linear map of separate square RGB patches "
-                         f"(kernel {conv.kernel_size}, stride {conv.stride}, padding {conv.padding}, "
-                         f"{conv.in_channels} input channels); choose a plain vision transformer")
+        raise ModelError(
+            f"model '{model.name}': its patch embedding is no linear map of separate square RGB patches "
+            f"(kernel {conv.kernel_size}, stride {conv.stride}, padding {conv.padding}, "
+            f"{conv.in_channels} input channels); choose a plain vision transformer"
+        )
     return conv
 
 
@@ -196,8 +214,9 @@ def _decompose(model: Model, per_channel: bool, tolerance: float | None) -> tupl
     if tolerance is None:
         tolerance = max(blocks[0].shape) * torch.finfo(conv.weight.dtype).eps
     if not 0 <= tolerance < 1:
-        raise UsageError(f"tolerance {tolerance:g} is relative to the largest singular value: give at least 0 and less "
-                         "than 1")
+        raise UsageError(
+            f"tolerance {tolerance:g} is relative to the largest singular value: give at least 0 and less than 1"
+        )
     values, bases = [], []
     for block in blocks:
         _, values_R, right_PP = torch.linalg.svd(block)

@@ -17,8 +17,17 @@ from nsbench.nullspace.approximate import LearntNoise, l2, mse_probability
 from nsbench.randomness import derive_seed
 
 
-def explore_noise(model: Model, images_BCHW: torch.Tensor, *, regularisation: float, limit: float = 3.0,
-                  lr: float = 0.02, passes: int = 1, batch_size: int = 64, seed: int = 0) -> LearntNoise:
+def explore_noise(
+    model: Model,
+    images_BCHW: torch.Tensor,
+    *,
+    regularisation: float,
+    limit: float = 3.0,
+    lr: float = 0.02,
+    passes: int = 1,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> LearntNoise:
     """Learn one noise on images (B, 3, H, W) in [0, 1]; the model's weights stay as they are.
 
     It starts uniform in (-limit, limit). `regularisation` is lambda; lr 0.02 is the paper's. Clean logits are computed
@@ -26,8 +35,10 @@ def explore_noise(model: Model, images_BCHW: torch.Tensor, *, regularisation: fl
     become NaN.
     """
     if regularisation < 0 or limit <= 0 or passes < 1:
-        raise UsageError(f"regularisation {regularisation:g}, limit {limit:g}, passes {passes}: need at least 0, more "
-                         "than 0 and at least 1")
+        raise UsageError(
+            f"regularisation {regularisation:g}, limit {limit:g}, passes {passes}: need at least 0, more "
+            "than 0 and at least 1"
+        )
     with frozen(model), torch.enable_grad():
         with torch.no_grad():
             tokens = [model.embed(part) for part in images_BCHW.split(batch_size)]
@@ -44,7 +55,8 @@ def explore_noise(model: Model, images_BCHW: torch.Tensor, *, regularisation: fl
             noise_1ND = (noise_1ND - lr * gradient_1ND).detach().requires_grad_()
             distance = mse_probability(noisy_BK.detach(), clean_BK).item()
             if not math.isfinite(distance):
-                raise TrainingError(f"the noise's logits became NaN at step {step + 1}; lower --lr ({lr:g}) or the "
-                                    f"limit ({limit:g})")
+                raise TrainingError(
+                    f"the noise's logits became NaN at step {step + 1}; lower --lr ({lr:g}) or the limit ({limit:g})"
+                )
     noise_1ND = noise_1ND.detach()
     return LearntNoise(noise_1ND, steps, distance, noise_1ND.norm().item(), True)

@@ -88,8 +88,15 @@ class Verification:
         return self.p_value <= self.alpha and (self.p_independent is None or self.p_independent <= self.alpha)
 
 
-def make_fingerprint(nullspace: PatchNullspace, images_BCHW: Tensor, *, strength: float = 0.25, noises: int = 4,
-                     decoys: int = 99, seed: int = 0) -> Fingerprint:
+def make_fingerprint(
+    nullspace: PatchNullspace,
+    images_BCHW: Tensor,
+    *,
+    strength: float = 0.25,
+    noises: int = 4,
+    decoys: int = 99,
+    seed: int = 0,
+) -> Fingerprint:
     """A fingerprint of the model that the nullspace belongs to, on images (B, C, H, W) in [0, 1].
 
     Each noise is the null noise within +-strength that is nearest to random signs beyond it, so that most pixels change
@@ -99,8 +106,9 @@ def make_fingerprint(nullspace: PatchNullspace, images_BCHW: Tensor, *, strength
     if not 0 < strength <= 0.5:
         raise UsageError(f"fingerprint strength {strength:g}: give the largest change of a pixel, above 0, at most 0.5")
     if not len(images_BCHW) or noises < 1 or decoys < 1:
-        raise UsageError(f"a fingerprint of {len(images_BCHW)} images, {noises} noises, {decoys} decoys: needs at "
-                         "least one of each")
+        raise UsageError(
+            f"a fingerprint of {len(images_BCHW)} images, {noises} noises, {decoys} decoys: needs at least one of each"
+        )
     row_PR, transform_PP = row_space(nullspace), patch_transform(nullspace.patch_size)
     size = (min(noises, len(images_BCHW)), *images_BCHW.shape[1:])
     noise_MCHW = _noise(row_PR, nullspace.patch_size, size, strength, derive_seed(seed, "fingerprint"))
@@ -113,8 +121,9 @@ def make_fingerprint(nullspace: PatchNullspace, images_BCHW: Tensor, *, strength
     return Fingerprint(base_BCHW, noise_MCHW.to(device), torch.stack(found).to(device), strength)
 
 
-def verify(fingerprint: Fingerprint, suspect: Model, independent: Mapping[str, Model] | None = None, *,
-           alpha: float = 0.01) -> Verification:
+def verify(
+    fingerprint: Fingerprint, suspect: Model, independent: Mapping[str, Model] | None = None, *, alpha: float = 0.01
+) -> Verification:
     """Does the suspect hold the owner's patch embedding? See the module's text for what the p-values say.
 
     Raises ModelError where a model takes images of another size, UsageError where the decoys cannot reach alpha.
@@ -123,30 +132,35 @@ def verify(fingerprint: Fingerprint, suspect: Model, independent: Mapping[str, M
     if not 0 < alpha < 1:
         raise UsageError(f"alpha {alpha:g}: give a level between 0 and 1")
     if alpha * (count + 1) < 1:
-        raise UsageError(f"{count} decoys cannot give a p-value of {alpha:g} or less; take at least "
-                         f"{int(np.ceil(1 / alpha)) - 1}")
+        raise UsageError(
+            f"{count} decoys cannot give a p-value of {alpha:g} or less; take at least {int(np.ceil(1 / alpha)) - 1}"
+        )
     clean_B = predictions(suspect, fingerprint.base_BCHW)
     kept_B = predictions(suspect, fingerprint.images(fingerprint.noise_MCHW)) == clean_B
-    decoys = [float((predictions(suspect, fingerprint.images(noise_MCHW)) == clean_B).mean())
-              for noise_MCHW in fingerprint.decoys_JMCHW]
+    decoys = [
+        float((predictions(suspect, fingerprint.images(noise_MCHW)) == clean_B).mean())
+        for noise_MCHW in fingerprint.decoys_JMCHW
+    ]
     p_value = monte_carlo_p(float(kept_B.mean()), decoys)
     against = {name: mcnemar_greater(kept_B, kept(fingerprint, model)) for name, model in (independent or {}).items()}
     low, high = wilson(int(kept_B.sum()), len(kept_B))
-    return Verification(float(kept_B.mean()), low, high, decoys, p_value, against,
-                        max(against.values()) if against else None, alpha)
+    return Verification(
+        float(kept_B.mean()), low, high, decoys, p_value, against, max(against.values()) if against else None, alpha
+    )
 
 
 def kept(fingerprint: Fingerprint, model: Model) -> np.ndarray:
     """(B,) bool: images whose predicted class the owner's noise does not change."""
-    return (predictions(model, fingerprint.images(fingerprint.noise_MCHW))
-            == predictions(model, fingerprint.base_BCHW))
+    return predictions(model, fingerprint.images(fingerprint.noise_MCHW)) == predictions(model, fingerprint.base_BCHW)
 
 
 def predictions(model: Model, images_BCHW: Tensor) -> np.ndarray:
     """(B,) predicted classes; all that is asked of a suspect."""
     if model.input_size != images_BCHW.shape[2]:
-        raise ModelError(f"model '{model.name}' takes images of {model.input_size} pixels and the fingerprint has "
-                         f"{images_BCHW.shape[2]}; only models of one input size can be compared")
+        raise ModelError(
+            f"model '{model.name}' takes images of {model.input_size} pixels and the fingerprint has "
+            f"{images_BCHW.shape[2]}; only models of one input size can be compared"
+        )
     with frozen(model), torch.no_grad():
         return torch.cat([model(part).argmax(dim=1) for part in images_BCHW.split(BATCH)]).cpu().numpy()
 

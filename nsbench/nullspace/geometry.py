@@ -21,13 +21,21 @@ def scaling(probe: Probe, noises: Sequence[torch.Tensor], alphas: Sequence[float
     return np.array([[probe.influence(alpha * noise_1ND).mse_probability for alpha in alphas] for noise_1ND in noises])
 
 
-def combination_grid(probe: Probe, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]],
-                     coefficients: Sequence[float]) -> np.ndarray:
+def combination_grid(
+    probe: Probe, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], coefficients: Sequence[float]
+) -> np.ndarray:
     """Mean MSE probability (A, A) of a v_i + b v_j over pairs: b goes down the rows, a along the columns."""
     if not pairs:
         raise UsageError("combinations need at least two noises")
-    return np.array([[np.mean([probe.influence(a * first + b * second).mse_probability for first, second in pairs])
-                      for a in coefficients] for b in coefficients])
+    return np.array(
+        [
+            [
+                np.mean([probe.influence(a * first + b * second).mse_probability for first, second in pairs])
+                for a in coefficients
+            ]
+            for b in coefficients
+        ]
+    )
 
 
 def pairs_of(noises: Sequence[torch.Tensor], most: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -38,5 +46,8 @@ def pairs_of(noises: Sequence[torch.Tensor], most: int) -> list[tuple[torch.Tens
 def convex_line(grid_AA: np.ndarray, coefficients: Sequence[float]) -> list[tuple[float, float]]:
     """(a, MSE probability) along a + b = 1, 0 <= a <= 1, read off the grid where both coefficients are on it."""
     places = {round(value, 9): index for index, value in enumerate(coefficients)}
-    return [(float(a), float(grid_AA[places[b], index])) for index, a in enumerate(coefficients)
-            if 0 <= a <= 1 and (b := round(1 - a, 9)) in places]
+    return [
+        (float(a), float(grid_AA[places[b], index]))
+        for index, a in enumerate(coefficients)
+        if 0 <= a <= 1 and (b := round(1 - a, 9)) in places
+    ]

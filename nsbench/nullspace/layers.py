@@ -99,12 +99,15 @@ def at_layer(model: Model, layer: int | str) -> Model:
         raise UsageError(f"layer '{layer}': model '{model.name}' has {describe(places)}")
     view = LayerModel(model, str(layer), places[str(layer)])
     probe_2CHW = torch.linspace(0, 1, 6 * model.input_size**2, device=model.device).view(
-        2, 3, model.input_size, model.input_size)
+        2, 3, model.input_size, model.input_size
+    )
     with frozen(model), torch.no_grad():
         expected_2K, found_2K = model(probe_2CHW), view.encode(view.embed(probe_2CHW))
     if found_2K.shape != expected_2K.shape or not torch.allclose(found_2K, expected_2K, rtol=1e-4, atol=1e-5):
-        raise ModelError(f"model '{model.name}' cannot be cut at layer {layer}: what lies behind it also uses what "
-                         "lies before it; choose another layer")
+        raise ModelError(
+            f"model '{model.name}' cannot be cut at layer {layer}: what lies behind it also uses what "
+            "lies before it; choose another layer"
+        )
     return view
 
 

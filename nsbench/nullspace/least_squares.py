@@ -28,15 +28,16 @@ def edit(nullspace: PatchNullspace, images_BCHW: Tensor, wanted_BCHW: Tensor, *,
     `bounded` keeps every pixel in [0, 1]. Raises UsageError for images that are not in [0, 1] or not of one shape.
     """
     if wanted_BCHW.shape[1:] != images_BCHW.shape[1:]:
-        raise UsageError(f"images of shape {tuple(images_BCHW.shape)} cannot become images of shape "
-                         f"{tuple(wanted_BCHW.shape)}; bring both to the model's input size")
+        raise UsageError(
+            f"images of shape {tuple(images_BCHW.shape)} cannot become images of shape "
+            f"{tuple(wanted_BCHW.shape)}; bring both to the model's input size"
+        )
     change_BCHW = wanted_BCHW - images_BCHW
     if not bounded:
         return images_BCHW + nullspace.project(change_BCHW)
     if images_BCHW.min() < 0 or images_BCHW.max() > 1:
         raise UsageError("images have pixels outside [0, 1]; the bounded solution starts from valid images")
-    noise_BCHW = project_bounded(row_space(nullspace), nullspace.patch_size, change_BCHW, -images_BCHW,
-                                 1 - images_BCHW)
+    noise_BCHW = project_bounded(row_space(nullspace), nullspace.patch_size, change_BCHW, -images_BCHW, 1 - images_BCHW)
     return (images_BCHW + noise_BCHW).clamp(0, 1)  # float rounding may have left 1e-8 too much
 
 
@@ -75,7 +76,7 @@ def _admm(wanted: Tensor, low: Tensor, high: Tensor, row_PR: Tensor) -> Tensor:
 def row_space(nullspace: PatchNullspace) -> Tensor:
     """Orthonormal basis (P, R) of what the patch embedding sees, in pixel units: the complement of the nullspace."""
     basis_PK = nullspace.pixel_basis_PK
-    return torch.linalg.qr(basis_PK, mode="complete").Q[:, basis_PK.shape[1]:]
+    return torch.linalg.qr(basis_PK, mode="complete").Q[:, basis_PK.shape[1] :]
 
 
 def _null(patches: Tensor, row_PR: Tensor) -> Tensor:

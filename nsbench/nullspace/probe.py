@@ -56,8 +56,13 @@ class Probe:
                 noisy_BK = self._probabilities(tokens_BND + noise_1ND)
                 top_B1 = clean_BK.argmax(dim=1, keepdim=True)
                 change_BK = noisy_BK - clean_BK
-                sums += torch.stack([(noisy_BK.argmax(dim=1, keepdim=True) == top_B1).sum(),
-                                     change_BK.gather(1, top_B1).square().sum(), change_BK.square().sum()]).cpu()
+                sums += torch.stack(
+                    [
+                        (noisy_BK.argmax(dim=1, keepdim=True) == top_B1).sum(),
+                        change_BK.gather(1, top_B1).square().sum(),
+                        change_BK.square().sum(),
+                    ]
+                ).cpu()
         return Influence(*(sums / len(self)).tolist())
 
     def _probabilities(self, tokens_BND: torch.Tensor) -> torch.Tensor:
@@ -86,8 +91,9 @@ def scaled_to_influence(probe: Probe, direction_1ND: torch.Tensor, target: float
     while probe.influence(outside * direction_1ND).mse_probability < target:
         inside, outside = outside, 2 * outside
         if outside > 1e6:
-            raise UsageError(f"no multiple of this direction has an MSE probability of {target:g}; ask for a smaller "
-                             "one")
+            raise UsageError(
+                f"no multiple of this direction has an MSE probability of {target:g}; ask for a smaller one"
+            )
     for _ in range(rounds):
         middle = (inside + outside) / 2
         if probe.influence(middle * direction_1ND).mse_probability < target:
@@ -101,5 +107,7 @@ def check_size(model: Model, images_BCHW: torch.Tensor) -> None:
     """Raise UsageError unless the images are (B, 3, H, W) of the model's input size."""
     wanted = (3, model.input_size, model.input_size)
     if images_BCHW.ndim != 4 or tuple(images_BCHW.shape[1:]) != wanted or not len(images_BCHW):
-        raise UsageError(f"images of shape {tuple(images_BCHW.shape)}: model '{model.name}' takes at least one of "
-                         f"(B, {', '.join(map(str, wanted))})")
+        raise UsageError(
+            f"images of shape {tuple(images_BCHW.shape)}: model '{model.name}' takes at least one of "
+            f"(B, {', '.join(map(str, wanted))})"
+        )

@@ -15,8 +15,16 @@ from nsbench.randomness import derive_seed
 LEAST = 1e-4  # a smaller factor than this is no noise any more: 41 times 0.8
 
 
-def scale_noise(model: Model, images: torch.Tensor | Iterable[torch.Tensor], *, held_out: torch.Tensor | None = None,
-                epsilon: float = 0.03, shrink: float = 0.8, seed: int = 0, round: int = 0) -> LearntNoise:
+def scale_noise(
+    model: Model,
+    images: torch.Tensor | Iterable[torch.Tensor],
+    *,
+    held_out: torch.Tensor | None = None,
+    epsilon: float = 0.03,
+    shrink: float = 0.8,
+    seed: int = 0,
+    round: int = 0,
+) -> LearntNoise:
     """v ~ N(0, 1) of shape (1, N, D), multiplied by `shrink` per batch until it is inside the epsilon region.
 
     `images` and `held_out` as for `learn_noise`; `steps` of the answer counts the multiplications. Raises UsageError

@@ -42,8 +42,10 @@ def saliency(model: Model, images_BCHW: Tensor, method: str, classes_B: Tensor |
         maps_BN = SALIENCY[method](model, images_BCHW, classes_B).detach()
     rows, columns = _grid(model, images_BCHW)
     if maps_BN.shape[1] != rows * columns:
-        raise ModelError(f"model '{model.name}': {maps_BN.shape[1]} patch tokens are no grid of {rows} x {columns}; "
-                         "saliency maps need a plain vision transformer such as vit_tiny_patch16_224")
+        raise ModelError(
+            f"model '{model.name}': {maps_BN.shape[1]} patch tokens are no grid of {rows} x {columns}; "
+            "saliency maps need a plain vision transformer such as vit_tiny_patch16_224"
+        )
     return maps_BN.unflatten(1, (rows, columns))
 
 
@@ -67,8 +69,10 @@ def grad_cam(model: Model, images_BCHW: Tensor, classes_B: Tensor | None = None)
     kept: list[Tensor] = []
     norm = getattr(model.vit.blocks[-1], "norm1", None) if getattr(model.vit, "blocks", None) else None
     if norm is None:
-        raise ModelError(f"model '{model.name}' has no last block with a layer 'norm1'; Grad-CAM needs a plain vision "
-                         "transformer such as vit_tiny_patch16_224")
+        raise ModelError(
+            f"model '{model.name}' has no last block with a layer 'norm1'; Grad-CAM needs a plain vision "
+            "transformer such as vit_tiny_patch16_224"
+        )
     handle = norm.register_forward_hook(lambda module, inputs, output: kept.append(output))
     try:
         _, score = _score(model, images_BCHW, classes_B)
@@ -101,9 +105,12 @@ def relevance_propagation(model: Model, images_BCHW: Tensor, classes_B: Tensor |
     return (tokens_BND.detach() * gradient_BND).sum(dim=2)
 
 
-SALIENCY: dict[str, Maps] = {"rollout": attention_rollout, "grad_cam": grad_cam,
-                             "attention_relevance": attention_relevance,
-                             "relevance_propagation": relevance_propagation}
+SALIENCY: dict[str, Maps] = {
+    "rollout": attention_rollout,
+    "grad_cam": grad_cam,
+    "attention_relevance": attention_relevance,
+    "relevance_propagation": relevance_propagation,
+}
 
 
 @contextmanager
@@ -163,7 +170,7 @@ def _to_patches(model: Model, relevance_BTT: Tensor) -> Tensor:
     """The class token's row where the features are its own, else the mean of all rows; the patches' columns."""
     own = model.vit.num_prefix_tokens and getattr(model.vit, "global_pool", "token") in ("token", "")
     row_BT = relevance_BTT[:, 0] if own else relevance_BTT.mean(dim=1)
-    return row_BT[:, model.vit.num_prefix_tokens:]
+    return row_BT[:, model.vit.num_prefix_tokens :]
 
 
 def _grid(model: Model, images_BCHW: Tensor) -> tuple[int, int]:

@@ -19,8 +19,11 @@ def ssim(first_3HW: Tensor, second_3HW: Tensor) -> float:
     from skimage.metrics import structural_similarity
 
     first, second = (part.detach().double().cpu().numpy() for part in (first_3HW, second_3HW))
-    return float(structural_similarity(first, second, channel_axis=0, data_range=1.0, gaussian_weights=True, sigma=1.5,
-                                       use_sample_covariance=False))
+    return float(
+        structural_similarity(
+            first, second, channel_axis=0, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
+    )
 
 
 def correlation(first_hw: Tensor, second_hw: Tensor) -> float:

@@ -22,8 +22,17 @@ from nsbench.nullspace.exact import PatchNullspace
 from nsbench.nullspace.least_squares import edit
 from nsbench.nullspace.similarity import psnr, ssim
 
-POSITIONS = {"centre": (0.5, 0.5), "top": (0.5, 0.0), "bottom": (0.5, 1.0), "left": (0.0, 0.5), "right": (1.0, 0.5),
-             "top-left": (0.0, 0.0), "top-right": (1.0, 0.0), "bottom-left": (0.0, 1.0), "bottom-right": (1.0, 1.0)}
+POSITIONS = {
+    "centre": (0.5, 0.5),
+    "top": (0.5, 0.0),
+    "bottom": (0.5, 1.0),
+    "left": (0.0, 0.5),
+    "right": (1.0, 0.5),
+    "top-left": (0.0, 0.0),
+    "top-right": (1.0, 0.0),
+    "bottom-left": (0.0, 1.0),
+    "bottom-right": (1.0, 1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -53,15 +62,23 @@ class Marked:
     figures: list[dict[str, Any]]
 
 
-def watermark(model: Model, nullspace: PatchNullspace, images_BCHW: Tensor, mark: Mark, *, bounded: bool = True,
-              ) -> Marked:
+def watermark(
+    model: Model,
+    nullspace: PatchNullspace,
+    images_BCHW: Tensor,
+    mark: Mark,
+    *,
+    bounded: bool = True,
+) -> Marked:
     """Put a mark on images inside the nullspace, and say what the model and an observer notice.
 
     Raises UsageError where images and mark differ in size.
     """
     if images_BCHW.shape[2:] != mark.colour_3HW.shape[1:]:
-        raise UsageError(f"a mark of {mark.colour_3HW.shape[2]}x{mark.colour_3HW.shape[1]} pixels does not fit images "
-                         f"of {images_BCHW.shape[3]}x{images_BCHW.shape[2]}")
+        raise UsageError(
+            f"a mark of {mark.colour_3HW.shape[2]}x{mark.colour_3HW.shape[1]} pixels does not fit images "
+            f"of {images_BCHW.shape[3]}x{images_BCHW.shape[2]}"
+        )
     wanted_BCHW = mark.over(images_BCHW)
     marked_BCHW = edit(nullspace, images_BCHW, wanted_BCHW, bounded=bounded)
     predictions = compare_predictions(model, images_BCHW, marked_BCHW)
@@ -78,20 +95,28 @@ def compare_predictions(model: Model, images_BCHW: Tensor, edited_BCHW: Tensor) 
         before_BK, after_BK = model(images_BCHW), model(edited_BCHW)
         rounded_BK = model((edited_BCHW.clamp(0, 1) * 255).round() / 255)
     labels_B = before_BK.argmax(dim=1)
-    confidences = [logits_BK.softmax(dim=1).gather(1, labels_B[:, None]).squeeze(1).tolist()
-                   for logits_BK in (before_BK, after_BK, rounded_BK)]
+    confidences = [
+        logits_BK.softmax(dim=1).gather(1, labels_B[:, None]).squeeze(1).tolist()
+        for logits_BK in (before_BK, after_BK, rounded_BK)
+    ]
     columns = {
-        "prediction": labels_B, "prediction_edited": after_BK.argmax(dim=1),
+        "prediction": labels_B,
+        "prediction_edited": after_BK.argmax(dim=1),
         "prediction_8bit": rounded_BK.argmax(dim=1),
         "logit_change": (after_BK - before_BK).abs().amax(dim=1),
         "logit_change_8bit": (rounded_BK - before_BK).abs().amax(dim=1),
     }
-    rows = [dict(zip(columns, values, strict=True)) for values in zip(*(c.tolist() for c in columns.values()),
-                                                                      strict=True)]
+    rows = [
+        dict(zip(columns, values, strict=True)) for values in zip(*(c.tolist() for c in columns.values()), strict=True)
+    ]
     for row, before, after, rounded in zip(rows, *confidences, strict=True):
-        row |= {"label_match": row["prediction"] == row["prediction_edited"],
-                "label_match_8bit": row["prediction"] == row["prediction_8bit"], "confidence": before,
-                "confidence_difference": after - before, "confidence_difference_8bit": rounded - before}
+        row |= {
+            "label_match": row["prediction"] == row["prediction_edited"],
+            "label_match_8bit": row["prediction"] == row["prediction_8bit"],
+            "confidence": before,
+            "confidence_difference": after - before,
+            "confidence_difference_8bit": rounded - before,
+        }
     return rows
 
 
@@ -107,14 +132,21 @@ def mark_visibility(images_BCHW: Tensor, marked_BCHW: Tensor, wanted_BCHW: Tenso
         change, asked = marked - image, wanted - image
         area = (asked != 0).any(dim=0)
         energy = float(asked.square().sum())
-        rows.append({"retained": float((change * asked).sum()) / energy if energy else 0.0,
-                     "contrast": float(change[:, area].square().mean().sqrt()) if area.any() else 0.0,
-                     "psnr": psnr(image, marked), "ssim": ssim(image, marked), "ssim_wanted": ssim(wanted, marked)})
+        rows.append(
+            {
+                "retained": float((change * asked).sum()) / energy if energy else 0.0,
+                "contrast": float(change[:, area].square().mean().sqrt()) if area.any() else 0.0,
+                "psnr": psnr(image, marked),
+                "ssim": ssim(image, marked),
+                "ssim_wanted": ssim(wanted, marked),
+            }
+        )
     return rows
 
 
-def text_mark(text: str, side: int, *, width: float = 0.9, opacity: float = 1.0, position: str = "centre",
-              hatched: bool = False) -> Mark:
+def text_mark(
+    text: str, side: int, *, width: float = 0.9, opacity: float = 1.0, position: str = "centre", hatched: bool = False
+) -> Mark:
     """A text in white with a dark rim, `width` x the image's side wide, on images of `side` x `side` pixels."""
     if not text.strip():
         raise UsageError("the text of a mark is empty; give some words or a picture")
@@ -126,8 +158,15 @@ def text_mark(text: str, side: int, *, width: float = 0.9, opacity: float = 1.0,
     return picture_mark(picture, side, width=width, opacity=opacity, position=position, hatched=hatched)
 
 
-def picture_mark(picture: Image.Image, side: int, *, width: float = 0.5, opacity: float = 1.0,
-                 position: str = "centre", hatched: bool = False) -> Mark:
+def picture_mark(
+    picture: Image.Image,
+    side: int,
+    *,
+    width: float = 0.5,
+    opacity: float = 1.0,
+    position: str = "centre",
+    hatched: bool = False,
+) -> Mark:
     """A picture (its alpha channel is respected) inside a square of `width` x the side, at a place of POSITIONS.
 
     Raises UsageError for a width or opacity outside (0, 1] and an unknown position.
@@ -142,5 +181,5 @@ def picture_mark(picture: Image.Image, side: int, *, width: float = 0.5, opacity
     pixels_4HW = torch.from_numpy(scaled.copy()).permute(2, 0, 1)
     x, y = (round(place * (side - length)) for place, length in zip(POSITIONS[position], size, strict=True))
     canvas_4HW = torch.zeros(4, side, side)
-    canvas_4HW[:, y:y + size[1], x:x + size[0]] = pixels_4HW
+    canvas_4HW[:, y : y + size[1], x : x + size[0]] = pixels_4HW
     return Mark(canvas_4HW[:3], canvas_4HW[3:] * opacity, hatched)

@@ -15,8 +15,20 @@ from nsbench.regression.records import Check, Comparison, Rules, Verdict
 if TYPE_CHECKING:
     from nsbench.regression.measure import Measurement, record
 
-__all__ = ["Baseline", "Check", "Comparison", "Entry", "Measurement", "Reference", "Rules", "Verdict", "check",
-           "read_baseline", "record", "write_baseline"]
+__all__ = [
+    "Baseline",
+    "Check",
+    "Comparison",
+    "Entry",
+    "Measurement",
+    "Reference",
+    "Rules",
+    "Verdict",
+    "check",
+    "read_baseline",
+    "record",
+    "write_baseline",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -59,20 +59,50 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
     entries = []
     for entry in baseline.entries:
         image_set = _shared(sets, json.dumps(_pack_images(entry.images)))
-        suite = _shared(suites, _line({
-            "title": entry.title, "unit": entry.unit, "lower_is_better": entry.lower_is_better,
-            "measured": entry.measured, "weights": entry.weights, "rewards": entry.rewards,
-            "conditions": entry.conditions}))
-        entries.append(_line({
-            "source": entry.source, "model": entry.model, "method": entry.method, "suite": entry.suite,
-            "seed": entry.seed, "score": entry.score, "definition": suite, "images": image_set,
-            "noise": asdict(entry.noise), "model_facts": _shared(models, _line(_facts(entry, own=False))),
-            "facts": _facts(entry, own=True),
-            "outcomes": _pack(np.packbits(entry.right_CN).tobytes())}))
-    head = {"schema": SCHEMA, "recorded": baseline.recorded, "commit": baseline.commit, "command": baseline.command,
-            "versions": next((dict(e.facts.get("versions") or {}) for e in baseline.entries), {}),
-            "options": dict(baseline.options), "needs": baseline.needs, "repeats": baseline.repeats,
-            "moved": dict(baseline.moved), "reference": asdict(baseline.reference) if baseline.reference else None}
+        suite = _shared(
+            suites,
+            _line(
+                {
+                    "title": entry.title,
+                    "unit": entry.unit,
+                    "lower_is_better": entry.lower_is_better,
+                    "measured": entry.measured,
+                    "weights": entry.weights,
+                    "rewards": entry.rewards,
+                    "conditions": entry.conditions,
+                }
+            ),
+        )
+        entries.append(
+            _line(
+                {
+                    "source": entry.source,
+                    "model": entry.model,
+                    "method": entry.method,
+                    "suite": entry.suite,
+                    "seed": entry.seed,
+                    "score": entry.score,
+                    "definition": suite,
+                    "images": image_set,
+                    "noise": asdict(entry.noise),
+                    "model_facts": _shared(models, _line(_facts(entry, own=False))),
+                    "facts": _facts(entry, own=True),
+                    "outcomes": _pack(np.packbits(entry.right_CN).tobytes()),
+                }
+            )
+        )
+    head = {
+        "schema": SCHEMA,
+        "recorded": baseline.recorded,
+        "commit": baseline.commit,
+        "command": baseline.command,
+        "versions": next((dict(e.facts.get("versions") or {}) for e in baseline.entries), {}),
+        "options": dict(baseline.options),
+        "needs": baseline.needs,
+        "repeats": baseline.repeats,
+        "moved": dict(baseline.moved),
+        "reference": asdict(baseline.reference) if baseline.reference else None,
+    }
     tables = {"images": list(sets), "definitions": list(suites), "models": list(models), "entries": entries}
     blocks = [f"{json.dumps(key)}: {_line(value)}" for key, value in head.items()]
     blocks += [f"{json.dumps(key)}: [\n {(',' + chr(10) + ' ').join(lines)}\n]" for key, lines in tables.items()]
@@ -82,8 +112,9 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
     except OSError as error:
-        raise ResultError(f"{path}: cannot write the baseline ({error.strerror or error}); choose another --out"
-                          ) from error
+        raise ResultError(
+            f"{path}: cannot write the baseline ({error.strerror or error}); choose another --out"
+        ) from error
 
 
 def read_baseline(path: Path) -> Baseline:
@@ -98,25 +129,44 @@ def read_baseline(path: Path) -> Baseline:
             raise ValueError("its content differs from its digest")
         return _baseline(record)
     except OSError as error:
-        raise ResultError(f"{path}: cannot be read ({error.strerror}); record one: nsbench baseline record "
-                          f"--method all --suite all --limit 100 --out {path}") from error
+        raise ResultError(
+            f"{path}: cannot be read ({error.strerror}); record one: nsbench baseline record "
+            f"--method all --suite all --limit 100 --out {path}"
+        ) from error
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, lzma.LZMAError) as error:
-        raise ResultError(f"{path}: is no whole baseline ({type(error).__name__}: {error}); take it from version "
-                          "control again, or record it anew") from error
+        raise ResultError(
+            f"{path}: is no whole baseline ({type(error).__name__}: {error}); take it from version "
+            "control again, or record it anew"
+        ) from error
 
 
 def _baseline(record: dict[str, Any]) -> Baseline:
     sets = [_unpack_images(packed) for packed in record["images"]]
-    entries = tuple(_entry(item, record["definitions"][item["definition"]], sets[item["images"]],
-                           record["models"][item["model_facts"]] | {"versions": record["versions"]})
-                    for item in record["entries"])
+    entries = tuple(
+        _entry(
+            item,
+            record["definitions"][item["definition"]],
+            sets[item["images"]],
+            record["models"][item["model_facts"]] | {"versions": record["versions"]},
+        )
+        for item in record["entries"]
+    )
     if not entries:
         raise ValueError("it holds no suite")
     reference = Reference(**record["reference"]) if record["reference"] else None
     moved = {method: (int(flipped), int(n)) for method, (flipped, n) in record["moved"].items()}
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in record["options"].items()}
-    return Baseline(entries, options, tuple(record["needs"]), int(record["repeats"]), moved, reference,
-                    record["recorded"], record["commit"], record["command"])
+    return Baseline(
+        entries,
+        options,
+        tuple(record["needs"]),
+        int(record["repeats"]),
+        moved,
+        reference,
+        record["recorded"],
+        record["commit"],
+        record["command"],
+    )
 
 
 def _entry(item: dict[str, Any], definition: dict[str, Any], images: Images, shared: dict[str, Any]) -> Entry:
@@ -125,10 +175,25 @@ def _entry(item: dict[str, Any], definition: dict[str, Any], images: Images, sha
     if len(bits) != (shape[0] * shape[1] + 7) // 8 or len(definition["weights"]) != shape[0]:
         raise ValueError(f"{item['suite']}: outcomes and images differ in number")
     right = np.unpackbits(bits, count=shape[0] * shape[1]).astype(bool).reshape(shape)
-    return Entry(item["source"], item["model"], item["method"], item["suite"], item["seed"], definition["title"],
-                 definition["unit"], definition["lower_is_better"], float(item["score"]), definition["measured"],
-                 tuple(definition["weights"]), definition["rewards"], tuple(definition["conditions"]), images, right,
-                 shared | item["facts"], Noise(**item["noise"]))
+    return Entry(
+        item["source"],
+        item["model"],
+        item["method"],
+        item["suite"],
+        item["seed"],
+        definition["title"],
+        definition["unit"],
+        definition["lower_is_better"],
+        float(item["score"]),
+        definition["measured"],
+        tuple(definition["weights"]),
+        definition["rewards"],
+        tuple(definition["conditions"]),
+        images,
+        right,
+        shared | item["facts"],
+        Noise(**item["noise"]),
+    )
 
 
 def _facts(entry: Entry, *, own: bool) -> dict[str, Any]:
@@ -137,8 +202,11 @@ def _facts(entry: Entry, *, own: bool) -> dict[str, Any]:
 
 
 def _pack_images(images: Images) -> dict[str, Any]:
-    return {"n": len(images.ids), "ids": _pack("\n".join(map(json.dumps, images.ids.tolist())).encode()),
-            "labels": _pack(images.labels.astype("<i4").tobytes())}
+    return {
+        "n": len(images.ids),
+        "ids": _pack("\n".join(map(json.dumps, images.ids.tolist())).encode()),
+        "labels": _pack(images.labels.astype("<i4").tobytes()),
+    }
 
 
 def _unpack_images(packed: dict[str, Any]) -> Images:

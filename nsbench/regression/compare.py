@@ -14,13 +14,24 @@ from nsbench.regression.records import Check, Comparison, Cost, Moved, Rules, Ve
 from nsbench.results import Result
 from nsbench.statistics import holm, mcnemar_of_counts
 
-CHANGES = {"normalisation": "normalisation", "parent_digest": "checkpoint", "weights_digest": "weights",
-           "method_version": "method version"}  # facts that may differ: the change that is checked
+CHANGES = {
+    "normalisation": "normalisation",
+    "parent_digest": "checkpoint",
+    "weights_digest": "weights",
+    "method_version": "method version",
+}  # facts that may differ: the change that is checked
 
 
-def check(baseline: Baseline, results: Sequence[Result], rules: Rules, *, pairs: Iterable[str] = (),
-          any_model: bool = False, why_missing: Mapping[str, str] | None = None, reference: Reference | None = None,
-          ) -> Check:
+def check(
+    baseline: Baseline,
+    results: Sequence[Result],
+    rules: Rules,
+    *,
+    pairs: Iterable[str] = (),
+    any_model: bool = False,
+    why_missing: Mapping[str, str] | None = None,
+    reference: Reference | None = None,
+) -> Check:
     """Compare results with a baseline.
 
     `pairs`: "method x suite" that must be there, in this order; default: what the baseline holds. `any_model`: a result
@@ -37,8 +48,13 @@ def check(baseline: Baseline, results: Sequence[Result], rules: Rules, *, pairs:
         if not held:
             comparisons.append(Comparison(pair, None, reason="the baseline does not hold it; record it anew"))
     judged = _judge(comparisons, rules)
-    return Check(baseline, rules, tuple(judged), tuple(_moved(baseline, judged, rules)),
-                 tuple(_costs(baseline, judged, reference, rules)))
+    return Check(
+        baseline,
+        rules,
+        tuple(judged),
+        tuple(_moved(baseline, judged, rules)),
+        tuple(_costs(baseline, judged, reference, rules)),
+    )
 
 
 def _compare(before: Entry, results: Sequence[Result], any_model: bool, why: str) -> Comparison:
@@ -65,11 +81,20 @@ def _counterpart(before: Entry, results: Sequence[Result], any_model: bool) -> R
 
     def likeness(result: Result) -> tuple:
         facts = result.provenance
-        return (result.model == before.model, comparable(result) == before.measured, facts.get("recipe") == recipe,
-                facts.get("normalisation") == normalisation, str(facts.get("date")))
+        return (
+            result.model == before.model,
+            comparable(result) == before.measured,
+            facts.get("recipe") == recipe,
+            facts.get("normalisation") == normalisation,
+            str(facts.get("date")),
+        )
 
-    fitting = [r for r in results if (r.source, r.method, r.suite, r.seed) == (
-        before.source, before.method, before.suite, before.seed) and (any_model or r.model == before.model)]
+    fitting = [
+        r
+        for r in results
+        if (r.source, r.method, r.suite, r.seed) == (before.source, before.method, before.suite, before.seed)
+        and (any_model or r.model == before.model)
+    ]
     return max(fitting, key=likeness, default=None)
 
 
@@ -119,27 +144,43 @@ def _compared(before: Entry, after: Entry) -> Comparison:
         mcnemar, p = float(mcnemar_of_counts(*counts)), lost_pvalue(*counts, len(worse), before.noise)
     else:
         p = mean_pvalue(worse, before.noise)
-    changes = [f"{word} {after.facts[key]} instead of {before.facts[key]}" for key, word in CHANGES.items()
-               if before.facts.get(key) != after.facts.get(key)]
+    changes = [
+        f"{word} {after.facts[key]} instead of {before.facts[key]}"
+        for key, word in CHANGES.items()
+        if before.facts.get(key) != after.facts.get(key)
+    ]
     changes += _recipe_changes(before.facts.get("recipe") or {}, after.facts.get("recipe") or {})
     if before.model != after.model:
         changes.insert(0, f"model {after.model} instead of {before.model}")
     ids = before.images.ids
-    return Comparison(before.key, before, after, Verdict.OK, "", drop, ids[lost], ids[won], mcnemar, p,
-                      changes=tuple(changes))
+    return Comparison(
+        before.key, before, after, Verdict.OK, "", drop, ids[lost], ids[won], mcnemar, p, changes=tuple(changes)
+    )
 
 
 def _recipe_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    return [f"recipe: {key} {new.get(key)} instead of {old.get(key)}" for key in sorted({*old, *new})
-            if old.get(key) != new.get(key)]
+    return [
+        f"recipe: {key} {new.get(key)} instead of {old.get(key)}"
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key)
+    ]
 
 
 def _judge(comparisons: Sequence[Comparison], rules: Rules) -> list[Comparison]:
     tested = [c for c in comparisons if c.after is not None]
     adjusted = dict(zip(map(id, tested), holm([c.p for c in tested]), strict=True)) if tested else {}
     level = rules.alpha / max(len(tested), 1)
-    return [replace(c, verdict=_verdict(c.drop, float(adjusted[id(c)]), rules), p_holm=float(adjusted[id(c)]),
-                    detectable=_detectable(c, level, rules)) if id(c) in adjusted else c for c in comparisons]
+    return [
+        replace(
+            c,
+            verdict=_verdict(c.drop, float(adjusted[id(c)]), rules),
+            p_holm=float(adjusted[id(c)]),
+            detectable=_detectable(c, level, rules),
+        )
+        if id(c) in adjusted
+        else c
+        for c in comparisons
+    ]
 
 
 def _verdict(drop: float, p: float, rules: Rules) -> Verdict:
@@ -154,8 +195,13 @@ def _detectable(comparison: Comparison, level: float, rules: Rules) -> float | N
     before = comparison.before
     assert before is not None
     scale = sum(before.weights) / 100
-    found = detectable_drop(comparison.n, before.right, level, before.noise if before.is_accuracy else
-                            type(before.noise)(), rules.min_drop / scale)
+    found = detectable_drop(
+        comparison.n,
+        before.right,
+        level,
+        before.noise if before.is_accuracy else type(before.noise)(),
+        rules.min_drop / scale,
+    )
     return None if found is None else found * scale
 
 
@@ -175,16 +221,28 @@ def _moved(baseline: Baseline, comparisons: Sequence[Comparison], rules: Rules) 
     return [Moved(*counts, float(p), bool(p <= rules.alpha)) for counts, p in zip(found, adjusted, strict=True)]
 
 
-def _costs(baseline: Baseline, comparisons: Sequence[Comparison], reference: Reference | None, rules: Rules,
-           ) -> list[Cost]:
+def _costs(
+    baseline: Baseline,
+    comparisons: Sequence[Comparison],
+    reference: Reference | None,
+    rules: Rules,
+) -> list[Cost]:
     pairs = [(c.before, c.after) for c in comparisons if c.before and c.after]
     if reference is None or baseline.reference is None or not pairs:
         return []
     old, new = ([side[k] for side in pairs] for k in (0, 1))
-    return [Cost("seconds", _ratio(_seconds(new) / reference.seconds, _seconds(old) / baseline.reference.seconds),
-                 rules.max_slowdown),
-            Cost("memory", _ratio(_memory(new) / reference.memory_mib, _memory(old) / baseline.reference.memory_mib),
-                 rules.max_memory)]
+    return [
+        Cost(
+            "seconds",
+            _ratio(_seconds(new) / reference.seconds, _seconds(old) / baseline.reference.seconds),
+            rules.max_slowdown,
+        ),
+        Cost(
+            "memory",
+            _ratio(_memory(new) / reference.memory_mib, _memory(old) / baseline.reference.memory_mib),
+            rules.max_memory,
+        ),
+    ]
 
 
 def _ratio(new: float, old: float) -> float:

@@ -13,16 +13,30 @@ from typing import Any
 
 import numpy as np
 
-from nsbench.comparability import measured
 from nsbench.errors import ResultError
 from nsbench.regression.evidence import Noise
 from nsbench.results import Result
+from nsbench.results.comparability import measured
 from nsbench.statistics import MCE_WEIGHTS
 from nsbench.types import Outcomes
 
 TOLERANCE = 1e-6  # of a percentage point: rounding of sums in another order
-FACTS = ("normalisation", "recipe", "method_version", "parent_digest", "weights_digest", "preprocessing", "device",
-         "commit", "nsbench", "versions", "date", "seconds", "fit_seconds", "peak_memory_mib")
+FACTS = (
+    "normalisation",
+    "recipe",
+    "method_version",
+    "parent_digest",
+    "weights_digest",
+    "preprocessing",
+    "device",
+    "commit",
+    "nsbench",
+    "versions",
+    "date",
+    "seconds",
+    "fit_seconds",
+    "peak_memory_mib",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,13 +118,29 @@ class Entry:
             if abs(float(total.mean()) - result.score.value) <= TOLERANCE:
                 break
         else:
-            raise ResultError(f"{result.path}: its score is not a mean over its images, so it cannot be compared "
-                              "image by image")
+            raise ResultError(
+                f"{result.path}: its score is not a mean over its images, so it cannot be compared image by image"
+            )
         labels = next(iter(shared.values())).labels
-        return cls(result.source, result.model, result.method, result.suite, result.seed, result.title, result.unit,
-                   result.lower_is_better, result.score.value, comparable(result), tuple(weights), rewards,
-                   tuple(shared), Images(ids, labels), right_CN, {key: result.provenance.get(key) for key in FACTS},
-                   predictions_CN=np.array([outcome.predictions for outcome in shared.values()]))
+        return cls(
+            result.source,
+            result.model,
+            result.method,
+            result.suite,
+            result.seed,
+            result.title,
+            result.unit,
+            result.lower_is_better,
+            result.score.value,
+            comparable(result),
+            tuple(weights),
+            rewards,
+            tuple(shared),
+            Images(ids, labels),
+            right_CN,
+            {key: result.provenance.get(key) for key in FACTS},
+            predictions_CN=np.array([outcome.predictions for outcome in shared.values()]),
+        )
 
 
 def comparable(result: Result) -> dict[str, Any]:

@@ -65,18 +65,29 @@ def to_html(check: Check, source: DataSource | None) -> str:
     """The page as text; every value is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    folders = [Path(__file__).parent / "templates", Path(__file__).parent.parent / "report" / "templates"]
-    environment = Environment(loader=FileSystemLoader(folders), undefined=StrictUndefined, autoescape=True,
-                              trim_blocks=True, lstrip_blocks=True)
+    folders = [Path(__file__).parent / "templates", Path(__file__).parent.parent / "report" / "page" / "templates"]
+    environment = Environment(
+        loader=FileSystemLoader(folders),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     sections = [_section(c, source) for c in check.comparisons if len(c.lost) or len(c.won) or c.reason]
     return environment.get_template("explain.html.j2").render(
-        check=check, heads=HEADS, rows=[(c, row(c)) for c in check.comparisons], sections=sections,
-        headline=headline(check), notes=notes(check), pictures=source is not None)
+        check=check,
+        heads=HEADS,
+        rows=[(c, row(c)) for c in check.comparisons],
+        sections=sections,
+        headline=headline(check),
+        notes=notes(check),
+        pictures=source is not None,
+    )
 
 
 def _open(check: Check, data: str) -> DataSource | None:
     """The images of the check, if `data` is the source that they come from."""
-    from nsbench.data import open_source
+    from nsbench.run.opening import open_source
 
     try:
         source = open_source(data)
@@ -90,8 +101,9 @@ def _section(comparison: Comparison, source: DataSource | None) -> Section:
     if before is None or comparison.after is None:
         return Section(comparison, explanation(comparison), False)
     attacked = any(condition[2] for condition in before.measured["conditions"])
-    lost, won = ([_flip(comparison, image, source) for image in ids[:MOST].tolist()]
-                 for ids in (comparison.lost, comparison.won))
+    lost, won = (
+        [_flip(comparison, image, source) for image in ids[:MOST].tolist()] for ids in (comparison.lost, comparison.won)
+    )
     left_out = len(comparison.lost) + len(comparison.won) - len(lost) - len(won)
     return Section(comparison, explanation(comparison), attacked, lost, won, left_out)
 

@@ -18,12 +18,25 @@ def to_junit(check: Check) -> bytes:
     for method in dict.fromkeys(_method(c) for c in check.comparisons):
         mine = [c for c in check.comparisons if _method(c) == method]
         cases = [_case(c) for c in mine]
-        cases += [_plain_case(method, "moved", "moved beyond the recorded noise" if m.moved and check.rules.strict
-                              else "") for m in check.moved if m.method == method]
+        cases += [
+            _plain_case(method, "moved", "moved beyond the recorded noise" if m.moved and check.rules.strict else "")
+            for m in check.moved
+            if m.method == method
+        ]
         _suite(suites, method, cases)
     if check.costs:
-        _suite(suites, "cost", [_plain_case("cost", cost.what, f"{cost.ratio:.2f} x the baseline's, beyond "
-                                            f"{cost.limit:g}" if cost.exceeded else "") for cost in check.costs])
+        _suite(
+            suites,
+            "cost",
+            [
+                _plain_case(
+                    "cost",
+                    cost.what,
+                    f"{cost.ratio:.2f} x the baseline's, beyond {cost.limit:g}" if cost.exceeded else "",
+                )
+                for cost in check.costs
+            ],
+        )
     last = suites[-1]
     ET.SubElement(last, "system-out").text = _clean("\n".join([*notes(check), headline(check)]))
     for count in ("tests", "failures", "errors"):
@@ -34,17 +47,28 @@ def to_junit(check: Check) -> bytes:
 
 def _suite(parent: ET.Element, name: str, cases: list[ET.Element]) -> None:
     seconds = sum(float(case.get("time", "0")) for case in cases)
-    suite = ET.SubElement(parent, "testsuite", name=_clean(name), tests=str(len(cases)), time=f"{seconds:.2f}",
-                          failures=str(sum(case.find("failure") is not None for case in cases)),
-                          errors=str(sum(case.find("error") is not None for case in cases)), skipped="0")
+    suite = ET.SubElement(
+        parent,
+        "testsuite",
+        name=_clean(name),
+        tests=str(len(cases)),
+        time=f"{seconds:.2f}",
+        failures=str(sum(case.find("failure") is not None for case in cases)),
+        errors=str(sum(case.find("error") is not None for case in cases)),
+        skipped="0",
+    )
     suite.extend(cases)
 
 
 def _case(comparison: Comparison) -> ET.Element:
     after = comparison.after
     seconds = float((after.facts.get("seconds") if after else 0) or 0)
-    case = ET.Element("testcase", classname=_clean(f"nsbench.{_method(comparison)}"),
-                      name=_clean(comparison.key.removeprefix(f"{_method(comparison)} x ")), time=f"{seconds:.2f}")
+    case = ET.Element(
+        "testcase",
+        classname=_clean(f"nsbench.{_method(comparison)}"),
+        name=_clean(comparison.key.removeprefix(f"{_method(comparison)} x ")),
+        time=f"{seconds:.2f}",
+    )
     what = {Verdict.REGRESSED: "failure", Verdict.INCOMPARABLE: "error"}.get(comparison.verdict, "system-out")
     text = explanation(comparison)
     if what == "system-out":

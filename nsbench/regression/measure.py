@@ -24,7 +24,8 @@ from nsbench.regression.baseline import Baseline, Reference
 from nsbench.regression.entry import Entry, flipped_images
 from nsbench.regression.evidence import Noise
 from nsbench.results import Result, read_results
-from nsbench.runner import RunOptions, Summary, resolve_device, run
+from nsbench.run.opening import resolve_device
+from nsbench.run.runner import RunOptions, Summary, run
 
 PASSES = 5  # of the reference workload, before and after a run; the quickest counts
 
@@ -42,8 +43,12 @@ class Measurement:
 def measured(options: RunOptions, progress: Progress, *, cached_weights: bool = False) -> Iterator[Measurement]:
     """Run `options` in folders of its own, which are gone at the end; `cached_weights`: fits come from the cache."""
     with tempfile.TemporaryDirectory(prefix="nsbench-check-") as folder:
-        own = replace(options, results=Path(folder) / "results", force=False,
-                      weights=None if cached_weights else Path(folder) / "weights")
+        own = replace(
+            options,
+            results=Path(folder) / "results",
+            force=False,
+            weights=None if cached_weights else Path(folder) / "weights",
+        )
         device = resolve_device(options.device)
         before = _time_reference(device)
         memory = provenance.peak_memory_mib(device)
@@ -56,8 +61,14 @@ def measured(options: RunOptions, progress: Progress, *, cached_weights: bool = 
         yield Measurement(tuple(found), missing, Reference(seconds, float(max(memory, 1))))
 
 
-def record(options: RunOptions, progress: Progress, *, repeats: int = 1, given: Mapping[str, Any] | None = None,
-           needs: Iterable[str] = ()) -> Baseline:
+def record(
+    options: RunOptions,
+    progress: Progress,
+    *,
+    repeats: int = 1,
+    given: Mapping[str, Any] | None = None,
+    needs: Iterable[str] = (),
+) -> Baseline:
     """Measure, and measure the same again with fewer threads and other batches, which tells the noise.
 
     `given` and `needs`: see Baseline. Raises ResultError, naming it, where a pair could not be measured.
@@ -65,16 +76,27 @@ def record(options: RunOptions, progress: Progress, *, repeats: int = 1, given: 
     with measured(options, progress) as run_:
         if run_.why_missing:
             pair, why = next(iter(run_.why_missing.items()))
-            raise ResultError(f"{pair}: {why}. A baseline needs every pair that is named; leave out what cannot be "
-                              f"measured here ({len(run_.why_missing)} of them)")
+            raise ResultError(
+                f"{pair}: {why}. A baseline needs every pair that is named; leave out what cannot be "
+                f"measured here ({len(run_.why_missing)} of them)"
+            )
         entries = [Entry.of(result) for result in run_.results]
         reference = run_.reference
     again = [_repeat(options, progress, number) for number in range(repeats)]
     order = {name: rank for rank, name in enumerate((*options.methods, *options.suites))}
     entries.sort(key=lambda entry: (order[entry.method], order[entry.suite], entry.seed))
     noisy = tuple(replace(entry, noise=_noise(entry, again)) for entry in entries)
-    return Baseline(noisy, dict(given or {}), tuple(needs), repeats, _moved(entries, again), reference,
-                    provenance.now(), provenance.commit(), provenance.command_line())
+    return Baseline(
+        noisy,
+        dict(given or {}),
+        tuple(needs),
+        repeats,
+        _moved(entries, again),
+        reference,
+        provenance.now(),
+        provenance.commit(),
+        provenance.command_line(),
+    )
 
 
 def _repeat(options: RunOptions, progress: Progress, number: int) -> dict[tuple[str, str, int], Entry]:
@@ -92,8 +114,11 @@ def _repeat(options: RunOptions, progress: Progress, number: int) -> dict[tuple[
 
 
 def _noise(entry: Entry, again: list[dict[tuple[str, str, int], Entry]]) -> Noise:
-    changes = [other.values - entry.values for repeat in again
-               if (other := repeat.get((entry.method, entry.suite, entry.seed)))]
+    changes = [
+        other.values - entry.values
+        for repeat in again
+        if (other := repeat.get((entry.method, entry.suite, entry.seed)))
+    ]
     return Noise.of(np.concatenate(changes)) if changes else Noise()
 
 
@@ -103,8 +128,17 @@ def _moved(entries: list[Entry], again: list[dict[tuple[str, str, int], Entry]])
     for method in dict.fromkeys(entry.method for entry in entries if again):
         mine = [entry for entry in entries if entry.method == method]
         images = {image for entry in mine for image in entry.images.ids.tolist()}
-        flipped = sum(len({image for entry in mine if (other := repeat.get((method, entry.suite, entry.seed)))
-                           for image in flipped_images(entry, other).tolist()}) for repeat in again)
+        flipped = sum(
+            len(
+                {
+                    image
+                    for entry in mine
+                    if (other := repeat.get((method, entry.suite, entry.seed)))
+                    for image in flipped_images(entry, other).tolist()
+                }
+            )
+            for repeat in again
+        )
         found[method] = (flipped, len(again) * len(images))
     return found
 

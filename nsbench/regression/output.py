@@ -18,8 +18,13 @@ def to_text(check: Check) -> str:
     """A table with notes, for a terminal or a log."""
     rows = [HEADS, *(tuple(map(logged, row(comparison))) for comparison in check.comparisons)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) if side == "l" else cell.rjust(width)
-                       for cell, width, side in zip(cells, widths, ALIGNED, strict=True)).rstrip() for cells in rows]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if side == "l" else cell.rjust(width)
+            for cell, width, side in zip(cells, widths, ALIGNED, strict=True)
+        ).rstrip()
+        for cells in rows
+    ]
     reasons = [logged(f"{c.key}: {c.reason}") for c in check.comparisons if c.reason]
     return "\n".join([*lines, *reasons, *map(logged, notes(check)), logged(headline(check))]) + "\n"
 
@@ -32,9 +37,13 @@ def to_markdown(check: Check) -> str:
     lines = [f"### nsbench check: {outcome}", "", f"{markdown(headline(check))}.", ""]
     lines += [f"- {MARKS[c.verdict]} {code(c.key)}: {markdown(explanation(c))}" for c in marked]
     lines += [f"- outcomes of {code(method)} moved beyond the recorded noise" for method in moved]
-    lines += ["", "<details><summary>All suites</summary>", "",
-              f"| {' | '.join(HEADS)} |",
-              f"|{'|'.join('---:' if side == 'r' else '---' for side in ALIGNED)}|"]
+    lines += [
+        "",
+        "<details><summary>All suites</summary>",
+        "",
+        f"| {' | '.join(HEADS)} |",
+        f"|{'|'.join('---:' if side == 'r' else '---' for side in ALIGNED)}|",
+    ]
     for comparison in check.comparisons:
         key, *cells = row(comparison)
         lines.append(f"| {' | '.join([code(key), *map(markdown, cells)])} |")
@@ -45,13 +54,24 @@ def to_markdown(check: Check) -> str:
 def to_annotations(check: Check) -> list[str]:
     """GitHub's workflow commands: an error for what regressed or cannot be compared, a notice for what improved."""
     commands = {Verdict.REGRESSED: "error", Verdict.INCOMPARABLE: "error", Verdict.IMPROVED: "notice"}
-    lines = [_annotation(commands[c.verdict], c.key, explanation(c))
-             for c in check.comparisons if c.verdict in commands]
+    lines = [
+        _annotation(commands[c.verdict], c.key, explanation(c)) for c in check.comparisons if c.verdict in commands
+    ]
     level = "error" if check.rules.strict else "notice"
-    lines += [_annotation(level, m.method, f"moved: {m.flipped} of {m.images} images have another outcome, more than "
-                          "the same code gives") for m in check.moved if m.moved]
-    return lines + [_annotation("error", cost.what, f"{cost.ratio:.2f} x the baseline's, beyond {cost.limit:g}")
-                    for cost in check.costs if cost.exceeded]
+    lines += [
+        _annotation(
+            level,
+            m.method,
+            f"moved: {m.flipped} of {m.images} images have another outcome, more than the same code gives",
+        )
+        for m in check.moved
+        if m.moved
+    ]
+    return lines + [
+        _annotation("error", cost.what, f"{cost.ratio:.2f} x the baseline's, beyond {cost.limit:g}")
+        for cost in check.costs
+        if cost.exceeded
+    ]
 
 
 def _annotation(command: str, title: str, message: str) -> str:
@@ -66,13 +86,21 @@ def _percent(text: str) -> str:
 def to_json(check: Check) -> str:
     """Everything, for programs."""
     record: dict[str, Any] = {
-        "nsbench": __version__, "failed": check.failed, "exit_status": check.exit_status,
-        "rules": asdict(check.rules), "counts": {verdict.value: n for verdict, n in check.counts.items()},
-        "baseline": {"recorded": check.baseline.recorded, "commit": check.baseline.commit,
-                     "repeats": check.baseline.repeats, "options": dict(check.baseline.options)},
+        "nsbench": __version__,
+        "failed": check.failed,
+        "exit_status": check.exit_status,
+        "rules": asdict(check.rules),
+        "counts": {verdict.value: n for verdict, n in check.counts.items()},
+        "baseline": {
+            "recorded": check.baseline.recorded,
+            "commit": check.baseline.commit,
+            "repeats": check.baseline.repeats,
+            "options": dict(check.baseline.options),
+        },
         "comparisons": [_comparison(comparison) for comparison in check.comparisons],
         "moved": [asdict(moved) for moved in check.moved],
-        "costs": [asdict(cost) | {"exceeded": cost.exceeded} for cost in check.costs], "notes": notes(check),
+        "costs": [asdict(cost) | {"exceeded": cost.exceeded} for cost in check.costs],
+        "notes": notes(check),
     }
     return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
 
@@ -81,14 +109,29 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
     before, after = comparison.before, comparison.after
     found: dict[str, Any] = {"pair": comparison.key, "verdict": comparison.verdict.value, "reason": comparison.reason}
     if before is not None:
-        found |= {"source": before.source, "model": before.model, "method": before.method, "suite": before.suite,
-                  "seed": before.seed, "unit": before.unit, "before": before.score, "n": comparison.n,
-                  "noise": asdict(before.noise)}
+        found |= {
+            "source": before.source,
+            "model": before.model,
+            "method": before.method,
+            "suite": before.suite,
+            "seed": before.seed,
+            "unit": before.unit,
+            "before": before.score,
+            "n": comparison.n,
+            "noise": asdict(before.noise),
+        }
     if after is not None:
-        found |= {"now": after.score, "drop": comparison.drop, "lost": comparison.lost.tolist(),
-                  "won": comparison.won.tolist(), "mcnemar_p": comparison.mcnemar, "p": comparison.p,
-                  "p_holm": comparison.p_holm, "detectable_drop": comparison.detectable,
-                  "changes": list(comparison.changes)}
+        found |= {
+            "now": after.score,
+            "drop": comparison.drop,
+            "lost": comparison.lost.tolist(),
+            "won": comparison.won.tolist(),
+            "mcnemar_p": comparison.mcnemar,
+            "p": comparison.p,
+            "p_holm": comparison.p_holm,
+            "detectable_drop": comparison.detectable,
+            "changes": list(comparison.changes),
+        }
     return found
 
 

@@ -13,10 +13,17 @@ def row(comparison: Comparison) -> tuple[str, ...]:
     if before is None or after is None:
         score = f"{before.score:.1f}" if before else "-"
         return (comparison.key, score, "-", "-", "-", "-", "-", "-", comparison.verdict.value)
-    return (comparison.key, f"{before.score:.1f}", f"{after.score:.1f}", signed(comparison.drop),
-            str(len(comparison.lost)), str(len(comparison.won)),
-            "-" if comparison.mcnemar is None else pvalue(comparison.mcnemar), pvalue(comparison.p_holm),
-            comparison.verdict.value)
+    return (
+        comparison.key,
+        f"{before.score:.1f}",
+        f"{after.score:.1f}",
+        signed(comparison.drop),
+        str(len(comparison.lost)),
+        str(len(comparison.won)),
+        "-" if comparison.mcnemar is None else pvalue(comparison.mcnemar),
+        pvalue(comparison.p_holm),
+        comparison.verdict.value,
+    )
 
 
 def signed(drop: float) -> str:
@@ -52,8 +59,10 @@ def explanation(comparison: Comparison) -> str:
     if comparison.before and comparison.before.unit not in ("%", "mCE"):
         unit = comparison.before.unit
     worse = "a drop of" if comparison.drop >= 0 else "a gain of"
-    return (f"{comparison.verdict.value}: {worse} {abs(comparison.drop):.1f} {unit}, {len(comparison.lost)} of "
-            f"{comparison.n} images lost and {len(comparison.won)} won, {p_words(comparison.p_holm)}")
+    return (
+        f"{comparison.verdict.value}: {worse} {abs(comparison.drop):.1f} {unit}, {len(comparison.lost)} of "
+        f"{comparison.n} images lost and {len(comparison.won)} won, {p_words(comparison.p_holm)}"
+    )
 
 
 def notes(check: Check) -> list[str]:
@@ -82,8 +91,11 @@ def _moved(check: Check) -> list[str]:
 
 
 def _costs(check: Check) -> list[str]:
-    return [f"{cost.what}: {cost.ratio:.2f} x the baseline's, each as ratio to the reference workload of its own run"
-            + (f"; beyond the limit of {cost.limit:g}" if cost.exceeded else "") for cost in check.costs]
+    return [
+        f"{cost.what}: {cost.ratio:.2f} x the baseline's, each as ratio to the reference workload of its own run"
+        + (f"; beyond the limit of {cost.limit:g}" if cost.exceeded else "")
+        for cost in check.costs
+    ]
 
 
 def _power(check: Check) -> list[str]:
@@ -95,8 +107,10 @@ def _power(check: Check) -> list[str]:
         sizes = sorted({c.n for c in tested})
         images = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
         span = f"{found[0]:.1f}" if found[-1] - found[0] < 0.05 else f"{found[0]:.1f} to {found[-1]:.1f}"
-        lines.append(f"power: with {images} images a suite and {len(tested)} tests at {100 * check.rules.alpha:g} % "
-                     f"in all, a drop of {span} points is found with 80 % probability where no image is won")
+        lines.append(
+            f"power: with {images} images a suite and {len(tested)} tests at {100 * check.rules.alpha:g} % "
+            f"in all, a drop of {span} points is found with 80 % probability where no image is won"
+        )
     if never:
         lines.append(f"power: no drop can be found in {', '.join(never)}: too few images are right to be lost")
     return lines

@@ -8,17 +8,28 @@ from pathlib import Path
 from nsbench import leaderboard
 from nsbench.errors import ResultError
 from nsbench.leaderboard import Leaderboard
-from nsbench.report.exports import FORMATS, export, resolve_formats
-from nsbench.report.terminal import render_comparison, render_terminal
-from nsbench.report.text import to_markdown
+from nsbench.report.tables.exports import FORMATS, export, resolve_formats
+from nsbench.report.tables.terminal import render_comparison, render_terminal
+from nsbench.report.tables.text import to_markdown
 from nsbench.results import read_results
 
-__all__ = ["FORMATS", "ResultError", "export", "render", "render_comparison", "render_formats", "render_terminal",
-           "resolve_formats", "to_html", "to_markdown"]
+__all__ = [
+    "FORMATS",
+    "ResultError",
+    "export",
+    "render",
+    "render_comparison",
+    "render_formats",
+    "render_terminal",
+    "resolve_formats",
+    "to_html",
+    "to_markdown",
+]
 
 
-def render(results_dir: Path, out: Path, *, reference: str | None = None, partial: bool = False,
-           detail: int | None = None) -> Path:
+def render(
+    results_dir: Path, out: Path, *, reference: str | None = None, partial: bool = False, detail: int | None = None
+) -> Path:
     """Write the page of a results folder; `out` is an .html file or a folder, which gets index.html. Returns the file.
 
     Raises ResultError where the folder of `out` cannot be written.
@@ -27,8 +38,15 @@ def render(results_dir: Path, out: Path, *, reference: str | None = None, partia
     return page
 
 
-def render_formats(results_dir: Path, out: Path, formats: Iterable[str], *, reference: str | None = None,
-                   partial: bool = False, detail: int | None = None) -> list[Path]:
+def render_formats(
+    results_dir: Path,
+    out: Path,
+    formats: Iterable[str],
+    *,
+    reference: str | None = None,
+    partial: bool = False,
+    detail: int | None = None,
+) -> list[Path]:
     """Write a results folder in formats of FORMATS; returns the files.
 
     For `detail` see `to_html`, for the other options `leaderboard.build`.
@@ -44,12 +62,22 @@ def to_html(board: Leaderboard, detail: int | None = None) -> str:
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    from nsbench.report import numbers, page, published, side_columns
+    from nsbench.report import numbers, published, side_columns
     from nsbench.report.limits import Limits
+    from nsbench.report.page import page
 
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), undefined=StrictUndefined,
-                              autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.globals |= {"numbers": numbers, "AVERAGE": numbers.AVERAGE, "GROUP_TITLES": numbers.GROUP_TITLES,
-                            "REPORTED_IN": published.SOURCE, "COST": side_columns.COST}
-    return environment.get_template("page.html.j2").render(
-        board=board, views=page.views(board, Limits.of(detail)))
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "page" / "templates"),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {
+        "numbers": numbers,
+        "AVERAGE": numbers.AVERAGE,
+        "GROUP_TITLES": numbers.GROUP_TITLES,
+        "REPORTED_IN": published.SOURCE,
+        "COST": side_columns.COST,
+    }
+    return environment.get_template("page.html.j2").render(board=board, views=page.views(board, Limits.of(detail)))

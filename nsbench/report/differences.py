@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from nsbench.comparability import CONTROL
 from nsbench.leaderboard import Comparison, Table, compare
 from nsbench.leaderboard.deltas import compare_all
+from nsbench.results.comparability import CONTROL
 
 ABSENT = -1  # stands for a count that does not exist
 
@@ -30,9 +30,21 @@ class Differences:
         Differences are first minus second in hundredths of the column's unit; p is after Holm, in hundred-thousandths
         (rounded up, so that no p is called smaller than it is); counts are ABSENT where no single test has them.
         """
-        return {suite: [[one, two, round(100 * c.delta.low), round(100 * c.delta.high), _rounded_up(c.delta.adjusted),
-                         _count(c.only_first), _count(c.only_second)] for one, two, c in pairs]
-                for suite, pairs in self.by_suite.items()}
+        return {
+            suite: [
+                [
+                    one,
+                    two,
+                    round(100 * c.delta.low),
+                    round(100 * c.delta.high),
+                    _rounded_up(c.delta.adjusted),
+                    _count(c.only_first),
+                    _count(c.only_second),
+                ]
+                for one, two, c in pairs
+            ]
+            for suite, pairs in self.by_suite.items()
+        }
 
     @property
     def packed(self) -> str:
@@ -52,8 +64,10 @@ def differences(table: Table, most: int) -> Differences | None:
 def references(table: Table) -> list[int | None]:
     """For each row the position of the row that its differences are against."""
     position = {row.label: index for index, row in enumerate(table.rows)}
-    return [next((position.get(cell.delta.reference) for cell in row.cells.values() if cell.delta), None)
-            for row in table.rows]
+    return [
+        next((position.get(cell.delta.reference) for cell in row.cells.values() if cell.delta), None)
+        for row in table.rows
+    ]
 
 
 def reference_name(table: Table) -> str:

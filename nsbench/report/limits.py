@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nsbench.comparability import CONTROL
 from nsbench.leaderboard import Row
+from nsbench.results.comparability import CONTROL
 
 LANDMARKS = (CONTROL, "pretrained")  # methods that a chart of a few rows shows in any case
 
@@ -45,5 +45,7 @@ def left_out(shown: int, rows: int, what: str) -> str:
     """What a reader is told about rows that are not drawn; "" where all are."""
     if shown >= rows:
         return ""
-    return (f"{what}: {shown} of {rows:,} rows, the first ones and the control; all are in the table. "
-            f"For more: nsbench report --detail {min(rows, 4 * shown)}")
+    return (
+        f"{what}: {shown} of {rows:,} rows, the first ones and the control; all are in the table. "
+        f"For more: nsbench report --detail {min(rows, 4 * shown)}"
+    )

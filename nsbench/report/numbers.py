@@ -9,9 +9,21 @@ from nsbench import leaderboard
 from nsbench.leaderboard import Cell, Column, Delta, Row, RowFlag, Table
 
 MISSING = "–"
-AVERAGE = Column(leaderboard.AVERAGE, "Average", "average", 1000, False, "%", False, 1, (
-    "Mean of the paper's eleven columns with 100 − mCE in place of mCE. It exists only where all eleven are there. Its "
-    "interval is a bootstrap over images, drawn once for all suites that share them."), "")
+AVERAGE = Column(
+    leaderboard.AVERAGE,
+    "Average",
+    "average",
+    1000,
+    False,
+    "%",
+    False,
+    1,
+    (
+        "Mean of the paper's eleven columns with 100 − mCE in place of mCE. It exists only where all eleven are there. Its "
+        "interval is a bootstrap over images, drawn once for all suites that share them."
+    ),
+    "",
+)
 GROUP_TITLES = {"clean": "Clean", "adversarial": "Adversarial", "ood": "Out of distribution", "average": "All eleven"}
 
 
@@ -54,8 +66,10 @@ def pvalue(p: float) -> str:
 
 def difference(delta: Delta) -> str:
     """All about one difference."""
-    return (f"{signed(delta.value)} ({signed(delta.low)} to {signed(delta.high)}) against {delta.reference}: "
-            f"{delta.verdict}, {pvalue(delta.adjusted)} after Holm ({delta.test})")
+    return (
+        f"{signed(delta.value)} ({signed(delta.low)} to {signed(delta.high)}) against {delta.reference}: "
+        f"{delta.verdict}, {pvalue(delta.adjusted)} after Holm ({delta.test})"
+    )
 
 
 def average_column(table: Table) -> Column:
@@ -63,9 +77,15 @@ def average_column(table: Table) -> Column:
     if not table.partial_suites:
         return replace(AVERAGE, neighbours=table.average_neighbours)
     titles = [column.title for column in table.columns if column.suite in table.partial_suites]
-    return replace(AVERAGE, title=f"Average of {len(titles)}", neighbours=table.average_neighbours, summary=(
-        f"Partial average, over what all rows have: {', '.join(titles)}; with 100 − mCE in place of mCE. It is not the "
-        "average of the eleven and is comparable within this table alone."))
+    return replace(
+        AVERAGE,
+        title=f"Average of {len(titles)}",
+        neighbours=table.average_neighbours,
+        summary=(
+            f"Partial average, over what all rows have: {', '.join(titles)}; with 100 − mCE in place of mCE. It is not the "
+            "average of the eleven and is comparable within this table alone."
+        ),
+    )
 
 
 def group_title(group: str) -> str:
@@ -79,11 +99,16 @@ def seeds(values: Sequence[int]) -> str:
 def sentence(cell: Cell, column: Column) -> str:
     """All about one figure, for a tooltip."""
     unit = " %" if column.unit == "%" else f" {column.unit}"
-    parts = [f"{column.title} {cell.value:.2f}{unit}, 95 % interval {cell.low:.2f} to {cell.high:.2f}",
-             f"n = {cell.n:,} images", seeds(cell.seeds)]
+    parts = [
+        f"{column.title} {cell.value:.2f}{unit}, 95 % interval {cell.low:.2f} to {cell.high:.2f}",
+        f"n = {cell.n:,} images",
+        seeds(cell.seeds),
+    ]
     if cell.spread and cell.deviation is not None:
-        parts.append(f"mean of {len(cell.seeds)} seeds, whose standard deviation is {cell.deviation:.2f} "
-                     f"({cell.spread[0]:.2f} to {cell.spread[1]:.2f}); the interval is over images, for these seeds")
+        parts.append(
+            f"mean of {len(cell.seeds)} seeds, whose standard deviation is {cell.deviation:.2f} "
+            f"({cell.spread[0]:.2f} to {cell.spread[1]:.2f}); the interval is over images, for these seeds"
+        )
     if cell.best:
         parts.append("best of its column")
     if cell.tied:
@@ -107,9 +132,11 @@ def seed_note(table: Table) -> str:
     """What σ means, where a row has several seeds; else ""."""
     if not any(cell.deviation is not None for row in table.rows for cell in row.cells.values()):
         return ""
-    return ("Rows with several seeds show the mean over seeds. ± is half the 95 % interval over images, for these "
-            "seeds; σ is the standard deviation over seeds. Tests compare images' means over seeds, so that they "
-            "speak of these seeds' weights.")
+    return (
+        "Rows with several seeds show the mean over seeds. ± is half the 95 % interval over images, for these "
+        "seeds; σ is the standard deviation over seeds. Tests compare images' means over seeds, so that they "
+        "speak of these seeds' weights."
+    )
 
 
 def heading(table: Table) -> str:

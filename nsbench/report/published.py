@@ -16,8 +16,17 @@ SOURCE = "Liu et al., Approximate Nullspace Augmented Finetuning (CPAL 2025, arX
 SUITES = {"imagenet_c_mce": "imagenet_c"}  # columns of the file that are not named after their suite
 OWN = "Liu et al. 2025"  # rows that the paper measured itself
 FULL = {  # images behind the paper's figures: protocol of the data sets
-    "clean": 50_000, "fgsm": 50_000, "cw": 50_000, "damagenet": 50_000, "stylized": 50_000, "imagenet_c": 50_000,
-    "patchfool": 5_000, "imagenet_a": 7_500, "imagenet_v2": 10_000, "imagenet_r": 30_000, "imagenet_sketch": 50_889,
+    "clean": 50_000,
+    "fgsm": 50_000,
+    "cw": 50_000,
+    "damagenet": 50_000,
+    "stylized": 50_000,
+    "imagenet_c": 50_000,
+    "patchfool": 5_000,
+    "imagenet_a": 7_500,
+    "imagenet_v2": 10_000,
+    "imagenet_r": 30_000,
+    "imagenet_sketch": 50_889,
 }
 T = TypeVar("T")
 
@@ -55,9 +64,11 @@ def beside(table: Table) -> list[Beside]:
     for row in table.rows:
         for theirs in rows:
             if row.model.startswith(theirs.model) and row.method == theirs.method:
-                found += [Beside(row.label, suite, cell, theirs, _differs(row, suite, cell, theirs))
-                          for suite in theirs.figures
-                          if (cell := row.average if suite == AVERAGE else row.cells.get(suite)) is not None]
+                found += [
+                    Beside(row.label, suite, cell, theirs, _differs(row, suite, cell, theirs))
+                    for suite in theirs.figures
+                    if (cell := row.average if suite == AVERAGE else row.cells.get(suite)) is not None
+                ]
     return found
 
 

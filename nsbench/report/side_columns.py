@@ -39,8 +39,10 @@ def side_notes(table: Table) -> list[str]:
     titles = {column.suite: column.title for column in table.columns}
     notes = []
     if table.lines:
-        notes.append(f"Effective robustness: percentage points above the line of {table.lines[0].fitted_on}; it moves "
-                     "with the rows that are here.")
+        notes.append(
+            f"Effective robustness: percentage points above the line of {table.lines[0].fitted_on}; it moves "
+            "with the rows that are here."
+        )
     reasons: dict[str, list[str]] = {}
     for suite, why in table.no_lines.items():
         reasons.setdefault(why, []).append(titles[suite])
@@ -52,10 +54,18 @@ def _beyond(table: Table) -> list[SideColumn]:
     found = []
     for line in table.lines:
         values = {row.label: row.effective[line.suite] for row in table.rows if line.suite in row.effective}
-        found.append(SideColumn(BEYOND, titles[line.suite], (
-            f"Accuracy on {titles[line.suite]} minus what clean accuracy lets expect, percentage points. The line: "
-            f"logit(shifted) = {line.intercept:.2f} + {line.slope:.2f} logit(clean), {line.fitted_on}."),
-            values, {label: signed(value) for label, value in values.items()}))
+        found.append(
+            SideColumn(
+                BEYOND,
+                titles[line.suite],
+                (
+                    f"Accuracy on {titles[line.suite]} minus what clean accuracy lets expect, percentage points. The line: "
+                    f"logit(shifted) = {line.intercept:.2f} + {line.slope:.2f} logit(clean), {line.fitted_on}."
+                ),
+                values,
+                {label: signed(value) for label, value in values.items()},
+            )
+        )
     return found
 
 
@@ -79,16 +89,26 @@ def many(count: float) -> str:
 
 COSTS: list[tuple[str, str, Callable[[Cost], float | str | None], Callable[[float], str]]] = [
     ("Training", "Time of one training run, mean over seeds.", lambda c: c.fit_seconds, duration),
-    ("Forwards", "What one training run cost in forward passes of one image; gradients of activations and of weights "
-     "count as one each.", lambda c: c.forward_equivalents, many),
+    (
+        "Forwards",
+        "What one training run cost in forward passes of one image; gradients of activations and of weights "
+        "count as one each.",
+        lambda c: c.forward_equivalents,
+        many,
+    ),
     ("Evaluation", "Time of all evaluations of this row, all seeds.", lambda c: c.evaluation_seconds, duration),
-    ("Memory", "Peak memory of the process, the largest of its evaluations.", lambda c: c.peak_memory_mib,
-     "{:,.0f} MiB".format),
+    (
+        "Memory",
+        "Peak memory of the process, the largest of its evaluations.",
+        lambda c: c.peak_memory_mib,
+        "{:,.0f} MiB".format,
+    ),
     ("Device", "What the newest evaluation ran on.", lambda c: c.device or None, str),
 ]
 
 
-def _cost(table: Table, title: str, summary: str, value: Callable[[Cost], float | str | None],
-          text: Callable[[float], str]) -> SideColumn:
+def _cost(
+    table: Table, title: str, summary: str, value: Callable[[Cost], float | str | None], text: Callable[[float], str]
+) -> SideColumn:
     values = {row.label: found for row in table.rows if row.cost and (found := value(row.cost)) is not None}
     return SideColumn(COST, title, summary, values, {label: text(one) for label, one in values.items()})  # type: ignore[arg-type]

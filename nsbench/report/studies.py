@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nsbench.leaderboard import Cell, Column, Row, Table
 from nsbench.report.published import SUITES, read_published
-from nsbench.study import Study, fits, known_studies, load_study
+from nsbench.run.study import Study, fits, known_studies, load_study
 
 NOT_FIGURES = {"model", "method", "epsilon"}
 
@@ -55,10 +55,15 @@ def study_views(table: Table) -> list[StudyView]:
 def study_view(study: Study, table: Table) -> StudyView | None:
     """None unless every method of the study is there and, where it has several settings, at least two of them."""
     published = reported(study)
-    lines = [Line(", ".join(f"{field} = {value}" for field, value in setting.items()), row,
-                  _reported(published, row, setting))
-             for setting in study.settings for method in study.methods for row in table.rows
-             if row.method == method and fits(row.results[0].provenance.get("recipe"), setting)]
+    lines = [
+        Line(
+            ", ".join(f"{field} = {value}" for field, value in setting.items()), row, _reported(published, row, setting)
+        )
+        for setting in study.settings
+        for method in study.methods
+        for row in table.rows
+        if row.method == method and fits(row.results[0].provenance.get("recipe"), setting)
+    ]
     whole = {line.row.method for line in lines} == set(study.methods)
     if not whole or len({line.setting for line in lines}) < min(2, len(study.settings)):
         return None

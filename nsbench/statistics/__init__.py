@@ -1,6 +1,17 @@
 """Figures of merit with their 95 % intervals, and paired comparisons, from per-image outcomes."""
 
-from nsbench.statistics.bootstrap import (
+from nsbench.statistics.accuracy import (
+    ALEXNET_ERROR,
+    L2_BUDGETS,
+    MCE_WEIGHTS,
+    SEVERITIES,
+    accuracy,
+    average,
+    percent,
+    wilson,
+    wilson_over_seeds,
+)
+from nsbench.statistics.intervals import (
     RESAMPLES,
     bootstrap_mean,
     paired_pvalues,
@@ -16,21 +27,31 @@ from nsbench.statistics.paired import (
     paired_difference,
 )
 from nsbench.statistics.ranks import cliques, friedman, nemenyi_difference, rank_ranges, separable_neighbours
-from nsbench.statistics.scores import (
-    ALEXNET_ERROR,
-    L2_BUDGETS,
-    MCE_WEIGHTS,
-    SEVERITIES,
-    accuracy,
-    average,
-    percent,
-    wilson,
-    wilson_over_seeds,
-)
 
 __all__ = [
-    "ALEXNET_ERROR", "L2_BUDGETS", "MCE_WEIGHTS", "RESAMPLES", "SEVERITIES", "accuracy", "average", "bootstrap_mean",
-    "cliques", "difference_interval", "discordant", "friedman", "holm", "mcnemar_exact", "mcnemar_of_counts",
-    "nemenyi_difference", "paired_difference", "paired_pvalues", "percent",
-    "percentile_interval", "rank_ranges", "resampled_sums", "separable_neighbours", "wilson", "wilson_over_seeds",
+    "ALEXNET_ERROR",
+    "L2_BUDGETS",
+    "MCE_WEIGHTS",
+    "RESAMPLES",
+    "SEVERITIES",
+    "accuracy",
+    "average",
+    "bootstrap_mean",
+    "cliques",
+    "difference_interval",
+    "discordant",
+    "friedman",
+    "holm",
+    "mcnemar_exact",
+    "mcnemar_of_counts",
+    "nemenyi_difference",
+    "paired_difference",
+    "paired_pvalues",
+    "percent",
+    "percentile_interval",
+    "rank_ranges",
+    "resampled_sums",
+    "separable_neighbours",
+    "wilson",
+    "wilson_over_seeds",
 ]

@@ -32,8 +32,11 @@ def mcnemar_of_counts(only_a: ArrayLike, only_b: ArrayLike) -> np.ndarray:
     return np.minimum(1.0, 2 * bdtr(np.minimum(a, b).astype(float), a + b, 0.5))
 
 
-def paired_difference(correct_a: ArrayLike, correct_b: ArrayLike, confidence: float = 0.95,
-                      ) -> tuple[float, float, float]:
+def paired_difference(
+    correct_a: ArrayLike,
+    correct_b: ArrayLike,
+    confidence: float = 0.95,
+) -> tuple[float, float, float]:
     """(difference, low, high) of the accuracies, a - b, as fractions of 1; flags of the same n images in one order.
 
     The interval lies around (only_a - only_b) / (n + 2), Bonett & Price's estimate; the difference is the plain one.
@@ -44,8 +47,12 @@ def paired_difference(correct_a: ArrayLike, correct_b: ArrayLike, confidence: fl
     return (only_a - only_b) / n, float(low), float(high)
 
 
-def difference_interval(only_a: ArrayLike, only_b: ArrayLike, n: ArrayLike, confidence: float = 0.95,
-                        ) -> tuple[np.ndarray, np.ndarray]:
+def difference_interval(
+    only_a: ArrayLike,
+    only_b: ArrayLike,
+    n: ArrayLike,
+    confidence: float = 0.95,
+) -> tuple[np.ndarray, np.ndarray]:
     """Bonett & Price's interval from counts, for arrays of any one shape; fractions of 1, inside [-1, 1]."""
     from scipy.special import ndtri
 
@@ -59,8 +66,9 @@ def discordant(correct_a: ArrayLike, correct_b: ArrayLike) -> tuple[int, int, in
     """Images that only a has right, images that only b has right, and all images."""
     a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
     if a.shape != b.shape or a.ndim != 1 or not a.size:
-        raise DataError(f"a paired comparison needs the same images, at least one, in both; "
-                        f"got {a.shape} and {b.shape}")
+        raise DataError(
+            f"a paired comparison needs the same images, at least one, in both; got {a.shape} and {b.shape}"
+        )
     return int((a & ~b).sum()), int((b & ~a).sum()), a.size
 
 

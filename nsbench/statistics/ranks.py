@@ -41,8 +41,9 @@ def friedman(scores: np.ndarray) -> tuple[np.ndarray, float]:
         raise DataError(f"ranks over suites need at least 3 methods and 2 suites; got {methods} and {suites}")
     ranks = rankdata(-np.asarray(scores, dtype=np.float64), axis=0)
     average = ranks.mean(axis=1)
-    ties = sum(float((count**3 - count).sum()) for count in (
-        np.unique(column, return_counts=True)[1] for column in ranks.T))
+    ties = sum(
+        float((count**3 - count).sum()) for count in (np.unique(column, return_counts=True)[1] for column in ranks.T)
+    )
     correction = 1 - ties / (suites * methods * (methods**2 - 1))
     if correction <= 0:  # every suite ties all methods
         return average, 1.0
@@ -67,6 +68,6 @@ def cliques(average_ranks: Sequence[float] | np.ndarray, difference: float) -> l
     for start in range(len(order)):
         end = int(np.searchsorted(ordered, ordered[start] + difference, side="right")) - 1
         if end > start and end > last:
-            found.append(tuple(order[start:end + 1].tolist()))
+            found.append(tuple(order[start : end + 1].tolist()))
         last = max(last, end)
     return found

@@ -13,6 +13,16 @@ from nsbench.submission.pack import Packed, pack
 from nsbench.submission.rerun import Rerunner
 
 __all__ = [
-    "Archive", "Checked", "Limits", "Merged", "Packed", "Rerun", "Rerunner", "check", "merge", "open_archive", "pack",
+    "Archive",
+    "Checked",
+    "Limits",
+    "Merged",
+    "Packed",
+    "Rerun",
+    "Rerunner",
+    "check",
+    "merge",
+    "open_archive",
+    "pack",
     "sample",
 ]

@@ -54,8 +54,9 @@ def open_archive(path: Path, limits: Limits | None = None) -> Archive:
     except OSError as error:
         raise ResultError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, zlib.error) as error:
-        raise ResultError(f"{path}: is no archive that can be read ({_line(error)}); make one with nsbench submit pack"
-                          ) from error
+        raise ResultError(
+            f"{path}: is no archive that can be read ({_line(error)}); make one with nsbench submit pack"
+        ) from error
     manifest = files.pop(MANIFEST, None)
     if manifest is None:
         raise ResultError(f"{path}: has no {MANIFEST}; make archives with nsbench submit pack")
@@ -154,5 +155,8 @@ def shown(name: str, most: int = 80) -> str:
 
 
 def _line(error: BaseException) -> str:
-    return "".join(c if c.isprintable() else "?" for c in str(error).splitlines()[0])[:120] if str(error) else (
-        type(error).__name__)
+    return (
+        "".join(c if c.isprintable() else "?" for c in str(error).splitlines()[0])[:120]
+        if str(error)
+        else (type(error).__name__)
+    )

@@ -45,8 +45,15 @@ class Checked:
         return not self.problems
 
 
-def check(path: Path, *, held: Sequence[Result] = (), limits: Limits | None = None, rerun: Rerun | None = None,
-          sample_size: int = 20, seed: int = 0) -> Checked:
+def check(
+    path: Path,
+    *,
+    held: Sequence[Result] = (),
+    limits: Limits | None = None,
+    rerun: Rerun | None = None,
+    sample_size: int = 20,
+    seed: int = 0,
+) -> Checked:
     """Check an archive; the suites' files must be loaded (`registry.load_content`) or are loaded here.
 
     `held`: results of the leaderboard that it would join; the same images must have the same labels there. `rerun`:
@@ -60,8 +67,15 @@ def check(path: Path, *, held: Sequence[Result] = (), limits: Limits | None = No
         return _check(archive, Path(folder), held, limits, rerun, sample_size, seed)
 
 
-def _check(archive: Archive, folder: Path, held: Sequence[Result], limits: Limits, rerun: Rerun | None,
-           sample_size: int, seed: int) -> Checked:
+def _check(
+    archive: Archive,
+    folder: Path,
+    held: Sequence[Result],
+    limits: Limits,
+    rerun: Rerun | None,
+    sample_size: int,
+    seed: int,
+) -> Checked:
     problems: list[str] = []
     not_rerun: list[str] = []
     results: list[Result] = []
@@ -77,8 +91,11 @@ def _check(archive: Archive, folder: Path, held: Sequence[Result], limits: Limit
             result = _stored(folder, name, archive)
             try:
                 outcomes = outcomes_of(result, archive.files.get(name.removesuffix(".json") + ".npz"), limits)
-                found = value_problems(result, outcomes) or figure_problems(result, outcomes) or labels.problems(
-                    result, outcomes)
+                found = (
+                    value_problems(result, outcomes)
+                    or figure_problems(result, outcomes)
+                    or labels.problems(result, outcomes)
+                )
             except NsbenchError as error:
                 found = [str(error).replace(str(folder), "").splitlines()[0]]
             if not found and rerun:
@@ -124,8 +141,10 @@ class _Labels:
             known = self._known((result.source, str(condition["data_digest"])))
             mine = outcomes[condition["name"]]
             if known is not None and known != dict(zip(mine.ids.tolist(), mine.labels.tolist(), strict=True)):
-                return [f"condition {shown(condition['name'])} has other images or labels than the leaderboard's "
-                        f"results with data digest {condition['data_digest']}"]
+                return [
+                    f"condition {shown(condition['name'])} has other images or labels than the leaderboard's "
+                    f"results with data digest {condition['data_digest']}"
+                ]
         return []
 
     def _known(self, key: tuple[str, str]) -> dict[str, int] | None:
@@ -155,8 +174,13 @@ def sample(result: Result, outcomes: Mapping[str, Outcomes], size: int = 20, see
     return found
 
 
-def _rerun(result: Result, outcomes: Mapping[str, Outcomes], rerun: Rerun, size: int, seed: int,
-           ) -> tuple[list[str], int]:
+def _rerun(
+    result: Result,
+    outcomes: Mapping[str, Outcomes],
+    rerun: Rerun,
+    size: int,
+    seed: int,
+) -> tuple[list[str], int]:
     """Problems, and how many images agree. Raises NsbenchError where they cannot be run here."""
     wanted = sample(result, outcomes, size, seed)
     fresh = rerun(result, wanted)
@@ -166,6 +190,8 @@ def _rerun(result: Result, outcomes: Mapping[str, Outcomes], rerun: Rerun, size:
         images += len(ids)
         differ += sum(fresh[name][image_id] != stated[image_id] for image_id in ids)
     if differ > max(1, DISAGREEMENT * images):
-        return [f"{differ} of {images} images that were run again are predicted otherwise; at most "
-                f"{100 * DISAGREEMENT:g} % may differ by another machine's arithmetic"], 0
+        return [
+            f"{differ} of {images} images that were run again are predicted otherwise; at most "
+            f"{100 * DISAGREEMENT:g} % may differ by another machine's arithmetic"
+        ], 0
     return [], images - differ

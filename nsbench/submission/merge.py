@@ -28,8 +28,10 @@ def merge(archive: Path, results_dir: Path, *, limits: Limits | None = None, rer
     checked = check(archive, held=held, limits=limits, rerun=rerun)
     if checked.problems:
         others = len(checked.problems) - 1
-        raise ResultError(f"{archive}: {checked.problems[0]}" + (
-            f" (and {others} more: nsbench submit check {archive})" if others else ""))
+        raise ResultError(
+            f"{archive}: {checked.problems[0]}"
+            + (f" (and {others} more: nsbench submit check {archive})" if others else "")
+        )
     files = open_archive(archive, limits).files
     ours = {result.identity: result for result in held}
     wanted, present = [], []
@@ -42,8 +44,10 @@ def merge(archive: Path, results_dir: Path, *, limits: Limits | None = None, rer
         elif mine.outcomes_sha256 == result.outcomes_sha256:
             present.append(f"{stem}.json")
         else:
-            raise ResultError(f"{archive}: {stem}.json is the same measurement as {mine.path} with other outcomes; "
-                              "one of them is wrong, nothing was added")
+            raise ResultError(
+                f"{archive}: {stem}.json is the same measurement as {mine.path} with other outcomes; "
+                "one of them is wrong, nothing was added"
+            )
     for path, stem in wanted:
         _add(path, files[f"{stem}.json"], files[f"{stem}.npz"])
     return Merged(checked.digest, tuple(path for path, _ in wanted), tuple(present))
@@ -51,8 +55,9 @@ def merge(archive: Path, results_dir: Path, *, limits: Limits | None = None, rer
 
 def _free(plain: Path, identity: str) -> Path:
     """The plain name, or the one with the identity where another measurement has it."""
-    beside = plain.with_name(f"{plain.name.split('.seed')[0]}.seed{plain.name.split('.seed')[1].split('.')[0]}."
-                             f"{identity}.json")
+    beside = plain.with_name(
+        f"{plain.name.split('.seed')[0]}.seed{plain.name.split('.seed')[1].split('.')[0]}.{identity}.json"
+    )
     for path in (plain, beside):
         if not path.exists() and not path.with_suffix(".npz").exists():
             return path
@@ -65,5 +70,7 @@ def _add(path: Path, record: bytes, outcomes: bytes) -> None:
         write_atomically(path.with_suffix(".npz"), outcomes)
         write_atomically(path, record)
     except OSError as error:
-        raise ResultError(f"{path}: cannot be written ({error.strerror or error}); free some space or choose another "
-                          "folder with --results") from error
+        raise ResultError(
+            f"{path}: cannot be written ({error.strerror or error}); free some space or choose another "
+            "folder with --results"
+        ) from error

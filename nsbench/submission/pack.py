@@ -52,15 +52,17 @@ def pack(results_dir: Path, out: Path, methods: Sequence[str] = ()) -> Packed:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, content)
     except OSError as error:
-        raise ResultError(f"{out}: the archive cannot be written ({error.strerror or error}); "
-                          "choose another place with --out") from error
+        raise ResultError(
+            f"{out}: the archive cannot be written ({error.strerror or error}); choose another place with --out"
+        ) from error
     return Packed(out, digest, len(chosen), len(content))
 
 
 def archive_of(files: dict[str, bytes]) -> tuple[bytes, str]:
     """The archive with its manifest, and its digest."""
-    listed = {name: {"bytes": len(files[name]), "sha256": hashlib.sha256(files[name]).hexdigest()}
-              for name in sorted(files)}
+    listed = {
+        name: {"bytes": len(files[name]), "sha256": hashlib.sha256(files[name]).hexdigest()} for name in sorted(files)
+    }
     manifest = (json.dumps({"format": FORMAT, "nsbench": __version__, "files": listed}, indent=1) + "\n").encode()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:

@@ -23,8 +23,8 @@ class Rerunner:
 
     def __init__(self, model: Model, source: DataSource, *, batch_size: int = 64, progress: Progress = SILENT) -> None:
         import nsbench.attacks  # noqa: F401  (fills the registry of attacks)
-        from nsbench.evaluate import Memory
         from nsbench.models import weights_digest
+        from nsbench.run.evaluate import Memory
 
         self.model, self.source, self.batch_size, self.progress = model, source, batch_size, progress
         self.digest, self.memory = weights_digest(model), Memory()
@@ -32,7 +32,7 @@ class Rerunner:
     def __call__(self, result: Result, wanted: Mapping[str, Sequence[str]]) -> dict[str, dict[str, int]]:
         """Predictions by condition and image id. Raises ResultError, saying why, where it cannot be done here."""
         from nsbench.data.source import Subset
-        from nsbench.evaluate import evaluate
+        from nsbench.run.evaluate import evaluate
 
         self._check(result)
         stated = {one["name"]: one for one in result.conditions}
@@ -43,9 +43,16 @@ class Rerunner:
                 raise ResultError(f"the images of '{split.name}' here are not those it was evaluated on")
             position = {image_id: k for k, image_id in enumerate(split.ids.tolist())}
             indices = np.sort([position[image_id] for image_id in wanted[condition.name]])
-            outcomes = evaluate(self.model, Subset(split, indices), condition, seed=result.seed,
-                                batch_size=self.batch_size, progress=self.progress, memory=self.memory,
-                                label=f"{result.method} x {result.suite} · {condition.name}")
+            outcomes = evaluate(
+                self.model,
+                Subset(split, indices),
+                condition,
+                seed=result.seed,
+                batch_size=self.batch_size,
+                progress=self.progress,
+                memory=self.memory,
+                label=f"{result.method} x {result.suite} · {condition.name}",
+            )
             found[condition.name] = dict(zip(outcomes.ids.tolist(), outcomes.predictions.tolist(), strict=True))
         return found
 
@@ -56,10 +63,16 @@ class Rerunner:
         if own.get("weights_digest") != self.digest:
             raise ResultError(f"its weights have digest {own.get('weights_digest')}, those here {self.digest}")
         if own.get("mean", list(self.model.mean)) != list(self.model.mean) or own.get(
-                "std", list(self.model.std)) != list(self.model.std):
-            raise ResultError(f"its model normalises by mean {own['mean']} and std {own['std']}; try --normalisation "
-                              f"{own.get('normalisation')}")
+            "std", list(self.model.std)
+        ) != list(self.model.std):
+            raise ResultError(
+                f"its model normalises by mean {own['mean']} and std {own['std']}; try --normalisation "
+                f"{own.get('normalisation')}"
+            )
 
     def _split(self, condition: Condition, result: Result) -> Split:
-        return self.source.split(condition.split, self.progress).limited(condition.limit).limited(
-            result.provenance["limit"])
+        return (
+            self.source.split(condition.split, self.progress)
+            .limited(condition.limit)
+            .limited(result.provenance["limit"])
+        )

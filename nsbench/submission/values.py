@@ -50,8 +50,9 @@ def _outcomes(arrays: OutcomeArrays, index: int, which: int) -> Outcomes:
     prefix = f"{index}.extra."
     ids, labels = _column(arrays, f"set{which}.ids", "S"), _column(arrays, f"set{which}.labels", "iu")
     predictions = _column(arrays, f"{index}.predictions", "iu")
-    extra = {name.removeprefix(prefix): _column(arrays, name, "iufb") for name in arrays.members
-             if name.startswith(prefix)}
+    extra = {
+        name.removeprefix(prefix): _column(arrays, name, "iufb") for name in arrays.members if name.startswith(prefix)
+    }
     if any(len(values) != len(ids) for values in (labels, predictions, *extra.values())) or not len(ids):
         raise ResultError("its outcomes have other lengths than their images")
     try:
@@ -78,9 +79,14 @@ def value_problems(result: Result, outcomes: Mapping[str, Outcomes]) -> list[str
     problems = []
     for condition in result.conditions:
         mine = outcomes[condition["name"]]
-        problems += [f"condition {shown(condition['name'])}: {line}" for line in (
-            *_counts(condition, mine), *_classes(result.source, str(condition["split"]), mine),
-            *_attack(condition, mine))]
+        problems += [
+            f"condition {shown(condition['name'])}: {line}"
+            for line in (
+                *_counts(condition, mine),
+                *_classes(result.source, str(condition["split"]), mine),
+                *_attack(condition, mine),
+            )
+        ]
     return problems[:20]
 
 
@@ -99,9 +105,13 @@ def _classes(source: str, split: str, mine: Outcomes) -> list[str]:
     most = CLASSES.get(source, 1 << 31)
     allowed = wnids.subset(split) if source == "imagenet" else None
     columns = {"labels": mine.labels, "predictions": mine.predictions} | {
-        name: mine.extra[name] for name in PREDICTIONS if name in mine.extra}
-    problems = [f"{name} outside the {most} classes" for name, values in columns.items()
-                if values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= most]
+        name: mine.extra[name] for name in PREDICTIONS if name in mine.extra
+    }
+    problems = [
+        f"{name} outside the {most} classes"
+        for name, values in columns.items()
+        if values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= most
+    ]
     if allowed is not None and not (np.isin(mine.labels, allowed).all() and np.isin(mine.predictions, allowed).all()):
         problems.append(f"labels or predictions outside the {len(allowed)} classes of split '{split}'")
     return problems

@@ -10,8 +10,14 @@ if TYPE_CHECKING:
     from nsbench.training.loop import finetune
     from nsbench.training.recipe import Recipe, known_recipes, load_recipe
 
-_LAZY = {"Recipe": "recipe", "adversarial": "adversaries", "divergence": "adversaries", "finetune": "loop",
-         "known_recipes": "recipe", "load_recipe": "recipe"}
+_LAZY = {
+    "Recipe": "recipe",
+    "adversarial": "adversaries",
+    "divergence": "adversaries",
+    "finetune": "loop",
+    "known_recipes": "recipe",
+    "load_recipe": "recipe",
+}
 
 __all__ = ["Recipe", "adversarial", "divergence", "finetune", "known_recipes", "load_recipe"]
 

@@ -74,9 +74,17 @@ def _transform(recipe: Recipe, model: Model) -> Compose:
     """Crop, flip, RandAugment or colour jitter, by timm: a picture of the model's input size."""
     interpolation = model.preprocessing.interpolation if recipe.interpolation == "checkpoint" else "random"
     crop, colour, _to_tensor = transforms_imagenet_train(
-        model.input_size, scale=recipe.crop_scale, ratio=recipe.crop_ratio, hflip=recipe.flip,
-        color_jitter=recipe.color_jitter or None, auto_augment=recipe.randaugment or None,
-        interpolation=interpolation, mean=model.mean, normalize=False, separate=True)
+        model.input_size,
+        scale=recipe.crop_scale,
+        ratio=recipe.crop_ratio,
+        hflip=recipe.flip,
+        color_jitter=recipe.color_jitter or None,
+        auto_augment=recipe.randaugment or None,
+        interpolation=interpolation,
+        mean=model.mean,
+        normalize=False,
+        separate=True,
+    )
     steps = [*crop.transforms, *colour.transforms]
     for step in steps:
         for operation in getattr(step, "ops", []):  # of RandAugment
@@ -104,11 +112,16 @@ def erase(images_BCHW: torch.Tensor, recipe: Recipe, model: Model) -> torch.Tens
     return torch.where(drawn_BCHW.isnan(), images_BCHW, drawn_BCHW * model.std_3HW + model.mean_3HW)
 
 
-def mix(images_BCHW: torch.Tensor, labels_B: torch.Tensor, recipe: Recipe,
-        num_classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+def mix(
+    images_BCHW: torch.Tensor, labels_B: torch.Tensor, recipe: Recipe, num_classes: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Mixup or CutMix by timm, one draw a batch, with soft targets (B, K); labels as they are where both are off."""
     if not (recipe.mixup or recipe.cutmix):
         return images_BCHW, labels_B
-    mixup = Mixup(mixup_alpha=recipe.mixup, cutmix_alpha=recipe.cutmix, label_smoothing=recipe.label_smoothing,
-                  num_classes=num_classes)
+    mixup = Mixup(
+        mixup_alpha=recipe.mixup,
+        cutmix_alpha=recipe.cutmix,
+        label_smoothing=recipe.label_smoothing,
+        num_classes=num_classes,
+    )
     return mixup(images_BCHW.clone(), labels_B)

@@ -37,9 +37,18 @@ Losses = Callable[[Model, torch.Tensor, torch.Tensor, Criterion], Mapping[str, t
 OnRound = Callable[[Model, dict[str, Any]], None]  # the model after a round, and its entry in the history
 
 
-def finetune(model: Model, train: Split, recipe: Recipe, *, perturb: Perturb | None = None,
-             losses: Losses | None = None, progress: Progress = SILENT, workers: int = 0,
-             checkpoint: Path | None = None, on_round: OnRound | None = None) -> Model:
+def finetune(
+    model: Model,
+    train: Split,
+    recipe: Recipe,
+    *,
+    perturb: Perturb | None = None,
+    losses: Losses | None = None,
+    progress: Progress = SILENT,
+    workers: int = 0,
+    checkpoint: Path | None = None,
+    on_round: OnRound | None = None,
+) -> Model:
     """A finetuned copy of `model`; `model` itself is not changed. Raises TrainingError where the loss becomes NaN.
 
     A method brings one of two things. `perturb(model, images, round)` gives the noise of a round, which is trained
@@ -58,8 +67,11 @@ def finetune(model: Model, train: Split, recipe: Recipe, *, perturb: Perturb | N
     if checkpoint and state.load(checkpoint):
         progress.line(f"goes on after round {state.round}, from {checkpoint}", style="dim")
     total, unit = (round(recipe.compute), "forwards") if recipe.compute else (recipe.steps, "steps")
-    with (drop_path(model, recipe.drop_path), compiled(model, recipe.compile),
-          progress.task("training", total, unit=unit) as advance):
+    with (
+        drop_path(model, recipe.drop_path),
+        compiled(model, recipe.compile),
+        progress.task("training", total, unit=unit) as advance,
+    ):
         advance(_moved(state, 0))
         images = _stream(state, train, workers)
         while not state.finished:
@@ -79,8 +91,16 @@ def finetune(model: Model, train: Split, recipe: Recipe, *, perturb: Perturb | N
     return state.fitted.eval()
 
 
-def _round(state: State, images: Iterator[Batch], train: Split, perturb: Perturb | None, losses: Losses | None,
-           workers: int, advance: Advance, checkpoint: Path | None) -> dict[str, Any]:
+def _round(
+    state: State,
+    images: Iterator[Batch],
+    train: Split,
+    perturb: Perturb | None,
+    losses: Losses | None,
+    workers: int,
+    advance: Advance,
+    checkpoint: Path | None,
+) -> dict[str, Any]:
     """One noise and the steps with it; the round's entry in the history."""
     recipe, start, spent = state.recipe, time.perf_counter(), state.cost.forward_equivalents
     name = f"round {state.round + 1}" + ("" if recipe.compute else f"/{recipe.rounds}")
@@ -98,10 +118,17 @@ def _round(state: State, images: Iterator[Batch], train: Split, perturb: Perturb
             break
     means = _mean_losses(found, state, checkpoint)
     state.round += 1
-    return {"round": state.round, "step": state.step, **means, "lr": lr, **facts,
-            "forward_equivalents": state.cost.forward_equivalents - spent,
-            **({"micro_batch": state.micro_batch} if state.micro_batch < recipe.batch_size else {}),
-            "noise_seconds": noise_seconds, "seconds": time.perf_counter() - start}
+    return {
+        "round": state.round,
+        "step": state.step,
+        **means,
+        "lr": lr,
+        **facts,
+        "forward_equivalents": state.cost.forward_equivalents - spent,
+        **({"micro_batch": state.micro_batch} if state.micro_batch < recipe.batch_size else {}),
+        "noise_seconds": noise_seconds,
+        "seconds": time.perf_counter() - start,
+    }
 
 
 def _moved(state: State, before: float) -> int:
@@ -113,14 +140,20 @@ def _moved(state: State, before: float) -> int:
 def noise_losses(noise_1ND: torch.Tensor | None, outer: str = "clean+noisy") -> Losses:
     """Cross-entropy of the images and of the images with noise on their tokens; of the images alone without noise."""
 
-    def losses(model: Model, images_BCHW: torch.Tensor, targets: torch.Tensor, criterion: Criterion,
-               ) -> dict[str, torch.Tensor]:
+    def losses(
+        model: Model,
+        images_BCHW: torch.Tensor,
+        targets: torch.Tensor,
+        criterion: Criterion,
+    ) -> dict[str, torch.Tensor]:
         if noise_1ND is None:
             return {"clean": criterion(model(images_BCHW), targets)}
         tokens_BND = model.embed(images_BCHW)
         clean = {"clean": tokens_BND} if outer == "clean+noisy" else {}
-        return {name: criterion(model.head(model.encode(tokens)), targets)
-                for name, tokens in (clean | {"noisy": tokens_BND + noise_1ND}).items()}
+        return {
+            name: criterion(model.head(model.encode(tokens)), targets)
+            for name, tokens in (clean | {"noisy": tokens_BND + noise_1ND}).items()
+        }
 
     return losses
 
@@ -132,8 +165,13 @@ def _stream(state: State, train: Split, workers: int) -> Iterator[Batch]:
     if recipe.compute:  # no step costs less than one forward and two backward passes
         steps = int(recipe.compute / (3 * recipe.batch_size)) + recipe.steps_per_round + 1
     split = Augmented(train, recipe, state.model, stream="training", length=steps * recipe.batch_size)
-    return batches(split, state.model.preprocessing.transform("none"), batch_size=recipe.batch_size, workers=workers,
-                   indices=np.arange(state.step * recipe.batch_size, len(split)))
+    return batches(
+        split,
+        state.model.preprocessing.transform("none"),
+        batch_size=recipe.batch_size,
+        workers=workers,
+        indices=np.arange(state.step * recipe.batch_size, len(split)),
+    )
 
 
 def _step(state: State, batch: Batch, losses: Losses) -> dict[str, torch.Tensor]:
@@ -144,8 +182,10 @@ def _step(state: State, batch: Batch, losses: Losses) -> dict[str, torch.Tensor]
             break
         except torch.OutOfMemoryError as error:
             if state.micro_batch == 1:
-                raise TrainingError(f"one image at a time does not fit into memory ({str(error).splitlines()[0]}); "
-                                    "take a smaller model or another device") from error
+                raise TrainingError(
+                    f"one image at a time does not fit into memory ({str(error).splitlines()[0]}); "
+                    "take a smaller model or another device"
+                ) from error
         state.micro_batch = -(-state.micro_batch // 2)
         if torch.cuda.is_available():  # here, where the failed step's tensors are let go
             torch.cuda.empty_cache()
@@ -171,8 +211,10 @@ def _update(state: State, batch: Batch, losses: Losses) -> dict[str, torch.Tenso
         criterion = partial(cross_entropy, label_smoothing=smoothing)
         for part, wanted in zip(images.split(state.micro_batch), targets.split(state.micro_batch), strict=True):
             with autocast(model, recipe):
-                found = {name: loss * (len(part) / len(images))
-                         for name, loss in losses(model, part, wanted, criterion).items()}
+                found = {
+                    name: loss * (len(part) / len(images))
+                    for name, loss in losses(model, part, wanted, criterion).items()
+                }
             torch.stack(list(found.values())).sum().backward()
             sums = {name: sums.get(name, 0.0) + loss.detach() for name, loss in found.items()}
         state.optimiser.step()
@@ -186,7 +228,9 @@ def _mean_losses(found: list[dict[str, torch.Tensor]], state: State, checkpoint:
     broken = (~table.isfinite()).any(dim=1)
     if broken.any():
         kept = f"; the weights after round {state.round} are in {checkpoint}" if checkpoint and state.round else ""
-        raise TrainingError(f"the loss became NaN or infinite in round {state.round + 1}, step "
-                            f"{int(broken.nonzero()[0]) + 1} of {len(found)}; lower the recipe's lr "
-                            f"({state.recipe.lr:g}): --set lr={state.recipe.lr / 10:g}{kept}")
+        raise TrainingError(
+            f"the loss became NaN or infinite in round {state.round + 1}, step "
+            f"{int(broken.nonzero()[0]) + 1} of {len(found)}; lower the recipe's lr "
+            f"({state.recipe.lr:g}): --set lr={state.recipe.lr / 10:g}{kept}"
+        )
     return {f"loss_{name}": mean for name, mean in zip(names, table.double().mean(dim=0).tolist(), strict=True)}

@@ -45,8 +45,14 @@ class NoiseImages:
 Perturb = Callable[[Model, NoiseImages, int], LearntNoise | torch.Tensor | None]
 
 
-def round_noise(model: Model, perturb: Perturb, train: Split, recipe: Recipe, round: int, workers: int,
-                ) -> tuple[torch.Tensor | None, dict[str, Any]]:
+def round_noise(
+    model: Model,
+    perturb: Perturb,
+    train: Split,
+    recipe: Recipe,
+    round: int,
+    workers: int,
+) -> tuple[torch.Tensor | None, dict[str, Any]]:
     """This round's noise (1, N, D), and its entry in the history."""
     parts = _stream(model, train, recipe, round, workers)
     with closing(parts):
@@ -57,20 +63,25 @@ def round_noise(model: Model, perturb: Perturb, train: Split, recipe: Recipe, ro
     if learnt is None:
         return None, {}
     noise_1ND = learnt if isinstance(learnt, torch.Tensor) else learnt.noise_1ND
-    facts: dict[str, Any] = {"noise_norm": noise_1ND.norm().item(),
-                             "mse_probability_held_out": noise_influence(model, held_out, noise_1ND)}
+    facts: dict[str, Any] = {
+        "noise_norm": noise_1ND.norm().item(),
+        "mse_probability_held_out": noise_influence(model, held_out, noise_1ND),
+    }
     if isinstance(learnt, LearntNoise):
-        facts |= {"noise_steps": learnt.steps, "noise_converged": learnt.converged,
-                  "mse_probability": learnt.mse_probability}
+        facts |= {
+            "noise_steps": learnt.steps,
+            "noise_converged": learnt.converged,
+            "mse_probability": learnt.mse_probability,
+        }
     return noise_1ND, facts
 
 
-def _stream(model: Model, train: Split, recipe: Recipe, round: int,
-            workers: int) -> Generator[torch.Tensor]:
+def _stream(model: Model, train: Split, recipe: Recipe, round: int, workers: int) -> Generator[torch.Tensor]:
     """First the held-out images, then as many batches as the noise can ask for: a function of (seed, round) alone."""
     count = recipe.noise_batches or recipe.noise_max_steps + 2
-    split = Augmented(train, recipe, model, stream=f"noise {round}",
-                      length=recipe.noise_held_out + count * recipe.noise_batch)
+    split = Augmented(
+        train, recipe, model, stream=f"noise {round}", length=recipe.noise_held_out + count * recipe.noise_batch
+    )
     transform = model.preprocessing.transform("none")
     held_out, rest = np.split(np.arange(len(split)), [recipe.noise_held_out])
     first = batches(split, transform, batch_size=len(held_out), indices=held_out)

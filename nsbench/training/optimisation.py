@@ -20,8 +20,10 @@ from nsbench.training.recipe import Recipe
 def optimiser_of(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW, without weight decay on biases and other 1-d parameters."""
     parameters = list(model.parameters())
-    groups = [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-              {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=recipe.lr)
 
 
@@ -30,8 +32,13 @@ def schedule_of(optimiser: torch.optim.Optimizer, recipe: Recipe) -> CosineLRSch
     if recipe.schedule == "constant" and not recipe.warmup_steps:
         return None
     return CosineLRScheduler(
-        optimiser, t_initial=recipe.steps, lr_min=recipe.min_lr if recipe.schedule == "cosine" else recipe.lr,
-        warmup_t=recipe.warmup_steps, warmup_lr_init=recipe.min_lr, t_in_epochs=False)
+        optimiser,
+        t_initial=recipe.steps,
+        lr_min=recipe.min_lr if recipe.schedule == "cosine" else recipe.lr,
+        warmup_t=recipe.warmup_steps,
+        warmup_lr_init=recipe.min_lr,
+        t_in_epochs=False,
+    )
 
 
 def averaged(model: Model, recipe: Recipe) -> ModelEmaV3 | None:
@@ -43,8 +50,12 @@ def averaged(model: Model, recipe: Recipe) -> ModelEmaV3 | None:
 def drop_path(model: Model, rate: float) -> Iterator[None]:
     """Stochastic depth while training: block i of L drops its branches with probability rate * i / (L - 1)."""
     blocks = list(getattr(model.vit, "blocks", []))
-    before = [(block, name, module) for block in blocks for name, module in block.named_children()
-              if name.startswith("drop_path")]
+    before = [
+        (block, name, module)
+        for block in blocks
+        for name, module in block.named_children()
+        if name.startswith("drop_path")
+    ]
     if rate and not before:
         raise UsageError(f"model '{model.name}' has no blocks with drop path; use a recipe with drop_path = 0")
     if rate:

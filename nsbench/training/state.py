@@ -41,8 +41,14 @@ class State:
     @classmethod
     def fresh(cls, model: Model, recipe: Recipe) -> State:
         optimiser = optimiser_of(model, recipe)
-        return cls(model, recipe, optimiser, schedule_of(optimiser, recipe), averaged(model, recipe),
-                   micro_batch=min(recipe.micro_batch or recipe.batch_size, recipe.batch_size))
+        return cls(
+            model,
+            recipe,
+            optimiser,
+            schedule_of(optimiser, recipe),
+            averaged(model, recipe),
+            micro_batch=min(recipe.micro_batch or recipe.batch_size, recipe.batch_size),
+        )
 
     @property
     def finished(self) -> bool:
@@ -74,8 +80,10 @@ class State:
                 torch.save(self._record(), file)
         except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
             why = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise TrainingError(f"{path}: cannot keep the checkpoint of round {self.round} ({why}); free some space or "
-                                "point NSBENCH_CACHE to another folder") from error
+            raise TrainingError(
+                f"{path}: cannot keep the checkpoint of round {self.round} ({why}); free some space or "
+                "point NSBENCH_CACHE to another folder"
+            ) from error
 
     def load(self, path: Path) -> bool:
         """Go on from a checkpoint of this recipe; False where there is none. Raises TrainingError for a broken one."""
@@ -87,8 +95,10 @@ class State:
         except FileNotFoundError:
             return False
         except (OSError, EOFError, RuntimeError, UnpicklingError, KeyError, TypeError, ValueError) as error:
-            raise TrainingError(f"{path}: is no checkpoint that training can go on from ({type(error).__name__}); "
-                                "delete it to start this training over") from error
+            raise TrainingError(
+                f"{path}: is no checkpoint that training can go on from ({type(error).__name__}); "
+                "delete it to start this training over"
+            ) from error
         return True
 
     def _restore(self, record: dict[str, Any]) -> None:
@@ -102,7 +112,14 @@ class State:
             self.scheduler.step_update(self.position)
 
     def _record(self) -> dict[str, Any]:
-        return {"recipe": self.recipe.digest(), "model": self.model.timm_state_dict(),
-                "ema": self.ema.module.timm_state_dict() if self.ema else None,
-                "optimiser": self.optimiser.state_dict(), "cost": asdict(self.cost), "history": self.model.history,
-                "round": self.round, "step": self.step, "micro_batch": self.micro_batch}
+        return {
+            "recipe": self.recipe.digest(),
+            "model": self.model.timm_state_dict(),
+            "ema": self.ema.module.timm_state_dict() if self.ema else None,
+            "optimiser": self.optimiser.state_dict(),
+            "cost": asdict(self.cost),
+            "history": self.model.history,
+            "round": self.round,
+            "step": self.step,
+            "micro_batch": self.micro_batch,
+        }

@@ -36,10 +36,10 @@ from torch import Tensor
 from nsbench import attacks, registry
 from nsbench.attacks.autoattack import standard_version
 from nsbench.attacks.common import l2_norm, misclassified
-from nsbench.data import open_source
 from nsbench.data.loading import batches
-from nsbench.evaluate import Memory, evaluate
 from nsbench.models import frozen, load_model
+from nsbench.run.evaluate import Memory, evaluate
+from nsbench.run.opening import open_source
 from nsbench.types import ThreatModel
 
 SHARED = Path(os.environ.get("NSBENCH_SHARED_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
@@ -122,8 +122,18 @@ def pgd(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, bool]]:
 
     _, model, images, labels, ids = case
     eps = options.eps / 255
-    ours = attacks.pgd(model, images, labels, ids=ids, seed=0, threat=ThreatModel("linf", eps), steps=5,
-                       step_size=eps / 4, random_start=False, early_stop=False)
+    ours = attacks.pgd(
+        model,
+        images,
+        labels,
+        ids=ids,
+        seed=0,
+        threat=ThreatModel("linf", eps),
+        steps=5,
+        step_size=eps / 4,
+        random_start=False,
+        early_stop=False,
+    )
     theirs = torchattacks.PGD(model, eps=eps, alpha=eps / 4, steps=5, random_start=False)(images, labels)
     yield _difference(ours, theirs)
 
@@ -146,7 +156,8 @@ def cw(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, bool]]:
 
     sides = {
         "ours": lambda: attacks.cw(model, images, labels, ids=ids, seed=0, threat=ThreatModel("l2")),
-        "as it is": library(50), "never giving up": library(Unchecked(50)),
+        "as it is": library(50),
+        "never giving up": library(Unchecked(50)),
     }
     times: dict[str, list[float]] = {name: [] for name in sides}
     found: dict[str, Tensor] = {}
@@ -169,9 +180,12 @@ def cw(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, bool]]:
         ratio = seconds["ours"] / seconds[name]
         per_pass = ratio * passes[name] / passes["ours"]
         reached = bool(mine <= other and norms <= 1.05) and (ratio <= 0.6 or name == "as it is")
-        yield (f"torchattacks {name}: accuracy {mine:.1f} against {other:.1f} %, mean l2 {norms:.3f} x "
-               f"({int(both.sum())} both), time {ratio:.2f} x ({seconds['ours']:.1f} s; forwards per image "
-               f"{passes['ours']:.1f} against {passes[name]:.1f}; time per forward {per_pass:.2f} x)", reached)
+        yield (
+            f"torchattacks {name}: accuracy {mine:.1f} against {other:.1f} %, mean l2 {norms:.3f} x "
+            f"({int(both.sum())} both), time {ratio:.2f} x ({seconds['ours']:.1f} s; forwards per image "
+            f"{passes['ours']:.1f} against {passes[name]:.1f}; time per forward {per_pass:.2f} x)",
+            reached,
+        )
 
 
 def patchfool(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, bool]]:
@@ -184,9 +198,11 @@ def patchfool(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, bo
         seconds = time.process_time() - start
     gradients = 6 * (sum(seen) - len(images)) / len(images)  # the first forward chooses the patch
     after, _ = accuracy(model, found, labels)
-    yield (f"accuracy {after:.1f} % of {len(images)} images that were right, {gradients:.1f} gradients per image, "
-           f"{gradients / ORIGINAL_GRADIENTS:.3f} x 250 x 6, {seconds / len(images):.2f} s per image",
-           name != REAL or (after <= 2 and gradients <= 0.1 * ORIGINAL_GRADIENTS))
+    yield (
+        f"accuracy {after:.1f} % of {len(images)} images that were right, {gradients:.1f} gradients per image, "
+        f"{gradients / ORIGINAL_GRADIENTS:.3f} x 250 x 6, {seconds / len(images):.2f} s per image",
+        name != REAL or (after <= 2 and gradients <= 0.1 * ORIGINAL_GRADIENTS),
+    )
 
 
 def autoattack(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, bool]]:
@@ -200,8 +216,11 @@ def autoattack(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, b
         theirs, _ = alone.run_standard_evaluation(images, labels, batch_size=len(images))
     mine, right = accuracy(model, ours, labels)
     other, their_right = accuracy(model, theirs, labels)
-    yield (f"eps {options.eps:g}/255: robust accuracy {mine:.1f} against {other:.1f} %, "
-           f"{int((right != their_right).sum())} of {len(images)} images differ", bool((right == their_right).all()))
+    yield (
+        f"eps {options.eps:g}/255: robust accuracy {mine:.1f} against {other:.1f} %, "
+        f"{int((right != their_right).sum())} of {len(images)} images differ",
+        bool((right == their_right).all()),
+    )
 
 
 class Clock:
@@ -214,8 +233,10 @@ class Clock:
     @contextmanager
     def running(self, model: Any) -> Iterator[None]:
         """Times only calls of the model itself: nothing inside it is counted again."""
-        hooks = [model.register_forward_pre_hook(lambda *_: self._entered.append(time.process_time())),
-                 model.register_forward_hook(self._leave)]
+        hooks = [
+            model.register_forward_pre_hook(lambda *_: self._entered.append(time.process_time())),
+            model.register_forward_hook(self._leave),
+        ]
         original = torch.autograd.grad
 
         def timed(*arguments: Any, **options: Any) -> Any:
@@ -255,12 +276,20 @@ def overhead(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, boo
             evaluate(model, split, condition, workers=workers, memory=memory)
         seconds, passes = time.process_time() - start, clock.forward + clock.backward
         total, inside, own = total + seconds, inside + passes, own + sum(arithmetic)
-        yield (f"{condition.attack} {condition.name}: {seconds:.1f} s, of which forwards {clock.forward:.1f}, "
-               f"backwards {clock.backward:.1f}, the attack's arithmetic {sum(arithmetic):.1f}: the harness adds "
-               f"{100 * (seconds - passes - sum(arithmetic)) / passes:.1f} %", True)
+        yield (
+            f"{condition.attack} {condition.name}: {seconds:.1f} s, of which forwards {clock.forward:.1f}, "
+            f"backwards {clock.backward:.1f}, the attack's arithmetic {sum(arithmetic):.1f}: the harness adds "
+            f"{100 * (seconds - passes - sum(arithmetic)) / passes:.1f} %",
+            True,
+        )
     harness = (total - inside - own) / inside
-    yield (f"all of them: the harness adds {100 * harness:.1f} % to the forwards and backwards (target: at most 5 %), "
-           f"the attacks' own arithmetic {100 * own / inside:.1f} %"), harness <= 0.05
+    yield (
+        (
+            f"all of them: the harness adds {100 * harness:.1f} % to the forwards and backwards (target: at most 5 %), "
+            f"the attacks' own arithmetic {100 * own / inside:.1f} %"
+        ),
+        harness <= 0.05,
+    )
 
 
 @contextmanager

@@ -20,10 +20,10 @@ from pathlib import Path
 import torch
 
 from nsbench import models
-from nsbench.data import open_source
 from nsbench.data.loading import batches
-from nsbench.evaluate import evaluate
-from nsbench.runner import resolve_device
+from nsbench.run.evaluate import evaluate
+from nsbench.run.opening import open_source
+from nsbench.run.runner import resolve_device
 from nsbench.types import Condition
 
 SHARED = Path(os.environ.get("NSBENCH_SHARED_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
@@ -61,8 +61,10 @@ def main() -> int:
     for name, found in rates.items():
         print(f"{name:<14} {statistics.median(found):8.1f} images/s   rounds {' '.join(f'{r:.1f}' for r in found)}")
     ratio = statistics.median(whole / min(a, b) for a, b, whole in zip(*rates.values(), strict=True))
-    print(f"{len(split)} images, {options.workers} workers, {torch.get_num_threads()} threads, {device}: "
-          f"evaluation / slower half = {ratio:.3f} (target {TARGET:.2f})")
+    print(
+        f"{len(split)} images, {options.workers} workers, {torch.get_num_threads()} threads, {device}: "
+        f"evaluation / slower half = {ratio:.3f} (target {TARGET:.2f})"
+    )
     return 0 if ratio >= TARGET else 1
 
 

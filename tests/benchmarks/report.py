@@ -50,9 +50,11 @@ def measure(folder: Path) -> None:
     page = report.to_html(board)
     rendered = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{len(results):,} results: read {read - start:.1f} s, statistics {built - read:.1f} s, "
-          f"page {rendered - built:.1f} s ({len(page) / 1e6:.1f} MB); all {rendered - start:.1f} s, "
-          f"peak memory {peak:,.0f} MiB")
+    print(
+        f"{len(results):,} results: read {read - start:.1f} s, statistics {built - read:.1f} s, "
+        f"page {rendered - built:.1f} s ({len(page) / 1e6:.1f} MB); all {rendered - start:.1f} s, "
+        f"peak memory {peak:,.0f} MiB"
+    )
 
 
 def make(folder: Path, methods: int, images: int) -> None:
@@ -66,8 +68,10 @@ def make(folder: Path, methods: int, images: int) -> None:
     for index in range(methods):
         clean = rng.random(images) < 1 / (1 + np.exp(difficulty["clean"] - skill[index]))
         for suite in suites:
-            measured = {name: _outcomes(rng, suite, labels, difficulty[suite.name] - skill[index], clean)
-                        for name in _names(suite)}
+            measured = {
+                name: _outcomes(rng, suite, labels, difficulty[suite.name] - skill[index], clean)
+                for name in _names(suite)
+            }
             write_result(folder, _result(suite, f"method{index:04d}", measured), measured)
 
 
@@ -77,8 +81,13 @@ def _names(suite: Suite) -> list[str]:
     return [condition.name for condition in suite.conditions()]
 
 
-def _outcomes(rng: np.random.Generator, suite: Suite, labels: np.ndarray, difficulty: np.ndarray, clean: np.ndarray,
-              ) -> Outcomes:
+def _outcomes(
+    rng: np.random.Generator,
+    suite: Suite,
+    labels: np.ndarray,
+    difficulty: np.ndarray,
+    clean: np.ndarray,
+) -> Outcomes:
     """Random outcomes; of an attack, on images of which those that are not right in `clean` are not attacked."""
     right = clean if suite.name == "clean" else rng.random(len(labels)) < 1 / (1 + np.exp(difficulty))
     attacked = suite.conditions()[0].attack is not None
@@ -88,34 +97,89 @@ def _outcomes(rng: np.random.Generator, suite: Suite, labels: np.ndarray, diffic
     if not attacked:
         return Outcomes(ids, labels, predictions)
     norms = np.where(clean, 1 + rng.random(len(labels)), 0).astype(np.float32)
-    return Outcomes(ids, labels, predictions, {
-        "predictions_clean": np.where(clean, labels, (labels + 1) % CLASSES), "predictions_uint8": predictions,
-        "linf": norms, "l2": norms})
+    return Outcomes(
+        ids,
+        labels,
+        predictions,
+        {
+            "predictions_clean": np.where(clean, labels, (labels + 1) % CLASSES),
+            "predictions_uint8": predictions,
+            "linf": norms,
+            "l2": norms,
+        },
+    )
 
 
 def _result(suite: Suite, method: str, measured: dict[str, Outcomes]) -> Result:
     settings = {} if suite.lower_is_better else {c.name: c for c in suite.conditions()}
     conditions = [_described(suite, name, settings.get(name), one) for name, one in measured.items()]
-    provenance = {"normalisation": "own", "preprocessing": "crop 48", "recipe": None, "weights_digest": method,
-                  "parent_digest": "p", "method_version": 1, "limit": None, "date": "2025-01-01", "history": [],
-                  "seconds": 1.0, "command": f"nsbench run --method {method} --suite {suite.name}"}
+    provenance = {
+        "normalisation": "own",
+        "preprocessing": "crop 48",
+        "recipe": None,
+        "weights_digest": method,
+        "parent_digest": "p",
+        "method_version": 1,
+        "limit": None,
+        "date": "2025-01-01",
+        "history": [],
+        "seconds": 1.0,
+        "command": f"nsbench run --method {method} --suite {suite.name}",
+    }
     score = _mce(measured) if suite.lower_is_better else accuracy(measured)
-    return Result("shapes10", "vit_shapes10", method, suite.name, 0, score, suite.unit, suite.lower_is_better,
-                  suite.title, suite.group, suite.order, suite.paper, suite.version, suite.summary, suite.citation,
-                  method, "Made up.", 1, conditions, provenance, f"{method}{suite.name}")
+    return Result(
+        "shapes10",
+        "vit_shapes10",
+        method,
+        suite.name,
+        0,
+        score,
+        suite.unit,
+        suite.lower_is_better,
+        suite.title,
+        suite.group,
+        suite.order,
+        suite.paper,
+        suite.version,
+        suite.summary,
+        suite.citation,
+        method,
+        "Made up.",
+        1,
+        conditions,
+        provenance,
+        f"{method}{suite.name}",
+    )
 
 
 def _described(suite: Suite, name: str, setting: Condition | None, one: Outcomes) -> dict[str, Any]:
     """A condition as the runner stores it, with an attack card of ten steps where something is attacked."""
     attack = setting.attack if setting else None
-    card = {"attack": attack, "norm": setting.threat.norm if setting and setting.threat else None, "eps": None,
-            "library": "nsbench", "seconds": 0.01, "images": len(one), "forwards": 11, "backwards": 10,
-            "steps": 10, "looked_at": 8, "zero_gradients": 0}
-    return {"name": name, "split": setting.split if setting else f"c/{name}", "attack": attack,
-            "params": dict(setting.params) if setting else {}, "preprocess": "checkpoint", "n": len(one),
-            "threat": str(setting.threat) if setting and setting.threat else None, "origin": "embedded",
-            "data_digest": "clean" if attack else suite.name, "accuracy": 100 * float(one.correct.mean())} | (
-                {"attack_card": card} if attack else {})
+    card = {
+        "attack": attack,
+        "norm": setting.threat.norm if setting and setting.threat else None,
+        "eps": None,
+        "library": "nsbench",
+        "seconds": 0.01,
+        "images": len(one),
+        "forwards": 11,
+        "backwards": 10,
+        "steps": 10,
+        "looked_at": 8,
+        "zero_gradients": 0,
+    }
+    return {
+        "name": name,
+        "split": setting.split if setting else f"c/{name}",
+        "attack": attack,
+        "params": dict(setting.params) if setting else {},
+        "preprocess": "checkpoint",
+        "n": len(one),
+        "threat": str(setting.threat) if setting and setting.threat else None,
+        "origin": "embedded",
+        "data_digest": "clean" if attack else suite.name,
+        "accuracy": 100 * float(one.correct.mean()),
+    } | ({"attack_card": card} if attack else {})
 
 
 def _mce(measured: dict[str, Outcomes]) -> Score:

@@ -40,23 +40,34 @@ def browser(width: int = 1280, height: int = 900, *, dark: bool = False) -> Iter
     options.binary_location = next(filter(None, map(shutil.which, CHROMIUM)))
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     with tempfile.TemporaryDirectory() as profile:
-        for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-                         "--hide-scrollbars", f"--user-data-dir={profile}"):
+        for argument in (
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--hide-scrollbars",
+            f"--user-data-dir={profile}",
+        ):
             options.add_argument(argument)
         driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
         try:
-            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
-                "width": width, "height": height, "deviceScaleFactor": 1, "mobile": False})
-            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [
-                {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]})
+            driver.execute_cdp_cmd(
+                "Emulation.setDeviceMetricsOverride",
+                {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False},
+            )
+            driver.execute_cdp_cmd(
+                "Emulation.setEmulatedMedia",
+                {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]},
+            )
             yield driver
         finally:
             driver.quit()
 
 
 def picture(driver: Any, out: Path, full: bool) -> None:
-    found = driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": full} | (
-        {"clip": _whole(driver)} if full else {}))
+    found = driver.execute_cdp_cmd(
+        "Page.captureScreenshot", {"captureBeyondViewport": full} | ({"clip": _whole(driver)} if full else {})
+    )
     out.write_bytes(base64.b64decode(found["data"]))
 
 

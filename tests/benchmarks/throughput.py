@@ -32,8 +32,10 @@ class Synthetic(Split):
 
     def __init__(self, count: int, size: int) -> None:
         self.name, self.ids, self.labels = "train", np.array([f"{i}" for i in range(count)]), np.arange(count) % CLASSES
-        self.pictures = [Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8))
-                         for seed in range(16)]
+        self.pictures = [
+            Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8))
+            for seed in range(16)
+        ]
 
     def load(self, index: int) -> Image.Image:
         return self.pictures[index % 16]
@@ -62,10 +64,21 @@ def measure(name: str, options: argparse.Namespace) -> float:
     size = vit.default_cfg["input_size"][-1]
     bare = bare_speed(vit.to(options.device), size, options)
     model = Model(vit.eval(), name=name, preprocessing=Preprocessing(size), mean=(0.5,) * 3, std=(0.5,) * 3)
-    recipe = Recipe(name="throughput", rounds=2, steps_per_round=options.steps, batch_size=options.batch,
-                    precision=options.precision, crop_scale=(0.9, 1.0))
-    fitted = finetune(model.to(options.device), Synthetic(options.batch * 8, size + 32), recipe, progress=SILENT,
-                      workers=options.workers)
+    recipe = Recipe(
+        name="throughput",
+        rounds=2,
+        steps_per_round=options.steps,
+        batch_size=options.batch,
+        precision=options.precision,
+        crop_scale=(0.9, 1.0),
+    )
+    fitted = finetune(
+        model.to(options.device),
+        Synthetic(options.batch * 8, size + 32),
+        recipe,
+        progress=SILENT,
+        workers=options.workers,
+    )
     ours = options.batch * options.steps / fitted.history[-1]["seconds"]  # the first round warms up
     peak = torch.cuda.max_memory_allocated() >> 20 if options.device.startswith("cuda") else 0
     print(f"| {name} | {bare:,.0f} | {ours:,.0f} | {ours / bare:.2f} | {peak:,} |", flush=True)

@@ -30,12 +30,13 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from nsbench import registry
-from nsbench.data import Split, open_source
+from nsbench.data import Split
 from nsbench.data.loading import batches
 from nsbench.models import Model, class_token_only, frozen, load_model
 from nsbench.nullspace import mse_probability
 from nsbench.progress import SILENT
 from nsbench.randomness import derive_seed
+from nsbench.run.opening import open_source
 from nsbench.training import Recipe, load_recipe
 from nsbench.training.augment import Augmented, pixels
 from nsbench.training.noise import _stream
@@ -57,15 +58,35 @@ def main() -> int:
 
 def cases(changes: dict[str, str]) -> list[tuple[str, Model, Split, Recipe]]:
     source = open_source("shapes10", "nsbench")
-    found = [("vit_shapes10", load_model("vit_shapes10"), source.split("train", SILENT),
-              load_recipe("shapes10", PAPER | changes))]
+    found = [
+        (
+            "vit_shapes10",
+            load_model("vit_shapes10"),
+            source.split("train", SILENT),
+            load_recipe("shapes10", PAPER | changes),
+        )
+    ]
     if (SHARED / "weights").is_dir():
         name = "vit_tiny_patch16_224"
         tree = open_source(str(SHARED / "imagenet"), "nsbench")
-        few = {"rounds": "1", "steps_per_round": "4", "batch_size": "16", "noise_batch": "16", "noise_held_out": "16",
-               "noise_batches": "4", "noise_limit": "1", "noise_max_steps": "40"}
-        found.append((name, load_model(name, checkpoint=SHARED / "weights" / f"{name}.safetensors"),
-                      tree.split("train", SILENT), load_recipe("quick", few | changes)))
+        few = {
+            "rounds": "1",
+            "steps_per_round": "4",
+            "batch_size": "16",
+            "noise_batch": "16",
+            "noise_held_out": "16",
+            "noise_batches": "4",
+            "noise_limit": "1",
+            "noise_max_steps": "40",
+        }
+        found.append(
+            (
+                name,
+                load_model(name, checkpoint=SHARED / "weights" / f"{name}.safetensors"),
+                tree.split("train", SILENT),
+                load_recipe("quick", few | changes),
+            )
+        )
     return found
 
 
@@ -79,11 +100,16 @@ def compare(name: str, model: Model, train: Split, recipe: Recipe, repeat: int) 
         assert entry["noise_steps"] == expected["steps"], (entry["noise_steps"], expected["steps"])
         assert abs(entry["noise_norm"] - expected["norm"]) < 1e-3 * expected["norm"]
     ratio = min(plain) / min(ours)
-    print(f"{name}: {entry['noise_steps']} inner and {recipe.steps} training steps, batches of {recipe.noise_batch} "
-          f"and {recipe.batch_size}: {min(plain):.1f} s straightforward, {min(ours):.1f} s here, {ratio:.2f} x faster; "
-          f"noise of norm {entry['noise_norm']:.1f} and MSE probability {entry['mse_probability']:.4f} on both sides")
-    print(f"{name}: {min(passes):.1f} s of bare passes, {min(images):.1f} s of images; with the images drawn already "
-          f"a round costs {(min(ours) - min(images)) / min(passes):.3f} x its passes", flush=True)
+    print(
+        f"{name}: {entry['noise_steps']} inner and {recipe.steps} training steps, batches of {recipe.noise_batch} "
+        f"and {recipe.batch_size}: {min(plain):.1f} s straightforward, {min(ours):.1f} s here, {ratio:.2f} x faster; "
+        f"noise of norm {entry['noise_norm']:.1f} and MSE probability {entry['mse_probability']:.4f} on both sides"
+    )
+    print(
+        f"{name}: {min(passes):.1f} s of bare passes, {min(images):.1f} s of images; with the images drawn already "
+        f"a round costs {(min(ours) - min(images)) / min(passes):.3f} x its passes",
+        flush=True,
+    )
     return ratio
 
 
@@ -97,8 +123,9 @@ def timed(found: list[float], work: Callable[..., Any], *arguments: Any) -> Any:
 def bare(model: Model, recipe: Recipe, inner: int) -> None:
     """The passes of our round: as many of each kind, on one batch that is there."""
     model = deepcopy(model)
-    few, many = (torch.rand(count, 3, model.input_size, model.input_size)
-                 for count in (recipe.noise_batch, recipe.batch_size))
+    few, many = (
+        torch.rand(count, 3, model.input_size, model.input_size) for count in (recipe.noise_batch, recipe.batch_size)
+    )
     once = min(inner + 1, recipe.noise_batches) + 1 + 2 * recipe.noise_held_out // recipe.noise_batch
     with class_token_only(model):
         with frozen(model):

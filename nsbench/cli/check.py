@@ -1,0 +1,248 @@
+"""`nsbench baseline` and `nsbench check`: regressions in CI. Commands parse, call and print; nothing else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from nsbench import registry
+from nsbench.cli.options import resolve_methods, resolve_suites, run_options
+from nsbench.errors import NsbenchError, ResultError, UsageError
+
+if TYPE_CHECKING:
+    from nsbench.regression import Baseline, Check, Measurement
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+NOT_STORED = ("device", "workers", "batch_size", "results", "force", "watch", "log")  # move no figure
+OF_THE_MACHINE = ("data", "checkpoint")  # where things lie here; asked for again elsewhere
+ALSO_WITHOUT_RUN = ("results", "data")
+
+
+@click.group()
+def baseline() -> None:
+    """Record what `nsbench check` compares with."""
+
+
+@baseline.command("record")
+@click.option("--method", "methods", required=True, help="Methods, comma-separated, or 'all'.")
+@click.option("--suite", "suites", required=True, help="Suites, comma-separated, or a group: all, adversarial, ood.")
+@run_options
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Measure again with fewer threads and other batches, fits included: tells noise from change.",
+)
+@click.option("--out", type=FILE, required=True, help="The JSON file, small enough for git.")
+def record(methods: str, suites: str, repeats: int, out: Path, **options: Any) -> None:
+    """Measure on a small subset and store scores and per-image outcomes.
+
+    Everything is computed anew; --results and fitted weights in the cache are neither read nor changed.
+    """
+    from nsbench.progress import ConsoleProgress
+    from nsbench.regression import record as measure_and_record
+    from nsbench.regression import write_baseline
+    from nsbench.run.runner import RunOptions
+
+    registry.load_content()
+    given = _given()
+    stored = {name: options[name] for name in given if name not in NOT_STORED + OF_THE_MACHINE}
+    asked = RunOptions(resolve_methods(methods), resolve_suites(suites), **options)
+    progress = ConsoleProgress()
+    recorded = measure_and_record(
+        asked, progress, repeats=repeats, given=stored, needs=[name for name in OF_THE_MACHINE if name in given]
+    )
+    write_baseline(out, recorded)
+    progress.line(f"{out}: {len(recorded.entries)} suites, {out.stat().st_size / 1000:,.1f} kB")
+
+
+@click.command()
+@click.option("--baseline", "file", type=FILE, required=True, help="A file of `nsbench baseline record`.")
+@click.option(
+    "--run",
+    "runs",
+    is_flag=True,
+    help="Run anew instead of reading --results. Takes the options of "
+    "`nsbench run`; those not given are the baseline's.",
+)
+@click.option("--method", "methods", help="Only these methods, or 'all' that exist. Default: the baseline's.")
+@click.option("--suite", "suites", help="Only these suites or groups. Default: the baseline's.")
+@run_options
+@click.option(
+    "--cached-weights",
+    is_flag=True,
+    help="With --run, take fitted weights from the cache: quicker, and blind to changes of the training.",
+)
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.01,
+    show_default=True,
+    help="Chance of any false alarm in the whole check.",
+)
+@click.option(
+    "--min-drop",
+    type=click.FloatRange(min=0),
+    default=0.5,
+    show_default=True,
+    help="Points below which a drop is no regression, however certain.",
+)
+@click.option("--strict", is_flag=True, help="Fail as well where outcomes moved beyond noise, or improved.")
+@click.option(
+    "--max-slowdown",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="RATIO",
+    help="Fail where seconds, as ratio to the reference workload, grew by more.",
+)
+@click.option(
+    "--max-memory", type=click.FloatRange(min=0, min_open=True), metavar="RATIO", help="The same for peak memory."
+)
+@click.option("--junit", type=FILE, help="Write JUnit XML: a test case per suite.")
+@click.option("--summary", type=FILE, help="Append a Markdown summary, such as to $GITHUB_STEP_SUMMARY.")
+@click.option("--json", "json_", type=FILE, help="Write everything as JSON.")
+@click.option("--annotations/--no-annotations", default=None, help="GitHub annotations. Default: in GitHub Actions.")
+@click.option(
+    "--explain",
+    type=FILE,
+    is_flag=False,
+    flag_value=Path("check.html"),
+    help="Write a page of the flipped images. Default: check.html.",
+)
+def check(
+    file: Path,
+    runs: bool,
+    methods: str | None,
+    suites: str | None,
+    cached_weights: bool,
+    alpha: float,
+    min_drop: float,
+    strict: bool,
+    max_slowdown: float | None,
+    max_memory: float | None,
+    junit: Path | None,
+    summary: Path | None,
+    json_: Path | None,
+    annotations: bool | None,
+    explain: Path | None,
+    **options: Any,
+) -> None:
+    """Did robustness get worse? Compares results with a baseline, image by image.
+
+    Exit status: 0 ok or improved; 1 regressed (or moved, or slower than allowed); 2 wrong usage; 3 incomparable.
+    """
+    from nsbench.regression import Rules, read_baseline
+
+    given = _given()
+    if runs and "results" in given:
+        raise UsageError("--run and --results exclude each other: results are computed anew, or read from a folder")
+    extra = sorted(given - set(ALSO_WITHOUT_RUN)) + ["cached_weights"] * cached_weights
+    if extra and not runs:
+        raise UsageError(f"--{extra[0].replace('_', '-')}: only with --run; stored results are compared as they are")
+    registry.load_content()
+    try:
+        held = read_baseline(file)
+        pairs = _pairs(held, methods, suites)
+        rules = Rules(alpha, min_drop, strict, max_slowdown, max_memory)
+        found = (
+            _run(held, pairs, rules, given, options, cached_weights)
+            if runs
+            else _read(held, pairs, rules, options["results"])
+        )
+        _write(found, junit, summary, json_, annotations)
+        if explain:
+            from nsbench.regression.explain import write_explanation
+
+            click.echo(str(write_explanation(found, explain, options["data"])))
+    except UsageError:
+        raise
+    except NsbenchError as error:  # nothing could be compared, which is no regression
+        click.echo(f"nsbench: {error}", err=True)
+        sys.exit(3)
+    sys.exit(found.exit_status)
+
+
+def _given() -> set[str]:
+    """Options of `run` that were given, not left at their default."""
+    known = click.Command("run")
+    run_options(known)
+    context = click.get_current_context()
+    return {
+        name
+        for parameter in known.params
+        if (name := parameter.name) and context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
+
+
+def _pairs(held: Baseline, methods: str | None, suites: str | None) -> list[str]:
+    """What is to be compared: the baseline's pairs, cut down to, or extended by, what was named."""
+    known_methods = tuple(dict.fromkeys(entry.method for entry in held.entries))
+    known_suites = tuple(dict.fromkeys(entry.suite for entry in held.entries))
+    if methods is None and suites is None:
+        return []
+    chosen_methods = resolve_methods(methods) if methods else known_methods
+    chosen_suites = resolve_suites(suites) if suites else known_suites
+    return [f"{method} x {suite}" for method in chosen_methods for suite in chosen_suites]
+
+
+def _read(held: Baseline, pairs: list[str], rules: Any, results: Path) -> Check:
+    from nsbench.regression import check as compare
+    from nsbench.results import read_results
+
+    if not results.is_dir():
+        raise UsageError(f"--results {results}: is not a folder; run something first, or add --run")
+    return compare(held, read_results(results)[0], rules, pairs=pairs)
+
+
+def _run(held: Baseline, pairs: list[str], rules: Any, given: set[str], options: dict[str, Any], cached: bool) -> Check:
+    """Measure the pairs that the baseline holds, with its options where none were given."""
+    from nsbench.progress import ConsoleProgress
+    from nsbench.regression import check as compare
+    from nsbench.regression.measure import measured
+    from nsbench.run.runner import RunOptions
+
+    if missing := [name for name in held.needs if name not in given]:
+        raise UsageError(
+            f"the baseline was recorded with --{missing[0]}, which lies elsewhere on every machine: "
+            f"say what to check with --{missing[0]}"
+        )
+    known = [entry for entry in held.entries if not pairs or f"{entry.method} x {entry.suite}" in pairs]
+    methods = tuple(dict.fromkeys(e.method for e in known if e.method in registry.methods))
+    suites = tuple(dict.fromkeys(e.suite for e in known if e.suite in registry.suites))
+    settings = options | {name: value for name, value in held.options.items() if name in options and name not in given}
+    run: Measurement
+    with measured(RunOptions(methods, suites, **settings), ConsoleProgress(), cached_weights=cached) as run:
+        return compare(
+            held, run.results, rules, pairs=pairs, any_model=True, why_missing=run.why_missing, reference=run.reference
+        )
+
+
+def _write(
+    found: Check,
+    junit: Path | None,
+    summary: Path | None,
+    json_: Path | None,
+    annotations: bool | None,
+) -> None:
+    from nsbench.regression.junit import to_junit
+    from nsbench.regression.output import to_annotations, to_json, to_markdown, to_text
+
+    click.echo(to_text(found), nl=False)
+    if os.environ.get("GITHUB_ACTIONS") == "true" if annotations is None else annotations:
+        for line in to_annotations(found):
+            click.echo(line)
+    try:
+        if junit:
+            junit.write_bytes(to_junit(found))
+        if json_:
+            json_.write_text(to_json(found), encoding="utf-8")
+        if summary:
+            with summary.open("a", encoding="utf-8") as file:
+                file.write(to_markdown(found))
+    except OSError as error:
+        raise ResultError(f"{error.filename}: cannot be written ({error.strerror})") from error

@@ -1,0 +1,126 @@
+"""`nsbench data`: look at, check and make data sets. Commands parse, call and print; nothing else."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nsbench.errors import UnknownName
+
+
+@click.group()
+def data() -> None:
+    """Look at, check and make data sets."""
+
+
+@data.command("show")
+@click.argument("source", default="shapes10")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("sheet.png"), show_default=True)
+def show(source: str, out: Path) -> None:
+    """Draw samples of every split of SOURCE on one sheet."""
+    if source != "shapes10":
+        raise UnknownName("source with a sample sheet", source, ["shapes10"])
+    from nsbench.progress import ConsoleProgress
+    from nsbench.shapes10.sheet import write_sheet
+
+    write_sheet(out, ConsoleProgress())
+    click.echo(str(out))
+
+
+@data.command("check")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="For programs instead of people.")
+@click.option("--quick", is_flag=True, help="Count and check labels only; open no picture.")
+@click.option("--model", help="A timm name: also compare accuracy with chance, which permuted labels would give.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Its weights.")
+@click.option("--limit", type=click.IntRange(min=1), default=500, show_default=True, help="Images that the model sees.")
+@click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True)
+def check(
+    path: Path, as_json: bool, quick: bool, model: str | None, checkpoint: Path | None, limit: int, workers: int
+) -> None:
+    """Check the sets of an ImageNet tree: complete, labels in order, sizes right, every picture readable.
+
+    Exit status: 0 all is well; 1 something needs attention.
+    """
+    from nsbench.making.check import check as check_tree
+    from nsbench.models import load_model
+    from nsbench.progress import SILENT, ConsoleProgress
+
+    network = load_model(model, checkpoint=checkpoint) if model else None
+    report = check_tree(
+        path,
+        model=network,
+        limit=limit,
+        read=not quick,
+        workers=workers,
+        progress=SILENT if as_json else ConsoleProgress(),
+    )
+    click.echo(report.to_json() if as_json else report.to_text())
+    sys.exit(0 if report.ok else 1)
+
+
+@data.group()
+def make() -> None:
+    """Make data sets that cannot be downloaded."""
+
+
+@make.command("imagenet-c")
+@click.option("--data", "source", type=click.Path(path_type=Path), required=True, help="The ImageNet tree.")
+@click.option("--from", "split", default="val", show_default=True, help="The split to corrupt.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
+@click.option("--corruptions", help="Comma-separated. Default: the fifteen.")
+@click.option("--severities", default="1,2,3,4,5", show_default=True)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes. Default: one per core. Moves no byte.")
+@click.option(
+    "--corruption-engine",
+    "engine",
+    type=click.Choice(["nsbench", "imagecorruptions"]),
+    default="nsbench",
+    show_default=True,
+)
+def make_imagenet_c(
+    source: Path, split: str, out: Path, corruptions: str | None, severities: str, workers: int | None, engine: str
+) -> None:
+    """Make ImageNet-C in its official layout: Resize 256, crop 224, corrupt, JPEG of quality 85. Goes on where it
+    was stopped."""
+    from nsbench.corruptions import CORRUPTIONS
+    from nsbench.errors import UsageError
+    from nsbench.making import imagenet_c as making
+    from nsbench.progress import ConsoleProgress
+
+    names = tuple(filter(None, (corruptions or "").split(","))) or CORRUPTIONS
+    if not all(part.strip().isdecimal() for part in severities.split(",")):
+        raise UsageError(f"--severities {severities}: give numbers from 1 to 5, comma-separated")
+    made = making.make_imagenet_c(
+        source,
+        out,
+        split=split,
+        corruptions=names,
+        workers=workers,
+        engine=engine,
+        severities=[int(part) for part in severities.split(",")],
+        progress=ConsoleProgress(),
+    )
+    click.echo(str(made))
+    sys.exit(1 if made.unreadable else 0)
+
+
+@make.command("damagenet")
+@click.option("--surrogate", required=True, help="The model to attack: a timm name of an ImageNet model at 224 pixels.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Its weights.")
+@click.option("--data", "source", type=click.Path(path_type=Path), required=True, help="The ImageNet tree.")
+@click.option("--from", "split", default="val", show_default=True, help="The split to attack.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes. Default: one per core. Moves no byte.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, or cuda for one process on a GPU.")
+def make_damagenet(source: Path, out: Path, **options: Any) -> None:
+    """Make a set like DAmageNet, l-inf 25/255, in its layout: <name>.png and val.txt. Goes on where it was stopped."""
+    from nsbench.making import damagenet
+    from nsbench.progress import ConsoleProgress
+
+    made = damagenet.make_damagenet(source, out, progress=ConsoleProgress(), **options)
+    click.echo(str(made))
+    sys.exit(1 if made.unreadable else 0)

@@ -1,0 +1,275 @@
+"""The command line: commands parse, call and print; nothing else. torch is not imported before it is needed."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nsbench import __version__, registry
+from nsbench.cli.check import baseline, check
+from nsbench.cli.data import data
+from nsbench.cli.nullspace_images import nullspace
+from nsbench.cli.options import (
+    DEFAULT_RESULTS,
+    ordered_methods,
+    ordered_suites,
+    resolve_methods,
+    resolve_suites,
+    run_options,
+)
+from nsbench.cli.submit import submit
+from nsbench.errors import NsbenchError, UsageError
+
+DEFAULT_REPORT = Path("reports/index.html")
+WIDE = 240  # columns of a table that goes to a file or a pipe
+
+
+class Commands(click.Group):
+    """Shows every nsbench error as one line: exit status 2 for wrong usage, 1 for the rest."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NsbenchError as error:
+            click.echo(f"nsbench: {error}", err=True)
+            sys.exit(2 if isinstance(error, UsageError) else 1)
+        except KeyboardInterrupt:
+            click.echo(
+                "\nnsbench: interrupted; what was finished is kept, and the same command goes on from there", err=True
+            )
+            sys.exit(130)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="nsbench")
+def main() -> None:
+    """nsbench: robustness of vision transformers, measured under one and the same protocol.
+
+    \b
+    nsbench run --method ns --suite all     finetune, evaluate on the eleven suites, store
+    nsbench report                          render the stored results as one HTML page
+    """
+    # a notice of torch to other libraries' authors, printed at every start
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
+
+
+main.add_command(baseline)
+main.add_command(check)
+main.add_command(data)
+main.add_command(nullspace)
+main.add_command(submit)
+
+
+@main.command()
+@click.option(
+    "--method",
+    "methods",
+    help="Methods, comma-separated, or 'all'; first+second goes on from the first. See: nsbench list methods",
+)
+@click.option(
+    "--suite",
+    "suites",
+    help="Suites, comma-separated, or a group: all (the paper's eleven), adversarial, ood, extended.",
+)
+@click.option(
+    "--study",
+    metavar="NAME|FILE",
+    help="A grid of methods, settings and suites instead: table3, table4, or a TOML file. See: nsbench list studies",
+)
+@run_options
+@click.option("--dry-run", is_flag=True, help="Only say what would be run.")
+@click.pass_context
+def run(
+    context: click.Context,
+    methods: str | None,
+    suites: str | None,
+    study: str | None,
+    dry_run: bool,
+    settings: dict[str, str],
+    **options: Any,
+) -> None:
+    """Fit each method, evaluate it on each suite, and store what is not stored yet.
+
+    Exit status: 0 all done; 1 something is missing or failed, and named; 2 wrong usage.
+    """
+    registry.load_content()
+    grid = [settings]
+    if study:
+        from nsbench.run.study import load_study
+
+        chosen = load_study(study)
+        methods, suites = methods or ",".join(chosen.methods), suites or ",".join(chosen.suites)
+        grid = [settings | setting for setting in chosen.texts()]
+        if context.get_parameter_source("seeds") is click.core.ParameterSource.DEFAULT:
+            options["seeds"] = chosen.seeds
+    if not methods or not suites:
+        raise UsageError("say what to run: --method and --suite, such as --method ns --suite all, or --study")
+    chosen_methods, chosen_suites = resolve_methods(methods), resolve_suites(suites)
+    if dry_run:
+        for setting in grid:
+            _print_plan(chosen_methods, chosen_suites, options["data"], options["results"], setting)
+        return
+    from nsbench.progress import ConsoleProgress
+    from nsbench.run.runner import RunOptions, Summary
+    from nsbench.run.runner import run as run_all
+
+    progress, total = ConsoleProgress(), Summary()
+    for setting in grid:
+        if setting:
+            progress.line(_named(setting), style="bold")
+        total.add(
+            run_all(RunOptions(chosen_methods, chosen_suites, settings=setting, **options), progress),
+            _named(setting) if len(grid) > 1 else "",
+        )
+    progress.line(
+        f"{len(total.done)} done, {len(total.held)} held already, {len(total.missing)} missing, "
+        f"{len(total.failed)} failed. Results in {options['results']}; render them: nsbench report"
+        + ("" if options["results"] == DEFAULT_RESULTS else f" --results {options['results']}")
+    )
+    for kind, pairs in (("missing", total.missing), ("failed", total.failed)):
+        for pair, why in pairs.items():
+            progress.line(f"  {kind}: {pair}: {why}")
+    sys.exit(0 if total.complete else 1)
+
+
+def _named(setting: dict[str, str]) -> str:
+    return ", ".join(f"{field} = {value}" for field, value in setting.items())
+
+
+@main.command()
+@click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_RESULTS, show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_REPORT,
+    show_default=True,
+    help="The HTML file, or a folder (index.html, and the other formats).",
+)
+@click.option(
+    "--format",
+    "formats",
+    default="html",
+    show_default=True,
+    help="Comma-separated: html, md, latex, csv, json, hf, robustbench, badge.",
+)
+@click.option("--reference", help="The row that differences are shown against. Default: the matched control.")
+@click.option("--partial", is_flag=True, help="Also average over the suites that all rows have; marked as partial.")
+@click.option("--detail", type=click.IntRange(min=1), help="Rows that each chart of the page draws, and its cards.")
+@click.option("--compare", nargs=2, metavar="A B", help="Print the paired comparison of two methods instead.")
+def report(
+    results: Path,
+    out: Path,
+    formats: str,
+    reference: str | None,
+    partial: bool,
+    detail: int | None,
+    compare: tuple[str, str] | None,
+) -> None:
+    """Render the stored results: one self-contained HTML page, or tables for papers and programs."""
+    from nsbench import report as rendering
+
+    _need_results(results)
+    if compare:
+        rendering.render_comparison(results, *compare, _console(), partial=partial)
+    elif formats == "html":
+        click.echo(str(rendering.render(results, out, reference=reference, partial=partial, detail=detail)))
+    else:
+        chosen = rendering.resolve_formats(formats)
+        for path in rendering.render_formats(results, out, chosen, reference=reference, partial=partial, detail=detail):
+            click.echo(str(path))
+
+
+@main.command()
+@click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_RESULTS, show_default=True)
+@click.option("--reference", help="The row that differences are shown against. Default: the matched control.")
+@click.option("--partial", is_flag=True, help="Also average over the suites that all rows have; marked as partial.")
+def show(results: Path, reference: str | None, partial: bool) -> None:
+    """Show the leaderboard in the terminal."""
+    from nsbench.report import render_terminal
+
+    _need_results(results)
+    render_terminal(results, _console(), reference=reference, partial=partial)
+
+
+def _need_results(results: Path) -> None:
+    if not results.is_dir():
+        raise UsageError(
+            f"--results {results}: is not a folder; run something first: nsbench run --method ns --suite all"
+        )
+
+
+def _console() -> Any:
+    """As wide as the terminal; a file or a pipe gets whole tables."""
+    from rich.console import Console
+
+    wide = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(highlight=False, width=None if wide else WIDE)
+
+
+@main.command("list")
+@click.argument(
+    "what", required=False, type=click.Choice(["suites", "methods", "models", "sources", "recipes", "studies"])
+)
+def list_(what: str | None) -> None:
+    """List suites, methods, models, sources, recipes or studies; without an argument suites and methods."""
+    registry.load_content()
+    listings: dict[str, Callable[[], Iterable[tuple[str, ...]]]] = {
+        "suites": lambda: [(s.name, s.group, s.title, s.citation) for s in ordered_suites()],
+        "methods": lambda: [(m.name, m.title, m.citation) for m in ordered_methods()],
+        "models": _models,
+        "sources": _sources,
+        "recipes": _recipes,
+        "studies": _studies,
+    }
+    for name in [what] if what else ["suites", "methods"]:
+        _print_table(name, list(listings[name]()))
+
+
+def _print_plan(
+    methods: tuple[str, ...], suites: tuple[str, ...], source: str, results: Path, setting: dict[str, str]
+) -> None:
+    if setting:
+        click.secho(_named(setting), bold=True)
+    for method in methods:
+        for suite in suites:
+            conditions = len(registry.suites[suite].conditions())
+            click.echo(f"{method} x {suite}: {conditions} condition{'s' if conditions > 1 else ''} on {source}")
+    click.echo(f"{len(methods) * len(suites)} pairs; what {results} already holds is not computed again")
+
+
+def _print_table(title: str, rows: list[tuple[str, ...]]) -> None:
+    click.secho(title, bold=True)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
+    for row in rows:
+        click.echo("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _models() -> list[tuple[str, ...]]:
+    from nsbench.models import known_models
+
+    return list(known_models().items())
+
+
+def _sources() -> list[tuple[str, ...]]:
+    return [
+        ("shapes10", "embedded: ten procedurally drawn shapes, every split, its own checkpoint"),
+        ("PATH", "the folder of an ImageNet tree: val/<wnid>, train/<wnid>, imagenet-a, ..."),
+    ]
+
+
+def _recipes() -> list[tuple[str, ...]]:
+    from nsbench.training import known_recipes
+
+    return [(name,) for name in known_recipes()]
+
+
+def _studies() -> list[tuple[str, ...]]:
+    from nsbench.run.study import known_studies, load_study
+
+    return [(name, load_study(name).title) for name in known_studies()]

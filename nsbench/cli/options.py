@@ -1,0 +1,177 @@
+"""Options and names that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import click
+from click import option
+
+from nsbench import registry
+from nsbench.errors import UnknownName, UsageError
+
+DEFAULT_RESULTS = Path("reports/results")
+
+_MODEL: list[Callable[[Any], Any]] = [
+    option("--data", default="shapes10", show_default=True, help="shapes10, or the folder of an ImageNet tree."),
+    option("--model", help="A timm name. Default: the data source's own model."),
+    option("--checkpoint", type=click.Path(path_type=Path), help="Weights: .safetensors, or .pth (weights only)."),
+    option(
+        "--normalisation",
+        type=click.Choice(["own", "imagenet", "half"]),
+        default="own",
+        show_default=True,
+        help="Mean and std inside the model: the checkpoint's own, ImageNet's, or 0.5.",
+    ),
+]
+
+
+def _settings(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """("rounds=5",) -> {"rounds": "5"}."""
+    for setting in given:
+        if "=" not in setting:
+            raise UsageError(f"--set {setting}: write FIELD=VALUE, such as --set rounds=5")
+        if setting.partition("=")[0].strip() == "seed":
+            raise UsageError(f"--set {setting}: the recipe takes the run's seed; give it with --seed")
+    return {field.strip(): value.strip() for field, _, value in (setting.partition("=") for setting in given)}
+
+
+def _seeds(context: click.Context, parameter: click.Parameter, given: str) -> tuple[int, ...]:
+    """ "0,1,2" -> (0, 1, 2)."""
+    try:
+        seeds = tuple(dict.fromkeys(int(part) for part in given.split(",")))
+    except ValueError:
+        seeds = ()
+    if not seeds or min(seeds) < 0:
+        raise UsageError(f"--seed {given}: give whole numbers from 0 on, such as --seed 0,1,2")
+    return seeds
+
+
+_RUN: list[Callable[[Any], Any]] = [
+    *_MODEL,
+    option("--recipe", help="Finetuning recipe. Default: the data source's own. See: nsbench list recipes"),
+    option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="FIELD=VALUE",
+        callback=_settings,
+        help="Change a field of the recipe, such as rounds=5; may be given several times.",
+    ),
+    option(
+        "--seed",
+        "seeds",
+        default="0",
+        show_default=True,
+        metavar="N[,N...]",
+        callback=_seeds,
+        help="Several seeds, comma-separated, give the spread over seeds.",
+    ),
+    option(
+        "--match",
+        type=click.Choice(["steps", "compute"]),
+        default="steps",
+        show_default=True,
+        help="Give every method equal steps, or as much compute as ns takes.",
+    ),
+    option(
+        "--watch",
+        type=click.IntRange(min=0),
+        default=0,
+        metavar="K",
+        help="Evaluate on 200 images (clean, fgsm, imagenet_r) after every K rounds of a training.",
+    ),
+    option("--log", type=click.Choice(["tensorboard", "wandb"]), help="Send each round there too."),
+    option("--limit", type=click.IntRange(min=1), help="Images per condition: a stable, class-balanced subset."),
+    option("--batch-size", type=click.IntRange(min=1), help="Images per batch of the evaluation. Moves no figure."),
+    option("--workers", type=click.IntRange(min=0), help="Processes that decode images. Moves no figure."),
+    option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    option("--results", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_RESULTS, show_default=True),
+    option(
+        "--corruption-engine",
+        type=click.Choice(["nsbench", "imagecorruptions"]),
+        default="nsbench",
+        show_default=True,
+        help="Makes ImageNet-C where it is not on disk.",
+    ),
+    option(
+        "--surrogate",
+        metavar="NAME[:CHECKPOINT]",
+        help="What the transfer suite attacks. Default: what the data source names.",
+    ),
+    option("--force", is_flag=True, help="Compute again what is stored, fitted weights included."),
+    option("--allow-missing", is_flag=True, help="Accept results without the images that cannot be read."),
+]
+
+DEFAULT_LABORATORY = Path("reports/nullspace")
+
+_BENCH: list[Callable[[Any], Any]] = [
+    *_MODEL,
+    option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+    option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    option(
+        "--out",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=DEFAULT_LABORATORY,
+        show_default=True,
+        help="Folder of tables, figures and the page that gathers them.",
+    ),
+]
+
+
+def bench_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What every command of the nullspace laboratory can be told: the arguments of `laboratory.open_bench`."""
+    return _with(_BENCH, command)
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A model and the images that it belongs to."""
+    return _with(_MODEL, command)
+
+
+def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Everything that `nsbench run` can be told apart from its methods and suites: the fields of RunOptions."""
+    return _with(_RUN, command)
+
+
+def _with(options: list[Callable[[Any], Any]], command: Callable[..., Any]) -> Callable[..., Any]:
+    return reduce(lambda wrapped, decorator: decorator(wrapped), reversed(options), command)
+
+
+def ordered_suites() -> list[Any]:
+    return sorted(registry.suites.values(), key=lambda suite: (suite.order, suite.name))
+
+
+def ordered_methods() -> list[Any]:
+    return sorted(registry.methods.values(), key=lambda method: (method.order, method.name))
+
+
+def resolve_methods(names: str) -> tuple[str, ...]:
+    """Names, or `all`, as registered names without repetition."""
+    return _resolve(names, {"all": [method.name for method in ordered_methods()]}, registry.methods)
+
+
+def resolve_suites(names: str) -> tuple[str, ...]:
+    """Names or groups as registered names without repetition."""
+    everything = ordered_suites()
+    groups = {
+        "all": [suite.name for suite in everything if suite.paper],
+        "extended": [suite.name for suite in everything],
+    }
+    for group in ("adversarial", "ood"):
+        groups[group] = [suite.name for suite in everything if suite.group == group and suite.paper]
+    return _resolve(names, groups, registry.suites)
+
+
+def _resolve(names: str, groups: dict[str, list[str]], known: registry.Registry) -> tuple[str, ...]:
+    chosen: dict[str, None] = {}
+    for name in filter(None, (part.strip() for part in names.split(","))):
+        if name not in groups and name not in known:
+            raise UnknownName(known.kind, name, [*groups, *known])
+        chosen |= dict.fromkeys(groups.get(name, [name]))
+    if not chosen:
+        raise UsageError(f"no {known.kind} was named; known: {', '.join([*groups, *known])}")
+    return tuple(chosen)

@@ -1,0 +1,109 @@
+"""`nsbench submit`: exchange results. Commands parse, call and print; nothing else."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nsbench.cli.options import model_options
+
+if TYPE_CHECKING:
+    from nsbench.submission import Rerunner
+
+RESULTS = Path("reports/results")
+ARCHIVE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.group()
+def submit() -> None:
+    """Pack results, check a stranger's, merge accepted ones."""
+
+
+@submit.command("pack")
+@click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=RESULTS, show_default=True)
+@click.option("--method", "methods", default="", help="Only these methods, comma-separated.")
+@click.option("--out", type=ARCHIVE, default=Path("submission.zip"), show_default=True)
+def pack(results: Path, methods: str, out: Path) -> None:
+    """Archive results with the digest of each file; the same results give the same bytes."""
+    from nsbench.submission import pack as pack_results
+
+    packed = pack_results(results, out, tuple(filter(None, methods.split(","))))
+    click.echo(f"{packed.path}: {packed.results} results, {packed.size:,} bytes, digest {packed.digest}")
+
+
+@submit.command("check")
+@click.argument("file", type=ARCHIVE)
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=RESULTS,
+    show_default=True,
+    help="The results it would join: the same images must have the same labels.",
+)
+@click.option(
+    "--rerun",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Run N random images of each condition again with the weights of --checkpoint.",
+)
+@model_options
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--sample-seed", type=click.IntRange(min=0), help="Which images are run again. Default: drawn and shown.")
+def check(file: Path, results: Path, rerun: int | None, sample_seed: int | None, **model: Any) -> None:
+    """Check an archive: schema, digests, and every score worked out again from its outcomes.
+
+    Exit status: 0 nothing is wrong; 1 something is, a line each.
+    """
+    from nsbench.results import read_results
+    from nsbench.submission import check as check_archive
+
+    seed = secrets.randbits(32) if sample_seed is None else sample_seed
+    checked = check_archive(
+        file,
+        held=read_results(results)[0],
+        rerun=_rerunner(**model) if rerun else None,
+        sample_size=rerun or 0,
+        seed=seed,
+    )
+    for problem in checked.problems:
+        click.echo(problem)
+    for why in checked.not_rerun:
+        click.echo(f"not run again: {why}")
+    if rerun:
+        click.echo(
+            f"{checked.rerun} images were run again and agree (sample seed {seed}); "
+            f"{len(checked.not_rerun)} results could not be run again"
+        )
+    click.echo(f"{file}: {len(checked.results)} results, {len(checked.problems)} problems, digest {checked.digest}")
+    sys.exit(1 if checked.problems else 0)
+
+
+def _rerunner(data: str, model: str | None, checkpoint: Path | None, normalisation: str, device: str) -> Rerunner:
+    """The model and images that a submission is held against. Raises UsageError where no model is named."""
+    from nsbench.errors import UsageError
+    from nsbench.models import load_model
+    from nsbench.progress import ConsoleProgress
+    from nsbench.run.opening import open_source, resolve_device
+    from nsbench.submission import Rerunner
+
+    source = open_source(data)
+    name = model or source.default_model
+    if name is None:
+        raise UsageError(f"--data {data}: say which model to run again, --model NAME with --checkpoint FILE")
+    loaded = load_model(name, checkpoint=checkpoint, normalisation=normalisation, device=resolve_device(device))
+    return Rerunner(loaded, source, progress=ConsoleProgress())
+
+
+@submit.command("merge")
+@click.argument("file", type=ARCHIVE)
+@click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=RESULTS, show_default=True)
+def merge(file: Path, results: Path) -> None:
+    """Check an archive and add its results to a folder; nothing that is there is replaced."""
+    from nsbench.submission import merge as merge_results
+
+    merged = merge_results(file, results)
+    click.echo(f"{results}: {len(merged.added)} results added, {len(merged.held)} were there; digest {merged.digest}")

@@ -1,0 +1,1 @@
+"""What makes data, and what checks them: ImageNet-C, DAmageNet, transfer sets, `nsbench data check`."""

@@ -1,0 +1,183 @@
+"""Transfer sets: clean images, attacked beforehand on a surrogate that the data source names.
+
+`transfer/8` holds the images of `clean`, prepared as the surrogate sees them, after MI-FGSM (Dong et al. 2018,
+arXiv:1710.06081) of l-inf 8/255 in ten steps on the surrogate, in 8 bits. They depend on the surrogate alone and not on
+the model that is judged, so that all models and methods are judged on the very same pictures; each is made when it is
+first asked for and kept in the cache. The split's digest and origin hold the digest of the surrogate's weights: figures
+with different surrogates never share a column in silence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from nsbench.attacks import mifgsm
+from nsbench.data.loading import batches
+from nsbench.data.source import DataSource, Split, SurrogateName, digest_of
+from nsbench.errors import DataError, MissingSplit, ModelError
+from nsbench.files import cache_folder, write_atomically
+from nsbench.models import Model, frozen, load_model, weights_digest
+from nsbench.progress import SILENT, Progress
+from nsbench.types import ThreatModel
+
+TRANSFER = "transfer/"  # how the names of transfer sets begin
+STEPS = 10
+VERSION = 1  # raise it whenever a change can move a pixel
+
+
+class Surrogate:
+    """The model that transfer sets are made on; loaded when it is needed."""
+
+    def __init__(self, named: SurrogateName) -> None:
+        self.named = named
+
+    @property
+    def name(self) -> str:
+        return self.named.name
+
+    @cached_property
+    def model(self) -> Model:
+        return load_model(self.named.name, checkpoint=self.named.checkpoint)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the weights."""
+        return weights_digest(self.model)
+
+
+class TransferSplit(Split):
+    """`base`, attacked on `surrogate` within eps = `k`/255."""
+
+    def __init__(self, base: Split, surrogate: Surrogate, k: int) -> None:
+        self.base, self.surrogate, self.k = base, surrogate, k
+        self.name = f"{TRANSFER}{k}"
+        self.ids, self.labels, self.classes = base.ids, base.labels, base.classes
+        self.origin = f"attacked on {surrogate.name} (weights {surrogate.digest})"
+
+    @cached_property
+    def digest(self) -> str:
+        """Over the clean images and all that shapes the change, apart from the machine's arithmetic."""
+        model = self.surrogate.model
+        return digest_of(
+            "transfer",
+            VERSION,
+            self.base.digest,
+            self.surrogate.digest,
+            model.preprocessing,
+            model.mean,
+            model.std,
+            "mifgsm",
+            STEPS,
+            self.k,
+        )
+
+    def load(self, index: int) -> Image.Image:
+        try:
+            return Image.open(self.path(index)).convert("RGB")
+        except OSError:
+            self.base.load(index)  # one that cannot be read was never attacked, and says so here
+            raise DataError(
+                f"{self.path(index)}: vanished or was damaged; remove it and run the command again"
+            ) from None
+
+    def path(self, index: int) -> Path:
+        """Where image `index` is kept."""
+        name = hashlib.sha256(str(self.ids[index]).encode()).hexdigest()[:24]
+        return cache_folder() / "transfer" / self.digest / f"{name}.png"
+
+    def prepare(
+        self,
+        indices: np.ndarray,
+        *,
+        device: Any = "cpu",
+        batch_size: int = 64,
+        workers: int = 0,
+        progress: Progress = SILENT,
+    ) -> None:
+        """Attack those of these images that are not kept yet; one that cannot be read is passed over."""
+        missing = [index for index in indices.tolist() if not self.path(index).is_file()]
+        if not missing:
+            return
+        model = self.surrogate.model.to(device)
+        transform, threat = model.preprocessing.transform(), ThreatModel("linf", self.k / 255)
+        self.path(0).parent.mkdir(parents=True, exist_ok=True)
+        with progress.task(f"{self.name}: attacking {self.surrogate.name}", len(missing)) as advance, frozen(model):
+            for batch in batches(
+                self.base, transform, batch_size=batch_size, workers=workers, indices=missing, corrupt={}
+            ):
+                images = batch.images.to(device).float() / 255
+                found = mifgsm(
+                    model, images, batch.labels.to(device), ids=batch.ids, seed=0, threat=threat, steps=STEPS
+                )
+                pixels_BHWC = (found * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+                for index, pixels_HWC in zip(batch.indices.tolist(), pixels_BHWC, strict=True):
+                    _keep(self.path(index), pixels_HWC)
+                advance(len(batch))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For loader processes, which only read what is kept: without the surrogate's weights."""
+        return {**self.__dict__, "digest": self.digest, "surrogate": None}
+
+
+class TransferSource(DataSource):
+    """A source with transfer sets beside its own splits, made on the model that it names, or on `surrogate`."""
+
+    def __init__(self, base: DataSource, surrogate: Surrogate | None = None) -> None:
+        self.base = base
+        self.name, self.title, self.class_names = base.name, base.title, base.class_names
+        self.default_model, self.default_recipe, self.root = base.default_model, base.default_recipe, base.root
+        made_on = surrogate or (Surrogate(base.surrogate) if base.surrogate else None)
+        self.surrogate, self._made_on = made_on.named if made_on else None, made_on
+
+    def splits(self) -> list[str]:
+        return self.base.splits()
+
+    def split(self, name: str, progress: Progress = SILENT) -> Split:
+        if name.startswith(TRANSFER):
+            return transfer_split(self.base, name, self._made_on, progress)
+        return self.base.split(name, progress)
+
+
+def transfer_split(
+    source: DataSource,
+    name: str,
+    surrogate: Surrogate | None,
+    progress: Progress = SILENT,
+) -> TransferSplit:
+    """The split `transfer/K` of a source, for eps = K/255, K from 1 to 255.
+
+    Raises MissingSplit where there is no surrogate, ModelError for one that knows other classes.
+    """
+    k = name.removeprefix(TRANSFER)
+    if not (k.isdecimal() and 1 <= int(k) <= 255):
+        raise MissingSplit(f"there is no split '{name}': give {TRANSFER}K for eps K/255, K from 1 to 255")
+    if surrogate is None:
+        raise MissingSplit(
+            f"{source.title} names no surrogate to attack: give --surrogate NAME:CHECKPOINT, or the "
+            'line surrogate = "NAME:CHECKPOINT" in a config file'
+        )
+    if surrogate.model.num_classes != len(source.class_names):
+        raise ModelError(
+            f"surrogate '{surrogate.name}' has {surrogate.model.num_classes} classes, {source.title} has "
+            f"{len(source.class_names)}; name one that was trained on these classes"
+        )
+    return TransferSplit(source.split("clean", progress), surrogate, int(k))
+
+
+def _keep(path: Path, pixels_HWC: np.ndarray) -> None:
+    content = io.BytesIO()
+    Image.fromarray(pixels_HWC).save(content, "PNG", compress_level=1)
+    try:
+        write_atomically(path, content.getvalue())
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror or error}); free some space or point "
+            "NSBENCH_CACHE to another folder"
+        ) from error

@@ -1,0 +1,1 @@
+"""The HTML page: tables, charts, cards, pictures."""

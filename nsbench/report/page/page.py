@@ -1,0 +1,205 @@
+"""What the page shows of a leaderboard, worked out before the template: the template only places it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from nsbench.leaderboard import AVERAGE, Cell, Column, Comparison, Leaderboard, Row, Table
+from nsbench.report.differences import Differences, differences, initial_pair, reference_name, references
+from nsbench.report.limits import Limits, drawn, left_out
+from nsbench.report.numbers import GROUP_TITLES, average_column, flagged, seed_note
+from nsbench.report.page import charts
+from nsbench.report.page.cards import SuiteCard, suite_card
+from nsbench.report.page.critical_difference import caption, diagram
+from nsbench.report.page.method_cards import MethodCard, method_card
+from nsbench.report.page.pictures import picture_book
+from nsbench.report.published import Beside, Published, beside, published_rows
+from nsbench.report.side_columns import SideColumn, side_columns, side_notes
+from nsbench.report.studies import StudyView, study_views
+from nsbench.report.tables.latex import to_latex
+from nsbench.report.tables.text import to_markdown
+
+
+@dataclass(frozen=True)
+class TableView:
+    """A table with everything around it."""
+
+    table: Table
+    anchor: str
+    columns: Sequence[Column]  # with the average
+    published: Sequence[Published]
+    styles: Mapping[str, str]  # CSS class by label: the method's colour on every chart, hollow for its further rows
+    scales: Mapping[str, tuple[float, float]]  # by suite: the common scale of a column's whiskers
+    spans: Mapping[str, tuple[float, float]]  # by suite: least and greatest of the values that may be compared
+    suites: Sequence[SuiteCard]
+    methods: Mapping[str, MethodCard]  # by label
+    references: Sequence[int | None]  # of each row: the position of the row that its differences are against
+    differences: Differences | None  # None where the table has too many rows, or one
+    limits: Limits
+    problems: Sequence[str]  # files of pictures that cannot be read
+    side: Sequence[SideColumn]  # effective robustness and cost, to the right of the scores
+
+    @property
+    def side_groups(self) -> list[tuple[str, int]]:
+        names = [column.group for column in self.side]
+        return [(name, names.count(name)) for name in dict.fromkeys(names)]
+
+    @property
+    def groups(self) -> list[tuple[str, int]]:
+        return [(GROUP_TITLES.get(group, group), len(columns)) for group, columns in self.table.groups] + [
+            (GROUP_TITLES["average"], 1)
+        ]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know about single cells and rows."""
+        found = [
+            f"≠ {row.label}, {column.title}: not compared, {cell.reason}."
+            for row in self.table.rows
+            for column in self.table.columns
+            if (cell := row.cells.get(column.suite)) and not cell.comparable
+        ]
+        return [
+            *found,
+            *(f"{row.label}: {note}." for row in self.table.rows for note in row.notes),
+            *filter(None, (seed_note(self.table),)),
+            *side_notes(self.table),
+            *(f"Pictures left out: {one}" for one in self.problems),
+        ]
+
+    @property
+    def reference_name(self) -> str:
+        return reference_name(self.table)
+
+    @property
+    def health(self) -> list[str]:
+        """Signs that a row's adversarial figures flatter it: a line for each flag of each row."""
+        return [flagged(row, flag) for row in self.table.rows for flag in row.flags]
+
+    @property
+    def critical(self) -> tuple[Markup, str] | None:
+        """The critical-difference diagram with its caption."""
+        found = self.table.critical
+        return None if found is None else (diagram(found, self.styles), caption(found, self.table))
+
+    @property
+    def beside(self) -> list[tuple[Beside, str]]:
+        """Our figures next to the published ones, with the title of their column."""
+        titles = {column.suite: column.title for column in self.columns}
+        return [(one, titles[one.suite]) for one in beside(self.table)] if self.published else []
+
+    @property
+    def studies(self) -> list[StudyView]:
+        return study_views(self.table)
+
+    @property
+    def methods_left_out(self) -> str:
+        return left_out(len(self.methods), len(self.table.rows), "Cards of methods")
+
+    @property
+    def full(self) -> bool:
+        """Whether every figure brings all about it in words, and every result its provenance."""
+        return len(self.table.rows) <= self.limits.sentences
+
+    @property
+    def exports(self) -> list[tuple[str, str, str]]:
+        """(name, file, text) of the table for papers and repositories."""
+        board = Leaderboard((self.table,))
+        return [("Markdown", "leaderboard.md", to_markdown(board)), ("LaTeX", "leaderboard.tex", to_latex(board))]
+
+    @property
+    def neighbours(self) -> str:
+        """How much of the order by average the data support."""
+        separable, pairs = self.table.average_neighbours
+        if not pairs:
+            return ""
+        return f"By average {separable} of {pairs} adjacent pair{'s' if pairs > 1 else ''} of rows can be told apart."
+
+    def cell(self, row: Row, column: Column) -> Cell | None:
+        return row.cell(column.suite)
+
+    def protocol(self, column: Column) -> str:
+        """What a column measures, for its tooltip."""
+        return f"{column.summary} ({column.citation})" if column.citation else column.summary
+
+    def absent(self, row: Row, column: Column) -> str:
+        """Why there is no figure."""
+        if column.suite != AVERAGE:
+            return f"{column.title} of {row.title}: not evaluated"
+        held = sum(cell.results[0].paper and cell.comparable for cell in row.cells.values())
+        return f"The average needs all eleven columns, comparable and from one set of weights; {held} of 11 are here"
+
+    def tint(self, row: Row, column: Column) -> float:
+        """How good within its column, from 0 to 1; 0 where there is nothing to compare."""
+        cell, (least, most) = self.cell(row, column), self.spans.get(column.suite, (0.0, 0.0))
+        if cell is None or not cell.comparable or least == most:
+            return 0.0
+        share = (cell.value - least) / (most - least)
+        return 1 - share if column.lower_is_better else share
+
+    def whisker(self, cell: Cell, column: Column) -> str:
+        return charts.whisker(cell.value, cell.low, cell.high, *self.scales[column.suite])
+
+    def compared(self) -> list[tuple[Column, Comparison, str]]:
+        """The comparison shown at first: column, figures, and the CSS variables of the difference's whisker."""
+        if self.differences is None:
+            return []
+        found = self.differences.initial
+        most = max((max(abs(c.delta.low), abs(c.delta.high)) for c in found.values()), default=1.0)
+        return [
+            (column, one, charts.balanced(one.delta.low, one.delta.high, one.delta.value, most))
+            for column in self.columns
+            if (one := found.get(column.suite))
+        ]
+
+
+def views(board: Leaderboard, limits: Limits) -> list[TableView]:
+    order = {row.method: row.order for table in board.tables for row in table.rows}
+    colours = {
+        method: f"k{index % charts.SERIES}"
+        for index, method in enumerate(sorted(order, key=lambda name: (order[name], name)))
+    }
+    return [
+        _view(table, f"t{index}", _styles(table, colours), limits, len(board.tables))
+        for index, table in enumerate(board.tables)
+    ]
+
+
+def _styles(table: Table, colours: Mapping[str, str]) -> dict[str, str]:
+    """By label. Further rows of one colour (a method's other recipes, a ninth method) are drawn hollow."""
+    styles: dict[str, str] = {}
+    seen: set[str] = set()
+    for row in sorted(table.rows, key=lambda row: len(row.qualifiers)):
+        styles[row.label] = colours[row.method] + (" hollow" if colours[row.method] in seen else "")
+        seen.add(colours[row.method])
+    return styles
+
+
+def _view(table: Table, anchor: str, styles: Mapping[str, str], limits: Limits, tables: int) -> TableView:
+    columns = [*table.columns, average_column(table)]
+    cells = {c.suite: [cell for row in table.rows if (cell := row.cell(c.suite))] for c in columns}
+    scales = {suite: (min(c.low for c in mine), max(c.high for c in mine)) for suite, mine in cells.items() if mine}
+    fair = {suite: [c.value for c in mine if c.comparable] for suite, mine in cells.items()}
+    spans = {suite: (min(values), max(values)) for suite, values in fair.items() if values}
+    cards = {row.label: method_card(row, styles) for row in drawn(table.rows, limits.cards)}
+    book = picture_book(table, initial_pair(table), tables)
+    suites = [suite_card(table, column, styles, limits, book) for column in table.columns]
+    return TableView(
+        table,
+        anchor,
+        columns,
+        published_rows(table.source, *table.models),
+        styles,
+        scales,
+        spans,
+        suites,
+        cards,
+        references(table),
+        differences(table, limits.pairs),
+        limits,
+        book.album.problems,
+        side_columns(table),
+    )

@@ -1,0 +1,68 @@
+"""Writing the leaderboard in the formats that were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from nsbench.errors import ResultError, UnknownName
+from nsbench.files import write_atomically
+from nsbench.leaderboard import Leaderboard
+from nsbench.report.tables.hubs import to_badges, to_huggingface, to_robustbench
+from nsbench.report.tables.latex import to_latex
+from nsbench.report.tables.text import to_markdown
+from nsbench.report.tables.tidy import to_csv, to_json
+
+
+def _html(board: Leaderboard, detail: int | None = None) -> dict[str, str]:
+    from nsbench.report import to_html
+
+    return {"index.html": to_html(board, detail)}
+
+
+def _one(name: str, write: Callable[[Leaderboard], str]) -> Callable[[Leaderboard], dict[str, str]]:
+    return lambda board: {name: write(board)}
+
+
+FORMATS: dict[str, Callable[[Leaderboard], dict[str, str]]] = {  # by name: file contents by path
+    "html": _html,
+    "md": _one("leaderboard.md", to_markdown),
+    "latex": _one("leaderboard.tex", to_latex),
+    "csv": _one("leaderboard.csv", to_csv),
+    "json": _one("leaderboard.json", to_json),
+    "hf": _one("model-index.yml", to_huggingface),
+    "robustbench": to_robustbench,
+    "badge": to_badges,
+}
+
+
+def resolve_formats(names: str) -> tuple[str, ...]:
+    """ "html,md" -> ("html", "md"); raises UnknownName, listing the known ones."""
+    wanted = tuple(dict.fromkeys(filter(None, (name.strip() for name in names.split(",")))))
+    for name in wanted:
+        if name not in FORMATS:
+            raise UnknownName("format", name, FORMATS)
+    return wanted or ("html",)
+
+
+def export(board: Leaderboard, out: Path, formats: Iterable[str], detail: int | None = None) -> list[Path]:
+    """Write each format below `out`; returns the files. A format with nothing to say (no mCE, no average) writes none.
+
+    `out` may be an .html file: that is the page's name then, and the others lie beside it. `detail`: how many
+    rows the page draws. Raises ResultError where something cannot be written.
+    """
+    page = out.suffix.lower() in (".html", ".htm")
+    folder, written = out.parent if page else out, []
+    for name in formats:
+        contents = _html(board, detail) if name == "html" else FORMATS[name](board)
+        for path, content in contents.items():
+            file = out if page and name == "html" else folder / path
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(file, content.encode("utf-8", "replace"))
+            except OSError as error:
+                raise ResultError(
+                    f"{file}: the report cannot be written ({error.strerror or error}); choose another place with --out"
+                ) from error
+            written.append(file)
+    return written

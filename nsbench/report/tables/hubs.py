@@ -1,0 +1,214 @@
+"""Rows in the formats of others: Hugging Face's model-index, RobustBench's model_info, and a badge.
+
+model-index: https://github.com/huggingface/hub-docs, modelcard.md. model_info: https://github.com/RobustBench/robustbench,
+README, "Adding a new model"; figures there are percentages as text.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+from markupsafe import Markup
+
+from nsbench.leaderboard import AVERAGE, Cell, Column, Leaderboard, Row, Table
+from nsbench.report.numbers import average_column, figure, margin, rank
+
+LABEL, VALUE = "nsbench robustness", 6.6  # words of the badge; width of a character in px
+
+
+# --- Hugging Face ---------------------------------------------------------------------------------------------------
+
+
+def to_huggingface(board: Leaderboard) -> str:
+    """A `model-index` in YAML: an entry per row, for the metadata block of its model card."""
+    entries = [_entry(table, row) for table in board.tables for row in table.rows]
+    return "\n".join(["model-index:", *_yaml([entry for entry in entries if entry["results"]], 0)]) + "\n"
+
+
+def _entry(table: Table, row: Row) -> dict[str, Any]:
+    columns = [*table.columns, average_column(table)]
+    return {
+        "name": row.label,
+        "results": [
+            _evaluation(table, column, cell)
+            for column in columns
+            if (cell := row.cell(column.suite)) and cell.comparable
+        ],
+    }
+
+
+def _evaluation(table: Table, column: Column, cell: Cell) -> dict[str, Any]:
+    conditions = cell.results[0].conditions if cell.results else []
+    metric = {
+        "type": "mce" if column.lower_is_better else "accuracy",
+        "value": round(cell.value, 4),
+        "name": f"{column.title} ({'mean corruption error' if column.lower_is_better else 'top-1 accuracy, %'})",
+        "args": {
+            "low": round(cell.low, 4),
+            "high": round(cell.high, 4),
+            "n": cell.n,
+            "seeds": list(cell.seeds),
+            "interval": "95 % over images",
+            "suite_version": column.version,
+        }
+        | ({} if cell.deviation is None else {"seed_deviation": round(cell.deviation, 4)}),
+    }
+    dataset = {
+        "name": f"{table.source} {column.title}",
+        "type": table.source,
+        "config": column.suite,
+        "split": ", ".join(dict.fromkeys(str(c["split"]).split("/")[0] for c in conditions)) or "all",
+    }
+    return {
+        "task": {"type": "image-classification", "name": "Image Classification"},
+        "dataset": dataset,
+        "metrics": [metric],
+    }
+
+
+def _yaml(value: Any, depth: int) -> list[str]:
+    """Block style; every string is quoted, so that no name can be anything but a string."""
+    pad = "  " * depth
+    if isinstance(value, dict):
+        lines = []
+        for key, inner in value.items():
+            nested = isinstance(inner, (dict, list)) and inner
+            lines += [f"{pad}{key}:", *_yaml(inner, depth + 1)] if nested else [f"{pad}{key}: {_scalar(inner)}"]
+        return lines
+    lines = []
+    for inner in value:
+        first, *rest = _yaml(inner, depth + 1) if isinstance(inner, dict) else [f"{pad}  {_scalar(inner)}"]
+        lines += [f"{pad}- {first[len(pad) + 2 :]}", *rest]
+    return lines
+
+
+def _scalar(value: Any) -> str:
+    if not isinstance(value, str):
+        return json.dumps(value)
+    quoted = json.dumps(value, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08X}" for c in quoted)
+
+
+# --- RobustBench ----------------------------------------------------------------------------------------------------
+
+
+def to_robustbench(board: Leaderboard) -> dict[str, str]:
+    """Files by path, model_info/<dataset>/<threat>/<row>.json, for rows with clean accuracy and what a threat asks for.
+
+    Threat "corruptions" needs the column of mean corruption errors; "Linf" needs an AutoAttack column.
+    """
+    files = {}
+    for table in board.tables:
+        clean = next((column for column in table.columns if column.group == "clean"), None)
+        for row in table.rows:
+            for threat, figures in _threats(table, row).items():
+                cell = row.cells.get(clean.suite) if clean else None
+                if cell is not None and cell.comparable:
+                    path = f"model_info/{slug(table.source)}/{threat}/{slug(row.label)}.json"
+                    info = _model_info(table, row, cell, figures)
+                    files[path] = json.dumps(info, indent=2, ensure_ascii=False) + "\n"
+    return files
+
+
+def _threats(table: Table, row: Row) -> dict[str, dict[str, str | None]]:
+    found: dict[str, dict[str, str | None]] = {}
+    for column in table.columns:
+        cell = row.cells.get(column.suite)
+        if cell is None or not cell.comparable:
+            continue
+        first = cell.results[0]
+        if column.unit == "mCE" and "mean error" in first.score.extra:
+            error = sum(r.score.extra["mean error"] for r in cell.results) / len(cell.results)
+            found["corruptions"] = {
+                "eps": None,
+                "corruptions_acc": f"{100 - error:.2f}",
+                "corruptions_mce": f"{cell.value:.2f}",
+            }
+        condition = first.conditions[0]
+        if condition["attack"] == "autoattack" and str(condition["threat"]).startswith("linf "):
+            found["Linf"] = {
+                "eps": str(condition["threat"]).removeprefix("linf "),
+                "autoattack_acc": f"{cell.value:.2f}",
+            }
+    return found
+
+
+def _model_info(table: Table, row: Row, clean: Cell, figures: dict[str, str | None]) -> dict[str, Any]:
+    seeds = f"seeds {', '.join(map(str, clean.seeds))}" if len(clean.seeds) > 1 else f"seed {clean.seeds[0]}"
+    return {
+        "link": None,
+        "name": row.label,
+        "authors": None,
+        "additional_data": None,
+        "number_forward_passes": 1,
+        "dataset": table.source,
+        "venue": None,
+        "architecture": row.model,
+        "clean_acc": f"{clean.value:.2f}",
+        "reported": None,
+        **figures,
+        "footnote": f"Measured by nsbench: {clean.n:,} clean images ({table.image_set}), {seeds}; clean accuracy "
+        f"{clean.low:.2f} to {clean.high:.2f} (95 % interval).",
+    }
+
+
+def slug(name: str) -> str:
+    """A file name for a row's name: letters, digits, dash and underscore. Names stay apart."""
+    plain = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")[:80]
+    if plain == name:
+        return plain
+    import hashlib
+
+    return f"{plain or 'row'}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
+
+
+# --- badge ----------------------------------------------------------------------------------------------------------
+
+
+def to_badges(board: Leaderboard) -> dict[str, str]:
+    """An SVG for every row with an average, by path, badges/<table>-<row>.svg."""
+    return {
+        f"badges/{slug(f'{table.source} {table.image_set}')}/{slug(row.label)}.svg": badge(row)
+        for table in board.tables
+        for row in table.rows
+        if row.cell(AVERAGE)
+    }
+
+
+def badge(row: Row) -> str:
+    """A badge for a README: the average with its interval, and the rank range."""
+    cell = row.cell(AVERAGE)
+    words = "–" if cell is None else f"{figure(cell.value)} {margin(cell)}"
+    place = f" · rank {rank(row)}" if row.rank else ""
+    left, right = math.ceil(len(LABEL) * VALUE) + 14, math.ceil(len(words + place) * VALUE) + 14
+    return str(
+        Markup(
+            '<svg xmlns="http://www.w3.org/2000/svg" width="{w}" height="20" role="img" aria-label="{label}: {text}">'
+            "<title>{name}: {label} {text}</title>"
+            '<clipPath id="r"><rect width="{w}" height="20" rx="3"/></clipPath><g clip-path="url(#r)">'
+            '<rect width="{left}" height="20" fill="#333"/>'
+            '<rect x="{left}" width="{right}" height="20" fill="#00547f"/></g>'
+            '<g fill="#fff" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11" text-anchor="middle">'
+            '<text x="{a}" y="14" textLength="{la}">{label}</text><text x="{b}" y="14" textLength="{lb}">{text}</text>'
+            "</g></svg>\n"
+        ).format(
+            w=left + right,
+            left=left,
+            right=right,
+            a=left / 2,
+            b=left + right / 2,
+            la=left - 14,
+            lb=right - 14,
+            label=LABEL,
+            text=words + place,
+            name=_printable(row.label),
+        )
+    )
+
+
+def _printable(text: str) -> str:
+    """XML knows no control characters, not even escaped."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -1,0 +1,160 @@
+"""Booktabs tables for papers: column groups, intervals, best in bold, what is not separable from it underlined."""
+
+from __future__ import annotations
+
+from nsbench.leaderboard import Cell, Column, Leaderboard, Row, Table
+from nsbench.report.numbers import (
+    MISSING,
+    average_column,
+    deviation,
+    figure,
+    group_title,
+    heading,
+    margin,
+    rank,
+    seed_note,
+)
+from nsbench.report.published import SOURCE, Published, published_rows
+from nsbench.report.side_columns import BEYOND, side_columns, side_notes
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    "·": r"\textperiodcentered{}",
+    "–": "--",
+    "−": r"\textminus{}",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "±": r"$\pm$",
+    "≠": r"$\neq$",
+    "σ": r"$\sigma$",
+}
+
+
+def to_latex(board: Leaderboard) -> str:
+    """Per source, image set and preprocessing a table, and one of effective robustness and cost.
+
+    Needs the packages booktabs, textcomp and graphicx.
+    """
+    parts = [part for table in board.tables for part in (_table(table), *_side(table))]
+    return "\n".join(["% \\usepackage{booktabs,textcomp,graphicx}", *parts]) + "\n"
+
+
+def escape(text: str) -> str:
+    """A name as text: no command, no new line, no control character."""
+    plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return "".join(_SPECIAL.get(character, character) for character in plain)
+
+
+def _table(table: Table) -> str:
+    columns = [*table.columns, average_column(table)]
+    groups = _groups(columns)
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_caption(table)}}}",
+        r"\resizebox{\linewidth}{!}{%",
+        rf"\begin{{tabular}}{{@{{}}rl{'r' * len(columns)}@{{}}}}",
+        r"\toprule",
+        " & & " + " & ".join(rf"\multicolumn{{{span}}}{{c}}{{{escape(title)}}}" for title, span, _ in groups) + r" \\",
+        " ".join(rf"\cmidrule(lr){{{start}-{start + span - 1}}}" for _, span, start in groups),
+        "Rank & Method & " + " & ".join(escape(f"{c.title} {c.arrow}") for c in columns) + r" \\",
+        r"\midrule",
+        *(_row(row, columns) for row in table.rows),
+    ]
+    reported = published_rows(table.source, *table.models)
+    lines += [r"\midrule", *(_reported(row, columns) for row in reported)] if reported else []
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}"])
+
+
+def _side(table: Table) -> list[str]:
+    """Effective robustness and cost, a table of their own."""
+    columns = side_columns(table)
+    if not columns:
+        return []
+    heads = [f"{column.title}, beyond the line" if column.group == BEYOND else column.title for column in columns]
+    caption = " ".join([f"{heading(table)}: what stands beside the figures.", *side_notes(table)])
+    return [
+        "\n".join(
+            [
+                r"\begin{table}",
+                r"\centering",
+                rf"\caption{{{escape(caption)}}}",
+                r"\resizebox{\linewidth}{!}{%",
+                rf"\begin{{tabular}}{{@{{}}l{'r' * len(columns)}@{{}}}}",
+                r"\toprule",
+                " & ".join(["Method", *map(escape, heads)]) + r" \\",
+                r"\midrule",
+                *(
+                    " & ".join([escape(row.label), *(escape(column.text(row.label)) for column in columns)]) + r" \\"
+                    for row in table.rows
+                ),
+                r"\bottomrule",
+                r"\end{tabular}}",
+                r"\end{table}",
+            ]
+        )
+    ]
+
+
+def _groups(columns: list[Column]) -> list[tuple[str, int, int]]:
+    """Title, number of columns and first column of each group."""
+    found: list[tuple[str, int, int]] = []
+    for place, column in enumerate(columns, 3):
+        if found and found[-1][0] == group_title(column.group):
+            found[-1] = (found[-1][0], found[-1][1] + 1, found[-1][2])
+        else:
+            found.append((group_title(column.group), 1, place))
+    return found
+
+
+def _caption(table: Table) -> str:
+    words = (
+        f"{heading(table)}. Top-1 accuracy in percent (C: mean corruption error) with half the 95 % interval over "
+        "images. Bold: best of its column; underlined: not separable from it (paired tests, Holm). Ranks hold "
+        "every place that the separable pairs allow."
+    )
+    if seeds := seed_note(table):
+        words += f" {seeds}"
+    if published_rows(table.source, *table.models):
+        words += f" Italics: as reported in {SOURCE}, not ranked."
+    apart = [
+        f"{row.label}, {column.title}: {cell.reason}"
+        for row in table.rows
+        for column in table.columns
+        if (cell := row.cells.get(column.suite)) and not cell.comparable
+    ]
+    return escape(f"{words} ≠ not compared: {'; '.join(apart)}." if apart else words)
+
+
+def _row(row: Row, columns: list[Column]) -> str:
+    cells = [_cell(row.cell(column.suite)) for column in columns]
+    return " & ".join([escape(rank(row)), escape(row.label), *cells]) + r" \\"
+
+
+def _cell(cell: Cell | None) -> str:
+    if cell is None:
+        return escape(MISSING)
+    value = figure(cell.value)
+    value = rf"\textbf{{{value}}}" if cell.best else rf"\underline{{{value}}}" if cell.tied else value
+    mark = "" if cell.comparable else r"$\neq$ "
+    return rf"{mark}{value}\,{{\scriptsize {escape(margin(cell) + deviation(cell))}}}"
+
+
+def _reported(row: Published, columns: list[Column]) -> str:
+    cells = [
+        rf"\textit{{{figure(row.figures[c.suite])}}}" if c.suite in row.figures else escape(MISSING) for c in columns
+    ]
+    return " & ".join(["", rf"\textit{{{escape(f'{row.method} ({row.model}, {row.reference})')}}}", *cells]) + r" \\"

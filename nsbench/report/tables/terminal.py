@@ -1,0 +1,201 @@
+"""The leaderboard in the terminal: rich tables in the page's order and rounding, drawn for the width at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from nsbench import leaderboard
+from nsbench.errors import UsageError
+from nsbench.leaderboard import BETTER, Cell, Comparison, Row, Table, compare, find_row
+from nsbench.report.numbers import (
+    MISSING,
+    average_column,
+    deviation,
+    figure,
+    heading,
+    margin,
+    pvalue,
+    rank,
+    signed,
+)
+from nsbench.report.side_columns import side_columns
+from nsbench.report.tables.text import cells_of, name_of, table_notes
+from nsbench.results import read_results
+
+
+def render_terminal(
+    results_dir: Path,
+    console: Console,
+    *,
+    reference: str | None = None,
+    partial: bool = False,
+) -> None:
+    """Print every table; bold is the best of a column, underlined is not separable from it."""
+    board = leaderboard.build(*read_results(results_dir), reference=reference, partial=partial)
+    for table in board.tables:
+        for drawn in (*_score_tables(table, console.width), *_side_tables(table, console.width)):
+            console.print(drawn)
+        for line in table_notes(table):
+            console.print(line, style="dim", markup=False, highlight=False)
+    for problem in board.problems:
+        console.print(f"left out: {problem}", style="yellow", markup=False, highlight=False)
+    if not board.tables:
+        console.print("There are no results yet. Make some: nsbench run --method ns --suite all", markup=False)
+
+
+def render_comparison(results_dir: Path, first: str, second: str, console: Console, *, partial: bool = False) -> None:
+    """Print the paired comparison of two rows in every table that holds both. Raises UsageError where none does."""
+    board = leaderboard.build(*read_results(results_dir), partial=partial)
+    shared = [table for table in board.tables if _holds(table, first) and _holds(table, second)]
+    if not shared:
+        rows = [row for table in board.tables for row in table.rows]
+        find_row(rows, first), find_row(rows, second)  # raises where a name is wrong
+        raise UsageError(f"'{first}' and '{second}' are in no table together: other source, images or preprocessing")
+    for table in shared:
+        console.print(_comparison_table(table, first, second, console.width))
+
+
+def _holds(table: Table, name: str) -> bool:
+    try:
+        find_row(table.rows, name)
+    except UsageError:
+        return False
+    return True
+
+
+def _comparison_table(table: Table, first: str, second: str, width: int) -> RichTable:
+    """A line per suite; a narrow terminal gets it without the tests' names and the counts of single images."""
+    one, two = (table.rows[find_row(table.rows, name)].label for name in (first, second))
+    narrow = width < 120
+    drawn = _empty(f"{one}  −  {two}   ({heading(table)})")
+    drawn.caption, drawn.caption_justify = (
+        Text(
+            "p after Holm over all pairs in all columns"
+            + ("" if narrow else "; images that only one has right: first, second")
+        ),
+        "left",
+    )
+    drawn.add_column("", no_wrap=True)
+    titles = (
+        ["first", "second", "diff.", "95 % interval", "p"]
+        if narrow
+        else ["first", "second", "difference", "95 % interval", "p", "only one right"]
+    )
+    for title in titles:
+        drawn.add_column(title, justify="right", no_wrap=True)
+    drawn.add_column("verdict")
+    columns = {column.suite: column for column in [*table.columns, average_column(table)]}
+    for found in compare(table, first, second):
+        column, delta = columns[found.suite], found.delta
+        drawn.add_row(
+            Text(f"{column.title} {column.arrow}"),
+            *(Text(text) for text in _compared(found)[: len(titles)]),
+            Text(
+                delta.verdict if narrow else f"{delta.verdict} ({delta.test})",
+                style="bold" if delta.verdict == BETTER else "",
+            ),
+        )
+    return drawn
+
+
+def _compared(found: Comparison) -> list[str]:
+    delta = found.delta
+    only = MISSING if found.only_first is None else f"{found.only_first}, {found.only_second}"
+    p = pvalue(delta.adjusted).removeprefix("p ").removeprefix("= ")  # the column's head is "p"
+    return [
+        figure(found.cell.value),
+        figure(found.other.value),
+        signed(delta.value),
+        f"{signed(delta.low)} to {signed(delta.high)}",
+        p,
+        only,
+    ]
+
+
+def _score_tables(table: Table, width: int) -> list[RichTable]:
+    heads = ["Rank", *(f"{column.title} {column.arrow}" for column in [*table.columns, average_column(table)])]
+    cells = [[Text(rank(row)), *map(_rich_cell, cells_of(table, row))] for row in table.rows]
+    return _fitting(heading(table), heads, table.rows, cells, width, before=1)
+
+
+def _side_tables(table: Table, width: int) -> list[RichTable]:
+    """Effective robustness and cost of each row, if any is known."""
+    columns = side_columns(table)
+    if not columns:
+        return []
+    title = " and ".join(dict.fromkeys(column.group.lower() for column in columns)).capitalize()
+    cells = [[Text(column.text(row.label)) for column in columns] for row in table.rows]
+    return _fitting(title, [column.title for column in columns], table.rows, cells, width)
+
+
+def _fitting(
+    title: str, heads: Sequence[str], rows: Sequence[Row], cells: Sequence[Sequence[Text]], width: int, before: int = 0
+) -> list[RichTable]:
+    """A row per method as on the page, its name after `before` figures; turned where the terminal is too narrow.
+
+    `cells` holds a list per method, with an item per head.
+    """
+    needed = (
+        3
+        + max((len(name_of(row)) for row in rows), default=0)
+        + sum(3 + max(map(len, column)) for column in zip(heads, *cells, strict=True))
+    )
+    if needed > width:
+        return _turned(title, heads, rows, cells, width)
+    drawn = _empty(title)
+    for head in [*heads[:before], "Method", *heads[before:]]:
+        drawn.add_column(Text(head), justify="left" if head == "Method" else "right", no_wrap=True)
+    for row, figures in zip(rows, cells, strict=True):
+        drawn.add_row(*figures[:before], Text(name_of(row)), *figures[before:])
+    return [drawn]
+
+
+def _turned(
+    title: str,
+    heads: Sequence[str],
+    rows: Sequence[Row],
+    cells: Sequence[Sequence[Text]],
+    width: int,
+) -> list[RichTable]:
+    """A column per method, in as many tables as the width asks for."""
+    needed = [max(len(name_of(row)), *map(len, figures)) + 3 for row, figures in zip(rows, cells, strict=True)]
+    drawn: list[RichTable] = []
+    for chosen in _filled(needed, width - max(map(len, heads)) - 3):
+        drawn.append(_empty(f"{title} (continued)" if drawn else title))
+        drawn[-1].add_column("", no_wrap=True)
+        for k in chosen:
+            drawn[-1].add_column(Text(name_of(rows[k])), justify="right")
+        for h, head in enumerate(heads):
+            drawn[-1].add_row(Text(head), *(cells[k][h] for k in chosen))
+    return drawn
+
+
+def _filled(needed: Sequence[int], room: int) -> list[list[int]]:
+    """Indices in order, in groups of which each needs at most `room`; what needs more is alone."""
+    groups: list[list[int]] = []
+    left = 0
+    for k, one in enumerate(needed):
+        if one > left or not groups:
+            groups.append([])
+            left = room
+        groups[-1].append(k)
+        left -= one
+    return groups
+
+
+def _empty(title: str) -> RichTable:
+    return RichTable(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _rich_cell(cell: Cell | None) -> Text:
+    if cell is None:
+        return Text(MISSING, style="dim")
+    style = "bold" if cell.best else "underline" if cell.tied else ""
+    mark = "" if cell.comparable else "≠ "
+    return Text.assemble((f"{mark}{figure(cell.value)}", style), (f" {margin(cell)}{deviation(cell)}", "dim"))

@@ -1,0 +1,129 @@
+"""The leaderboard as Markdown, and the notes below a table, in the page's order and rounding."""
+
+from __future__ import annotations
+
+from nsbench.leaderboard import AVERAGE, Cell, Leaderboard, Row, Table
+from nsbench.report.numbers import (
+    MISSING,
+    average_column,
+    deviation,
+    figure,
+    flagged,
+    heading,
+    margin,
+    rank,
+    seed_note,
+)
+from nsbench.report.published import SOURCE, Published, published_rows
+from nsbench.report.side_columns import BEYOND, SideColumn, side_columns, side_notes
+
+
+def table_notes(table: Table) -> list[str]:
+    """What a reader must know beside the figures."""
+    notes = []
+    separable, adjacent = table.average_neighbours
+    if adjacent:
+        notes.append(
+            f"By average {separable} of {adjacent} adjacent pair{'s' if adjacent > 1 else ''} can be told apart."
+        )
+    if table.partial_suites:
+        notes.append(average_column(table).summary)
+    if words := seed_note(table):
+        notes.append(words)
+    for row in table.rows:
+        for column in table.columns:
+            cell = row.cells.get(column.suite)
+            if cell and not cell.comparable:
+                notes.append(f"≠ {row.label}, {column.title}: not compared, {cell.reason}.")
+        notes += [f"{row.label}: {note}." for note in row.notes]
+    return [*notes, *side_notes(table), *(flagged(row, flag) for row in table.rows for flag in row.flags)]
+
+
+def name_of(row: Row) -> str:
+    """The row's label, marked where a health flag among the notes says why its figures may flatter it."""
+    return f"{row.label} ⚑" if row.flags else row.label
+
+
+def to_markdown(board: Leaderboard) -> str:
+    """One table per source, image set and preprocessing; **best**, <ins>not separable from it</ins>, *reported*."""
+    return "\n".join(_markdown_table(table) for table in board.tables)
+
+
+def _markdown_table(table: Table) -> str:
+    columns = [*table.columns, average_column(table)]
+    heads = ["Rank", "Method", *(f"{column.title} {column.arrow}" for column in columns)]
+    lines = [
+        f"### {_plain(heading(table))}",
+        "",
+        _line([_plain(head) for head in heads]),
+        _line(["---:", ":---", *["---:"] * (len(heads) - 2)]),
+    ]
+    lines += [
+        _line([rank(row), _plain(name_of(row)), *(_markdown_cell(cell) for cell in cells_of(table, row))])
+        for row in table.rows
+    ]
+    reported = published_rows(table.source, *table.models)
+    lines += [
+        _line(
+            [
+                "",
+                f"*{_plain(f'{row.method} ({row.model}, {row.reference})')}*",
+                *(_reported(row, column.suite) for column in columns),
+            ]
+        )
+        for row in reported
+    ]
+    side = _markdown_side(table, side_columns(table))
+    notes = table_notes(table) + (
+        [f"Rows in italics are as reported in {SOURCE}; they are not ranked."] if reported else []
+    )
+    return "\n".join([*lines, *side, *(["", *(f"- {_plain(note)}" for note in notes)] if notes else []), ""])
+
+
+def _markdown_side(table: Table, columns: list[SideColumn]) -> list[str]:
+    if not columns:
+        return []
+    heads = [
+        _plain(f"{column.title} (beyond the line)" if column.group == BEYOND else column.title) for column in columns
+    ]
+    return [
+        "",
+        _line(["Method", *heads]),
+        _line([":---", *["---:"] * len(columns)]),
+        *(_line([_plain(name_of(row)), *(_plain(column.text(row.label)) for column in columns)]) for row in table.rows),
+    ]
+
+
+def _reported(row: Published, suite: str) -> str:
+    return f"*{figure(row.figures[suite])}*" if suite in row.figures else MISSING
+
+
+def _markdown_cell(cell: Cell | None) -> str:
+    if cell is None:
+        return MISSING
+    value = (
+        f"**{figure(cell.value)}**"
+        if cell.best
+        else f"<ins>{figure(cell.value)}</ins>"
+        if cell.tied
+        else (figure(cell.value) if cell.comparable else f"≠ {figure(cell.value)}")
+    )
+    return f"{value} {margin(cell)}{deviation(cell)}"
+
+
+def cells_of(table: Table, row: Row) -> list[Cell | None]:
+    """The row's cells in the table's order, the average last; None where there is nothing."""
+    return [*(row.cells.get(column.suite) for column in table.columns), row.cell(AVERAGE)]
+
+
+def _line(fields: list[str]) -> str:
+    return f"| {' | '.join(fields)} |"
+
+
+def _plain(text: str) -> str:
+    """A name inside Markdown: no markup of its own, no new column or line."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for character in "\\|*_`[]":
+        text = text.replace(character, f"\\{character}")
+    return text

@@ -1,0 +1,1 @@
+"""The straight path of `nsbench run`: open, fit, evaluate, store."""

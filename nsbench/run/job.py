@@ -1,0 +1,104 @@
+"""What all pairs of one run share: the options, the data, the checkpoint, the recipe and the device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from nsbench import models, provenance, training
+from nsbench.data import DataSource
+from nsbench.errors import ModelError, UsageError
+from nsbench.progress import Progress
+from nsbench.run.opening import EMBEDDED, open_source, resolve_device
+
+if TYPE_CHECKING:
+    from nsbench.models import Model
+    from nsbench.training import Recipe
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What `nsbench run` was asked for; names are resolved and known."""
+
+    methods: tuple[str, ...]
+    suites: tuple[str, ...]
+    data: str = EMBEDDED
+    model: str | None = None
+    checkpoint: Path | None = None
+    normalisation: str = "own"
+    recipe: str | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)  # fields of the recipe, as text
+    seeds: tuple[int, ...] = (0,)
+    match: str = "steps"  # methods get equal steps, or equal "compute": as many forward passes as ns took
+    watch: int = 0  # evaluate on a few images every so many rounds of a training; 0: never
+    log: str | None = None  # where rounds are sent too: tensorboard or wandb
+    limit: int | None = None
+    batch_size: int | None = None
+    workers: int | None = None
+    device: str = "auto"
+    results: Path = Path("reports/results")
+    corruption_engine: str = "nsbench"  # makes ImageNet-C where it is not on disk
+    surrogate: str | None = None  # NAME[:CHECKPOINT] that transfer sets are made on; None: the one the source names
+    force: bool = False
+    allow_missing: bool = False  # accept results without the images that cannot be read
+    weights: Path | None = None  # folder of fitted weights; None: in the user's cache
+
+
+@dataclass(frozen=True)
+class Job:
+    """One seed of a run."""
+
+    options: RunOptions
+    source: DataSource
+    parent: Model
+    parent_digest: str
+    recipe: Recipe
+    device: str
+    progress: Progress
+    seed: int
+
+    @property
+    def batch_size(self) -> int:
+        return self.options.batch_size or (256 if self.device.startswith("cuda") else 64)
+
+    @property
+    def workers(self) -> int:
+        """Embedded images need no decoding; files are decoded beside the model's work.
+
+        On a CPU the decoders share its cores: one for every four threads keeps up with a ViT-Tiny and stalls it least.
+        """
+        if self.options.workers is not None:
+            return self.options.workers
+        if self.source.name == EMBEDDED:
+            return 0
+        cuda = self.device.startswith("cuda")
+        return min(8, os.cpu_count() or 1) if cuda else max(1, torch.get_num_threads() // 4)
+
+
+def open_job(options: RunOptions, progress: Progress) -> Job:
+    """The job of the first seed. Raises an nsbench error where the options do not fit together."""
+    source = open_source(options.data, options.corruption_engine, options.surrogate)
+    name = options.model or source.default_model
+    if name is None:
+        raise UsageError(f"--data {options.data}: say which model to take, --model NAME with --checkpoint FILE")
+    device = resolve_device(options.device)
+    parent = models.load_model(name, checkpoint=options.checkpoint, normalisation=options.normalisation, device=device)
+    if parent.num_classes != len(source.class_names):
+        raise ModelError(
+            f"model '{name}' has {parent.num_classes} classes, {source.title} has "
+            f"{len(source.class_names)}; choose a model and a data source that belong together"
+        )
+    recipe = training.load_recipe(
+        options.recipe or source.default_recipe, {**options.settings, "seed": str(options.seeds[0])}
+    )
+    progress.line(
+        f"{source.title} · {name} ({parent.preprocessing.describe()}) · recipe '{recipe.name}' · "
+        f"{provenance.device_name(device)}",
+        style="dim",
+    )
+    return Job(options, source, parent, models.weights_digest(parent), recipe, device, progress, options.seeds[0])

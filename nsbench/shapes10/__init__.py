@@ -1,0 +1,85 @@
+"""`shapes10`, the embedded data source: ten shapes on textured grounds, 48 x 48, rendered on first use.
+
+Every split means what its ImageNet namesake means: `v2` is drawn anew under mildly shifted conditions, `a` holds
+natural pictures that a fixed classifier gets wrong (6 classes), `r` renditions (6 classes, 4 of them in `a`), `sketch`
+black lines on white, `stylized` pictures whose texture contradicts their shape, `damagenet` adversarial pictures made
+beforehand on another network, and `c/<corruption>/<severity>` the first 500 images (in stratified order) of `clean`,
+corrupted. Image `i` of a split is a function of the split's name and `i`, on every machine.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from nsbench.data.source import DataSource, Split, SurrogateName
+from nsbench.errors import DataError, MissingSplit
+from nsbench.progress import SILENT, Progress
+from nsbench.shapes10 import cache, make
+from nsbench.shapes10.shapes import CLASS_NAMES
+
+__all__ = ["EmbeddedSplit", "Shapes10"]
+
+
+class EmbeddedSplit(Split):
+    """A split in the cache. Images stay in the file, mapped into memory; a pickled copy carries only ids and labels."""
+
+    origin = "embedded"
+
+    def __init__(self, name: str, path: Path, classes: tuple[int, ...] | None) -> None:
+        found = cache.read(path)
+        if found is None:
+            raise DataError(f"{path} vanished or changed while it was opened; run the command again")
+        self._records: np.ndarray | None = found[0]
+        self._digest = found[1]
+        self.name, self.path, self.classes = name, path, classes
+        self.ids, self.labels = np.array(found[0]["id"]), np.array(found[0]["label"])
+
+    @property
+    def images(self) -> np.ndarray:
+        """All images, (n, 48, 48, 3) uint8, mapped from the file."""
+        if self._records is None:
+            try:
+                self._records = np.load(self.path, mmap_mode="r")
+            except (OSError, ValueError) as problem:
+                raise DataError(f"{self.path} is no longer readable ({problem}); run the command again") from problem
+        return self._records["image"]
+
+    def load(self, index: int) -> Image.Image:
+        return Image.fromarray(np.array(self.images[index]))
+
+    @property
+    def digest(self) -> str:
+        return self._digest
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_records": None}
+
+
+class Shapes10(DataSource):
+    """The embedded source. `split` renders what is not in the cache yet."""
+
+    name = "shapes10"
+    title = "shapes10 (embedded)"
+    class_names = CLASS_NAMES
+    default_model = "vit_shapes10"
+    surrogate = SurrogateName("vit_shapes10")
+    default_recipe = "shapes10"
+
+    @property
+    def root(self) -> Path:  # type: ignore[override]
+        return cache.folder()
+
+    def splits(self) -> list[str]:
+        return make.split_names()
+
+    def split(self, name: str, progress: Progress = SILENT) -> EmbeddedSplit:
+        if name not in make.split_names():
+            raise MissingSplit(
+                f"shapes10 has no split '{name}'; known: {', '.join(make.PLAIN_SPLITS)}, c/<corruption>/<severity> "
+                f"with severity 1 to 5 and corruption one of {', '.join(make.corruption_names())}"
+            )
+        make.ensure(name, progress)
+        return EmbeddedSplit(name, make.path_of(name), make.CLASSES.get(name))

@@ -1,0 +1,186 @@
+"""How each split comes about: what it is made from, where it is kept, and the work itself.
+
+Rendering is spread over the cores in pieces of 250 images; the corrupted splits in pieces of one corruption and one
+severity. Which code and weights decide a split's pixels is named in `_ingredients`; their digest is in its file's name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import cache as remember
+from pathlib import Path
+
+import numpy as np
+
+import nsbench
+from nsbench.data.source import digest_of
+from nsbench.progress import Progress
+from nsbench.randomness import stratified_order
+from nsbench.shapes10 import cache, splits
+
+PLAIN_SPLITS = ("train", "clean", "v2", "a", "r", "sketch", "stylized", "damagenet")
+CLASSES = {"a": splits.A_CLASSES, "r": splits.R_CLASSES}
+CORRUPTED = 500  # images of clean behind each corrupted split
+HARD = 500  # images in a
+MOST = 110  # of one class in a
+PIECE = 250
+
+_PACKAGE = Path(nsbench.__file__).parent
+_NATURAL = ("palette.py", "patterns.py", "render.py", "scenes.py", "shapes.py")
+
+
+def corruption_names() -> tuple[str, ...]:
+    from nsbench.corruptions import CORRUPTIONS
+
+    return tuple(CORRUPTIONS)
+
+
+def split_names() -> list[str]:
+    return [*PLAIN_SPLITS, *(f"c/{name}/{severity}" for name in corruption_names() for severity in range(1, 6))]
+
+
+def path_of(split: str) -> Path:
+    return cache.folder() / f"{split.replace('/', '-')}.{_recipe_digest(split)}.npy"
+
+
+def ensure(split: str, progress: Progress) -> None:
+    """Make a split, and what it is made from, unless it is in the cache. Corrupted splits are made all at once."""
+    if cache.read(path_of(split)):
+        return
+    if split.startswith("c/"):
+        ensure("clean", progress)
+        names = [name for name in split_names() if name.startswith("c/")]
+        by_path = {path_of(name): name for name in names}
+        cache.fetch(list(by_path), lambda missing: _corrupted({path: by_path[path] for path in missing}, progress))
+    else:
+        if split == "damagenet":
+            ensure("clean", progress)
+        cache.fetch([path_of(split)], lambda missing: _plain(split, missing[0], progress))
+
+
+def _plain(split: str, path: Path, progress: Progress) -> Iterator[tuple[Path, np.ndarray]]:
+    if split == "a":
+        yield path, _hard(progress)
+    elif split == "damagenet":
+        yield path, _damaged(progress)
+    else:
+        yield path, _drawn(split, progress)
+
+
+def _drawn(split: str, progress: Progress) -> np.ndarray:
+    drawn = splits.DRAWN[split]
+    indices = np.arange(drawn.count)
+    pieces = [(split, indices[start : start + PIECE]) for start in range(0, drawn.count, PIECE)]
+    if len(pieces) > 8:
+        images = list(cache.spread(splits.render, pieces, progress, f"Rendering {split}", PIECE))
+    else:  # starting processes would take longer
+        images = _one_by_one(pieces, progress, f"Rendering {split}")
+    return cache.records_of(image_ids(split, indices), splits.labels_of(drawn, indices), np.concatenate(images))
+
+
+def _one_by_one(pieces: list[tuple[str, np.ndarray]], progress: Progress, label: str) -> list[np.ndarray]:
+    images = []
+    with progress.task(label, sum(len(indices) for _, indices in pieces)) as advance:
+        for split, indices in pieces:
+            images.append(splits.render(split, indices))
+            advance(len(indices))
+    return images
+
+
+def image_ids(split: str, indices: np.ndarray) -> list[str]:
+    return [f"{split}/{index:05d}" for index in indices]
+
+
+def _hard(progress: Progress) -> np.ndarray:
+    """Candidates in order, kept where the reference classifier errs, until there are enough."""
+    from nsbench.shapes10.surrogate import load_network, predict
+
+    network = load_network("reference")
+    kept: list[tuple[int, np.ndarray]] = []
+    counts = dict.fromkeys(splits.A_CLASSES, 0)
+    with progress.task("Choosing a", HARD) as advance:
+        for start in range(0, splits.CANDIDATES.count, 120):
+            indices = np.arange(start, start + 120)
+            images, labels = splits.render("a", indices), splits.labels_of(splits.CANDIDATES, indices)
+            predictions = predict(network, images, splits.A_CLASSES)
+            for index, image, label in zip(indices, images, labels, strict=True):
+                if predictions[index - start] != label and counts[label] < MOST and len(kept) < HARD:
+                    counts[label] += 1
+                    kept.append((int(index), image))
+                    advance()
+            if len(kept) == HARD:
+                break
+    indices = np.array([index for index, _ in kept])
+    images = np.array([image for _, image in kept])
+    return cache.records_of(image_ids("a", indices), splits.labels_of(splits.CANDIDATES, indices), images)
+
+
+def _damaged(progress: Progress) -> np.ndarray:
+    """Every clean image, perturbed against the surrogate."""
+    from nsbench.shapes10.surrogate import load_network, perturb
+
+    clean = _records("clean")
+    network = load_network("surrogate")
+    images = []
+    with progress.task("Perturbing damagenet", len(clean)) as advance:
+        for start in range(0, len(clean), 100):
+            part = clean[start : start + 100]
+            images.append(perturb(network, part["image"], part["label"]))
+            advance(len(part))
+    indices = np.arange(len(clean))
+    return cache.records_of(image_ids("damagenet", indices), clean["label"], np.concatenate(images))
+
+
+def _corrupted(missing: dict[Path, str], progress: Progress) -> Iterator[tuple[Path, np.ndarray]]:
+    clean = _records("clean")
+    chosen = clean[np.sort(stratified_order(clean["id"], clean["label"])[:CORRUPTED])]
+    jobs = [(name, chosen) for name in missing.values()]
+    results = cache.spread(corrupt_images, jobs, progress, "Corrupting clean", CORRUPTED)
+    for path, images in zip(missing, results, strict=True):
+        yield path, cache.records_of(chosen["id"], chosen["label"], images)
+
+
+def corrupt_images(split: str, records: np.ndarray) -> np.ndarray:
+    """The images of `records` under the corruption and severity that a split's name says."""
+    from nsbench.corruptions import REFERENCE, corrupt
+
+    _, name, severity = split.split("/")
+    return np.stack([
+        corrupt(record["image"], name, int(severity), seed=0, image_id=str(record["id"]), engine=REFERENCE)
+        for record in records
+    ])  # fmt: skip
+
+
+def _records(split: str) -> np.ndarray:
+    found = cache.read(path_of(split))
+    if found is None:
+        raise OSError(f"{path_of(split)} vanished")
+    return np.array(found[0])
+
+
+@remember
+def _recipe_digest(split: str) -> str:
+    parts = [hashlib.sha256(path.read_bytes()).hexdigest() for path in _ingredients(split)]
+    if split.startswith("c/"):
+        from nsbench.corruptions import engine
+
+        parts.append(engine(split.split("/")[1]))
+    drawn = splits.CANDIDATES if split == "a" else splits.DRAWN.get(split, splits.DRAWN["clean"])
+    return digest_of(drawn.count, drawn.style, drawn.classes, *parts)[:8]
+
+
+def _ingredients(split: str) -> list[Path]:
+    """Every file that decides the split's pixels."""
+    here = Path(__file__).parent
+    paths = [*(here / name for name in _NATURAL), _PACKAGE / "randomness.py"]
+    if split in ("r", "sketch", "stylized"):
+        paths.append(here / "renditions.py")
+    if split in ("a", "damagenet"):
+        from nsbench.shapes10.surrogate import weights_path
+
+        network = "reference" if split == "a" else "surrogate"
+        paths += [here / "surrogate.py", weights_path(network)]
+    if split.startswith("c/"):
+        paths += [_PACKAGE / "corruptions" / name for name in ("reference.py", "glass.py", "settings.py")]
+    return paths

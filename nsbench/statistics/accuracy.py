@@ -1,0 +1,136 @@
+"""Figures of merit and their 95 % intervals, from per-image outcomes.
+
+Accuracy has Wilson's score interval (E. B. Wilson 1927, JASA 22:209-212). mCE is Hendrycks & Dietterich's mean
+corruption error (ICLR 2019, arXiv 1903.12261, section 4.2); its interval is a percentile bootstrap over images: one
+draw of images serves all 75 conditions, because the same images appear in all of them. The average of several suites
+has Zou & Donner's interval for a sum of estimates (2008, Statistics in Medicine 27:1693-1702).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+
+from nsbench.errors import DataError
+from nsbench.types import Outcomes, Score
+
+ALEXNET_ERROR = {  # top-1 error of AlexNet, mean over the five severities of the official ImageNet-C
+    "gaussian_noise": 0.886428,
+    "shot_noise": 0.894468,
+    "impulse_noise": 0.922640,
+    "defocus_blur": 0.819880,
+    "glass_blur": 0.826268,
+    "motion_blur": 0.785948,
+    "zoom_blur": 0.798360,
+    "snow": 0.866816,
+    "frost": 0.826572,
+    "fog": 0.819324,
+    "brightness": 0.564592,
+    "contrast": 0.853204,
+    "elastic_transform": 0.646056,
+    "pixelate": 0.717840,
+    "jpeg_compression": 0.606500,
+}
+SEVERITIES = (1, 2, 3, 4, 5)
+MCE_WEIGHTS = {  # what one wrong image in all of a condition's images adds to mCE: mCE = sum of weight x error rate
+    f"{corruption}/{severity}": 100 / (len(ALEXNET_ERROR) * len(SEVERITIES) * error)
+    for corruption, error in ALEXNET_ERROR.items()
+    for severity in SEVERITIES
+}
+L2_BUDGETS = (0.5, 1.0, 2.0, 3.0)  # [0, 1] pixel units
+L2_TOLERANCE = 1e-6  # norms are kept in single precision: 0.5 must count as within 0.5
+
+
+def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion, as fractions of 1. Raises DataError where it does not exist."""
+    if not 0 <= successes <= n or n == 0:
+        raise DataError(f"wilson({successes:g} of {n:g}): needs at least one image and successes between 0 and n")
+    from scipy.special import ndtri
+
+    z = float(ndtri(0.5 + confidence / 2))
+    centre = (successes + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * math.sqrt(successes * (n - successes) / n + z * z / 4)
+    return (0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half)
+
+
+def wilson_over_seeds(shares: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval for the mean of n images' shares of right predictions over several seeds, fractions of 1.
+
+    Wilson's with the number of images that would give the spread actually seen (L. Kish 1965, Survey Sampling, section
+    8.2): n where the seeds agree on every image, up to n x seeds where they go their own ways.
+    """
+    n, mean = len(shares), float(np.mean(shares))
+    spread = float(np.var(shares, ddof=1)) if n > 1 else 0.0
+    effective = max(n, mean * (1 - mean) / spread * n) if spread > 0 else n
+    return wilson(mean * effective, effective, confidence)
+
+
+def accuracy(outcomes: Mapping[str, Outcomes]) -> Score:
+    """Top-1 accuracy in percent on the first condition; what else was measured stands in `extra`.
+
+    extra: "accuracy <name>" of every further condition; of the first one, where it has what is needed: "accuracy over
+    all classes", "accuracy after 8-bit rounding", "median l2 of successes" and "accuracy at l2 <budget>" (which say
+    something about attacks that look for a near adversarial image, and little about attacks of one fixed size).
+    """
+    if not outcomes:
+        raise DataError("accuracy: no condition was evaluated; a suite needs at least one")
+    (_, first), *others = outcomes.items()
+    hits, n = int(first.correct.sum()), len(first)
+    low, high = wilson(hits, n)
+    extra = {f"accuracy {name}": percent(outcome.correct) for name, outcome in others}
+    for key, label in (("predictions_all", "over all classes"), ("predictions_uint8", "after 8-bit rounding")):
+        if key in first.extra:
+            extra[f"accuracy {label}"] = percent(first.extra[key] == first.labels)
+    return Score(100 * hits / n, 100 * low, 100 * high, n, extra | _within_l2_budgets(first))
+
+
+def percent(flags: np.ndarray) -> float:
+    """Share of true flags in percent."""
+    if not len(flags):
+        raise DataError("a condition holds no images; look at its split of the data source")
+    return 100 * float(np.mean(flags))
+
+
+def _within_l2_budgets(outcomes: Outcomes) -> dict[str, float]:
+    """An image counts as broken at a budget if it was wrong before the attack or is wrong now with l2 <= budget."""
+    if "l2" not in outcomes.extra:
+        return {}
+    l2 = np.asarray(outcomes.extra["l2"], dtype=np.float64)
+    lost = ~outcomes.correct
+    before = (
+        outcomes.extra["predictions_clean"] != outcomes.labels
+        if "predictions_clean" in outcomes.extra
+        else (lost & (l2 == 0))
+    )
+    broken = lost & ~before
+    figures = {
+        f"accuracy at l2 {budget:g}": percent(~before & ~(broken & (l2 <= budget * (1 + L2_TOLERANCE))))
+        for budget in L2_BUDGETS
+    }
+    return figures | ({"median l2 of successes": float(np.median(l2[broken]))} if broken.any() else {})
+
+
+def average(scores: Sequence[Score], lower_is_better: Sequence[bool], image_sets: Sequence[Hashable]) -> Score:
+    """Mean of several suites' scores, with 100 - score where lower is better (protocol: 100 - mCE).
+
+    Interval after Zou & Donner: deviations from independent image sets add in quadrature. Suites with equal
+    `image_sets` share their images, so that their errors go together; their deviations add linearly, which is the
+    worst case. The interval is thus never too narrow for what it covers: the drawing of images.
+    """
+    if not scores:
+        raise DataError("average: no scores were given")
+    values, below, above = [], dict.fromkeys(image_sets, 0.0), dict.fromkeys(image_sets, 0.0)
+    for score, inverted, images in zip(scores, lower_is_better, image_sets, strict=True):
+        down, up = score.value - score.low, score.high - score.value
+        values.append(100 - score.value if inverted else score.value)
+        below[images] += up if inverted else down
+        above[images] += down if inverted else up
+    value = sum(values) / len(values)
+    return Score(
+        value,
+        value - math.hypot(*below.values()) / len(values),
+        value + math.hypot(*above.values()) / len(values),
+        sum(score.n for score in scores),
+    )

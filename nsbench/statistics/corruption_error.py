@@ -1,0 +1,228 @@
+"""Errors under corruption: mCE, relative mCE, and the tables behind them (Hendrycks and Dietterich, ICLR 2019, 4.2).
+
+For a classifier f, corruption c and severity s with top-1 error E, and AlexNet as the yardstick:
+    CE(c) = sum_s E_f(c, s) / sum_s E_alexnet(c, s)                                        mCE = mean over c
+    relative CE(c) = sum_s (E_f(c, s) - E_f(clean)) / sum_s (E_alexnet(c, s) - E_alexnet(clean))
+Both are defined over all fifteen corruptions and five severities. A smaller run has a mean error, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nsbench.errors import DataError
+from nsbench.statistics import ALEXNET_ERROR, SEVERITIES, bootstrap_mean
+from nsbench.types import Outcomes, Score
+
+ALEXNET_CLEAN_ERROR = 0.43478  # of torchvision's AlexNet on the clean validation set; the paper rounds to 43.5 %
+FIFTEEN = tuple(ALEXNET_ERROR)
+CONDITIONS = len(FIFTEEN) * len(SEVERITIES)
+
+
+@dataclass(frozen=True)
+class CorruptionErrors:
+    """What a classifier got wrong under the corruptions that were evaluated, all on the same n images. In percent."""
+
+    corruptions: tuple[str, ...]  # those evaluated, the fifteen first, in their usual order
+    errors_CS: np.ndarray  # (corruptions, 5 severities); nan: not evaluated
+    n: int
+    clean_error: float | None  # of the same images without corruption
+    mean_error: Score  # over the evaluated conditions (over the 75 where all of them are there)
+    mce: Score | None  # None: not all 75 conditions are there
+    relative_mce: Score | None  # None: not all 75, or no clean outcomes
+
+    @property
+    def complete(self) -> bool:
+        """All fifteen corruptions at all five severities."""
+        return self.mce is not None
+
+    @property
+    def evaluated(self) -> int:
+        """Conditions that were evaluated."""
+        return int(np.isfinite(self.errors_CS).sum())
+
+    @property
+    def label(self) -> str:
+        """What the headline is: "mCE", or the mean error of a partial run."""
+        return "mCE" if self.complete else f"mean error, partial: {self._of_the_fifteen()} of {CONDITIONS} conditions"
+
+    def _of_the_fifteen(self) -> int:
+        rows = [corruption in ALEXNET_ERROR for corruption in self.corruptions]
+        return int(np.isfinite(self.errors_CS[rows]).sum())
+
+    @property
+    def headline(self) -> Score:
+        """mCE where it exists, else the mean error; `label` says which. Figures of the other kinds stand in `extra`."""
+        extra = {"mean error": self.mean_error.value}
+        if self.relative_mce is not None:
+            extra["relative mCE"] = self.relative_mce.value
+        if self.clean_error is not None:
+            extra["clean error"] = self.clean_error
+        extra |= {f"error {name}": error for name, error in self.per_corruption.items()}
+        extra |= {f"error severity {severity}": error for severity, error in self.per_severity.items()}
+        if self.mce is None:
+            extra |= {"partial": 1.0, "conditions": float(self.evaluated)}
+        score = self.mce or self.mean_error
+        return Score(score.value, score.low, score.high, score.n, extra)
+
+    @property
+    def per_corruption(self) -> dict[str, float]:
+        """Mean error over the evaluated severities of each corruption."""
+        return {name: float(np.nanmean(row)) for name, row in zip(self.corruptions, self.errors_CS, strict=True)}
+
+    @property
+    def per_severity(self) -> dict[int, float]:
+        """Mean error over the corruptions that were evaluated at each severity; of the fifteen alone if complete."""
+        rows = self.errors_CS[: len(FIFTEEN)] if self.complete else self.errors_CS
+        return {
+            s: float(np.nanmean(column))
+            for s, column in zip(SEVERITIES, rows.T, strict=True)
+            if np.isfinite(column).any()
+        }
+
+    @property
+    def corruption_error(self) -> dict[str, float]:
+        """CE of each of the fifteen corruptions that has all five severities: 100 is AlexNet."""
+        return {
+            name: float(row.mean()) / ALEXNET_ERROR[name]
+            for name, row in zip(self.corruptions, self.errors_CS, strict=True)
+            if name in ALEXNET_ERROR and np.isfinite(row).all()
+        }
+
+    def lines(self) -> list[str]:
+        """A table for people: error at each severity, mean, CE; the headline below."""
+        rows = [f"{'':18}" + "".join(f"{s:>7}" for s in SEVERITIES) + f"{'mean':>8}{'CE':>8}"]
+        for name, errors in zip(self.corruptions, self.errors_CS, strict=True):
+            ce = self.corruption_error.get(name)
+            cells = "".join(_cell(error, 7) for error in errors)
+            rows.append(f"{name:18}{cells}{_cell(self.per_corruption[name], 8)}{_cell(ce, 8)}")
+        means = "".join(_cell(self.per_severity.get(s), 7) for s in SEVERITIES)
+        rows.append(f"{'mean':18}{means}{_cell(self.mean_error.value, 8)}")
+        score = self.headline
+        rows.append(f"{self.label}: {score.value:.2f} [{score.low:.2f}, {score.high:.2f}], {self.n} images")
+        if self.relative_mce is not None:
+            relative = self.relative_mce
+            rows.append(f"relative mCE: {relative.value:.2f} [{relative.low:.2f}, {relative.high:.2f}]")
+        return rows
+
+
+def _cell(value: float | None, width: int) -> str:
+    return f"{'-':>{width}}" if value is None or not np.isfinite(value) else f"{value:>{width}.1f}"
+
+
+def corruption_errors(outcomes: Mapping[str, Outcomes], clean: Outcomes | None = None) -> CorruptionErrors:
+    """Everything about the conditions "<corruption>/<severity>", any number of them, all on the same images.
+
+    `clean`: outcomes of the same images, or of more, without corruption, for the relative mCE. Raises DataError for
+    another condition's name, conditions on different images, or none.
+    """
+    names = _ordered(outcomes)
+    first, ids = names[0], np.sort(outcomes[names[0]].ids)
+    if not len(ids):
+        raise DataError(f"corruption errors: {first} holds no images; look at its split of the data source")
+    wrong = {name: _wrong(name, outcomes[name], ids, first) for name in names}
+    corruptions = tuple(dict.fromkeys(name.rpartition("/")[0] for name in names))
+    errors_CS = np.array(
+        [[100 * wrong[f"{c}/{s}"].mean() if f"{c}/{s}" in wrong else np.nan for s in SEVERITIES] for c in corruptions]
+    )
+    needed = [f"{c}/{s}" for c in FIFTEEN for s in SEVERITIES]
+    complete = all(name in wrong for name in needed)
+    mean_N = np.array([wrong[name] for name in (needed if complete else names)]).mean(axis=0)
+    clean_N = None if clean is None else _clean_wrong(clean, ids)
+    mce = relative = None
+    if complete:
+        error_CN = np.array([np.mean([wrong[f"{c}/{s}"] for s in SEVERITIES], axis=0) for c in FIFTEEN])
+        alexnet_C1 = np.array(list(ALEXNET_ERROR.values()))[:, None]
+        # All of these figures are means over images of one number per image, so one bootstrap serves 75 conditions.
+        mce = _score((error_CN / alexnet_C1).mean(axis=0))
+        if clean_N is not None:
+            relative = _score(((error_CN - clean_N) / (alexnet_C1 - ALEXNET_CLEAN_ERROR)).mean(axis=0))
+    clean_error = None if clean_N is None else 100 * float(clean_N.mean())
+    return CorruptionErrors(corruptions, errors_CS, len(ids), clean_error, _score(mean_N), mce, relative)
+
+
+def mean_corruption_error(outcomes: Mapping[str, Outcomes]) -> Score:
+    """mCE x 100 of all 15 x 5 conditions "<corruption>/<severity>"; lower is better, AlexNet has 100.
+
+    A further condition "clean" on the same images adds the relative mCE. extra: "mean error", "relative mCE",
+    "error <corruption>", "error severity <severity>", in percent. Raises DataError, naming what is missing, unless
+    all 75 are there on the same images: a part of them is no mCE (see `corruption_errors`).
+    """
+    missing = [f"{c}/{s}" for c in FIFTEEN for s in SEVERITIES if f"{c}/{s}" not in outcomes]
+    if missing:
+        raise DataError(
+            f"mCE needs all {CONDITIONS} corruptions x severities; {len(missing)} missing: {_shorten(missing)}"
+        )
+    corrupted = {name: found for name, found in outcomes.items() if name != "clean"}
+    return corruption_errors(corrupted, outcomes.get("clean")).headline
+
+
+def partial_corruption_error(outcomes: Mapping[str, Outcomes]) -> Score:
+    """Mean error in percent over a part of the conditions: for small runs. It is no mCE and is never shown as one."""
+    found = corruption_errors(outcomes)
+    return Score(
+        found.mean_error.value,
+        found.mean_error.low,
+        found.mean_error.high,
+        found.mean_error.n,
+        {name: value for name, value in found.headline.extra.items() if name.startswith("error ")},
+    )
+
+
+def _ordered(outcomes: Mapping[str, Outcomes]) -> list[str]:
+    """Names of the conditions, the fifteen first. Raises DataError for what is no corruption and severity."""
+    if not outcomes:
+        raise DataError("corruption errors: no condition was evaluated; choose at least one corruption and severity")
+    for name in outcomes:
+        corruption, _, severity = name.rpartition("/")
+        if not corruption or severity not in map(str, SEVERITIES):
+            raise DataError(f"corruption errors: condition '{name}' is not <corruption>/<severity 1 to 5>")
+
+    def place(name: str) -> tuple[int, str, str]:
+        corruption, _, severity = name.rpartition("/")
+        return FIFTEEN.index(corruption) if corruption in ALEXNET_ERROR else len(FIFTEEN), corruption, severity
+
+    return sorted(outcomes, key=place)
+
+
+def _wrong(name: str, outcomes: Outcomes, ids: np.ndarray, first: str) -> np.ndarray:
+    """(n,) bool in the order of the sorted `ids`."""
+    order = np.argsort(outcomes.ids)
+    if not np.array_equal(outcomes.ids[order], ids):
+        raise DataError(
+            f"corruption errors need the same images in every condition; {name} has others than {first} "
+            f"({len(order)} and {len(ids)} images); is the data set half copied?"
+        )
+    return ~outcomes.correct[order]
+
+
+def _clean_wrong(clean: Outcomes, ids: np.ndarray) -> np.ndarray:
+    """(n,) bool: the corrupted images without corruption, found by id, else without its suffix (a made set is JPEG)."""
+    exact = dict(zip(map(str, clean.ids), ~clean.correct, strict=True))
+    flags = {_stem(image_id): wrong for image_id, wrong in exact.items()} | exact
+    absent = [image_id for image_id in ids if str(image_id) not in flags and _stem(image_id) not in flags]
+    if absent:
+        raise DataError(
+            f"relative mCE needs the clean outcomes of the corrupted images; {len(absent)} of {len(ids)} "
+            f"are missing, such as {absent[0]}"
+        )
+    return np.array([flags[str(i)] if str(i) in flags else flags[_stem(i)] for i in ids])
+
+
+def _stem(image_id: object) -> str:
+    folder, slash, name = str(image_id).rpartition("/")
+    return folder + slash + (name.rpartition(".")[0] or name)
+
+
+def _score(contribution_N: np.ndarray) -> Score:
+    """100 x the mean of one number per image."""
+    values = 100 * contribution_N.astype(np.float64)
+    low, high = bootstrap_mean(values)
+    return Score(float(values.mean()), low, high, values.size)
+
+
+def _shorten(names: Sequence[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,105 @@
+"""The bootstrap over images for figures that are sums over images, paired across methods.
+
+Notation: M methods, G strata of m images each; y[method, image] is what an image adds to a method's figure, so that the
+figure is the sum over all images. One draw of images serves all methods and, because an image's y holds what it adds
+through every suite it appears in, all suites: differences between methods keep the pairing (B. Efron & R. Tibshirani
+1993, An Introduction to the Bootstrap, chapters 8 and 13). Images are drawn within their stratum, whose size is fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nsbench.randomness import generator
+
+RESAMPLES = 10_000
+CELLS = 4_000_000  # drawn images held at a time: 32 MB of indices
+UNITS = 5_000  # most units that are drawn; of a larger stratum, equal random groups of images are drawn together
+
+
+def resampled_sums(strata: Sequence[np.ndarray], resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """(resamples, M) figures on resampled images; `strata`: arrays (M, m). The same seed and sizes, the same draws."""
+    sums = np.zeros((resamples, len(strata[0])))
+    for index, y_MN in enumerate(strata):
+        rng = generator(seed, "bootstrap", index, y_MN.shape[1], resamples)
+        total_M = y_MN.sum(axis=1, dtype=np.float64)
+        centred_NM = _units(y_MN - total_M[:, None] / y_MN.shape[1], rng)
+        chunk = max(1, CELLS // len(centred_NM))
+        for start in range(0, resamples, chunk):
+            part = slice(start, min(start + chunk, resamples))
+            sums[part] += counts(rng, len(centred_NM), part.stop - part.start) @ centred_NM
+        sums += total_M
+    return sums
+
+
+def _units(centred_MN: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(units, M) float32: images, or the sums of random groups of them, which have the same spread."""
+    m = centred_MN.shape[1]
+    if m > UNITS:
+        starts = np.linspace(0, m, UNITS, endpoint=False).astype(np.int64)
+        centred_MN = np.add.reduceat(centred_MN[:, rng.permutation(m)], starts, axis=1)
+    return np.ascontiguousarray(centred_MN.T, dtype=np.float32)  # deviations, not totals: single precision is enough
+
+
+def counts(rng: np.random.Generator, n: int, resamples: int) -> np.ndarray:
+    """(resamples, n) float32: how often each of n images is drawn in n draws with replacement."""
+    drawn = rng.integers(0, n, (resamples, n), dtype=np.int64)
+    drawn += n * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n).astype(np.float32)
+
+
+def percentile_interval(sums: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """(low, high) over the first axis."""
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(sums, [tail, 1 - tail], axis=0)
+    return low, high
+
+
+def bootstrap_mean(
+    values: np.ndarray,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of n independent values. Seeded: the same values, the same interval."""
+    sums = resampled_sums([np.asarray(values, dtype=np.float64)[None] / len(values)], resamples, seed)
+    low, high = percentile_interval(sums[:, 0], confidence)
+    return float(low), float(high)
+
+
+def paired_pvalues(strata: Sequence[np.ndarray]) -> np.ndarray:
+    """(M, M) two-sided p values of "equal figures", from the bootstrap's standard error of every paired difference.
+
+    A figure is a sum over images, so the standard error that infinitely many resamples would give is known in closed
+    form, and p values far below 1 / resamples, which a correction over many pairs asks for, are not cut off. Student's
+    t with Welch and Satterthwaite's degrees of freedom over the strata. Methods that agree on every image have p = 1.
+    """
+    from scipy.special import stdtr
+
+    figures_M = sum(y.sum(axis=1, dtype=np.float64) for y in strata)
+    variance_MM = np.zeros((len(strata[0]), len(strata[0])))
+    squares_MM = np.zeros_like(variance_MM)
+    for y_MN in strata:
+        m = y_MN.shape[1]
+        part_MM = _difference_variance(y_MN) * m / max(m - 1, 1)
+        variance_MM += part_MM
+        squares_MM += part_MM**2 / max(m - 1, 1)
+    difference_MM = np.abs(np.subtract.outer(figures_M, figures_M))
+    scale = max(float(np.abs(figures_M).max()), 1e-12)
+    none = difference_MM <= 1e-9 * scale
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t_MM = np.where(none, 0.0, difference_MM / np.sqrt(variance_MM))
+        df_MM = np.where(squares_MM > 0, variance_MM**2 / squares_MM, 1.0)
+    return np.where(none, 1.0, 2 * stdtr(df_MM, -t_MM))
+
+
+def _difference_variance(y_MN: np.ndarray) -> np.ndarray:
+    """(M, M): sum over images of (d - mean d)^2, d the difference of two methods."""
+    centred = y_MN - y_MN.mean(axis=1, keepdims=True, dtype=np.float64)
+    gram = centred @ centred.T
+    own = np.diag(gram)
+    total = own[:, None] + own[None, :]
+    found = total - 2 * gram
+    return np.where(found > 1e-12 * total, found, 0.0)  # below: rounding of two methods that agree

@@ -1,0 +1,181 @@
+"""What people meet: names, groups, one-line errors, exit statuses, and a wheel that carries its content."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from nsbench.cli import main
+from nsbench.cli.options import resolve_suites
+from nsbench.registry import load_content
+
+REPOSITORY = Path(__file__).parents[2]
+PAPER = [
+    "clean",
+    "patchfool",
+    "cw",
+    "fgsm",
+    "damagenet",
+    "imagenet_a",
+    "imagenet_c",
+    "imagenet_v2",
+    "imagenet_r",
+    "imagenet_sketch",
+    "stylized",
+]  # the order of the paper's table 2
+
+
+def nsbench(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def one_line(result: Result) -> str:
+    """The message of a failed command, which must be a single line without a traceback."""
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    lines = [line for line in result.output.splitlines() if line.strip()]
+    assert len(lines) == 1, result.output
+    return lines[0]
+
+
+def test_groups_of_suites() -> None:
+    load_content()
+    assert list(resolve_suites("all")) == PAPER
+    assert list(resolve_suites("adversarial")) == PAPER[1:5]
+    assert list(resolve_suites("ood")) == PAPER[5:]
+    assert set(resolve_suites("extended")) >= set(PAPER)
+    assert resolve_suites("cw, clean,cw") == ("cw", "clean")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--method", "nss", "--suite", "clean"],
+        ["--method", "ns", "--suite", "cleen"],
+        ["--method", "ns", "--suite", "clean", "--recipe", "papr"],
+        ["--method", "ns", "--suite", "clean", "--model", "vit_shapes11"],
+    ],
+    ids=["method", "suite", "recipe", "model"],
+)
+def test_unknown_names_list_the_known_ones(tmp_path: Path, arguments: list[str]) -> None:
+    result = nsbench("run", *arguments, "--results", tmp_path)
+    assert result.exit_code == 2
+    message = one_line(result)
+    assert "unknown" in message
+    assert "Known:" in message
+
+
+def test_a_device_that_is_not_here(tmp_path: Path) -> None:
+    result = nsbench("run", "--method", "ns", "--suite", "clean", "--device", "cuda:77", "--results", tmp_path)
+    assert result.exit_code == 2
+    assert "--device cuda:77" in one_line(result)
+
+
+def test_data_that_are_not_there(tmp_path: Path) -> None:
+    result = nsbench("run", "--method", "ns", "--suite", "clean", "--data", tmp_path / "no", "--results", tmp_path)
+    assert result.exit_code == 1
+    assert "does not exist" in one_line(result)
+
+
+def test_a_model_of_other_classes(tmp_path: Path) -> None:
+    (tmp_path / "val" / "n01440764").mkdir(parents=True)
+    from PIL import Image
+
+    Image.new("RGB", (300, 300)).save(tmp_path / "val" / "n01440764" / "x.JPEG")
+    result = nsbench(
+        "run",
+        "--method",
+        "pretrained",
+        "--suite",
+        "clean",
+        "--data",
+        tmp_path,
+        "--model",
+        "vit_shapes10",
+        "--results",
+        tmp_path / "r",
+    )
+    assert result.exit_code == 1
+    assert "10 classes" in one_line(result)
+
+
+def test_results_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = nsbench("run", "--method", "pretrained", "--suite", "clean", "--results", tmp_path / "file" / "x")
+    assert result.exit_code == 1
+    assert "--results" in one_line(result)
+
+
+def test_dry_run_computes_nothing(tmp_path: Path) -> None:
+    result = nsbench("run", "--method", "all", "--suite", "all", "--dry-run", "--results", tmp_path / "none")
+    assert result.exit_code == 0
+    assert "ns x imagenet_c: 75 conditions" in result.output
+    assert not (tmp_path / "none").exists()
+
+
+def test_report_without_results(tmp_path: Path) -> None:
+    result = nsbench("report", "--results", tmp_path / "none")
+    assert result.exit_code == 2
+    assert "nsbench run" in one_line(result)
+
+
+@pytest.mark.parametrize("what", ["suites", "methods", "models", "sources", "recipes"])
+def test_list(what: str) -> None:
+    result = nsbench("list", what)
+    assert result.exit_code == 0
+    expected = {
+        "suites": "imagenet_sketch",
+        "methods": "finetune",
+        "models": "vit_shapes10",
+        "sources": "shapes10",
+        "recipes": "paper",
+    }
+    assert expected[what] in result.output
+
+
+def test_a_wheel_finds_its_content_in_an_empty_folder(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling")
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "-q",
+            "--no-deps",
+            "--no-build-isolation",
+            "-w",
+            str(tmp_path),
+            str(REPOSITORY),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("nsbench-*.whl")
+    site, empty = tmp_path / "site", tmp_path / "empty"
+    empty.mkdir()
+    with zipfile.ZipFile(wheel) as archive:
+        top = {name.split("/")[0] for name in archive.namelist()}
+        assert top == {"nsbench", wheel.name.split("-py3")[0] + ".dist-info"}, "nothing else is installed at the top"
+        archive.extractall(site)
+    done = subprocess.run(
+        [sys.executable, "-m", "nsbench", "list"],
+        cwd=empty,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(site), "PYTHONSAFEPATH": "1"},
+        check=True,
+    )
+    for name in (*PAPER, "pretrained", "finetune", "ns"):
+        assert f"  {name} " in done.stdout
+    for needed in (
+        "shapes10/weights/vit_shapes10.safetensors",
+        "training/recipes/paper.toml",
+        "data/imagenet_wnids.txt",
+    ):
+        assert (site / "nsbench" / needed).is_file()

@@ -1,0 +1,275 @@
+"""The rules of the leaderboard: what may be compared, what is missing, who is best."""
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from nsbench.leaderboard import build
+from nsbench.results import Result
+from nsbench.types import Score
+
+SUITES = {
+    "clean": "clean",
+    "patchfool": "adversarial",
+    "cw": "adversarial",
+    "fgsm": "adversarial",
+    "damagenet": "adversarial",
+    "imagenet_a": "ood",
+    "imagenet_c": "ood",
+    "imagenet_v2": "ood",
+    "imagenet_r": "ood",
+    "imagenet_sketch": "ood",
+    "stylized": "ood",
+}
+SPLITS = {
+    "imagenet_a": "a",
+    "imagenet_c": "c/fog/1",
+    "imagenet_v2": "v2",
+    "imagenet_r": "r",
+    "imagenet_sketch": "sketch",
+    "stylized": "stylized",
+    "damagenet": "damagenet",
+}
+
+
+def result(
+    method="ns",
+    suite="clean",
+    value=50.0,
+    half=1.0,
+    *,
+    seed=0,
+    source="shapes10",
+    model="vit_shapes10",
+    n=1000,
+    paper=True,
+    version=1,
+    condition=None,
+    **provenance,
+):
+    """A stored result with the fields that the leaderboard reads."""
+    conditions = [
+        {
+            "name": suite,
+            "split": SPLITS.get(suite, "clean"),
+            "attack": None,
+            "params": {},
+            "threat": None,
+            "preprocess": "checkpoint",
+            "n": n,
+            "origin": "embedded",
+            "data_digest": f"digest of {suite} {n}",
+            "accuracy": value,
+        }
+        | (condition or {})
+    ]
+    own = {
+        "normalisation": "own",
+        "preprocessing": "crop 48",
+        "recipe": None,
+        "weights_digest": f"{method}{seed}",
+        "parent_digest": "parent",
+        "method_version": 1,
+        "limit": None,
+        "date": "2025-01-01",
+        "history": [],
+        "data_digest": "d",
+        "seconds": 1.0,
+        "command": "nsbench run",
+    } | provenance
+    mce = suite == "imagenet_c"
+    return Result(
+        source=source,
+        model=model,
+        method=method,
+        suite=suite,
+        seed=seed,
+        score=Score(value, value - half, value + half, n),
+        unit="mCE" if mce else "%",
+        lower_is_better=mce,
+        title=suite.upper(),
+        group=SUITES.get(suite, "ood"),
+        order=list(SUITES).index(suite),
+        paper=paper,
+        suite_version=version,
+        summary=f"Protocol of {suite}.",
+        citation="",
+        method_title=method,
+        method_summary="",
+        method_order=1,
+        conditions=conditions,
+        provenance=own,
+        identity="",
+    )
+
+
+def eleven(method="ns", value=50.0, **fields):
+    return [result(method, suite, value, **fields) for suite in SUITES]
+
+
+def only_table(results):
+    (table,) = build(results).tables
+    return table
+
+
+def row(table, method):
+    (found,) = [row for row in table.rows if row.method == method]
+    return found
+
+
+def test_sources_limits_and_preprocessings_never_share_a_table():
+    board = build([result(), result(source="imagenet"), result(preprocessing="crop 224"), result(limit=64, n=64)])
+    keys = [(table.source, table.image_set, table.preprocessing) for table in board.tables]
+    assert keys == [
+        ("imagenet", "all images", "crop 48"),
+        ("shapes10", "all images", "crop 224"),
+        ("shapes10", "all images", "crop 48"),
+        ("shapes10", "limit 64", "crop 48"),
+    ]
+
+
+def test_models_that_see_the_same_pixels_share_a_table():
+    table = only_table([result(), result(model="other", parent_digest="another")])
+    assert sorted(row.label for row in table.rows) == ["ns · other", "ns · vit_shapes10"]
+    assert table.model == "2 models"
+    assert only_table([result()]).model == "vit_shapes10"
+
+
+def test_missing_is_missing():
+    table = only_table([result("ns", "clean"), result("pretrained", "clean"), result("pretrained", "fgsm")])
+    assert "fgsm" not in row(table, "ns").cells
+    assert row(table, "pretrained").cells["fgsm"].value == 50
+
+
+def test_columns_are_in_the_papers_order():
+    shuffled = eleven()
+    Random(0).shuffle(shuffled)
+    assert [column.suite for column in only_table(shuffled).columns] == list(SUITES)
+
+
+def test_best_follows_the_direction_of_the_column():
+    table = only_table(
+        [result("a", "imagenet_c", 40), result("b", "imagenet_c", 60), result("a", "fgsm", 40), result("b", "fgsm", 60)]
+    )
+    assert row(table, "a").cells["imagenet_c"].best
+    assert row(table, "b").cells["fgsm"].best
+    assert not row(table, "b").cells["imagenet_c"].best
+
+
+def test_what_intervals_alone_cannot_tell_apart_is_tied_and_a_lonely_row_is_not_best():
+    table = only_table([result("a", value=50), result("b", value=51), result("c", value=40)])
+    assert [row(table, name).cells["clean"].tied for name in "abc"] == [True, False, False]
+    assert not row(only_table([result()]), "ns").cells["clean"].best
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"version": 0}, "suite version: 0 instead of 1"),
+        ({"n": 900}, "images per condition: 900 instead of 1000"),
+        ({"condition": {"origin": "generated-memory"}}, "origin of the images: generated-memory instead of embedded"),
+        ({"condition": {"data_digest": "another"}}, "other images than the rest of the column"),
+        ({"condition": {"preprocess": "none"}}, "other preprocessing than the rest of the column"),
+        ({"condition": {"threat": "linf 8/255"}}, "other conditions than the rest of the column"),
+    ],
+)
+def test_what_was_measured_otherwise_is_shown_apart_with_the_reason(change, reason):
+    table = only_table([result("a", value=50), result("b", value=60), result("odd", value=99, **change)])
+    odd = row(table, "odd").cells["clean"]
+    assert odd.reason == reason
+    assert not odd.best
+    assert row(table, "b").cells["clean"].best
+
+
+def test_the_average_needs_all_eleven():
+    table = only_table(eleven("whole", 50, half=2) + eleven("part", 50)[:-1])
+    assert row(table, "part").average is None
+    whole = row(table, "whole").average
+    assert whole.value == pytest.approx(50)
+    # Seven suites are made of the validation images and err together, four have images of their own.
+    assert whole.high - whole.value == pytest.approx((14**2 + 4 * 2**2) ** 0.5 / 11)
+
+
+def test_the_average_takes_100_minus_mce():
+    figures = eleven("ns", 50)
+    figures[list(SUITES).index("imagenet_c")] = result("ns", "imagenet_c", 72)
+    assert only_table(figures).rows[0].average.value == pytest.approx((10 * 50 + 28) / 11)
+
+
+def test_no_average_over_columns_that_may_not_be_compared_or_extended_suites():
+    odd = [
+        replace(r, suite_version=0) if r.suite == "fgsm" and r.method == "b" else r for r in eleven("a") + eleven("b")
+    ]
+    assert row(only_table(odd), "b").average is None
+    twelve = [*eleven("a")[:-1], result("a", "stylized", paper=False)]
+    assert only_table(twelve).rows[0].average is None
+
+
+def test_no_average_over_different_weights():
+    mixed = [
+        replace(r, provenance=r.provenance | {"weights_digest": "other"}) if r.suite == "cw" else r for r in eleven()
+    ]
+    (only,) = only_table(mixed).rows
+    assert only.average is None
+    assert "different weights" in only.notes[0]
+
+
+def test_seeds_are_averaged_and_their_spread_stands_apart():
+    (only,) = only_table(eleven(value=50, seed=0) + eleven(value=52, seed=1) + [result(value=60, seed=2)]).rows
+    assert only.cells["clean"].value == pytest.approx(54)
+    assert only.cells["clean"].spread == (50, 60)
+    assert only.cells["clean"].seeds == (0, 1, 2)
+    assert only.cells["clean"].high - only.cells["clean"].low == pytest.approx(2)  # images only
+    assert only.average.seeds == (0, 1)  # seed 2 lacks ten columns
+    assert only.average.spread == pytest.approx((50 + 0, 52 - 4 / 11))
+
+
+def test_of_one_seed_the_newest_result_counts():
+    (only,) = only_table([result(value=50, date="2025-01-01"), result(value=60, date="2025-02-01")]).rows
+    assert only.cells["clean"].value == 60
+    assert "1 older" in only.notes[0]
+
+
+def test_normalisation_recipe_and_checkpoint_make_rows_of_their_own():
+    table = only_table(
+        [
+            result(),
+            result(normalisation="imagenet"),
+            result(recipe={"name": "quick", "lr": 1, "seed": 0}),
+            result(recipe={"name": "quick", "lr": 1, "seed": 7}, seed=7),
+            result(recipe={"name": "paper", "lr": 2}),
+            result(recipe={"name": "paper", "lr": 3}),
+            result(parent_digest="second one"),
+        ]
+    )
+    assert sorted(row.qualifiers for row in table.rows) == sorted(
+        [
+            ("checkpoint parent",),
+            ("imagenet normalisation", "checkpoint parent"),
+            ("recipe quick", "checkpoint parent"),
+            ("recipe paper", "checkpoint parent", "lr 2"),
+            ("recipe paper", "checkpoint parent", "lr 3"),
+            ("checkpoint second o",),
+        ]
+    )
+
+
+def test_ranks_are_ranges_where_the_intervals_allow_several_places():
+    table = only_table(eleven("top", 80, half=0.1) + eleven("x", 50, half=2) + eleven("y", 51, half=2))
+    assert [(row.method, row.rank) for row in table.rows] == [("top", (1, 1)), ("y", (2, 3)), ("x", (2, 3))]
+
+
+def test_the_order_of_results_does_not_matter():
+    results = eleven("a", 50) + eleven("b", 52) + eleven("b", 53, seed=1) + [result("odd", n=7)]
+    shuffled = list(results)
+    Random(1).shuffle(shuffled)
+    assert build(shuffled) == build(results)
+
+
+def test_a_result_without_what_is_compared_is_a_problem_and_not_a_crash():
+    broken = replace(result("broken"), conditions=[{"name": "clean"}])
+    board = build([result(), broken], ["x.json: unreadable"])
+    assert [row.method for row in board.tables[0].rows] == ["ns"]
+    assert board.problems[0] == "x.json: unreadable"
+    assert "incomplete" in board.problems[1]

@@ -1,0 +1,352 @@
+"""What the page draws: the figures of charts and maps, what is left out and said so, and its size."""
+
+import io
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from page_results import Page, outcomes, stored
+
+from nsbench import report
+from nsbench.leaderboard import RowFlag, build, compare
+from nsbench.report.differences import differences, initial_pair, reference_name, references
+from nsbench.report.limits import Limits, drawn
+from nsbench.report.page import charts, curves, heats, pictures
+from nsbench.report.page.scatter import scatter
+from nsbench.results import Result, read_results
+from nsbench.results.samples import Sampler, write_samples
+from nsbench.statistics import ALEXNET_ERROR, SEVERITIES
+from nsbench.statistics.corruption_error import mean_corruption_error
+from nsbench.types import Score
+
+CORRUPTIONS = [f"{c}/{s}" for c in ALEXNET_ERROR for s in SEVERITIES]
+
+
+def corrupted(shift):
+    """75 conditions; `shift` more errors of 100 than the severity alone makes."""
+    return {name: (f"c/{name}", None, outcomes(100 - 10 * int(name[-1]) - shift)) for name in CORRUPTIONS}
+
+
+@pytest.fixture
+def board(tmp_path):
+    folder = tmp_path / "results"
+    for method, right, shift in (("pretrained", 70, 4), ("ns", 95, 0), ("finetune", 80, 3)):
+        recipe = None if method == "pretrained" else {"name": "quick"}
+        stored(folder, method, right=right, recipe=recipe)
+        stored(folder, method, "imagenet_c", score=mean_corruption_error, conditions=corrupted(shift), recipe=recipe)
+    return build(*read_results(folder))
+
+
+def synthetic(methods, suites=12, history=0):
+    """A board of results without outcomes, one of them over corruptions."""
+    rng = np.random.default_rng(0)
+    for index in range(methods):
+        name = "finetune" if index == 0 else f"method{index:04d}"
+        own = {
+            "normalisation": "own",
+            "preprocessing": "crop 48",
+            "weights_digest": name,
+            "parent_digest": "p",
+            "recipe": {"name": "quick", "epsilon": 0.03},
+            "limit": None,
+            "method_version": 1,
+            "date": "2025-01-01",
+            "command": f"nsbench run --method {name} --suite all",
+            "seconds": 10.0,
+            "device": "CPU",
+            "history": [
+                {"round": r, "noise_norm": 1.0 + r, "mse_probability": 0.02, "loss_clean": 0.1, "loss_noisy": 0.2}
+                for r in range(history)
+            ],
+        }
+        for suite in range(suites):
+            value, last = float(rng.uniform(20, 90)), suite == suites - 1
+            conditions = [
+                {
+                    "name": split,
+                    "split": f"c/{split}" if last else split,
+                    "attack": None,
+                    "params": {},
+                    "threat": None,
+                    "preprocess": "checkpoint",
+                    "n": 1000,
+                    "origin": "embedded",
+                    "data_digest": split,
+                    "accuracy": value,
+                }
+                for split in (CORRUPTIONS if last else [f"s{suite}"])
+            ]
+            yield Result(
+                "shapes10",
+                "vit_shapes10",
+                name,
+                f"s{suite}",
+                0,
+                Score(value, value - 2, value + 2, 1000, {}),
+                "%",
+                last,
+                f"S{suite}",
+                "clean" if not suite else "ood",
+                suite,
+                suite < 11,
+                1,
+                "Protocol.",
+                "Somebody 2025",
+                name,
+                "What it does.",
+                index,
+                conditions,
+                own,
+                f"{name}{suite}",
+            )
+
+
+def test_every_pair_on_the_page_is_what_compare_says(board):
+    (table,) = board.tables
+    found = differences(table, most=50)
+    labels = [row.label for row in table.rows]
+    asked = {
+        (one.suite, labels[a], labels[b]): one
+        for a in range(3)
+        for b in range(a + 1, 3)
+        for one in compare(table, labels[a], labels[b])
+    }
+    numbers = found.numbers
+    assert sum(map(len, numbers.values())) == len(asked) == 6
+    for suite, pairs in numbers.items():
+        for first, second, low, high, p, only_first, only_second in pairs:
+            one = asked[suite, labels[first], labels[second]]
+            assert low / 100 == pytest.approx(one.delta.low, abs=0.0051)
+            assert high / 100 == pytest.approx(one.delta.high, abs=0.0051)
+            assert 0 <= p / 1e5 - one.delta.adjusted < 1.1e-5  # rounded up
+            assert (only_first, only_second) == (
+                (-1, -1) if one.only_first is None else (one.only_first, one.only_second)
+            )
+
+
+def test_the_first_comparison_is_the_best_row_with_its_control(board):
+    (table,) = board.tables
+    found = differences(table, most=50)
+    assert (table.rows[found.first].method, table.rows[found.second].method) == ("ns", "finetune")
+    ns, control = (next(i for i, row in enumerate(table.rows) if row.method == name) for name in ("ns", "finetune"))
+    assert references(table)[ns] == control
+    text = report.to_html(board)
+    assert '<td class="change">+15.0</td>' in text  # 95 and 80 right of 100
+    assert 'class="verdict better">better' in text
+
+
+def test_the_page_names_the_reference_that_was_asked_for(tmp_path):
+    for method in ("pretrained", "ns", "finetune"):
+        recipe = None if method == "pretrained" else {"name": "quick"}
+        stored(
+            tmp_path,
+            method,
+            "imagenet_c",
+            score=mean_corruption_error,
+            recipe=recipe,
+            conditions=corrupted({"pretrained": 4, "ns": 0, "finetune": 3}[method]),
+        )
+    for asked, option, title in ((None, "matched control", "FINETUNE"), ("pretrained", "PRETRAINED", "PRETRAINED")):
+        board = build(*read_results(tmp_path), reference=asked)
+        assert reference_name(board.tables[0]) == option
+        text = report.to_html(board)
+        assert f'<option value="">{option}</option>' in text
+        assert f"<h5>Difference to {title}</h5>" in text
+
+
+def test_without_a_control_any_row_may_be_the_reference_and_none_is(tmp_path):
+    for method, right in (("one", 40), ("two", 60)):
+        stored(tmp_path, method, right=right)
+    board = build(*read_results(tmp_path))
+    assert reference_name(board.tables[0]) == ""
+    text = report.to_html(board)
+    assert '<option value="">' not in text
+    assert '<option value="0">ONE</option>' in text
+
+
+def test_large_boards_hold_no_pairs_and_say_how_to_get_them():
+    board = build(synthetic(60, suites=2))
+    assert differences(board.tables[0], most=50) is None
+    text = report.to_html(board)
+    assert "data-pairs" not in text
+    assert "With more than 50 rows the page does not hold the paired comparison of every two" in text
+
+
+def test_charts_show_the_first_rows_and_the_control_and_say_so():
+    board = build(synthetic(60, suites=3))
+    (table,) = board.tables
+    few = drawn(table.rows, 8)
+    assert len(few) == 8
+    assert "finetune" in [row.method for row in few]
+    assert [row.label for row in few] == [row.label for row in table.rows if row in few]  # in the table's order
+    text = report.to_html(board)
+    assert "heat maps drawn: 8 of 60 rows, the first ones and the control; all are in the table" in text
+    assert "nsbench report --detail 32" in text
+    assert text.count('class="heat"') == 8 + 7  # errors, and differences to the control
+    assert report.to_html(board, detail=5).count('class="heat"') == 5 + 4
+    assert len(Page(report.to_html(board, detail=5)).all("article")) == 3 + 5  # suites, methods
+    assert Limits.of(None) == Limits()
+
+
+def test_fifty_methods_take_less_than_two_megabytes():
+    text = report.to_html(build(synthetic(50, history=20)))
+    assert text.count("data-r=") == 50
+    assert "data-pairs" in text
+    assert 300_000 < len(text.encode()) < 2_000_000 - pictures.BUDGET
+
+
+def test_heat_maps_and_their_differences(board):
+    (table,) = board.tables
+    rows = {row.method: heats.heat(row, row.cells["imagenet_c"]) for row in table.rows}
+    assert rows["ns"].errors["fog"] == pytest.approx([10, 20, 30, 40, 50])
+    reference = heats.reference_of(list(rows.values()))
+    assert reference.row.method == "finetune"
+    against = {one.row.method: one for one in heats.against(list(rows.values()), reference)}
+    assert set(against) == {"ns", "pretrained"}
+    assert against["ns"].errors["fog"] == pytest.approx([-3] * 5)
+    assert against["pretrained"].strongest == pytest.approx(1)
+    text = report.to_html(board)
+    assert text.count('<td class="up" style="--t:1.00">−3.0</td>') == 75
+    assert text.count('<td class="down" style="--t:0.33">+1.0</td>') == 75
+
+
+def test_norms_are_those_of_the_images_that_the_attack_broke(tmp_path):
+    n, rng = 100, np.random.default_rng(0)
+    l2 = rng.uniform(0.1, 3, n)
+    before, after = np.arange(n) >= 90, np.arange(n) >= 20  # 90 right before, 20 right after: 70 broken
+    stored(
+        tmp_path,
+        "ns",
+        "cw",
+        conditions={
+            "c 1": ("clean", "l2 unbounded", outcomes(20, l2=l2, linf=l2, predictions_clean=before.astype(np.int64)))
+        },
+    )
+    (table,) = build(*read_results(tmp_path)).tables
+    (row,) = table.rows
+    broken = l2[20:90].astype(np.float32)
+    assert (after & ~before).sum() == len(broken)
+    svg = str(curves.norms([(row, row.cells["cw"])], {row.label: "k0"}))
+    assert f"{np.median(broken):.2f} <tspan" in svg
+    assert "n 70" in svg
+    x = charts.scale(0, np.quantile(broken, 0.95) * 1.05, 144, 460 - 82)
+    assert f"M{x(np.quantile(broken, 0.25)):.1f} 19.0H{x(np.quantile(broken, 0.75)):.1f}" in svg
+
+
+def test_no_norms_where_the_attack_could_not_choose_them(tmp_path):
+    stored(
+        tmp_path,
+        "ns",
+        "fgsm",
+        conditions={
+            "eps": (
+                "clean",
+                "linf 1/255",
+                outcomes(20, l2=np.ones(100), linf=np.ones(100) / 255, predictions_clean=np.zeros(100, dtype=np.int64)),
+            )
+        },
+    )
+    (table,) = build(*read_results(tmp_path)).tables
+    assert curves.norms([(table.rows[0], table.rows[0].cells["fgsm"])], {table.rows[0].label: "k0"}) is None
+
+
+def test_a_whisker_lies_on_the_common_scale():
+    assert charts.whisker(60, 50, 70, 50, 90) == "--l:3.0;--m:19.5;--h:36.0"  # of 3 to 69
+    assert charts.balanced(-1, 3, 1, 4) == "--l:27.8;--m:44.2;--h:60.8;--z:36"
+
+
+def test_effective_robustness_is_drawn_from_the_line_of_the_table():
+    board = build(synthetic(6, suites=3))
+    (table,) = board.tables
+    line = table.lines[0]
+    styles = {row.label: "k0" for row in table.rows}
+    svg = str(scatter(line, "S1", styles, [row.label for row in table.rows]))
+    assert svg.count("<circle") == 6
+    names = re.findall(r'<text x="([\d.]+)" y="([\d.]+)">(?:method|finetune)', svg)
+    places = [tuple(map(float, found)) for found in names]
+    assert places
+    assert not any(
+        abs(ax - bx) < 130 and abs(ay - by) < 12 for i, (ax, ay) in enumerate(places) for bx, by in places[:i]
+    )
+    assert "Effective robustness" in report.to_html(board)
+
+
+def test_health_flags_stand_at_their_row_with_their_sentence(board):
+    (table,) = board.tables
+    flag = RowFlag("zero gradients", "FGSM: the loss is <flat> at 12 of 100 images.", ("fgsm",))
+    rows = [replace(row, flags=(flag,)) if row.method == "ns" else row for row in table.rows]
+    text = report.to_html(replace(board, tables=(replace(table, rows=tuple(rows)),)))
+    found = Page(text)
+    (mark,) = found.all("a", "flag")
+    assert mark["href"] == "#t0-health"
+    assert mark["title"] == "zero gradients. FGSM: the loss is <flat> at 12 of 100 images. "
+    assert "⚑ NS: zero gradients. FGSM: the loss is &lt;flat&gt; at 12 of 100 images." in text
+    assert not Page(report.to_html(board)).all("a", "flag")
+
+
+def test_the_script_is_small_and_the_toolbar_waits_for_it(board):
+    text = report.to_html(board)
+    script = text[text.index("<script>") : text.index("</script>")]
+    assert len(script) < 25_000
+    tools = [attributes for tag, attributes in Page(text).tags if tag == "form"]
+    assert tools
+    assert all("hidden" in one for one in tools)
+
+
+def test_the_tables_own_text_is_there_to_copy(board):
+    text = report.to_html(board)
+    assert r"\toprule" in text
+    assert io.StringIO(report.to_markdown(board)).readline().strip() in text
+
+
+def with_pictures(folder):
+    """Two rows on the same 100 images, 6 of which ns alone and 2 of which the control alone has right."""
+    for method, hits in (("ns", set(range(60)) - {0, 1}), ("finetune", set(range(60)) - set(range(10, 16)))):
+        one = outcomes(0)
+        right = np.array([index in hits for index in range(100)])
+        one = replace(one, predictions=np.where(right, 0, 1))
+        path = stored(folder, method, "fgsm", conditions={"eps": ("clean", "linf 8/255", one)})
+        sampler = Sampler()
+        rng = np.random.default_rng(0)
+        clean = rng.uniform(0.2, 0.8, (100, 3, 16, 16))
+        sampler.offer(
+            one.ids,
+            one.labels,
+            one.predictions,
+            clean,
+            clean + 0.03,
+            {"linf": np.full(100, 8 / 255), "l2": np.full(100, 0.83)},
+        )
+        write_samples(path, f"{method}fgsm", {"eps": sampler}, ["<square>", "disk"])
+    return build(*read_results(folder))
+
+
+def test_pictures_show_samples_and_what_one_row_wins(tmp_path):
+    board = with_pictures(tmp_path)
+    next(tmp_path.rglob("finetune/*.samples.zip")).write_bytes(b"half")
+    assert re.search(r"samples\.zip", report.to_html(build(*read_results(tmp_path))))  # named, and the rest is shown
+    text = report.to_html(board)
+    assert "Won by NS: 6 images" in text
+    assert "Lost to FINETUNE: 2 images" in text
+    images = Page(text).all("img")
+    assert all(re.fullmatch(r"data:image/webp;base64,[A-Za-z0-9+/=]+", one["src"]) for one in images)
+    assert all(one["alt"] for one in images)
+    assert len(images) >= 3 * pictures.EACH
+    assert '&lt;square&gt; → disk <b class="cross">✗</b>' in text
+    assert "ℓ∞ 8.0/255 · ℓ2 0.83" in text
+
+
+def test_pictures_keep_to_their_budget(tmp_path):
+    (table,) = with_pictures(tmp_path).tables
+    pair = initial_pair(table)
+    whole = pictures.picture_book(table, pair)
+    everything = whole.suite("fgsm")
+    used = pictures.BUDGET - whole.left
+    assert used > 1000
+    assert not everything.left_out
+    narrow = pictures.PictureBook(whole.album, pair, used // 2)
+    found = narrow.suite("fgsm")
+    assert found.left_out
+    assert 0 <= narrow.left < used // 2
+    assert [one.id for one in found.swings.won] == [one.id for one in everything.swings.won]  # named all the same

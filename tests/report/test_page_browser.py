@@ -1,0 +1,384 @@
+"""The page in a real chromium: sorting, filters, differences, comparison, colours, keyboard, quiet and safe."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from benchmarks.screenshot import browser, missing, printed
+from page_results import HOSTILE, outcomes, stored
+from test_page import corrupted, synthetic
+
+from nsbench import report
+from nsbench.leaderboard import build, compare
+from nsbench.report.numbers import figure, pvalue, signed
+from nsbench.results import read_results
+from nsbench.statistics.corruption_error import mean_corruption_error
+
+WHY = missing()
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(WHY), reason=WHY)]
+EVENTS = "Network.requestWillBeSent"
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
+    for method, right, shift in (("pretrained", 70, 4), ("ns", 95, 0), ("finetune", 80, 3), ("hostile", 60, 2)):
+        own = {
+            "recipe": None if method == "pretrained" else {"name": "quick"},
+            "history": [
+                {"round": r, "noise_norm": 10.0 + r, "mse_probability": 0.02, "loss_clean": 0.3 / r} for r in (1, 2, 3)
+            ],
+        }
+        if method == "hostile":
+            own |= {"title": HOSTILE, "device": HOSTILE}
+        stored(folder, method, right=right, **own)
+        stored(folder, method, "imagenet_c", score=mean_corruption_error, conditions=corrupted(shift), **own)
+        if method != "pretrained":
+            stored(
+                folder,
+                method,
+                "fgsm",
+                conditions={f"eps {k}/255": ("clean", f"linf {k}/255", outcomes((right - 20) // k)) for k in (1, 2, 4)},
+                **own,
+            )
+    for model in ("vit_small_patch16_224", "vit_tiny_patch16_224"):
+        stored(folder, "pretrained", source="imagenet", model=model, recipe=None)
+    return build(*read_results(folder))
+
+
+@pytest.fixture(scope="module")
+def driver():
+    with browser(1280, 900) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def address(board, tmp_path_factory):
+    file = tmp_path_factory.mktemp("page") / "index.html"
+    file.write_text(report.to_html(board), encoding="utf-8")
+    return file.as_uri()
+
+
+@pytest.fixture
+def page(driver, address):
+    """The page, opened anew with empty logs."""
+    driver.get("about:blank")
+    for log in ("browser", "performance"):
+        driver.get_log(log)
+    driver.get(address)
+    return driver
+
+
+def one(page, selector):
+    return page.find_element("css selector", selector)
+
+
+def run(page, script, *arguments):
+    return page.execute_script(script, *arguments)
+
+
+def click(page, selector):
+    run(page, "document.querySelector(arguments[0]).click()", selector)
+
+
+def choose(page, selector, label):
+    """Choose an option of a select by its text, as a hand does."""
+    run(
+        page,
+        "const s = document.querySelector(arguments[0]); "
+        "s.selectedIndex = [...s.options].findIndex(o => o.text === arguments[1]); "
+        "s.dispatchEvent(new Event('change', { bubbles: true }))",
+        selector,
+        label,
+    )
+
+
+def column(page, at):
+    """The shown texts of a column of the first table's own rows, from top to bottom."""
+    return run(
+        page,
+        "return [...document.querySelectorAll('#t1-scores tbody.own tr:not([hidden])')].map(row => "
+        "(row.cells[arguments[0]].querySelector('.v') || row.cells[arguments[0]]).textContent.trim())",
+        at,
+    )
+
+
+def names(page):
+    return run(
+        page,
+        "return [...document.querySelectorAll('#t1-scores tbody.own tr')].filter(row => !row.hidden)"
+        ".map(row => row.cells[0].dataset.v)",
+    )
+
+
+def table_of(board):
+    return next(table for table in board.tables if table.source == "shapes10")
+
+
+def test_it_opens_quietly_from_one_file_and_runs_no_foreign_script(page, address):
+    click(page, "#theme")
+    assert page.get_log("browser") == []
+    sent = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
+    asked = {event["params"]["request"]["url"].split("#")[0] for event in sent if event["method"] == EVENTS}
+    assert asked <= {address, "about:blank"}
+    assert address in asked
+    assert HOSTILE in names(page)  # as text; an alert would have raised
+    assert not page.find_elements("css selector", "img")
+
+
+def test_columns_sort_either_way_and_what_is_missing_comes_last(page):
+    head = "#t1-scores .heads th:nth-child({}) button"
+    for at, first, last in ((2, "95.0", "60.0"), (3, "75.0", "–"), (4, None, None)):
+        click(page, head.format(at))
+        once = column(page, at - 1)
+        order = one(page, f"#t1-scores .heads th:nth-child({at})").get_attribute("aria-sort")
+        numbers = [float(text) for text in once if text != "–"]
+        down = at == 4  # C: lower is better
+        assert order == ("ascending" if down else "descending")
+        assert numbers == sorted(numbers, reverse=not down)
+        if first:
+            assert (once[0], once[-1]) == (first, last)
+        click(page, head.format(at))
+        turned = [float(text) for text in column(page, at - 1) if text != "–"]
+        assert turned == sorted(numbers, reverse=down)
+        assert ("–" in once) == (column(page, at - 1)[-1] == "–")
+    assert len(page.find_elements("css selector", "#t1-scores th[aria-sort]")) == 1
+    click(page, head.format(1))
+    assert names(page) == sorted(names(page), key=str.lower)
+
+
+def test_filters_choose_rows_columns_and_sources(page):
+    field = one(page, "form[data-for=t1] input[type=search]")
+    field.send_keys("finetune")
+    assert names(page) == ["FINETUNE"]
+    assert one(page, "form[data-for=t1] output").text == "1 of 4 rows"
+    run(page, "arguments[0].value = ''; arguments[0].dispatchEvent(new Event('input'))", field)
+    assert len(names(page)) == 4
+    box = one(page, "form[data-for=t1] [name=group]")
+    shown = "return [...document.querySelectorAll('#t1-scores .heads th')].filter(h => h.offsetWidth).length"
+    before = run(page, shown)
+    run(page, "arguments[0].click()", box)
+    assert run(page, shown) == before - 1
+    assert not one(page, "#t1 .card[data-group=Clean]").is_displayed()
+    everything = "return document.querySelectorAll('#t0-scores tbody tr:not([hidden])').length"
+    assert run(page, everything) == 2 + 2  # ours, and the two reported ones of vit_small
+    for model, count in (("vit_small_patch16_224", 1 + 2), ("vit_tiny_patch16_224", 1)):
+        choose(page, "form[data-for=t0] [name=model]", model)
+        assert run(page, everything) == count
+    choose(page, "#sources select", "imagenet")
+    assert not one(page, "#t1").is_displayed()
+    assert one(page, "#t0").is_displayed()
+
+
+def test_intervals_are_shown_on_demand(page):
+    assert one(page, "#t1-scores .ci").is_displayed()
+    click(page, "form[data-for=t1] [name=intervals]")
+    assert not one(page, "#t1-scores .ci").is_displayed()
+
+
+def test_differences_are_against_the_control_or_a_chosen_row(page, board):
+    table = table_of(board)
+    before = column(page, 1)
+    click(page, "form[data-for=t1] [name=difference]")
+    for reference in ("matched control", "PRETRAINED"):
+        choose(page, "form[data-for=t1] [name=reference]", reference)
+        label = "FINETUNE" if reference == "matched control" else reference
+        found = dict(zip(names(page), column(page, 1), strict=True))
+        assert found.pop(label) == "ref."
+        for row, text in found.items():
+            (expected,) = [c.delta for c in compare(table, row, label) if c.suite == "clean"]
+            assert text == signed(expected.value)
+            cell = one(page, f"#t1-scores th[data-v='{row}'] + td") if row.isalpha() else None
+            if cell:
+                assert ("even" in cell.get_attribute("class").split()) == (expected.verdict == "not separable")
+                assert f"{signed(expected.low)} to {signed(expected.high)}" in cell.get_attribute("title")
+                assert expected.verdict in cell.get_attribute("title")
+    assert "that of PRETRAINED" in one(page, "p.legend[data-for=t1]").text
+    click(page, "form[data-for=t1] [name=difference]")
+    assert column(page, 1) == before
+
+
+def test_any_two_rows_are_compared_as_the_command_does(page, board):
+    table = table_of(board)
+    titles = {c.suite: f"{c.title} {c.arrow}" for c in table.columns}
+    for first, second in (("NS", "FINETUNE"), ("FINETUNE", "NS"), ("PRETRAINED", "NS")):
+        choose(page, "#t1-compare [name=first]", first)
+        choose(page, "#t1-compare [name=second]", second)
+        shown = run(
+            page,
+            "return [...document.querySelectorAll('#t1-compare tbody tr')].map("
+            "row => [...row.cells].map(cell => cell.textContent))",
+        )
+        expected = [
+            [
+                titles[c.suite],
+                figure(c.cell.value),
+                figure(c.other.value),
+                signed(c.delta.value),
+                f"{signed(c.delta.low)} to {signed(c.delta.high)}",
+                "",
+                "–" if c.only_first is None else f"{c.only_first} / {c.only_second}",
+                pvalue(c.delta.adjusted).removeprefix("p ").removeprefix("= "),
+                c.delta.verdict,
+            ]
+            for c in compare(table, first, second)
+        ]
+        assert [[text.strip() for text in row] for row in shown] == expected
+    choose(page, "#t1-compare [name=second]", HOSTILE)
+    assert one(page, "#t1-compare thead .who:nth-child(3)").text == HOSTILE
+    click(page, "#t1-compare [name=swap]")
+    assert one(page, "#t1-compare thead .who:nth-child(2)").text == HOSTILE
+
+
+def background(page):
+    colour = run(page, "return getComputedStyle(document.body).backgroundColor")
+    return [int(part) for part in re.findall(r"\d+", colour)]
+
+
+def test_colours_follow_the_system_and_the_switch(page):
+    assert min(background(page)[:3]) > 200
+    page.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    )
+    assert max(background(page)[:3]) < 60
+    page.refresh()
+    assert one(page, "#theme").text == "Light"
+    click(page, "#theme")
+    assert min(background(page)[:3]) > 200
+    page.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]}
+    )
+
+
+def test_the_keyboard_reaches_every_figure(page):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    def press(key):
+        ActionChains(page).send_keys(key).perform()
+        return page.switch_to.active_element
+
+    cell = one(page, "#t1-scores tbody.own td")
+    run(page, "arguments[0].focus()", cell)
+    assert one(page, "#tip").is_displayed()
+    assert "95 % interval" in one(page, "#tip").text
+    assert run(page, "return document.activeElement.getAttribute('aria-describedby')") == "tip"
+    right = press(Keys.ARROW_RIGHT)
+    assert run(page, "return arguments[0].cellIndex", right) == 2
+    assert run(page, "return arguments[0].parentNode.rowIndex", press(Keys.ARROW_DOWN)) == 3
+    press(Keys.ESCAPE)
+    assert not one(page, "#tip").is_displayed()
+    button = one(page, "#t1-scores .heads th:nth-child(2) button")
+    run(page, "arguments[0].focus()", button)
+    press(Keys.ENTER)
+    assert one(page, "#t1-scores .heads th:nth-child(2)").get_attribute("aria-sort") == "descending"
+    assert len(page.find_elements("css selector", "#t1-scores tbody td[tabindex='0']")) == 1
+
+
+def test_commands_are_copied(page):
+    run(page, "navigator.clipboard.writeText = async text => { window.copied = text; }")
+    click(page, "#t1 .card [data-copy]")
+    assert run(page, "return window.copied").startswith("nsbench run --method ")
+
+
+def test_everything_can_be_read_without_scripts(page, address):
+    page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        page.get(address)
+        assert not one(page, "form.tools").is_displayed()
+        assert one(page, "#t1-scores .v").is_displayed()
+        assert one(page, "#t1-compare tbody tr").is_displayed()
+        assert one(page, "#t1 svg.chart").is_displayed()
+    finally:
+        page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_no_width_scrolls_sideways(page, width):
+    size = {"height": 900, "deviceScaleFactor": 1, "mobile": False}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, **size})
+    assert run(page, "return document.documentElement.scrollWidth") == width
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 1280, **size})
+
+
+def test_it_prints_without_its_controls(page, tmp_path):
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert not one(page, "form.tools").is_displayed()
+    assert one(page, "#t1-scores").is_displayed()
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    printed(page, tmp_path / "page.pdf")
+    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+
+
+def axe():
+    """The text of axe-core, from the npm package of that name."""
+    file = Path(os.environ.get("NSBENCH_AXE", "")) if os.environ.get("NSBENCH_AXE") else None
+    if file is None:
+        pytest.skip("NSBENCH_AXE names no axe.min.js; get one: npm pack axe-core && tar xzf axe-core-*.tgz")
+    return file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_no_serious_violation(page, address, theme):
+    script = axe()
+    page.get(f"{address}?theme={theme}")
+    run(page, "document.querySelectorAll('details').forEach(part => { part.open = true; })")
+    run(page, script)
+    for mode in ("values", "differences"):
+        if mode == "differences":
+            click(page, "form[data-for=t1] [name=difference]")
+        found = page.execute_async_script(
+            "const done = arguments[0]; axe.run(document, { resultTypes: ['violations'] }).then(result => done("
+            "result.violations.map(v => [v.id, v.impact, v.nodes.map(n => n.html.slice(0, 160)).slice(0, 3)])))"
+        )
+        assert [one for one in found if one[1] in ("serious", "critical")] == [], mode
+
+
+@pytest.mark.slow
+def test_a_thousand_rows_open_and_sort_in_a_second(driver, tmp_path):
+    """Seconds of the page's own thread, which other work on the machine does not lengthen much; the best of three."""
+    file = tmp_path / "thousand.html"
+    file.write_text(report.to_html(build(synthetic(1000))), encoding="utf-8")
+    driver.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
+    opened, sorted_in = [], []
+    for _ in range(3):
+        driver.get("about:blank")
+        start = busy(driver)
+        driver.get(file.as_uri())
+        opened.append(busy(driver) - start)
+        start = busy(driver)
+        driver.execute_async_script(
+            "document.querySelectorAll('button[data-sort]')[3].click();"
+            "requestAnimationFrame(() => setTimeout(arguments[0], 0))"
+        )
+        sorted_in.append(busy(driver) - start)
+    values = values_of(driver, 3)
+    assert names_of(driver) == sorted(values, key=lambda name: -values[name])
+    assert len(values) == 1000
+    visible = "return [...document.querySelectorAll('tbody.own tr')].filter(row => row.offsetHeight).length"
+    assert run(driver, visible) == 200
+    click(driver, "[name=everything]")
+    assert run(driver, visible) == 1000
+    assert min(opened) < 1, opened
+    assert min(sorted_in) < 1, sorted_in
+
+
+def busy(driver):
+    """Seconds that the page's thread has worked so far."""
+    metrics = driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+    return next(one["value"] for one in metrics if one["name"] == "TaskDuration")
+
+
+def names_of(driver):
+    return run(driver, "return [...document.querySelectorAll('tbody.own tr')].map(row => row.cells[0].dataset.v)")
+
+
+def values_of(driver, at):
+    return run(
+        driver,
+        "return Object.fromEntries([...document.querySelectorAll('tbody.own tr')].map("
+        "row => [row.cells[0].dataset.v, +row.cells[arguments[0]].dataset.v]))",
+        at,
+    )

@@ -1,0 +1,80 @@
+"""Results that older versions wrote, kept as they were: every one of them is still read, compared and shown."""
+
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from nsbench import report
+from nsbench.leaderboard import build
+from nsbench.leaderboard.samples import Album
+from nsbench.report import FORMATS
+from nsbench.results import SCHEMA, read_results
+
+FROZEN = Path(__file__).parents[1] / "frozen"
+FOLDERS = sorted(folder.name for folder in FROZEN.iterdir())
+FIGURES = {  # as they were printed when they were written
+    "schema1_first": {"clean": "87.5", "fgsm": "31.2", "imagenet_c": "69.2"},
+    "schema1_samples": {"clean": "93.8", "cw": "4.7"},
+}
+
+
+def test_every_schema_is_here():
+    assert {int(re.match(r"schema(\d+)_", name)[1]) for name in FOLDERS} == set(range(1, SCHEMA + 1))
+    assert set(FOLDERS) == set(FIGURES)
+    for path in FROZEN.rglob("*.json"):
+        assert json.loads(path.read_text())["schema"] == int(path.relative_to(FROZEN).parts[0][6])
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_old_results_are_read_and_compared_image_by_image(name):
+    results, problems = read_results(FROZEN / name)
+    assert not problems
+    assert {result.suite: f"{result.score.value:.1f}" for result in results} == FIGURES[name]
+    (table,) = build(results).tables
+    (row,) = table.rows
+    assert {suite: cell.unpaired for suite, cell in row.cells.items()} == dict.fromkeys(FIGURES[name], "")
+    for result in results:
+        for condition, outcomes in zip(result.conditions, result.outcomes().values(), strict=True):
+            assert 100 * outcomes.correct.mean() == pytest.approx(condition["accuracy"], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_old_results_render_in_every_format(name, tmp_path):
+    written = report.render_formats(FROZEN / name, tmp_path, FORMATS)
+    console = Console(file=io.StringIO(), width=200)
+    report.render_terminal(FROZEN / name, console)
+    for text in (
+        console.file.getvalue(),
+        *(next(p for p in written if p.suffix == s).read_text() for s in (".html", ".md", ".tex")),
+    ):
+        for figure in FIGURES[name].values():
+            assert figure in text
+
+
+def test_old_samples_are_shown():
+    (table,) = build(*read_results(FROZEN / "schema1_samples")).tables
+    album = Album(table)
+    (gallery,) = album.galleries(table.rows[0], "cw")
+    assert all(one.change and one.adversarial and one.l2 is not None for one in gallery.pictures)
+    assert not album.problems
+    (old,) = build(*read_results(FROZEN / "schema1_first")).tables
+    assert Album(old).galleries(old.rows[0], "clean") == []
+
+
+def test_a_half_written_file_is_named_and_the_rest_is_shown(tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(FROZEN / "schema1_first", folder)
+    half = next(folder.rglob("fgsm.seed0.json"))
+    half.write_text(half.read_text()[:900])
+    page = report.render(folder, tmp_path / "index.html").read_text()
+    console = Console(file=io.StringIO(), width=400)
+    report.render_terminal(folder, console)
+    for text in (page, console.file.getvalue()):
+        assert "fgsm.seed0.json" in text
+        assert "is no complete result" in text
+        assert "87.5" in text

@@ -1,0 +1,340 @@
+"""The judge: it masks classes, distrusts attacks, and does not depend on the batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from timm.models.vision_transformer import VisionTransformer
+
+import nsbench.attacks  # noqa: F401  (fills the registry of attacks)
+from nsbench import registry
+from nsbench.data.source import Split, Subset, digest_of
+from nsbench.errors import AttackError, CorruptImage, DataError, ModelError
+from nsbench.models import Model, Preprocessing
+from nsbench.run.evaluate import LOOKED_AT, Memory, evaluate, look_at_outputs
+from nsbench.types import Condition, ThreatModel
+
+SIZE, CLASSES = 16, 5
+
+
+class Noise(Split):
+    """Random pictures with labels that the model gets right about half of the time."""
+
+    def __init__(self, n: int, labels: np.ndarray | None = None, classes: tuple[int, ...] | None = None) -> None:
+        self.name, self.classes = "clean", classes
+        self.ids = np.array([f"noise/{k:03d}" for k in range(n)])
+        self.labels = np.zeros(n, dtype=np.int64) if labels is None else labels
+
+    def load(self, index: int) -> Image.Image:
+        pixels = np.random.default_rng(index).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+        return Image.fromarray(pixels)
+
+    @property
+    def digest(self) -> str:
+        return digest_of(*self.ids, *self.labels)
+
+
+def pixels(split: Split) -> torch.Tensor:
+    return torch.stack([torch.from_numpy(np.array(split.load(k))).permute(2, 0, 1) for k in range(len(split))]) / 255
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    torch.manual_seed(0)
+    vit = VisionTransformer(img_size=SIZE, patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=CLASSES)
+    torch.nn.init.normal_(vit.head.weight)
+    return Model(vit, name="tiny", preprocessing=Preprocessing(SIZE, 1.0), mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+@pytest.fixture
+def right(model: Model) -> Noise:
+    """Pictures with the model's own predictions as labels, every third one wrong."""
+    split = Noise(31)
+    with torch.no_grad():
+        split.labels = model(pixels(split)).argmax(1).numpy()
+    split.labels[::3] = (split.labels[::3] + 1) % CLASSES
+    return split
+
+
+@pytest.fixture
+def attack_named(monkeypatch: pytest.MonkeyPatch):
+    """Register an attack for one test."""
+
+    def register(function) -> str:
+        monkeypatch.setitem(registry.attacks._items, "cheat", function)
+        return "cheat"
+
+    return register
+
+
+def test_clean_predictions_are_the_models(model: Model, right: Noise) -> None:
+    outcomes = evaluate(model, right, Condition("clean"))
+    with torch.no_grad():
+        expected = model(pixels(right)).argmax(1).numpy()
+    np.testing.assert_array_equal(outcomes.predictions, expected)
+    assert outcomes.correct.sum() == 31 - len(range(0, 31, 3))
+    np.testing.assert_array_equal(outcomes.ids, right.ids)
+
+
+def test_class_subset_by_brute_force(model: Model) -> None:
+    split = Noise(40, classes=(4, 1))
+    outcomes = evaluate(model, split, Condition("subset"), batch_size=7)
+    with torch.no_grad():
+        logits = model(pixels(split)).numpy()
+    expected = [max((4, 1), key=lambda c: row[c]) for row in logits]
+    assert outcomes.predictions.tolist() == expected
+    np.testing.assert_array_equal(outcomes.extra["predictions_all"], logits.argmax(1))
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd"])
+def test_batch_size_moves_nothing(model: Model, right: Noise, name: str) -> None:
+    condition = Condition("attack", attack=name, threat=ThreatModel("linf", 4 / 255))
+    first, *others = [evaluate(model, right, condition, batch_size=size) for size in (64, 1, 7)]
+    for other in others:
+        np.testing.assert_array_equal(first.predictions, other.predictions)
+        np.testing.assert_allclose(first.extra["l2"], other.extra["l2"], atol=1e-5)
+    assert first.extra["linf"].max() <= 4 / 255 + 1e-6
+
+
+def test_wrong_images_are_not_attacked_and_count_as_broken(model: Model, right: Noise, attack_named) -> None:
+    seen: list[str] = []
+
+    def spy(model, images, labels, *, ids, seed, threat):
+        seen.extend(ids)
+        return images
+
+    outcomes = evaluate(model, right, Condition("spy", attack=attack_named(spy), threat=ThreatModel("linf", 0.1)))
+    assert seen == [image_id for k, image_id in enumerate(right.ids) if k % 3]
+    assert not outcomes.correct[::3].any()
+    assert outcomes.correct[np.arange(31) % 3 > 0].all()
+
+
+CHEATS = {
+    "beyond linf 8/255": lambda images: (images + 9 / 255).clamp(0, 1),
+    "outside [0, 1]": lambda images: images - 2,
+    "not finite": lambda images: images * torch.nan,
+    "shape": lambda images: images[:, :, :-1],
+}
+
+
+@pytest.mark.parametrize("message", CHEATS)
+def test_cheating_attacks_are_caught(model: Model, right: Noise, attack_named, message: str) -> None:
+    def cheat(model, images, labels, **_):
+        return CHEATS[message](images)
+
+    condition = Condition("cheat", attack=attack_named(cheat), threat=ThreatModel("linf", 8 / 255))
+    with pytest.raises(AttackError) as caught:
+        evaluate(model, right, condition)
+    assert message in str(caught.value)
+
+
+def test_patches_beyond_the_allowed_are_caught(model: Model, right: Noise, attack_named) -> None:
+    def two_patches(model, images, labels, **_):
+        changed = images.clone()
+        changed[:, :, 7:9, 0] = 1 - changed[:, :, 7:9, 0]
+        return changed
+
+    name = attack_named(two_patches)
+    evaluate(model, right, Condition("two", attack=name, threat=ThreatModel("patch", patches=2)))
+    with pytest.raises(AttackError, match="more than 1 patch"):
+        evaluate(model, right, Condition("one", attack=name, threat=ThreatModel("patch", patches=1)))
+
+
+def test_logits_that_are_no_numbers_name_the_image(model: Model, right: Noise, monkeypatch) -> None:
+    def broken(images, noise=None):
+        return torch.full((len(images), CLASSES), torch.nan)
+
+    monkeypatch.setattr(model, "forward", broken)
+    with pytest.raises(ModelError, match="noise/000"):
+        evaluate(model, right, Condition("clean"))
+
+
+def test_the_model_is_left_as_it_was(model: Model, right: Noise) -> None:
+    model.train()
+    evaluate(model, right, Condition("a", attack="fgsm", threat=ThreatModel("linf", 1 / 255)))
+    assert model.training
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+    model.eval()
+
+
+class Counted:
+    """How many images went through the model."""
+
+    def __init__(self, model: Model) -> None:
+        self.images = 0
+        self.hook = model.register_forward_pre_hook(self._count)
+
+    def _count(self, module, arguments) -> None:
+        self.images += len(arguments[0])
+
+
+@pytest.fixture
+def counted(model: Model):
+    counter = Counted(model)
+    yield counter
+    counter.hook.remove()
+
+
+LINF = ThreatModel("linf", 4 / 255)
+
+
+def test_clean_predictions_are_computed_once(model: Model, right: Noise, counted: Counted) -> None:
+    memory = Memory()
+    fgsm = Condition("fgsm", attack="fgsm", threat=LINF)
+    first = evaluate(model, right, fgsm, memory=memory)
+    attacked = int((first.extra["predictions_clean"] == right.labels).sum())
+    assert counted.images == 31 + 2 * LOOKED_AT + 3 * attacked  # clean, a look at the outputs; attack, judge, 8 bits
+    counted.images = 0
+    second = evaluate(model, right, fgsm, memory=memory)
+    assert counted.images == 3 * attacked
+    for name, values in first.extra.items():
+        np.testing.assert_array_equal(values, second.extra[name], err_msg=name)
+    counted.images = 0
+    clean = evaluate(model, right, Condition("clean"), memory=memory)
+    np.testing.assert_array_equal(clean.predictions, first.extra["predictions_clean"])
+    assert counted.images == 0
+
+
+def test_a_subset_shares_what_is_known_of_the_whole(model: Model, right: Noise, counted: Counted) -> None:
+    memory = Memory()
+    subset = evaluate(model, right.limited(12).limited(9), Condition("few"), memory=memory)
+    assert counted.images == 9 + 2 * LOOKED_AT
+    whole = evaluate(model, right, Condition("all"), memory=memory)
+    assert counted.images == 31 + 2 * LOOKED_AT
+    expected = evaluate(model, right, Condition("all"))
+    np.testing.assert_array_equal(whole.predictions, expected.predictions)
+    where = np.searchsorted(whole.ids, subset.ids)
+    np.testing.assert_array_equal(subset.predictions, expected.predictions[where])
+
+
+def test_other_preparation_or_classes_are_other_predictions(model: Model, counted: Counted) -> None:
+    memory, before = Memory(), 2 * LOOKED_AT
+    for n, (classes, preprocess) in enumerate([(None, "checkpoint"), (None, "none"), ((1, 4), "none")], 1):
+        evaluate(model, Noise(20, classes=classes), Condition("one", preprocess=preprocess), memory=memory)
+        assert counted.images == before + 20 * n
+
+
+def test_attacks_get_full_batches(model: Model, right: Noise, attack_named) -> None:
+    sizes: list[int] = []
+
+    def spy(model, images, labels, **_):
+        sizes.append(len(images))
+        return images
+
+    evaluate(model, right, Condition("spy", attack=attack_named(spy), threat=LINF), batch_size=8)
+    assert sizes == [8, 8, 4]  # 20 of 31 are right; batches of 8 of the split hold 5 or 6 of these
+
+
+class Torn(Noise):
+    """Some pictures cannot be read, and every reading is counted."""
+
+    torn = (1, 7)
+    loads = 0
+
+    def load(self, index: int) -> Image.Image:
+        type(self).loads += 1
+        if index in self.torn:
+            raise CorruptImage(f"{self.ids[index]}: torn")
+        return super().load(index)
+
+
+def test_unreadable_images_are_remembered_and_named_by_every_condition(model: Model, right: Noise) -> None:
+    split, memory = Torn(31, right.labels), Memory()
+    for condition in (Condition("clean"), Condition("fgsm", attack="fgsm", threat=LINF), Condition("clean")):
+        unreadable: dict[str, str] = {}
+        outcomes = evaluate(model, split, condition, memory=memory, unreadable=unreadable)
+        assert unreadable == {f"noise/{k:03d}": f"noise/{k:03d}: torn" for k in Torn.torn}
+        assert outcomes.ids.tolist() == [i for i in split.ids if i not in unreadable]
+    with pytest.raises(CorruptImage, match="torn"):
+        evaluate(model, split, Condition("clean"), memory=memory)
+    with pytest.raises(DataError, match="none of its 2 images"):
+        evaluate(model, Subset(split, np.array(Torn.torn)), Condition("clean"), unreadable={})
+
+
+def test_only_what_is_attacked_is_read_again(model: Model, right: Noise) -> None:
+    class Read(Torn):
+        torn, loads = (), 0
+
+    split, memory = Read(31, right.labels), Memory()
+    evaluate(model, split, Condition("clean"), memory=memory)
+    assert Read.loads == 31
+    evaluate(model, split, Condition("fgsm", attack="fgsm", threat=LINF), memory=memory)
+    assert Read.loads == 31 + 20
+
+
+def test_attack_card_counts_and_describes(model: Model, right: Noise) -> None:
+    card: dict = {}
+    evaluate(model, right, Condition("fgsm", attack="fgsm", threat=LINF), batch_size=7, card=card)
+    assert (card["norm"], card["eps"], card["images"]) == ("linf", "4/255", 20)
+    assert (card["forwards"], card["backwards"], card["zero_gradients"], card["looked_at"]) == (1, 1, 0, 20)
+    assert card["seconds"] > 0
+    card = {}
+    condition = Condition("pgd", attack="pgd", threat=LINF, params={"steps": 3, "early_stop": False, "restarts": 2})
+    outcomes = evaluate(model, right, condition, card=card)
+    first_broken = int((~outcomes.correct[np.arange(31) % 3 > 0]).sum())
+    assert (card["steps"], card["restarts"], card["start"]) == (3, 2, "random in the budget")
+    assert 6 - 3 * first_broken / 20 <= card["backwards"] <= 6  # what the first restart broke is not tried again
+    assert card["forwards"] == pytest.approx(card["backwards"] * 4 / 3, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "threat"), [("cw", ThreatModel("l2")), ("patchfool", ThreatModel("patch", patches=1))]
+)
+def test_gradients_are_counted_wherever_they_leave_the_model(
+    model: Model, right: Noise, name: str, threat: ThreatModel
+) -> None:
+    """cw goes back once per step but the last; patchfool once more for each layer that it watches."""
+    split = Subset(right, np.array([1]))
+    calls = []
+    card: dict = {}
+    original = torch.autograd.grad
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.autograd, "grad", lambda *a, **k: calls.append(1) or original(*a, **k))
+        evaluate(model, split, Condition("one", attack=name, threat=threat, params={"steps": 4}), card=card)
+    assert calls
+    assert card["backwards"] == len(calls)
+    assert card["zero_gradients"] == 0
+
+
+def test_facts_of_an_attack_reach_its_card(model: Model, right: Noise, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry.attacks, "_items", dict(registry.attacks._items))
+
+    @registry.attack(loss="margin", start="the image", steps=1, library="numpy")
+    def elsewhere(model, images, labels, **_):
+        return images
+
+    card: dict = {}
+    evaluate(model, right, Condition("one", attack="elsewhere", threat=ThreatModel("l2")), card=card)
+    assert (card["loss"], card["start"], card["steps"]) == ("margin", "the image", 1)
+    assert card["library"] == f"numpy {np.__version__}"
+    assert card["eps"] is None
+    assert (card["forwards"], card["backwards"], card["looked_at"]) == (0, 0, 0)
+
+
+def test_outputs_that_are_no_logits_or_do_not_repeat(model: Model, right: Noise, monkeypatch) -> None:
+    images = pixels(right)
+    sound = look_at_outputs(model, images)
+    assert not sound["probabilities"]
+    assert sound["repeat_change"] < 1e-5
+    assert sound["images"] == LOOKED_AT
+    assert look_at_outputs(lambda x: model(x).softmax(1), images)["probabilities"]  # type: ignore[arg-type]
+    restless = look_at_outputs(lambda x: model(x + 0.05 * torch.randn_like(x)), images)  # type: ignore[arg-type]
+    assert restless["repeat_change"] > 0.01
+
+
+@pytest.mark.parametrize(("bound", "eps"), [("linf", 0.05), ("l2", 0.05)])
+def test_a_bounded_patch_that_breaks_its_bound_is_caught(
+    model: Model, right: Noise, attack_named, bound: str, eps: float
+) -> None:
+    def one_pixel(model, images, labels, *, bound, **_):
+        changed = images.clone()
+        changed[:, :, 0, 0] = (changed[:, :, 0, 0] + 0.2) % 1
+        return changed
+
+    condition = Condition(
+        "mild", attack=attack_named(one_pixel), threat=ThreatModel("patch", eps, patches=1), params={"bound": bound}
+    )
+    with pytest.raises(AttackError, match=f"beyond {bound}"):
+        evaluate(model, right, condition)

@@ -1,0 +1,241 @@
+"""Training that survives: interruption, a kill, a full disk, too little memory, a loss that is no number."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from training_reference import Pictures, assert_same_weights, recipe, tiny_model
+
+import nsbench as nb
+from nsbench.errors import TrainingError
+from nsbench.models import Model, weights_digest
+from nsbench.training import finetune
+from nsbench.training.state import State
+
+EVERYTHING: dict[str, Any] = {
+    "rounds": 4,
+    "steps_per_round": 2,
+    "flip": 0.5,
+    "crop_scale": (0.3, 1.0),
+    "mixup": 0.8,
+    "random_erasing": 0.5,
+    "drop_path": 0.3,
+    "ema": 0.9,
+    "noise_batches": 2,
+    "randaugment": "rand-m9-mstd0.5-inc1",
+}
+
+
+def learning(model: Model, images: Any, round: int) -> Any:
+    return nb.learn_noise(model, images.batches, max_steps=3, epsilon=1e-6, seed=9, round=round)
+
+
+class Stop(BaseException):
+    """As Ctrl-C: no error of what it interrupts."""
+
+
+@pytest.mark.parametrize("after", [1, 3])
+@pytest.mark.parametrize("budget", [0, 300])
+def test_going_on_ends_where_an_uninterrupted_run_does(tmp_path: Path, after: int, budget: int) -> None:
+    r = recipe(**EVERYTHING, compute=budget)
+    whole = finetune(tiny_model(), Pictures(), r, perturb=learning)
+    path = tmp_path / "training"
+
+    def stop(model: Model, entry: dict[str, Any]) -> None:
+        if entry["round"] == after + 1:  # the round is done, and not yet on disk
+            raise Stop
+
+    with pytest.raises(Stop):
+        finetune(tiny_model(), Pictures(), r, perturb=learning, checkpoint=path, on_round=stop)
+    calls: list[int] = []
+    rest = finetune(
+        tiny_model(),
+        Pictures(),
+        r,
+        perturb=learning,
+        checkpoint=path,
+        on_round=lambda model, entry: calls.append(entry["round"]),
+    )
+    assert calls[0] == after + 1
+    assert weights_digest(rest) == weights_digest(whole)
+    timeless = [{key: value for key, value in entry.items() if "seconds" not in key} for entry in rest.history]
+    assert timeless == [{key: value for key, value in entry.items() if "seconds" not in key} for entry in whole.history]
+
+
+SCRIPT = """
+import sys, torch
+torch.set_num_threads(1)
+from pathlib import Path
+from test_training_survives import EVERYTHING, learning
+from training_reference import Pictures, recipe, tiny_model
+from nsbench.models import weights_digest
+from nsbench.training import finetune
+r = recipe(**(EVERYTHING | {"rounds": 60}))
+print(weights_digest(finetune(tiny_model(), Pictures(), r, perturb=learning, checkpoint=Path(sys.argv[1]))))
+"""
+
+
+def test_a_kill_loses_at_most_a_round(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+
+    def start(checkpoint: Path) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(checkpoint)],
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    whole = start(tmp_path / "whole")
+    killed = start(tmp_path / "killed")
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.15)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    done = torch.load(tmp_path / "killed", weights_only=True)["round"]
+    assert 1 <= done < 60
+    again, _ = start(tmp_path / "killed").communicate(timeout=120)
+    expected, _ = whole.communicate(timeout=120)
+    assert again.strip() == expected.strip() != ""
+
+
+def test_a_checkpoint_of_another_recipe_is_not_taken_and_a_broken_one_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "training"
+    State.fresh(tiny_model(), recipe()).save(path)
+    assert State.fresh(tiny_model(), recipe()).load(path)
+    assert not State.fresh(tiny_model(), recipe(lr=2e-3)).load(path)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(TrainingError, match=r"training: is no checkpoint .* delete it to start this training over"):
+        finetune(tiny_model(), Pictures(), recipe(), checkpoint=path)
+
+
+def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
+    path, proof = tmp_path / "training", tmp_path / "proof"
+
+    class Hostile:
+        def __reduce__(self) -> tuple:
+            return os.system, (f"touch {proof}",)
+
+    torch.save({"recipe": Hostile()}, path)
+    with pytest.raises(TrainingError, match="is no checkpoint"):
+        finetune(tiny_model(), Pictures(), recipe(), checkpoint=path)
+    assert not proof.exists()
+
+
+def test_a_full_disk_is_named_and_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, state = tmp_path / "training", State.fresh(tiny_model(), recipe())
+    state.save(path)
+    before = path.read_bytes()
+
+    def full(record: object, file: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(TrainingError, match=r"No space left on device\); free some space or point NSBENCH_CACHE"):
+        state.save(path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["training"]
+
+
+def test_divergence_names_the_round_and_what_is_kept(tmp_path: Path) -> None:
+    def losses(model: Model, images: torch.Tensor, targets: torch.Tensor, criterion: Any) -> dict[str, torch.Tensor]:
+        loss = criterion(model(images), targets)
+        count.append(1)
+        return {"clean": loss * float("nan") if len(count) > 5 else loss}
+
+    count: list[int] = []
+    path = tmp_path / "training"
+    with pytest.raises(
+        TrainingError,
+        match=rf"round 2, step 3 of 3; lower the recipe's lr \(0.01\): "
+        rf"--set lr=0.001; the weights after round 1 are in {path}",
+    ):
+        finetune(tiny_model(), Pictures(), recipe(rounds=3), losses=losses, checkpoint=path)
+    assert torch.load(path, weights_only=True)["round"] == 1
+
+
+# Memory
+
+
+def short_of_memory(most: int) -> Any:
+    def losses(model: Model, images: torch.Tensor, targets: torch.Tensor, criterion: Any) -> dict[str, torch.Tensor]:
+        if len(images) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return {"clean": criterion(model(images), targets)}
+
+    return losses
+
+
+def test_a_smaller_micro_batch_gives_the_same_weights() -> None:
+    whole = finetune(tiny_model(), Pictures(), recipe())
+    accumulated = finetune(tiny_model(), Pictures(), recipe(micro_batch=3))
+    assert_same_weights(accumulated, whole.timm_state_dict(), 2e-6)
+    assert accumulated.history[0]["loss_clean"] == pytest.approx(whole.history[0]["loss_clean"], abs=1e-6)
+    assert accumulated.history[0]["micro_batch"] == 3
+
+
+def test_images_with_their_channels_last_give_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    r = recipe(mixup=0.8, random_erasing=1.0, micro_batch=3)
+    expected = finetune(tiny_model().double(), Pictures(), r).timm_state_dict()
+    turned: list[torch.Size] = []
+
+    def channels_last(images: torch.Tensor, recipe: Any) -> torch.Tensor:
+        turned.append(images.shape)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    monkeypatch.setattr("nsbench.training.loop.laid_out", channels_last)
+    assert_same_weights(finetune(tiny_model().double(), Pictures(), r), expected, 1e-9)
+    assert len(turned) == r.steps
+
+
+def test_out_of_memory_halves_the_micro_batch_and_repeats_the_step() -> None:
+    whole = finetune(tiny_model(), Pictures(), recipe(mixup=0.8))
+    short = finetune(tiny_model(), Pictures(), recipe(mixup=0.8), losses=short_of_memory(1))
+    assert_same_weights(short, whole.timm_state_dict(), 2e-6)
+    assert short.history[0]["micro_batch"] == 1
+    with pytest.raises(TrainingError, match=r"one image at a time does not fit .*CUDA out of memory"):
+        finetune(tiny_model(), Pictures(), recipe(), losses=short_of_memory(0))
+
+
+# Averaged weights and precision
+
+
+def test_averaged_weights_are_given_back() -> None:
+    decay, fields = 0.7, {"schedule": "constant", "steps_per_round": 1, "lr": 1e-2}
+    path = [tiny_model(), *(finetune(tiny_model(), Pictures(), recipe(rounds=n, **fields)) for n in (1, 2, 3))]
+    expected = path[0].timm_state_dict()
+    for model in path[1:]:
+        state = model.timm_state_dict()
+        expected = {name: decay * value + (1 - decay) * state[name] for name, value in expected.items()}
+    averaged = finetune(tiny_model(), Pictures(), recipe(rounds=3, ema=decay, **fields))
+    assert_same_weights(averaged, expected)
+    assert len(averaged.history) == 3
+
+
+def test_bfloat16_steps_differ_a_little_and_keep_float32_weights() -> None:
+    exact = finetune(tiny_model(), Pictures(), recipe())
+    rough = finetune(tiny_model(), Pictures(), recipe(precision="bfloat16"))
+    assert all(value.dtype == torch.float32 for value in rough.timm_state_dict().values())
+    assert weights_digest(rough) != weights_digest(exact)
+    assert rough.history[0]["loss_clean"] == pytest.approx(exact.history[0]["loss_clean"], rel=0.02)
+
+
+@pytest.mark.slow
+def test_compiled_steps_give_the_same_weights() -> None:
+    whole = finetune(tiny_model(), Pictures(), recipe(drop_path=0.0))
+    fast = finetune(tiny_model(), Pictures(), recipe(compile=True))
+    assert_same_weights(fast, whole.timm_state_dict(), 1e-4)
+    assert "forward_features" not in vars(fast.vit)
+    assert cross_entropy(fast(torch.rand(2, 3, 16, 16)), torch.tensor([0, 1])).isfinite()
