@@ -3,7 +3,7 @@
 import nsbench as nb
 
 
-@nb.method(title="NS", citation="arXiv:2403.10476, Algorithm 1", order=30)
+@nb.method(title="NS", citation="arXiv:2403.10476, Algorithm 1", role="subject", order=30)
 def ns(model, train, recipe, **run):
     """Each round learns one universal noise on the patch tokens until the mean MSE probability is below epsilon,
     then trains with loss(clean) + loss(noisy)."""

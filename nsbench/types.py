@@ -7,12 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     import numpy as np
 
 GROUPS = ("clean", "adversarial", "ood")  # the column groups of the paper's table 2
+ROLES = (  # what a method is in a comparison
+    "",  # one of those that are compared
+    "subject",  # the one that the benchmark asks about; equal compute is measured by it
+    "control",  # the same recipe, steps and data as all others, and nothing of a method's own
+    "untouched",  # the checkpoint as it is
+)
+Scalar = bool | int | float | str | None
+Setting = Scalar | tuple[Scalar, ...]  # a value of an attack's settings or of a recipe's fields
+PROBABILITY_STEP = 2.0**-16  # probabilities are kept to this: it makes files small and hides no difference that counts
 
 
 @dataclass(frozen=True)
@@ -22,6 +31,8 @@ class ThreatModel:
     norm: str  # "linf", "l2" or "patch"
     eps: float | None = None  # largest allowed norm of the change of one image; None: unbounded
     patches: int = 0  # norm "patch": how many patches may be replaced
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
     def __str__(self) -> str:
         if self.norm == "patch":
@@ -38,8 +49,9 @@ class Condition:
     name: str  # unique within its suite, for people: "eps 1/255", "fog/3"
     split: str = "clean"  # a split of the data source: "clean", "a", "c/fog/3", ...
     attack: str | None = None  # name of a registered attack; None: the images as they are
-    params: Mapping[str, Any] = field(default_factory=dict)  # the attack's own settings, plain values
+    params: Mapping[str, Setting] = field(default_factory=dict)  # the attack's own settings
     threat: ThreatModel | None = None  # required where there is an attack; may state that of images attacked beforehand
+    beforehand: ThreatModel | None = None  # the split's images were attacked before, within this budget
     preprocess: str = "checkpoint"  # "checkpoint": its own resize and crop; "none": images are ready, never resized
     limit: int | None = None  # evaluate a stable, class-stratified subset of this many images
 
@@ -55,6 +67,10 @@ class Outcomes:
     # "predictions_all": argmax over all K classes, where the split has a class subset
     # "predictions_uint8": prediction after rounding the adversarial image to 8 bits
     # "linf", "l2": norms of the adversarial change, [0, 1] pixel units; "steps": iterations used
+    # Of the softmax over the same classes, in steps of PROBABILITY_STEP; None in results of old versions.
+    label_probability: np.ndarray | None = None  # float32, of the label
+    confidence: np.ndarray | None = None  # float32, the largest
+    top5: np.ndarray | None = None  # (n, 5 or K) int64, the most probable classes, best first
 
     @property
     def correct(self) -> np.ndarray:
@@ -62,6 +78,25 @@ class Outcomes:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What a score is the mean of over images: for each condition, its weight where the image's outcome counts.
+
+    The score is the sum over conditions of weight x share of the outcomes that count. A score that is no such sum has
+    no composition, and then no test on the same images.
+    """
+
+    weights: Mapping[str, float]  # by condition, in the score's unit; conditions that are not named do not count
+    counts: Literal["right", "wrong"] = "right"  # which outcomes count
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
+
+    @property
+    def is_accuracy(self) -> bool:
+        """The share of right outcomes of one condition."""
+        return self.counts == "right" and sum(weight != 0 for weight in self.weights.values()) == 1
 
 
 @dataclass(frozen=True)
@@ -73,6 +108,9 @@ class Score:
     high: float
     n: int  # images behind it
     extra: Mapping[str, float] = field(default_factory=dict)  # figures that stand beside the headline
+    made_of: Composition | None = None
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
 
 @dataclass(frozen=True)
@@ -91,6 +129,7 @@ class Suite:
     paper: bool = True  # one of the paper's eleven columns, which `--suite all` runs
     unit: str = "%"
     lower_is_better: bool = False
+    watched: bool = False  # --watch evaluates it during a training
 
     def conditions(self) -> list[Condition]:
         return self.build()
@@ -107,5 +146,6 @@ class Method:
     summary: str
     version: int = 1  # raise it whenever a change of the method can move a weight
     trains: bool = True  # False: the checkpoint is returned as it is, and no training data are needed
+    role: str = ""  # one of ROLES
     order: int = 100
     parts: tuple[Method, ...] = ()  # of a chain such as madry+ns: each goes on from the model of the one before

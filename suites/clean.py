@@ -5,6 +5,7 @@ import nsbench as nb
     title="Clean",
     group="clean",
     score=nb.accuracy,
+    watched=True,
     order=1,
     citation="Russakovsky et al. 2015, ImageNet Large Scale Visual Recognition Challenge, arXiv:1409.0575",
 )

@@ -12,4 +12,5 @@ import nsbench as nb
 def damagenet() -> list[nb.Condition]:
     """Top-1 accuracy on validation images that were attacked beforehand on another network, used as they are: they are
     never resized, because resizing weakens them."""
-    return [nb.Condition("damagenet", split="damagenet", preprocess="none")]
+    budget = nb.ThreatModel("linf", 25.5 / 255)
+    return [nb.Condition("damagenet", split="damagenet", preprocess="none", beforehand=budget)]

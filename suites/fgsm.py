@@ -7,6 +7,7 @@ HEADLINE, *CURVE = 1, 0.5, 2, 4, 8  # eps in 1/255
     title="FGSM",
     group="adversarial",
     score=nb.accuracy,
+    watched=True,
     order=4,
     citation="Goodfellow et al. 2015, Explaining and Harnessing Adversarial Examples, arXiv:1412.6572",
 )

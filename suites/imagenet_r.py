@@ -5,6 +5,7 @@ import nsbench as nb
     title="R",
     group="ood",
     score=nb.accuracy,
+    watched=True,
     order=9,
     citation="Hendrycks et al. 2021, The Many Faces of Robustness: A Critical Analysis of Out-of-Distribution "
     "Generalization, arXiv:2006.16241",

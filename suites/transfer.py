@@ -17,7 +17,12 @@ def transfer() -> list[nb.Condition]:
     The data source names the surrogate (of shapes10 its own checkpoint); judged on its own images, it is white-box."""
     return [
         nb.Condition(
-            f"eps {k}/255", split=f"transfer/{k}", preprocess="none", limit=1000, threat=nb.ThreatModel("linf", k / 255)
+            f"eps {k}/255",
+            split=f"transfer/{k}",
+            preprocess="none",
+            limit=1000,
+            threat=nb.ThreatModel("linf", k / 255),
+            beforehand=nb.ThreatModel("linf", k / 255),
         )
         for k in (HEADLINE, *CURVE)
     ]

@@ -20,13 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nsbench.results.record import AttackCard
 from nsbench.types import Condition
-
-STATED = ("steps", "restarts", "loss", "start")  # shown where params, the signature or the facts tell them
 
 
 @dataclass
-class Cost:
+class AttackCost:
     """Counts over all images that one condition attacked."""
 
     images: int = 0
@@ -79,34 +78,27 @@ def import_library(attack: Callable) -> None:
         import_module(name)
 
 
-def attack_card(attack: Callable, condition: Condition, cost: Cost) -> dict[str, Any]:
-    """Plain values for a result: what is not known is absent. Counts and seconds are means over attacked images."""
-    threat, facts = condition.threat, dict(getattr(attack, "facts", {}))
+def attack_card(attack: Callable[..., Any], condition: Condition, cost: AttackCost) -> AttackCard:
+    """What a result keeps: what is not known is None. Counts and seconds are means over attacked images."""
+    facts = dict(getattr(attack, "facts", {}))
     settings = {**_defaults(attack), **facts, **condition.params}
-    if "start" not in settings and "random_start" in settings:
-        settings["start"] = "random in the budget" if settings["random_start"] else "the image"
-    card: dict[str, Any] = {"attack": condition.attack}
-    if threat is not None:
-        card |= {"norm": threat.norm, "eps": _eps(threat.norm, threat.eps)}
-        card |= {"patches": threat.patches} if threat.norm == "patch" else {}
-    card |= {key: settings[key] for key in STATED if settings.get(key) is not None}
+    start = settings.get("start")
+    if start is None and "random_start" in settings:
+        start = "random in the budget" if settings["random_start"] else "the image"
     each = max(cost.images, 1)
-    return card | {
-        "images": cost.images,
-        "forwards": round(cost.forwards / each, 3),
-        "backwards": round(cost.backwards / each, 3),
-        "seconds": round(cost.seconds / each, 6),
-        "zero_gradients": int(sum(int(count) for count in cost.zero_gradients)),
-        "looked_at": cost.looked_at,
-        "library": _library(str(facts.get("library", "nsbench"))),
-    }
-
-
-def _eps(norm: str, eps: float | None) -> str | None:
-    """Of l-infinity as k/255, of l2 as a plain number; None where the attack is unbounded."""
-    if eps is None:
-        return None
-    return f"{eps * 255:g}/255" if norm == "linf" else f"{eps:g}"
+    return AttackCard(
+        images=cost.images,
+        forwards=round(cost.forwards / each, 3),
+        backwards=round(cost.backwards / each, 3),
+        seconds=round(cost.seconds / each, 6),
+        zero_gradients=sum(int(count) for count in cost.zero_gradients),
+        looked_at=cost.looked_at,
+        library=_library(str(facts.get("library", "nsbench"))),
+        steps=settings.get("steps"),
+        restarts=settings.get("restarts"),
+        loss=settings.get("loss"),
+        start=start,
+    )
 
 
 def _defaults(attack: Callable) -> Mapping[str, Any]:

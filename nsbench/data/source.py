@@ -49,6 +49,7 @@ class Split(ABC):
     classes: tuple[int, ...] | None = None  # predictions are limited to these; None: all classes
     # "official", "embedded", "generated-jpeg", "generated-png", "generated-memory" or "attacked on ..."
     origin: str = "official"
+    surrogate_digest: str | None = None  # of the weights that the images were attacked on, where they were
 
     @abstractmethod
     def load(self, index: int) -> Image.Image:
@@ -86,6 +87,7 @@ class Subset(Split):
     def __init__(self, base: Split, indices: np.ndarray) -> None:
         self.base, self.indices = base, indices
         self.name, self.classes, self.origin = base.name, base.classes, base.origin
+        self.surrogate_digest = base.surrogate_digest
         self.ids, self.labels = base.ids[indices], base.labels[indices]
 
     def load(self, index: int) -> Image.Image:

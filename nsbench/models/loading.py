@@ -75,7 +75,6 @@ def with_weights(model: Model, path: Path) -> Model:
     check_fit(state, model.timm_state_dict(), model.name, Path(path))
     copy = deepcopy(model)
     copy.load_timm_state_dict(state)
-    copy.history = []
     return copy
 
 

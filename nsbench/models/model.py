@@ -73,7 +73,6 @@ class Model(nn.Module):
         self.register_buffer("mean_3HW", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std_3HW", torch.tensor(std).view(3, 1, 1), persistent=False)
         self.vit = vit
-        self.history: list[dict[str, Any]] = []  # one entry per round of finetuning
         self.eval()
         self.patch_embed = self._cut()
 

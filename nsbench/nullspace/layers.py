@@ -35,7 +35,7 @@ class LayerModel(Model):
         self.base = base
         self.layer = layer
         self.name, self.preprocessing, self.normalisation = base.name, base.preprocessing, base.normalisation
-        self.mean, self.std, self.history = base.mean, base.std, base.history
+        self.mean, self.std = base.mean, base.std
         self.vit, self.patch_embed = base.vit, base.patch_embed
         self.mean_3HW, self.std_3HW = base.mean_3HW, base.std_3HW
         self.cut = (module,)  # in a tuple, so that it is not registered a second time

@@ -3,46 +3,41 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-from nsbench.results.store import Result
-
-CONTROL = "finetune"  # the matched control: the same recipe, steps and data, and nothing of a method's own
+from nsbench.results.record import RecipeUsed, Result
 
 
 def image_set(result: Result) -> str:
     """ "all images", or the limit that the run was given."""
-    limit = result.provenance.get("limit")
+    limit = result.provenance.limit
     return f"limit {limit}" if limit else "all images"
 
 
 def preprocessing(result: Result) -> str:
-    """What the checkpoint does to a picture, in words; "" where the result does not say."""
-    return str(result.provenance.get("preprocessing") or "")
+    """What the checkpoint does to a picture, in words."""
+    return result.provenance.preprocessing
 
 
-def measured(result: Result) -> dict[str, Any]:
-    """What must agree for two figures of a suite to be comparable, by the words that name a disagreement.
-
-    Raises KeyError, IndexError or TypeError for a result that does not say what it measured.
-    """
+def measured(result: Result) -> dict[str, object]:
+    """What must agree for two figures of a suite to be comparable, by the words that name a disagreement."""
     conditions = result.conditions
     return {
         "suite version": result.suite_version,
-        "images per condition": _common([condition["n"] for condition in conditions]),
-        "origin of the images": _common([condition["origin"] for condition in conditions]),
-        "preprocessing": [result.provenance.get("preprocessing"), *(c["preprocess"] for c in conditions)],
+        "images per condition": _common([one.n for one in conditions]),
+        "origin of the images": _common([one.origin for one in conditions]),
+        "preprocessing": [result.provenance.preprocessing, *(one.preprocess for one in conditions)],
         "conditions": [
-            [c["name"], c["split"], c["attack"], c["threat"], sorted(c["params"].items())] for c in conditions
+            [one.name, one.split, one.attack, str(one.threat) if one.threat else None, sorted(one.params.items())]
+            for one in conditions
         ],
-        "images": [condition["data_digest"] for condition in conditions],
+        "images": [one.data_digest for one in conditions],
     }
 
 
-def _common(values: list) -> Any:
+def _common(values: Sequence[object]) -> object:
     return values[0] if len(set(values)) <= 1 else values
 
 
@@ -50,7 +45,7 @@ def _common(values: list) -> Any:
 class Measured:
     """What a result measured, worked out once."""
 
-    what: Mapping[str, Any]
+    what: Mapping[str, object]
 
     @classmethod
     def of(cls, result: Result) -> Measured:
@@ -86,8 +81,8 @@ def reason_apart(result: Result, reference: Result) -> str:
 
 def recipe_key(result: Result) -> str:
     """The recipe without its seed, "" where nothing was trained; equal for rows trained alike."""
-    recipe = {key: value for key, value in (result.provenance.get("recipe") or {}).items() if key != "seed"}
-    return json.dumps(recipe, sort_keys=True, default=str) if recipe else ""
+    recipe = result.provenance.recipe
+    return json.dumps([recipe.name, dict(recipe.settings)], sort_keys=True, default=str) if recipe else ""
 
 
 def row_key(result: Result) -> Hashable:
@@ -96,43 +91,41 @@ def row_key(result: Result) -> Hashable:
     return (
         result.model,
         result.method,
-        provenance.get("normalisation"),
+        provenance.normalisation,
         recipe_key(result),
-        provenance.get("parent_digest"),
-        provenance.get("method_version"),
+        provenance.parent_digest,
+        provenance.method_version,
     )
 
 
 def recipe_names(results: Iterable[Result]) -> list[str]:
     """The recipes by which anything here was trained."""
-    return sorted({str((r.provenance.get("recipe") or {}).get("name")) for r in results if r.provenance.get("recipe")})
+    return sorted({result.provenance.recipe.name for result in results if result.provenance.recipe})
 
 
 def qualifiers(result: Result, rivals: Sequence[Result], several_recipes: bool) -> tuple[str, ...]:
     """The recipe where the table has several; whatever else tells this row from `rivals`, rows of the same method."""
     own = result.provenance
 
-    def differs(key: str) -> bool:
-        return len({json.dumps(r.provenance.get(key), sort_keys=True, default=str) for r in rivals}) > 1
+    def differs(of: Callable[[Result], object]) -> bool:
+        return len({of(rival) for rival in rivals}) > 1
 
     words = []
-    recipe = own.get("recipe") or {}
-    if recipe and several_recipes:
-        words.append(f"recipe {recipe.get('name', '?')}")
-    if own.get("normalisation") not in (None, "own"):
-        words.append(f"{own['normalisation']} normalisation")
-    if differs("parent_digest"):
-        words.append(f"checkpoint {str(own.get('parent_digest'))[:8]}")
-    if differs("method_version"):
-        words.append(f"version {own.get('method_version')}")
-    namesakes = [r.provenance.get("recipe") or {} for r in rivals]
-    changed = sorted(
-        {
-            key
-            for other in namesakes
-            if other.get("name") == recipe.get("name")
-            for key in recipe
-            if key != "seed" and other.get(key) != recipe[key]
-        }
-    )
-    return (*words, *(f"{key} {recipe[key]}" for key in changed))
+    if own.recipe and several_recipes:
+        words.append(f"recipe {own.recipe.name}")
+    if own.normalisation != "own":
+        words.append(f"{own.normalisation} normalisation")
+    if differs(lambda one: one.provenance.parent_digest):
+        words.append(f"checkpoint {own.parent_digest[:8]}")
+    if differs(lambda one: one.provenance.method_version):
+        words.append(f"version {own.method_version}")
+    if own.recipe:
+        words += _changed(own.recipe, [one.provenance.recipe for one in rivals if one.provenance.recipe])
+    return tuple(words)
+
+
+def _changed(recipe: RecipeUsed, others: Sequence[RecipeUsed]) -> list[str]:
+    """Fields with their values in which a recipe differs from others of its name."""
+    namesakes = [other.settings for other in others if other.name == recipe.name]
+    fields = {key for other in namesakes for key, value in recipe.settings.items() if other.get(key) != value}
+    return [f"{key} {recipe.settings[key]}" for key in sorted(fields)]

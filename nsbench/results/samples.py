@@ -20,7 +20,7 @@ import numpy as np
 
 from nsbench.errors import ResultError
 from nsbench.files import write_atomically
-from nsbench.results.store import Result
+from nsbench.results.record import Result
 
 FORMAT = 1
 EACH = 4  # pictures of each kind, right and wrong, of one condition
@@ -109,12 +109,12 @@ def place(image_id: str) -> bytes:
     return hashlib.sha256(image_id.encode("utf-8", "replace")).digest()
 
 
-def samplers(names: Sequence[str]) -> dict[str, Sampler]:
-    """By condition, for those of a suite's that keep pictures."""
+def pictures_of(names: Sequence[str]) -> dict[str, int]:
+    """By condition of a suite that keeps pictures: how many of each kind, right and wrong."""
     if len(names) <= CONDITIONS:
-        return {name: Sampler() for name in names}
+        return dict.fromkeys(names, EACH)
     step = len(names) / CONDITIONS
-    return {names[int((k + 0.5) * step)]: Sampler(each=1) for k in range(CONDITIONS)}
+    return {names[int((k + 0.5) * step)]: 1 for k in range(CONDITIONS)}
 
 
 def thumbnail(image_CHW: np.ndarray, photograph: bool = True) -> bytes:
@@ -140,19 +140,20 @@ def path_of(result: Path) -> Path:
     return result.with_suffix(".samples.zip")
 
 
-def write_samples(
-    result_path: Path, identity: str, taken: Mapping[str, Sampler], class_names: Sequence[str] = ()
-) -> None:
-    """Store what was sampled by condition, for the result of this identity. Raises ResultError."""
+def write_samples(result: Result, samples: Mapping[str, Sequence[Sample]], class_names: Sequence[str] = ()) -> None:
+    """Store what was sampled by condition beside a stored result. Raises ResultError."""
+    if result.path is None:
+        raise ResultError(f"{result.method} x {result.suite}: has not been stored, so nothing can lie beside it")
+    path = path_of(result.path)
     files: dict[str, bytes] = {}
     conditions = {}
     used: set[int] = set()
-    for index, (name, sampler) in enumerate(taken.items()):
-        conditions[name] = [_entry(one, f"{index}.{k}", files) for k, one in enumerate(sampler.samples)]
-        used |= {label for one in sampler.samples for label in (one.label, one.prediction)}
+    for index, (name, taken) in enumerate(samples.items()):
+        conditions[name] = [_entry(one, f"{index}.{k}", files) for k, one in enumerate(taken)]
+        used |= {label for one in taken for label in (one.label, one.prediction)}
     record = {
         "format": FORMAT,
-        "identity": identity,
+        "identity": result.identity,
         "conditions": conditions,
         "class_names": {str(k): class_names[k] for k in sorted(used) if k < len(class_names)},
     }
@@ -162,10 +163,10 @@ def write_samples(
         for name in sorted(files):
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), files[name])
     try:
-        write_atomically(path_of(result_path), stream.getvalue())
+        write_atomically(path, stream.getvalue())
     except OSError as error:
         raise ResultError(
-            f"{path_of(result_path)}: cannot be written ({error.strerror or error}); free some space or "
+            f"{path}: cannot be written ({error.strerror or error}); free some space or "
             "choose another folder with --results"
         ) from error
 

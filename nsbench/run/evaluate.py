@@ -5,62 +5,78 @@ Shapes: B images of a batch, K classes, N images of a split.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from inspect import signature
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from nsbench import registry
-from nsbench.attacks.card import Cost, attack_card, import_library
+from nsbench.attacks.card import AttackCost, attack_card, import_library
 from nsbench.data.loading import batches
 from nsbench.data.source import Subset
-from nsbench.errors import AttackError, DataError, ModelError
+from nsbench.errors import AttackError, DataError
 from nsbench.models.model import frozen
 from nsbench.progress import SILENT, Progress
+from nsbench.results import AttackCard, OutputCheck
+from nsbench.results.samples import Sample, Sampler
+from nsbench.run.judge import Columns, judge, look_at_outputs, predictions
 from nsbench.run.threat_check import check_adversarial
 from nsbench.types import Condition, Outcomes
 
 if TYPE_CHECKING:
     from nsbench.data import Split
     from nsbench.models import Model
-    from nsbench.results.samples import Sampler
 
 UNKNOWN = -1  # in place of a prediction
 POOL = 4  # batches that an attack which refills its batch is handed at a time: what bounds the memory
-LOOKED_AT = 8  # images whose logits are looked at for signs of ill health, once per model
-Columns = dict[str, np.ndarray]
+PROBABILITIES = ("label_probability", "confidence", "top5")  # columns that are fields of Outcomes
 _Batch = tuple[torch.Tensor, torch.Tensor, list[str], np.ndarray]  # images, labels, ids, positions in the split
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What became of the images of one condition."""
+
+    outcomes: Outcomes
+    unreadable: Mapping[str, str] = field(default_factory=dict)  # id -> why: images that were left out
+    attack_card: AttackCard | None = None
+    samples: tuple[Sample, ...] = ()
+    outputs: OutputCheck | None = None  # of the model's first batch
 
 
 @dataclass
 class Known:
-    """Predictions on the unattacked images of one split, by position in it; UNKNOWN where not computed."""
+    """What the model says of the unattacked images of one split, by position in it."""
 
-    predictions: np.ndarray  # (N,) int32, inside the split's classes
-    predictions_all: np.ndarray | None  # over all classes, where the split has a class subset
+    columns: Columns  # "predictions" is UNKNOWN where it was not computed
     unreadable: dict[int, str] = field(default_factory=dict)  # position -> why
+
+    def put(self, positions: np.ndarray, judged: Columns) -> None:
+        for name, values in judged.items():
+            if name not in self.columns:
+                self.columns[name] = np.zeros((len(self.columns["predictions"]), *values.shape[1:]), values.dtype)
+            self.columns[name][positions] = values
 
 
 @dataclass
 class Memory:
     """What the conditions of one model share, so that nothing is computed twice: never use it for two models."""
 
-    known: dict[tuple, Known] = field(default_factory=dict)
-    outputs: dict[str, Any] = field(default_factory=dict)  # what the first batch of logits looks like
+    known: dict[tuple[object, ...], Known] = field(default_factory=dict)
+    outputs: OutputCheck | None = None  # what the first batch of logits looks like
 
     def of(self, split: Split, preprocess: str) -> tuple[Known, np.ndarray]:
-        """Predictions on the whole split that `split` is, or is a subset of, and where in it the images stand."""
+        """What is known of the whole split that `split` is, or is a subset of, and where in it the images stand."""
         positions = np.arange(len(split))
         while isinstance(split, Subset):
             positions, split = split.indices[positions], split.base
         key = (split.name, split.digest, split.classes, preprocess)
         if key not in self.known:
-            empty = np.full(len(split), UNKNOWN, dtype=np.int32)
-            self.known[key] = Known(empty, None if split.classes is None else empty.copy())
+            self.known[key] = Known({"predictions": np.full(len(split), UNKNOWN, dtype=np.int64)})
         return self.known[key], positions
 
 
@@ -100,118 +116,91 @@ def evaluate(
     workers: int = 0,
     progress: Progress = SILENT,
     label: str = "",
-    unreadable: dict[str, str] | None = None,
+    leave_out: bool = False,
+    pictures: int = 0,
     memory: Memory | None = None,
-    card: dict[str, Any] | None = None,
-    samples: Sampler | None = None,
-) -> Outcomes:
-    """Outcomes of every image of `split` under `condition`, in the split's order.
+) -> Evaluation:
+    """What becomes of every image of `split` under `condition`, in the split's order.
 
     Images that are misclassified before the attack count as broken and are not attacked; the others are attacked in
     full batches. Raises ModelError for logits that are not finite and AttackError for adversarial images outside
-    their threat model. An image that cannot be decoded raises CorruptImage; with a dictionary `unreadable` it is
-    noted there (id -> why) and left out. `memory` carries predictions on unattacked images from one condition of this
-    model to the next, and what its outputs look like; `card` is filled with the attack card; `samples` keeps a few
-    pictures.
+    their threat model. An image that cannot be decoded raises CorruptImage; with `leave_out` it is named in the
+    evaluation and left out. So many `pictures` of right and of wrong images are kept. `memory` carries what is known
+    of unattacked images from one condition of this model to the next.
     """
-    job = _Job(model, split, condition, batch_size, workers, unreadable)
-    title = label or condition.name
+    memory = memory or Memory()
+    job = _Job(model, split, condition, batch_size, workers, {} if leave_out else None)
+    title, sampler, card = label or condition.name, Sampler(pictures), None
     with frozen(model):
         columns = _clean(job, memory, progress, f"{title} · clean" if condition.attack else title)
         if (columns["predictions"] == UNKNOWN).all():
             raise DataError(f"split '{split.name}': none of its {len(split)} images can be read")
         if condition.attack:
-            cost = Cost()
-            columns = _attack(job, columns, seed, cost, progress, title, samples)
-            if card is not None:
-                card.update(attack_card(registry.attacks[condition.attack], condition, cost))
-        elif samples is not None:
-            _sample(job, columns["predictions"], samples)
+            cost = AttackCost()
+            columns = _attack(job, columns, seed, cost, progress, title, sampler)
+            card = attack_card(registry.attacks[condition.attack], condition, cost)
+        elif pictures:
+            _sample(job, columns["predictions"], sampler)
+    return Evaluation(
+        _outcomes(split, columns), dict(job.unreadable or {}), card, tuple(sampler.samples), memory.outputs
+    )
+
+
+def _outcomes(split: Split, columns: Columns) -> Outcomes:
+    """Of the images that were judged."""
     kept = columns["predictions"] != UNKNOWN
     columns = {name: values[kept] for name, values in columns.items()}
-    return Outcomes(split.ids[kept], split.labels[kept], columns.pop("predictions"), columns)
+    probabilities = {name: columns.pop(name) for name in PROBABILITIES}
+    return Outcomes(split.ids[kept], split.labels[kept], columns.pop("predictions"), columns, **probabilities)
 
 
-def _sample(job: _Job, predictions: np.ndarray, samples: Sampler) -> None:
+def _sample(job: _Job, predicted: np.ndarray, sampler: Sampler) -> None:
     """Pictures of a few images as they are, which are read once more."""
-    labels, known = job.split.labels, np.flatnonzero(predictions != UNKNOWN)
-    wanted = known[samples.chosen(job.split.ids[known], (predictions == labels)[known])]
+    labels, known = job.split.labels, np.flatnonzero(predicted != UNKNOWN)
+    wanted = known[sampler.chosen(job.split.ids[known], (predicted == labels)[known])]
     for images, _, ids, indices in job.batches(np.sort(wanted)):
-        samples.offer(ids, labels[indices], predictions[indices], images)
+        sampler.offer(ids, labels[indices], predicted[indices], images)
 
 
-def _clean(job: _Job, memory: Memory | None, progress: Progress, title: str) -> Columns:
-    """Predictions on the images as they are, computed where they are not known yet."""
-    known, positions = (memory or Memory()).of(job.split, job.condition.preprocess)
-    if job.unreadable is not None:
-        job.unreadable.update(
-            {
-                str(job.split.ids[k]): known.unreadable[at]
-                for k, at in enumerate(positions.tolist())
-                if at in known.unreadable
-            }
-        )
+def _clean(job: _Job, memory: Memory, progress: Progress, title: str) -> Columns:
+    """What the model says of the images as they are, computed where it is not known yet."""
+    known, positions = memory.of(job.split, job.condition.preprocess)
     bad = [] if job.unreadable is None else list(known.unreadable)
-    missing = np.flatnonzero((known.predictions[positions] == UNKNOWN) & ~np.isin(positions, bad))
+    if job.unreadable is not None:
+        places = dict(zip(positions.tolist(), job.split.ids.tolist(), strict=True))
+        job.unreadable.update({str(places[at]): why for at, why in known.unreadable.items() if at in places})
+    missing = np.flatnonzero((known.columns["predictions"][positions] == UNKNOWN) & ~np.isin(positions, bad))
     if len(missing):
-        job.split.prepare(
-            missing, device=job.model.device, batch_size=job.batch_size, workers=job.workers, progress=progress
-        )
-        with progress.task(title, len(missing)) as advance:
-            for images, _, ids, indices in job.batches(missing):
-                if memory and not memory.outputs:
-                    memory.outputs |= look_at_outputs(job.model, images)
-                part = _judge(job.model, images, ids, job.split.classes)
-                known.predictions[positions[indices]] = part["predictions"]
-                if known.predictions_all is not None:
-                    known.predictions_all[positions[indices]] = part["predictions_all"]
-                advance(len(images))
-        why = job.unreadable or {}
-        known.unreadable |= {
-            int(positions[k]): why[str(job.split.ids[k])] for k in missing.tolist() if str(job.split.ids[k]) in why
-        }
-    columns = {"predictions": known.predictions[positions].astype(np.int64)}
-    if known.predictions_all is not None:
-        columns["predictions_all"] = known.predictions_all[positions].astype(np.int64)
-    return columns
+        _look(job, memory, known, positions, missing, progress, title)
+    return {name: values[positions] for name, values in known.columns.items()}
 
 
-def _judge(model: Model, images_BCHW: torch.Tensor, ids: list[str], classes: tuple[int, ...] | None) -> Columns:
-    """Predictions inside the split's classes, and over all classes where the two may differ."""
-    with torch.inference_mode():
-        logits_BK = model(images_BCHW)
-    finite = torch.isfinite(logits_BK).all(dim=1)
-    if not finite.all():
-        first = ids[int((~finite).nonzero()[0])]
-        raise ModelError(
-            f"model '{model.name}' gives NaN or infinite logits for image '{first}'; "
-            "the checkpoint is damaged or training diverged"
-        )
-    everything = logits_BK.argmax(dim=1).cpu().numpy()
-    if classes is None:
-        return {"predictions": everything}
-    subset_C = torch.tensor(classes, device=logits_BK.device)
-    inside = subset_C[logits_BK[:, subset_C].argmax(dim=1)].cpu().numpy()
-    return {"predictions": inside, "predictions_all": everything}
-
-
-def look_at_outputs(model: Model, images_BCHW: torch.Tensor) -> dict[str, Any]:
-    """Whether the outputs for the first images of a batch are probabilities instead of logits, and whether they repeat.
-
-    "probabilities": every row lies in [0, 1] and sums to 1. "repeat_change": the largest difference between two
-    passes of the same images, as a share of the logits' standard deviation; rounding alone is far below 1e-3.
-    """
-    with torch.inference_mode():
-        first_BK, second_BK = model(images_BCHW[:LOOKED_AT]).double(), model(images_BCHW[:LOOKED_AT]).double()
-    inside = bool(((first_BK >= 0) & (first_BK <= 1)).all())
-    one = bool(((first_BK.sum(dim=1) - 1).abs() < 1e-4).all())
-    spread = float(first_BK.std(correction=0))
-    change = float((first_BK - second_BK).abs().max()) / spread if spread else 0.0
-    return {"images": len(first_BK), "probabilities": inside and one, "repeat_change": change}
+def _look(
+    job: _Job,
+    memory: Memory,
+    known: Known,
+    positions: np.ndarray,
+    missing: np.ndarray,
+    progress: Progress,
+    title: str,
+) -> None:
+    """Judge the images `missing` of the job's split, which stand at `positions` in the known ones."""
+    job.split.prepare(
+        missing, device=job.model.device, batch_size=job.batch_size, workers=job.workers, progress=progress
+    )
+    with progress.task(title, len(missing)) as advance:
+        for images, _, ids, indices in job.batches(missing):
+            memory.outputs = memory.outputs or look_at_outputs(job.model, images)
+            known.put(positions[indices], judge(job.model, images, job.split.labels[indices], ids, job.split.classes))
+            advance(len(images))
+    why = job.unreadable or {}
+    known.unreadable |= {
+        int(positions[k]): why[str(job.split.ids[k])] for k in missing.tolist() if str(job.split.ids[k]) in why
+    }
 
 
 def _attack(
-    job: _Job, clean: Columns, seed: int, cost: Cost, progress: Progress, title: str, samples: Sampler | None
+    job: _Job, clean: Columns, seed: int, cost: AttackCost, progress: Progress, title: str, sampler: Sampler
 ) -> Columns:
     """Attack the images that are still right, check what came back, judge it, and judge it again in 8 bits.
 
@@ -235,18 +224,17 @@ def _attack(
             adversarial = _perturb(job, images, labels, ids, seed, cost)
             for start in range(0, len(ids), job.batch_size):
                 part = slice(start, start + job.batch_size)
-                measured = _measure(job, images[part], adversarial[part], ids[part])
+                measured = _measure(job, images[part], adversarial[part], ids[part], indices[part])
                 for name, values in measured.items():
                     columns[name][indices[part]] = values
-                if samples is not None:
-                    samples.offer(
-                        ids[part],
-                        job.split.labels[indices[part]],
-                        measured["predictions"],
-                        images[part],
-                        adversarial[part],
-                        {name: measured[name] for name in ("linf", "l2")},
-                    )
+                sampler.offer(
+                    ids[part],
+                    job.split.labels[indices[part]],
+                    measured["predictions"],
+                    images[part],
+                    adversarial[part],
+                    {name: measured[name] for name in ("linf", "l2")},
+                )
             advance(len(images))
     return columns
 
@@ -269,7 +257,7 @@ def _perturb(
     labels: torch.Tensor,
     ids: list[str],
     seed: int,
-    cost: Cost,
+    cost: AttackCost,
 ) -> torch.Tensor:
     """What the attack makes of these images, after the check."""
     name, threat = str(job.condition.attack), job.condition.threat
@@ -284,11 +272,13 @@ def _perturb(
     return returned.clamp(0, 1)
 
 
-def _measure(job: _Job, images: torch.Tensor, adversarial: torch.Tensor, ids: list[str]) -> Columns:
+def _measure(
+    job: _Job, images: torch.Tensor, adversarial: torch.Tensor, ids: list[str], indices: np.ndarray
+) -> Columns:
     difference = (adversarial - images).flatten(1)
     rounded = (adversarial * 255).round() / 255
-    return _judge(job.model, adversarial, ids, job.split.classes) | {
-        "predictions_uint8": _judge(job.model, rounded, ids, job.split.classes)["predictions"],
+    return judge(job.model, adversarial, job.split.labels[indices], ids, job.split.classes) | {
+        "predictions_uint8": predictions(job.model, rounded, ids, job.split.classes),
         "linf": difference.abs().amax(dim=1).cpu().numpy(),
         "l2": difference.norm(dim=1).cpu().numpy(),
     }

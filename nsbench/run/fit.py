@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from nsbench import models
 from nsbench.data.source import digest_of
@@ -19,12 +20,39 @@ from nsbench.errors import ModelError, ResultError, TrainingError
 from nsbench.files import cache_folder, write_atomically
 from nsbench.progress import Progress
 from nsbench.provenance import device_name, now, peak_memory_mib, versions
+from nsbench.results import NoiseOfRound, RecipeUsed, Round, Stage
+from nsbench.results.upgrades import recipe_of, round_of
+from nsbench.training import Trained
 from nsbench.types import Method
 
 if TYPE_CHECKING:
     from nsbench.data import DataSource
     from nsbench.models import Model
     from nsbench.training import Recipe
+
+# called after every finished round with method, model and round; returns accuracies that were watched, by suite
+OnRound = Callable[[str, "Model", Round], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class FitCard:
+    """How a model came about: what is kept beside its weights."""
+
+    method: str
+    method_version: int
+    model: str
+    parent_digest: str
+    weights_digest: str
+    recipe: RecipeUsed | None  # None: nothing was trained
+    data_digest: str = ""  # of the training images
+    history: tuple[Round, ...] = ()
+    seconds: float = 0.0
+    forward_equivalents: int | None = None  # None: not counted
+    lineage: tuple[Stage, ...] = ()  # of a chain
+    device: str = ""
+    peak_memory_mib: int | None = None
+    date: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -33,161 +61,154 @@ class Fitted:
 
     model: Model
     key: str  # digest of parent weights, normalisation, method, recipe and training data
-    weights_digest: str
-    card: dict[str, Any]  # history, seconds, forward_equivalents, lineage, device, ...
+    card: FitCard
+
+    @property
+    def weights_digest(self) -> str:
+        return self.card.weights_digest
 
 
-def fit_key(
-    method: Method, parent: Model, parent_digest: str, recipe: Recipe, source: DataSource, progress: Progress
-) -> str:
-    """Equal keys mean: the same weights, up to the arithmetic of the machine."""
-    for part in method.parts:  # each one's key stands for the weights that the next one starts from
-        parent_digest = fit_key(part, parent, parent_digest, recipe, source, progress)
-    if method.parts:
-        return parent_digest
-    origin = (parent.name, parent_digest, parent.mean, parent.std)
-    if not method.trains:
-        return digest_of(*origin, method.name, method.version)
-    train = source.split("train", progress)
-    return digest_of(*origin, method.name, method.version, recipe.digest(), recipe.seed, train.digest)
+@dataclass(frozen=True)
+class Fitter:
+    """What every fit of one run shares."""
 
+    recipe: Recipe
+    source: DataSource
+    progress: Progress
+    workers: int = 0
+    again: bool = False  # train anew what is kept
+    folder: Path | None = None  # of the kept weights; None: in the user's cache
+    on_round: OnRound | None = None
 
-def fit(
-    method: Method,
-    parent: Model,
-    parent_digest: str,
-    recipe: Recipe,
-    source: DataSource,
-    progress: Progress,
-    *,
-    key: str,
-    workers: int = 0,
-    again: bool = False,
-    folder: Path | None = None,
-    on_round: Callable[[str, Model, dict[str, Any]], None] | None = None,
-) -> Fitted:
-    """The method's model: from `folder` (the cache) where it is there under `key`, otherwise trained and kept.
+    def key(self, method: Method, parent: Model, parent_digest: str) -> str:
+        """Equal keys mean: the same weights, up to the arithmetic of the machine."""
+        for part in method.parts:  # each one's key stands for the weights that the next one starts from
+            parent_digest = self.key(part, parent, parent_digest)
+        if method.parts:
+            return parent_digest
+        origin = (parent.name, parent_digest, parent.mean, parent.std)
+        if not method.trains:
+            return digest_of(*origin, method.name, method.version)
+        train = self.source.split("train", self.progress)
+        return digest_of(*origin, method.name, method.version, self.recipe.digest(), self.recipe.seed, train.digest)
 
-    A chain is fitted part by part, each kept by itself. `on_round(method, model, entry)` hears of every finished
-    round. Training that was interrupted goes on from its last round.
-    """
-    if method.parts:
-        return _fit_chain(
-            method,
-            parent,
-            parent_digest,
-            recipe,
-            source,
-            progress,
-            workers=workers,
-            again=again,
-            folder=folder,
-            on_round=on_round,
-        )
-    if not method.trains:
-        model = method.fit(parent, None, recipe, progress=progress)
-        return Fitted(model, key, models.weights_digest(model), {"history": [], "seconds": 0.0})
-    path = (folder or cache_folder() / "fitted") / f"{key}.safetensors"
-    if not again and (stored := _stored(path, parent, key)):
-        progress.line(f"{method.name}: fitted before ({stored.card['seconds']:.0f} s), weights {stored.weights_digest}")
-        return stored
-    checkpoint = path.with_suffix(".training")
-    if again:
+    def fit(self, method: Method, parent: Model, parent_digest: str) -> Fitted:
+        """The method's model: from `folder` where it is there under its key, otherwise trained and kept.
+
+        A chain is fitted part by part, each kept by itself. Training that was interrupted goes on from its last round.
+        """
+        if method.parts:
+            return self._chain(method, parent, parent_digest)
+        key = self.key(method, parent, parent_digest)
+        if not method.trains:
+            model = _trained(method.fit(parent, None, self.recipe, progress=self.progress)).model
+            card = FitCard(method.name, method.version, parent.name, parent_digest, models.weights_digest(model), None)
+            return Fitted(model, key, card)
+        path = (self.folder or cache_folder() / "fitted") / f"{key}.safetensors"
+        if not self.again and (kept := _stored(path, parent, key)):
+            self.progress.line(
+                f"{method.name}: fitted before ({kept.card.seconds:.0f} s), weights {kept.weights_digest}"
+            )
+            return kept
+        checkpoint = path.with_suffix(".training")
+        if self.again:
+            checkpoint.unlink(missing_ok=True)
+        fitted = self._train(method, parent, parent_digest, key, checkpoint)
+        _store(path, fitted)
         checkpoint.unlink(missing_ok=True)
-    heard = partial(on_round, method.name) if on_round else None
-    fitted = _train(
-        method, parent, recipe, source, progress, key, workers=workers, checkpoint=checkpoint, on_round=heard
-    )
-    _store(path, fitted, method, recipe, parent.name, parent_digest)
-    checkpoint.unlink(missing_ok=True)
-    return fitted
+        return fitted
+
+    def _chain(self, method: Method, parent: Model, digest: str) -> Fitted:
+        """Each part from the model of the one before, whose key stands for its weights."""
+        stages: list[Fitted] = []
+        for part in method.parts:
+            stages.append(self.fit(part, parent, digest))
+            parent, digest = stages[-1].model, stages[-1].key
+        cards = [stage.card for stage in stages]
+        card = replace(
+            cards[-1],
+            history=tuple(replace(one, stage=card.method) for card in cards for one in card.history),
+            seconds=round(sum(card.seconds for card in cards), 2),
+            forward_equivalents=_sum(card.forward_equivalents for card in cards),
+            lineage=tuple(Stage(card.method, card.weights_digest) for card in cards),
+        )
+        return replace(stages[-1], card=card)
+
+    def _train(self, method: Method, parent: Model, parent_digest: str, key: str, checkpoint: Path) -> Fitted:
+        device = str(next(parent.parameters()).device)
+        train = self.source.split("train", self.progress)
+        start = time.perf_counter()
+        try:
+            trained = _trained(
+                method.fit(
+                    parent,
+                    train,
+                    self.recipe,
+                    progress=self.progress,
+                    workers=self.workers,
+                    checkpoint=checkpoint,
+                    on_round=partial(self.on_round, method.name) if self.on_round else None,
+                )
+            )
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                f"{method.name}: {str(error).splitlines()[0]}; give a smaller batch with --set "
+                "micro_batch=N (training) or --set noise_batch=N (noise)"
+            ) from error
+        # a training that was interrupted tells in its history what the rounds before took
+        seconds = max(time.perf_counter() - start, sum(one.seconds for one in trained.history))
+        self.progress.line(f"{method.name}: fitted in {seconds:.0f} s with recipe '{self.recipe.name}'")
+        card = FitCard(
+            method=method.name,
+            method_version=method.version,
+            model=parent.name,
+            parent_digest=parent_digest,
+            weights_digest=models.weights_digest(trained.model),
+            recipe=recipe_used(self.recipe),
+            data_digest=train.digest,
+            history=trained.history,
+            seconds=round(seconds, 2),
+            forward_equivalents=sum(one.forward_equivalents for one in trained.history),
+            device=device_name(device),
+            peak_memory_mib=peak_memory_mib(device),
+            date=now(),
+            versions=versions(),
+        )
+        return Fitted(trained.model, key, card)
 
 
-def _fit_chain(
-    method: Method, parent: Model, digest: str, recipe: Recipe, source: DataSource, progress: Progress, **how: Any
-) -> Fitted:
-    """Each part from the model of the one before, whose key stands for its weights."""
-    stages: list[tuple[str, Fitted]] = []
-    for part in method.parts:
-        key = fit_key(part, parent, digest, recipe, source, progress)
-        stage = fit(part, parent, digest, recipe, source, progress, key=key, **how)
-        stages.append((part.name, stage))
-        parent, digest = stage.model, key
-    return _chained(stages)
-
-
-def _chained(stages: list[tuple[str, Fitted]]) -> Fitted:
-    """The last stage's model with the cards of all."""
-    last = stages[-1][1]
-    cards = [stage.card for _, stage in stages]
-    card = cards[-1] | {
-        "history": [entry | {"stage": name} for name, stage in stages for entry in stage.card["history"]],
-        "seconds": round(sum(card["seconds"] for card in cards), 2),
-        "forward_equivalents": _sum(card.get("forward_equivalents", 0) for card in cards),
-        "lineage": [{"method": name, "weights_digest": stage.weights_digest} for name, stage in stages],
-    }
-    return Fitted(last.model, last.key, last.weights_digest, card)
+def _trained(returned: Trained | Model) -> Trained:
+    """What a method returned: a model alone has no history."""
+    return returned if isinstance(returned, Trained) else Trained(returned)
 
 
 def _sum(counts: Iterable[int | None]) -> int | None:
-    """None where one is not known."""
-    known = list(counts)
-    return None if None in known else sum(count for count in known if count)
+    """What is not counted, such as nothing trained, costs nothing."""
+    return sum(count or 0 for count in counts)
 
 
-def _train(
-    method: Method, parent: Model, recipe: Recipe, source: DataSource, progress: Progress, key: str, **run: Any
-) -> Fitted:
-    device = str(next(parent.parameters()).device)
-    train = source.split("train", progress)
-    start = time.perf_counter()
-    try:
-        model = method.fit(parent, train, recipe, progress=progress, **run)
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            f"{method.name}: {str(error).splitlines()[0]}; give a smaller batch with --set "
-            "micro_batch=N (training) or --set noise_batch=N (noise)"
-        ) from error
-    history = getattr(model, "history", [])
-    # a training that was interrupted tells in its history what the rounds before took
-    seconds = max(time.perf_counter() - start, sum(entry.get("seconds", 0.0) for entry in history))
-    card = {
-        "history": history,
-        "seconds": round(seconds, 2),
-        "device": device_name(device),
-        "forward_equivalents": _sum(entry.get("forward_equivalents") for entry in history),
-        "peak_memory_mib": peak_memory_mib(device),
-        "date": now(),
-        "versions": versions(),
-        "data_digest": train.digest,
-    }
-    progress.line(f"{method.name}: fitted in {seconds:.0f} s with recipe '{recipe.name}'")
-    return Fitted(model, key, models.weights_digest(model), card)
+def recipe_used(recipe: Recipe) -> RecipeUsed:
+    """A recipe as results keep it."""
+    settings = recipe.model_dump(exclude={"name", "seed"})
+    return RecipeUsed(recipe.name, recipe.seed, settings)
 
 
-def _store(
-    path: Path,
-    fitted: Fitted,
-    method: Method,
-    recipe: Recipe,
-    model: str,
-    parent_digest: str,
-) -> None:
-    card = fitted.card | {
-        "method": method.name,
-        "method_version": method.version,
-        "recipe": recipe.model_dump(),
-        "model": model,
-        "parent_digest": parent_digest,
-        "weights_digest": fitted.weights_digest,
-    }
+@cache
+def _cards() -> TypeAdapter[FitCard]:
+    return TypeAdapter(FitCard)
+
+
+def _store(path: Path, fitted: Fitted) -> None:
+    """The weights, the history as a table, and last the card, which says that all of it is there."""
+    card = fitted.card
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        models.save_weights(fitted.model, path, {"nsbench": json.dumps({"method": method.name, "key": fitted.key})})
-        if fitted.card["history"]:
-            table = pd.DataFrame(fitted.card["history"]).to_csv(index=False)
-            write_atomically(path.with_suffix(".dynamics.csv"), table.encode())
-        write_atomically(path.with_suffix(".json"), (json.dumps(card, indent=1) + "\n").encode())
+        models.save_weights(fitted.model, path, {"nsbench": json.dumps({"method": card.method, "key": fitted.key})})
+        if card.history:
+            write_atomically(
+                path.with_suffix(".dynamics.csv"), history_table(card.history).to_csv(index=False).encode()
+            )
+        write_atomically(path.with_suffix(".json"), _cards().dump_json(card, indent=1) + b"\n")
     except OSError as error:
         raise ResultError(
             f"{path}: cannot keep the fitted weights ({error.strerror or error}); "
@@ -195,15 +216,46 @@ def _store(
         ) from error
 
 
+def history_table(history: Iterable[Round]) -> pd.DataFrame:
+    """One row a round, one column a figure: "loss_<term>", "noise_norm", "accuracy_<suite>", ..."""
+    rows = []
+    for one in history:
+        row: dict[str, Any] = {"stage": one.stage} if one.stage else {}
+        row |= {"round": one.round, "step": one.step, "lr": one.lr}
+        row |= {f"loss_{name}": value for name, value in one.losses.items()}
+        row |= _noise_columns(one.noise) if one.noise else {}
+        row |= {f"accuracy_{name}": value for name, value in one.accuracies.items()}
+        row |= {"forward_equivalents": one.forward_equivalents, "noise_seconds": one.noise_seconds}
+        rows.append(row | {"seconds": one.seconds, "micro_batch": one.micro_batch})
+    return pd.DataFrame(rows)
+
+
+def _noise_columns(noise: NoiseOfRound) -> dict[str, Any]:
+    return {
+        "noise_norm": noise.norm,
+        "noise_steps": noise.steps,
+        "noise_converged": noise.converged,
+        "mse_probability": noise.mse_probability,
+        "mse_probability_held_out": noise.mse_probability_held_out,
+    }
+
+
 def _stored(path: Path, parent: Model, key: str) -> Fitted | None:
     """Weights of an earlier run, or None where they are absent, half written or not what their card says."""
     try:
-        card = json.loads(path.with_suffix(".json").read_text())
+        card = _read_card(path.with_suffix(".json"))
         model = models.with_weights(parent, path)
-    except (OSError, ValueError, ModelError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ModelError):
         return None
-    digest = models.weights_digest(model)
-    if digest != card.get("weights_digest"):
-        return None
-    model.history = card["history"]
-    return Fitted(model, key, digest, card)
+    return Fitted(model, key, card) if models.weights_digest(model) == card.weights_digest else None
+
+
+def _read_card(path: Path) -> FitCard:
+    """A card of this version or of the first. Raises ValueError, KeyError, TypeError or AttributeError."""
+    content = path.read_bytes()
+    try:
+        return _cards().validate_json(content)
+    except ValidationError:
+        old = json.loads(content)
+        new = old | {"recipe": recipe_of(old["recipe"]), "history": [round_of(entry) for entry in old["history"]]}
+        return _cards().validate_python(new)

@@ -12,9 +12,8 @@ import torch
 
 from nsbench import models, provenance, training
 from nsbench.data import DataSource
-from nsbench.errors import ModelError, UsageError
 from nsbench.progress import Progress
-from nsbench.run.opening import EMBEDDED, open_source, resolve_device
+from nsbench.run.opening import EMBEDDED, open_all
 
 if TYPE_CHECKING:
     from nsbench.models import Model
@@ -82,23 +81,24 @@ class Job:
 
 def open_job(options: RunOptions, progress: Progress) -> Job:
     """The job of the first seed. Raises an nsbench error where the options do not fit together."""
-    source = open_source(options.data, options.corruption_engine, options.surrogate)
-    name = options.model or source.default_model
-    if name is None:
-        raise UsageError(f"--data {options.data}: say which model to take, --model NAME with --checkpoint FILE")
-    device = resolve_device(options.device)
-    parent = models.load_model(name, checkpoint=options.checkpoint, normalisation=options.normalisation, device=device)
-    if parent.num_classes != len(source.class_names):
-        raise ModelError(
-            f"model '{name}' has {parent.num_classes} classes, {source.title} has "
-            f"{len(source.class_names)}; choose a model and a data source that belong together"
-        )
+    opened = open_all(
+        options.data,
+        options.model,
+        checkpoint=options.checkpoint,
+        normalisation=options.normalisation,
+        device=options.device,
+        corruption_engine=options.corruption_engine,
+        surrogate=options.surrogate,
+    )
+    source, parent = opened.source, opened.model
     recipe = training.load_recipe(
         options.recipe or source.default_recipe, {**options.settings, "seed": str(options.seeds[0])}
     )
     progress.line(
-        f"{source.title} · {name} ({parent.preprocessing.describe()}) · recipe '{recipe.name}' · "
-        f"{provenance.device_name(device)}",
+        f"{source.title} · {parent.name} ({parent.preprocessing.describe()}) · recipe '{recipe.name}' · "
+        f"{provenance.device_name(opened.device)}",
         style="dim",
     )
-    return Job(options, source, parent, models.weights_digest(parent), recipe, device, progress, options.seeds[0])
+    return Job(
+        options, source, parent, models.weights_digest(parent), recipe, opened.device, progress, options.seeds[0]
+    )

@@ -2,14 +2,68 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from nsbench.data import DataSource, SurrogateName
-from nsbench.errors import DataError, UsageError
+from nsbench.errors import DataError, ModelError, UsageError
+
+if TYPE_CHECKING:
+    from nsbench.models import Model
 
 EMBEDDED = "shapes10"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A data source, a model that knows its classes, and the device that the model is on."""
+
+    source: DataSource
+    model: Model
+    device: str
+
+
+def open_all(
+    data: str,
+    model: str | None = None,
+    *,
+    checkpoint: Path | None = None,
+    normalisation: str = "own",
+    device: str = "auto",
+    corruption_engine: str = "nsbench",
+    surrogate: str | None = None,
+    untrained: int | None = None,
+) -> Opened:
+    """Data source, model (by default the source's own) and device, as the command line names them.
+
+    `untrained`: a seed; the architecture is taken as timm initialises it, with the source's number of classes. Raises
+    an nsbench error where the source or the model is not there, or the two do not belong together.
+    """
+    from nsbench import models
+
+    source = open_source(data, corruption_engine, surrogate)
+    name = model or source.default_model
+    if name is None:
+        raise UsageError(f"--data {data}: say which model to take, --model NAME with --checkpoint FILE")
+    place = resolve_device(device)
+    if untrained is not None:
+        if checkpoint:
+            raise UsageError(f"--untrained and --checkpoint {checkpoint}: give one of the two")
+        from nsbench.models.untrained import untrained_model
+
+        classes = len(source.class_names)
+        network = untrained_model(name, seed=untrained, normalisation=normalisation, num_classes=classes).to(place)
+    else:
+        network = models.load_model(name, checkpoint=checkpoint, normalisation=normalisation, device=place)
+    if network.num_classes != len(source.class_names):
+        raise ModelError(
+            f"model '{name}' has {network.num_classes} classes, {source.title} has "
+            f"{len(source.class_names)}; choose a model and a data source that belong together"
+        )
+    return Opened(source, network, place)
 
 
 def open_source(spec: str, corruption_engine: str = "nsbench", surrogate: str | None = None) -> DataSource:

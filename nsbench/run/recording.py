@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import nsbench
 from nsbench import provenance
 from nsbench.data import Split
 from nsbench.data.manifest import content_digest
 from nsbench.data.source import digest_of
-from nsbench.results import Result
-from nsbench.run.fit import Fitted
+from nsbench.results import ConditionResult, Provenance, Result
+from nsbench.run.evaluate import Evaluation
+from nsbench.run.fit import Fitted, recipe_used
 from nsbench.run.job import Job
 from nsbench.types import Condition, Method, Outcomes, Suite
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One method on one suite, with one seed. `setting`: of a study, in words."""
+
+    method: str
+    suite: str
+    seed: int
+    setting: str = ""
+    name_seed: bool = False  # the run has several
+
+    def __str__(self) -> str:
+        seed = f" (seed {self.seed})" if self.name_seed else ""
+        return f"{self.method} x {self.suite}{seed}" + (f" ({self.setting})" if self.setting else "")
 
 
 def result_of(
@@ -22,14 +38,15 @@ def result_of(
     suite: Suite,
     splits: list[Split],
     model: Fitted,
-    outcomes: Mapping[str, Outcomes],
+    evaluations: Mapping[str, Evaluation],
     identity: str,
     seconds: float,
 ) -> Result:
     """The result of a pair: its score, its conditions and where they come from."""
-    described = [
-        _describe(condition, split, outcome)
-        for condition, split, outcome in zip(suite.conditions(), splits, outcomes.values(), strict=True)
+    outcomes = {name: evaluation.outcomes for name, evaluation in evaluations.items()}
+    conditions = [
+        _condition(condition, split, evaluations[condition.name])
+        for condition, split in zip(suite.conditions(), splits, strict=True)
     ]
     return Result(
         source=job.source.name,
@@ -50,64 +67,79 @@ def result_of(
         method_title=method.title,
         method_summary=method.summary,
         method_order=method.order,
-        conditions=described,
-        provenance=_provenance(job, method, splits, model, seconds),
+        method_role=method.role,
+        conditions=tuple(conditions),
+        provenance=_provenance(job, method, splits, model, evaluations, seconds),
         identity=identity,
     )
 
 
-def _describe(condition: Condition, split: Split, outcome: Outcomes) -> dict[str, Any]:
-    return {
-        "name": condition.name,
-        "split": condition.split,
-        "attack": condition.attack,
-        "params": dict(condition.params),
-        "threat": str(condition.threat) if condition.threat else None,
-        "preprocess": condition.preprocess,
-        "n": len(outcome),
-        "origin": split.origin,
-        "data_digest": split.digest,
-        "content_digest": content_digest(split),
-        "accuracy": round(100 * float(outcome.correct.mean()), 4),
-    }
+def _condition(condition: Condition, split: Split, evaluation: Evaluation) -> ConditionResult:
+    outcomes: Outcomes = evaluation.outcomes
+    return ConditionResult(
+        name=condition.name,
+        split=condition.split,
+        attack=condition.attack,
+        params=dict(condition.params),
+        threat=condition.threat,
+        preprocess=condition.preprocess,
+        n=len(outcomes),
+        origin=split.origin,
+        data_digest=split.digest,
+        accuracy=round(100 * float(outcomes.correct.mean()), 4),
+        content_digest=content_digest(split),
+        beforehand=condition.beforehand,
+        surrogate_digest=split.surrogate_digest,
+        unreadable=dict(evaluation.unreadable),
+        attack_card=evaluation.attack_card,
+    )
 
 
-def _provenance(job: Job, method: Method, splits: list[Split], model: Fitted, seconds: float) -> dict[str, Any]:
-    return {
-        "nsbench": nsbench.__version__,
-        "versions": provenance.versions(),
-        "commit": provenance.commit(),
-        "device": provenance.device_name(job.device),
-        "weights_digest": model.weights_digest,
-        "parent_digest": job.parent_digest,
-        "fit_key": model.key,
-        "data_digest": digest_of(*(split.digest for split in splits)),
-        "limit": job.options.limit,
-        "preprocessing": job.parent.preprocessing.describe(),
-        "normalisation": job.options.normalisation,
-        "mean": list(job.parent.mean),
-        "std": list(job.parent.std),
-        "batch_size": job.batch_size,
-        "recipe": job.recipe.model_dump() if method.trains else None,
-        "method_version": method.version,
-        "history": model.card["history"],
-        "fit_seconds": model.card["seconds"],
-        "seconds": round(seconds, 2),
-        "forward_equivalents": model.card.get("forward_equivalents"),
-        "lineage": model.card.get("lineage", []),
-        "peak_memory_mib": provenance.peak_memory_mib(job.device),
-        "command": provenance.command_line(),
-        "date": provenance.now(),
-    }
+def _provenance(
+    job: Job,
+    method: Method,
+    splits: list[Split],
+    model: Fitted,
+    evaluations: Mapping[str, Evaluation],
+    seconds: float,
+) -> Provenance:
+    card = model.card
+    return Provenance(
+        nsbench=nsbench.__version__,
+        versions=provenance.versions(),
+        commit=provenance.commit(),
+        device=provenance.device_name(job.device),
+        date=provenance.now(),
+        command=provenance.command_line(),
+        weights_digest=model.weights_digest,
+        parent_digest=job.parent_digest,
+        fit_key=model.key,
+        data_digest=digest_of(*(split.digest for split in splits)),
+        limit=job.options.limit,
+        preprocessing=job.parent.preprocessing.describe(),
+        normalisation=job.options.normalisation,
+        mean=tuple(job.parent.mean),
+        std=tuple(job.parent.std),
+        batch_size=job.batch_size,
+        method_version=method.version,
+        recipe=recipe_used(job.recipe) if method.trains else None,
+        history=card.history,
+        lineage=card.lineage,
+        fit_seconds=card.seconds,
+        seconds=round(seconds, 2),
+        forward_equivalents=card.forward_equivalents,
+        peak_memory_mib=provenance.peak_memory_mib(job.device),
+        outputs=next((one.outputs for one in evaluations.values() if one.outputs), None),
+    )
 
 
-def result_line(pair: str, result: Result) -> str:
+def result_line(pair: Pair, result: Result) -> str:
     """What the terminal says of a finished pair."""
-    score, seconds = result.score, result.provenance["seconds"]
+    score, seconds = result.score, result.provenance.seconds or 0.0
     arrow = " (lower is better)" if result.lower_is_better else ""
     unit = "%" if result.unit == "%" else f" {result.unit}"
-    images = sum(condition["n"] for condition in result.conditions)
+    images = sum(condition.n for condition in result.conditions)
     return (
-        f"{pair:<28} {score.value:5.1f}{unit}  [{score.low:.1f}, {score.high:.1f}]{arrow}  "
+        f"{pair!s:<28} {score.value:5.1f}{unit}  [{score.low:.1f}, {score.high:.1f}]{arrow}  "
         f"n = {score.n:,}  {seconds:.1f} s, {images / max(seconds, 1e-9):,.0f} images/s"
     )

@@ -7,9 +7,10 @@ What cannot be done is named, the rest goes on, and the summary says so.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,40 +18,38 @@ import nsbench.attacks  # noqa: F401  (fills the registry of attacks)
 from nsbench import registry, results
 from nsbench.data import Split
 from nsbench.data.source import digest_of
-from nsbench.errors import CorruptImage, MissingSplit, NsbenchError
+from nsbench.errors import CorruptImage, MissingSplit, NsbenchError, UsageError
 from nsbench.progress import Progress
-from nsbench.results.samples import Sampler, samplers, write_samples
-from nsbench.run import fit as fitted
-from nsbench.run.evaluate import Memory, evaluate
+from nsbench.results.samples import pictures_of, write_samples
+from nsbench.run.evaluate import Evaluation, Memory, evaluate
+from nsbench.run.fit import Fitted, Fitter
 from nsbench.run.job import Job, RunOptions, open_job
-from nsbench.run.opening import resolve_device
-from nsbench.run.recording import result_line, result_of
+from nsbench.run.recording import Pair, result_line, result_of
 from nsbench.run.watch import Watcher, check_logger
-from nsbench.types import Method, Outcomes, Suite
+from nsbench.types import Method, Suite
 
 if TYPE_CHECKING:
     from nsbench.models import Model
-    from nsbench.run.fit import Fitted
     from nsbench.training import Recipe
 
-__all__ = ["RunOptions", "Summary", "resolve_device", "run"]
+__all__ = ["Pair", "RunOptions", "Summary", "run"]
 
 
 @dataclass
 class Summary:
     """What became of each pair."""
 
-    done: list[str] = field(default_factory=list)
-    held: list[str] = field(default_factory=list)
-    missing: dict[str, str] = field(default_factory=dict)  # pair -> why: the data are not there
-    failed: dict[str, str] = field(default_factory=dict)  # pair -> why
+    done: list[Pair] = field(default_factory=list)
+    held: list[Pair] = field(default_factory=list)
+    missing: dict[Pair, str] = field(default_factory=dict)  # why: the data are not there
+    failed: dict[Pair, str] = field(default_factory=dict)  # why
 
     def add(self, other: Summary, setting: str = "") -> None:
-        """Take in the summary of another setting of a study, whose pairs have the same names."""
-        self.done += other.done
-        self.held += other.held
-        self.missing |= {f"{pair} ({setting})" if setting else pair: why for pair, why in other.missing.items()}
-        self.failed |= {f"{pair} ({setting})" if setting else pair: why for pair, why in other.failed.items()}
+        """Take in the summary of another setting of a study."""
+        self.done += [replace(pair, setting=setting) for pair in other.done]
+        self.held += [replace(pair, setting=setting) for pair in other.held]
+        self.missing |= {replace(pair, setting=setting): why for pair, why in other.missing.items()}
+        self.failed |= {replace(pair, setting=setting): why for pair, why in other.failed.items()}
 
     @property
     def complete(self) -> bool:
@@ -73,38 +72,42 @@ def run(options: RunOptions, progress: Progress) -> Summary:
 
 
 def _equal_compute(job: Job) -> Recipe:
-    """The recipe with a budget instead of a number of steps: what NS costs under it, in forward passes."""
-    method = registry.methods["ns"]
-    cost = _fit(job, method, _key(job, method)).card["forward_equivalents"]
-    job.progress.line(f"equal compute: every method trains for as much as ns costs, {cost:,} forward passes")
-    return job.recipe.model_copy(update={"compute": float(cost)})
-
-
-def _key(job: Job, method: Method) -> str:
-    return fitted.fit_key(method, job.parent, job.parent_digest, job.recipe, job.source, job.progress)
-
-
-def _fit(job: Job, method: Method, key: str) -> Fitted:
-    with closing(Watcher(job)) as watcher:
-        return fitted.fit(
-            method,
-            job.parent,
-            job.parent_digest,
-            job.recipe,
-            job.source,
-            job.progress,
-            key=key,
-            workers=job.workers,
-            again=job.options.force,
-            folder=job.options.weights,
-            on_round=watcher if job.options.watch or job.options.log else None,
+    """The recipe with a budget instead of a number of steps: what the subject of the comparison costs under it."""
+    subjects = [method for method in registry.methods.values() if method.role == "subject"]
+    if len(subjects) != 1:
+        raise UsageError(
+            f"--match compute: {len(subjects)} methods have the role 'subject', and equal compute is measured by one"
         )
+    with closing(Watcher(job)) as watcher:
+        cost = _fitter(job, watcher).fit(subjects[0], job.parent, job.parent_digest).card.forward_equivalents
+    job.progress.line(
+        f"equal compute: every method trains for as much as {subjects[0].name} costs, {cost:,} forward passes"
+    )
+    return job.recipe.model_copy(update={"compute": float(cost or 0)})
+
+
+def _fitter(job: Job, watcher: Watcher | None = None) -> Fitter:
+    listens = watcher is not None and (job.options.watch or job.options.log)
+    return Fitter(
+        job.recipe,
+        job.source,
+        job.progress,
+        workers=job.workers,
+        again=job.options.force,
+        folder=job.options.weights,
+        on_round=watcher if listens else None,
+    )
+
+
+def _fit(job: Job, method: Method) -> Fitted:
+    with closing(Watcher(job)) as watcher:
+        return _fitter(job, watcher).fit(method, job.parent, job.parent_digest)
 
 
 def _run_method(job: Job, method: Method, summary: Summary) -> None:
     """All suites of one method. The model is fitted when the first suite needs it."""
     try:
-        key = _key(job, method)
+        key = _fitter(job).key(method, job.parent, job.parent_digest)
     except NsbenchError as error:
         _note_all(job, method, summary, error)
         return
@@ -119,14 +122,14 @@ def _run_method(job: Job, method: Method, summary: Summary) -> None:
                 summary.held.append(pair)
                 job.progress.line(f"{pair}: held already", style="dim")
                 continue
-            model = model or _fit(job, method, key)
+            model = model or _fit(job, method)
         except MissingSplit as error:
             _note(job, summary.missing, pair, error)
             continue
         except NsbenchError as error:
             _note(job, summary.failed, pair, error)
             continue
-        _run_pair(job, method, suite, splits, model, memory, identity, summary)
+        _run_pair(job, method, suite, splits, model, memory, identity, pair, summary)
 
 
 def _run_pair(
@@ -137,21 +140,17 @@ def _run_pair(
     model: Fitted,
     memory: Memory,
     identity: str,
+    pair: Pair,
     summary: Summary,
 ) -> None:
-    pair = _pair(job, method, suite.name)
     start = time.perf_counter()
     try:
-        taken = samplers([condition.name for condition in suite.conditions()])
-        outcomes, unreadable, cards = _outcomes(job, suite, splits, model.model, memory, pair, taken)
-        result = result_of(job, method, suite, splits, model, outcomes, identity, time.perf_counter() - start)
-        for condition in result.conditions:
-            condition["unreadable"] = unreadable[condition["name"]]
-            if condition["attack"]:
-                condition["attack_card"] = cards[condition["name"]]
-        result.provenance["outputs"] = dict(memory.outputs)
-        path = results.write_result(job.options.results, result, outcomes)
-        write_samples(path, identity, taken, job.source.class_names)
+        evaluations = _evaluations(job, suite, splits, model.model, memory, pair)
+        result = result_of(job, method, suite, splits, model, evaluations, identity, time.perf_counter() - start)
+        outcomes = {name: evaluation.outcomes for name, evaluation in evaluations.items()}
+        stored = results.write_result(job.options.results, result, outcomes)
+        samples = {name: evaluations[name].samples for name in pictures_of(list(evaluations))}
+        write_samples(stored, samples, job.source.class_names)
     except (NsbenchError, torch.OutOfMemoryError) as error:
         _note(job, summary.failed, pair, error)
         return
@@ -159,28 +158,16 @@ def _run_pair(
     job.progress.line(result_line(pair, result))
 
 
-def _outcomes(
-    job: Job,
-    suite: Suite,
-    splits: list[Split],
-    model: Model,
-    memory: Memory,
-    pair: str,
-    taken: dict[str, Sampler],
-) -> tuple[dict[str, Outcomes], dict[str, dict[str, str]], dict[str, dict[str, Any]]]:
-    """By condition: outcomes; images that could not be read, if that is allowed (id -> why); attack card.
-
-    `taken`: gets pictures of the conditions that it has a sampler for.
-    """
+def _evaluations(
+    job: Job, suite: Suite, splits: list[Split], model: Model, memory: Memory, pair: Pair
+) -> Mapping[str, Evaluation]:
+    """By condition. Raises CorruptImage for images that cannot be read, unless the options allow to leave them out."""
     conditions = suite.conditions()
-    outcomes: dict[str, Outcomes] = {}
-    unreadable: dict[str, dict[str, str]] = {}
-    cards: dict[str, dict[str, Any]] = {}
+    pictures = pictures_of([condition.name for condition in conditions])
+    evaluations: dict[str, Evaluation] = {}
     for number, (condition, split) in enumerate(zip(conditions, splits, strict=True), 1):
         count = f" [{number}/{len(conditions)}]" if len(conditions) > 1 else ""
-        left_out = unreadable[condition.name] = {}
-        card = cards[condition.name] = {}
-        outcomes[condition.name] = evaluate(
+        one = evaluations[condition.name] = evaluate(
             model,
             split,
             condition,
@@ -189,19 +176,18 @@ def _outcomes(
             workers=job.workers,
             progress=job.progress,
             label=f"{pair} · {condition.name}{count}",
-            unreadable=left_out,
+            leave_out=True,
+            pictures=pictures.get(condition.name, 0),
             memory=memory,
-            card=card,
-            samples=taken.get(condition.name),
         )
-        if left_out and not job.options.allow_missing:
+        if one.unreadable and not job.options.allow_missing:
             raise CorruptImage(
-                f"{len(left_out)} of {len(split)} images of '{split.name}' cannot be read, such as "
-                f"{next(iter(left_out.values()))}. Repair them, or accept the rest with --allow-missing"
+                f"{len(one.unreadable)} of {len(split)} images of '{split.name}' cannot be read, such as "
+                f"{next(iter(one.unreadable.values()))}. Repair them, or accept the rest with --allow-missing"
             )
-    if most := max(map(len, unreadable.values())):
+    if most := max(len(one.unreadable) for one in evaluations.values()):
         job.progress.line(f"{pair}: up to {most} images of a condition cannot be read and are left out", style="yellow")
-    return outcomes, unreadable, cards
+    return evaluations
 
 
 def _splits(job: Job, suite: Suite) -> list[Split]:
@@ -229,15 +215,14 @@ def _held(job: Job, method: Method, suite: Suite, identity: str) -> bool:
     )
     if stored is None:
         return False
-    return job.options.allow_missing or not any(condition.get("unreadable") for condition in stored.conditions)
+    return job.options.allow_missing or not stored.unreadable
 
 
-def _pair(job: Job, method: Method, suite: str) -> str:
-    """A pair's name for people; with its seed where the run has several."""
-    return f"{method.name} x {suite}" + (f" (seed {job.seed})" if len(job.options.seeds) > 1 else "")
+def _pair(job: Job, method: Method, suite: str) -> Pair:
+    return Pair(method.name, suite, job.seed, name_seed=len(job.options.seeds) > 1)
 
 
-def _note(job: Job, where: dict[str, str], pair: str, error: Exception) -> None:
+def _note(job: Job, where: dict[Pair, str], pair: Pair, error: Exception) -> None:
     where[pair] = str(error).splitlines()[0]
     job.progress.line(f"{pair}: {where[pair]}", style="yellow")
 

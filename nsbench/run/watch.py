@@ -2,60 +2,84 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pandas as pd
 
 from nsbench import registry
 from nsbench.errors import MissingSplit, UsageError
+from nsbench.results import Round
 from nsbench.run.evaluate import Memory, evaluate
+from nsbench.run.fit import history_table
 from nsbench.run.job import Job
 
 if TYPE_CHECKING:
     from nsbench.models import Model
 
-WATCHED = ("clean", "fgsm", "imagenet_r")  # one of each kind in the paper's figure 4: clean, adversarial, shifted
-IMAGES = 200  # of each, the same ones every time
+IMAGES = 200  # of each watched suite, the same ones every time
 
 
 class Watcher:
-    """Hears of every finished round: `watcher(method, model, entry)`; may add to the entry, moves no weight."""
+    """Called after every finished round: evaluates the watched suites, and tells loggers. It moves no weight."""
 
     def __init__(self, job: Job) -> None:
         self.job, self.missing = job, set[str]()
-        self.loggers: dict[str, Any] = {}
+        self.loggers: dict[str, Logger] = {}
 
-    def __call__(self, method: str, model: Model, entry: dict[str, Any]) -> None:
-        if self.job.options.watch and entry["round"] % self.job.options.watch == 0:
-            entry |= self._metrics(model)
+    def __call__(self, method: str, model: Model, entry: Round) -> dict[str, float]:
+        """Accuracy in percent by watched suite, in the rounds that are watched."""
+        watched = self.job.options.watch and entry.round % self.job.options.watch == 0
+        accuracies = self._accuracies(model) if watched else {}
         if self.job.options.log:
             if method not in self.loggers:
                 self.loggers[method] = LOGGERS[self.job.options.log](
                     self.job.options.results / "logs", f"{method}.seed{self.job.seed}", self.job.recipe.model_dump()
                 )
-            self.loggers[method].log(entry)
+            self.loggers[method].log(replace(entry, accuracies=accuracies))
+        return accuracies
 
     def close(self) -> None:
         for logger in self.loggers.values():
             logger.close()
 
-    def _metrics(self, model: Model) -> dict[str, float]:
-        """Accuracy in percent by suite, on a stable subset."""
-        job, memory, found = self.job, Memory(), {}
-        for name in WATCHED:
-            condition = registry.suites[name].conditions()[0]
+    def _accuracies(self, model: Model) -> dict[str, float]:
+        """On a stable subset of the first condition of each suite that says it is watched."""
+        job, memory, accuracies = self.job, Memory(), {}
+        for suite in registry.suites.values():
+            if not suite.watched:
+                continue
+            condition = suite.conditions()[0]
             try:
                 split = job.source.split(condition.split, job.progress).limited(IMAGES)
             except MissingSplit as error:
-                if name not in self.missing:  # said once
+                if suite.name not in self.missing:  # said once
                     job.progress.line(f"not watched: {error}", style="yellow")
-                self.missing.add(name)
+                self.missing.add(suite.name)
                 continue
-            outcome = evaluate(
+            one = evaluate(
                 model, split, condition, seed=job.seed, batch_size=job.batch_size, workers=job.workers, memory=memory
             )
-            found[f"accuracy_{name}"] = round(100 * float(outcome.correct.mean()), 2)
-        return found
+            accuracies[suite.name] = round(100 * float(one.outcomes.correct.mean()), 2)
+        return accuracies
+
+
+class Logger(Protocol):
+    """Where rounds are sent."""
+
+    def log(self, entry: Round) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _figures(entry: Round) -> dict[str, float]:
+    """The figures of a round by name, without what is not known."""
+    (row,) = history_table([entry]).to_dict("records")
+    known = {str(key): value for key, value in row.items() if isinstance(value, int | float) and not pd.isna(value)}
+    return {key: value for key, value in known.items() if key != "step"}
 
 
 class _TensorBoard:
@@ -65,10 +89,9 @@ class _TensorBoard:
         self.writer = SummaryWriter(str(folder / name))
         self.writer.add_text("recipe", "\n".join(f"    {key} = {value}" for key, value in config.items()))
 
-    def log(self, entry: dict[str, Any]) -> None:
-        for key, value in entry.items():
-            if isinstance(value, (int, float)) and key != "step":
-                self.writer.add_scalar(key, value, entry["step"])
+    def log(self, entry: Round) -> None:
+        for key, value in _figures(entry).items():
+            self.writer.add_scalar(key, value, entry.step)
         self.writer.flush()
 
     def close(self) -> None:
@@ -85,14 +108,17 @@ class _WeightsAndBiases:
         except wandb.Error as error:
             raise UsageError(f"--log wandb: {error} Or log to {folder} alone: WANDB_MODE=offline") from error
 
-    def log(self, entry: dict[str, Any]) -> None:
-        self.run.log({key: value for key, value in entry.items() if key != "step"}, step=entry["step"])
+    def log(self, entry: Round) -> None:
+        self.run.log(_figures(entry), step=entry.step)
 
     def close(self) -> None:
         self.run.finish()
 
 
-LOGGERS: dict[str, Any] = {"tensorboard": _TensorBoard, "wandb": _WeightsAndBiases}
+LOGGERS: dict[str, Callable[[Path, str, dict[str, Any]], Logger]] = {
+    "tensorboard": _TensorBoard,
+    "wandb": _WeightsAndBiases,
+}
 
 
 def check_logger(kind: str) -> None:

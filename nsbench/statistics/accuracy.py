@@ -14,7 +14,8 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 
 from nsbench.errors import DataError
-from nsbench.types import Outcomes, Score
+from nsbench.statistics import calibration
+from nsbench.types import Composition, Outcomes, Score
 
 ALEXNET_ERROR = {  # top-1 error of AlexNet, mean over the five severities of the official ImageNet-C
     "gaussian_noise": 0.886428,
@@ -72,18 +73,20 @@ def accuracy(outcomes: Mapping[str, Outcomes]) -> Score:
 
     extra: "accuracy <name>" of every further condition; of the first one, where it has what is needed: "accuracy over
     all classes", "accuracy after 8-bit rounding", "median l2 of successes" and "accuracy at l2 <budget>" (which say
-    something about attacks that look for a near adversarial image, and little about attacks of one fixed size).
+    something about attacks that look for a near adversarial image, and little about attacks of one fixed size), and
+    the figures of `calibration.figures`.
     """
     if not outcomes:
         raise DataError("accuracy: no condition was evaluated; a suite needs at least one")
-    (_, first), *others = outcomes.items()
+    (name, first), *others = outcomes.items()
     hits, n = int(first.correct.sum()), len(first)
     low, high = wilson(hits, n)
-    extra = {f"accuracy {name}": percent(outcome.correct) for name, outcome in others}
+    extra = {f"accuracy {other}": percent(outcome.correct) for other, outcome in others}
     for key, label in (("predictions_all", "over all classes"), ("predictions_uint8", "after 8-bit rounding")):
         if key in first.extra:
             extra[f"accuracy {label}"] = percent(first.extra[key] == first.labels)
-    return Score(100 * hits / n, 100 * low, 100 * high, n, extra | _within_l2_budgets(first))
+    extra |= _within_l2_budgets(first) | calibration.figures(first)
+    return Score(100 * hits / n, 100 * low, 100 * high, n, extra, Composition({name: 100.0}, "right"))
 
 
 def percent(flags: np.ndarray) -> float:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nsbench.errors import DataError
-from nsbench.statistics import ALEXNET_ERROR, SEVERITIES, bootstrap_mean
-from nsbench.types import Outcomes, Score
+from nsbench.statistics.accuracy import ALEXNET_ERROR, MCE_WEIGHTS, SEVERITIES
+from nsbench.statistics.intervals import bootstrap_mean
+from nsbench.types import Composition, Outcomes, Score
 
 ALEXNET_CLEAN_ERROR = 0.43478  # of torchvision's AlexNet on the clean validation set; the paper rounds to 43.5 %
 FIFTEEN = tuple(ALEXNET_ERROR)
@@ -40,9 +41,15 @@ class CorruptionErrors:
         return self.mce is not None
 
     @property
-    def evaluated(self) -> int:
-        """Conditions that were evaluated."""
-        return int(np.isfinite(self.errors_CS).sum())
+    def conditions(self) -> list[str]:
+        """Names of the conditions that were evaluated."""
+        there_CS = np.isfinite(self.errors_CS)
+        return [
+            f"{corruption}/{severity}"
+            for corruption, there_S in zip(self.corruptions, there_CS, strict=True)
+            for severity, there in zip(SEVERITIES, there_S, strict=True)
+            if there
+        ]
 
     @property
     def label(self) -> str:
@@ -64,9 +71,16 @@ class CorruptionErrors:
         extra |= {f"error {name}": error for name, error in self.per_corruption.items()}
         extra |= {f"error severity {severity}": error for severity, error in self.per_severity.items()}
         if self.mce is None:
-            extra |= {"partial": 1.0, "conditions": float(self.evaluated)}
+            extra |= {"partial": 1.0, "conditions": float(len(self.conditions))}
         score = self.mce or self.mean_error
-        return Score(score.value, score.low, score.high, score.n, extra)
+        return Score(score.value, score.low, score.high, score.n, extra, self.made_of)
+
+    @property
+    def made_of(self) -> Composition:
+        """Of what the headline is the mean: the fifteen at AlexNet's weights, or all conditions alike."""
+        if self.complete:
+            return Composition(MCE_WEIGHTS, "wrong")
+        return Composition(dict.fromkeys(self.conditions, 100 / len(self.conditions)), "wrong")
 
     @property
     def per_corruption(self) -> dict[str, float]:
@@ -169,6 +183,7 @@ def partial_corruption_error(outcomes: Mapping[str, Outcomes]) -> Score:
         found.mean_error.high,
         found.mean_error.n,
         {name: value for name, value in found.headline.extra.items() if name.startswith("error ")},
+        Composition(dict.fromkeys(found.conditions, 100 / len(found.conditions)), "wrong"),
     )
 
 

@@ -9,9 +9,11 @@ if TYPE_CHECKING:
     from nsbench.training.adversaries import adversarial, divergence
     from nsbench.training.loop import finetune
     from nsbench.training.recipe import Recipe, known_recipes, load_recipe
+    from nsbench.training.state import Trained
 
 _LAZY = {
     "Recipe": "recipe",
+    "Trained": "state",
     "adversarial": "adversaries",
     "divergence": "adversaries",
     "finetune": "loop",
@@ -19,7 +21,7 @@ _LAZY = {
     "load_recipe": "recipe",
 }
 
-__all__ = ["Recipe", "adversarial", "divergence", "finetune", "known_recipes", "load_recipe"]
+__all__ = ["Recipe", "Trained", "adversarial", "divergence", "finetune", "known_recipes", "load_recipe"]
 
 
 def __getattr__(name: str) -> Any:

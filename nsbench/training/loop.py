@@ -11,9 +11,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,16 +25,18 @@ from nsbench.errors import TrainingError, UsageError
 from nsbench.models import Model, class_token_only
 from nsbench.progress import SILENT, Advance, Progress
 from nsbench.randomness import derive_seed
+from nsbench.results import Round
 from nsbench.training.augment import Augmented, erase, mix, pixels, seeded
 from nsbench.training.noise import Perturb, round_noise
 from nsbench.training.optimisation import autocast, compiled, drop_path, laid_out
 from nsbench.training.recipe import Recipe
-from nsbench.training.state import State
+from nsbench.training.state import State, Trained
 
 Criterion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits (B, K), targets (B,) or (B, K) -> batch mean
 # losses(model, images_BCHW, targets, criterion) -> the terms whose sum a step descends, by name
 Losses = Callable[[Model, torch.Tensor, torch.Tensor, Criterion], Mapping[str, torch.Tensor]]
-OnRound = Callable[[Model, dict[str, Any]], None]  # the model after a round, and its entry in the history
+# called after every finished round with the model and the round; returns accuracies that it watched, by suite
+OnRound = Callable[[Model, Round], Mapping[str, float]]
 
 
 def finetune(
@@ -48,8 +50,10 @@ def finetune(
     workers: int = 0,
     checkpoint: Path | None = None,
     on_round: OnRound | None = None,
-) -> Model:
-    """A finetuned copy of `model`; `model` itself is not changed. Raises TrainingError where the loss becomes NaN.
+) -> Trained:
+    """A finetuned copy of `model`, and its history; `model` itself is not changed.
+
+    Raises TrainingError where the loss becomes NaN.
 
     A method brings one of two things. `perturb(model, images, round)` gives the noise of a round, which is trained
     with as the recipe's `outer` says. `losses(model, images_BCHW, targets, criterion)` gives the terms of a step's
@@ -57,12 +61,11 @@ def finetune(
     of its own that move nobody else's. Without either this is the matched control.
 
     `checkpoint` is a file that is written after each round, and that training goes on from where it is there.
-    `on_round` may look at the model and add to the round's entry. `history` of the copy has one entry per round.
+    `on_round` is called after every finished round; accuracies that it returns become a part of the history.
     """
     if perturb and losses:
         raise UsageError("finetune takes `perturb` or `losses`, not both; chain two methods instead: first+second")
     model = deepcopy(model).requires_grad_(True)
-    model.history = []
     state = State.fresh(model, recipe)
     if checkpoint and state.load(checkpoint):
         progress.line(f"goes on after round {state.round}, from {checkpoint}", style="dim")
@@ -77,18 +80,17 @@ def finetune(
         while not state.finished:
             with class_token_only(model), state.cost.counted(model):
                 entry = _round(state, images, train, perturb, losses, workers, advance, checkpoint)
-            model.history.append(entry)
+            state.history.append(entry)
             try:
                 if on_round:
-                    on_round(state.fitted.eval(), entry)
+                    state.history[-1] = replace(entry, accuracies=on_round(state.fitted.eval(), entry))
             except Exception:  # a look that failed costs no round; one that was interrupted is taken again, with it
                 if checkpoint:
                     state.save(checkpoint)
                 raise
             if checkpoint:
                 state.save(checkpoint)
-    state.fitted.history = model.history
-    return state.fitted.eval()
+    return Trained(state.fitted.eval(), tuple(state.history))
 
 
 def _round(
@@ -100,14 +102,14 @@ def _round(
     workers: int,
     advance: Advance,
     checkpoint: Path | None,
-) -> dict[str, Any]:
+) -> Round:
     """One noise and the steps with it; the round's entry in the history."""
     recipe, start, spent = state.recipe, time.perf_counter(), state.cost.forward_equivalents
     name = f"round {state.round + 1}" + ("" if recipe.compute else f"/{recipe.rounds}")
-    noise, facts = None, dict[str, Any]()
+    noise, learnt = None, None
     if perturb:
         advance(0, note=f"{name}: noise")
-        noise, facts = round_noise(state.model, perturb, train, recipe, state.round, workers)
+        noise, learnt = round_noise(state.model, perturb, train, recipe, state.round, workers)
     noise_seconds = time.perf_counter() - start
     found, lr = [], state.lr
     for _ in range(recipe.steps_per_round):
@@ -118,17 +120,17 @@ def _round(
             break
     means = _mean_losses(found, state, checkpoint)
     state.round += 1
-    return {
-        "round": state.round,
-        "step": state.step,
-        **means,
-        "lr": lr,
-        **facts,
-        "forward_equivalents": state.cost.forward_equivalents - spent,
-        **({"micro_batch": state.micro_batch} if state.micro_batch < recipe.batch_size else {}),
-        "noise_seconds": noise_seconds,
-        "seconds": time.perf_counter() - start,
-    }
+    return Round(
+        round=state.round,
+        step=state.step,
+        lr=lr,
+        losses=means,
+        noise=learnt,
+        forward_equivalents=state.cost.forward_equivalents - spent,
+        noise_seconds=noise_seconds,
+        seconds=time.perf_counter() - start,
+        micro_batch=state.micro_batch if state.micro_batch < recipe.batch_size else None,
+    )
 
 
 def _moved(state: State, before: float) -> int:
@@ -233,4 +235,4 @@ def _mean_losses(found: list[dict[str, torch.Tensor]], state: State, checkpoint:
             f"{int(broken.nonzero()[0]) + 1} of {len(found)}; lower the recipe's lr "
             f"({state.recipe.lr:g}): --set lr={state.recipe.lr / 10:g}{kept}"
         )
-    return {f"loss_{name}": mean for name, mean in zip(names, table.double().mean(dim=0).tolist(), strict=True)}
+    return {name: mean for name, mean in zip(names, table.double().mean(dim=0).tolist(), strict=True)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from nsbench.data.loading import batches
 from nsbench.models import Model
 from nsbench.nullspace import LearntNoise, noise_influence
 from nsbench.randomness import derive_seed
+from nsbench.results import NoiseOfRound
 from nsbench.training.augment import Augmented, erase, pixels, seeded
 from nsbench.training.recipe import Recipe
 
@@ -52,8 +52,8 @@ def round_noise(
     recipe: Recipe,
     round: int,
     workers: int,
-) -> tuple[torch.Tensor | None, dict[str, Any]]:
-    """This round's noise (1, N, D), and its entry in the history."""
+) -> tuple[torch.Tensor | None, NoiseOfRound | None]:
+    """This round's noise (1, N, D), and what the history tells of it."""
     parts = _stream(model, train, recipe, round, workers)
     with closing(parts):
         held_out = next(parts)
@@ -61,19 +61,12 @@ def round_noise(
         images = NoiseImages(taken, held_out, held_out if recipe.noise_stop == "held-out" else None)
         learnt = perturb(model, images, round)
     if learnt is None:
-        return None, {}
+        return None, None
     noise_1ND = learnt if isinstance(learnt, torch.Tensor) else learnt.noise_1ND
-    facts: dict[str, Any] = {
-        "noise_norm": noise_1ND.norm().item(),
-        "mse_probability_held_out": noise_influence(model, held_out, noise_1ND),
-    }
-    if isinstance(learnt, LearntNoise):
-        facts |= {
-            "noise_steps": learnt.steps,
-            "noise_converged": learnt.converged,
-            "mse_probability": learnt.mse_probability,
-        }
-    return noise_1ND, facts
+    norm, influence = noise_1ND.norm().item(), noise_influence(model, held_out, noise_1ND)
+    if isinstance(learnt, torch.Tensor):
+        return noise_1ND, NoiseOfRound(norm, influence)
+    return noise_1ND, NoiseOfRound(norm, influence, learnt.mse_probability, learnt.steps, learnt.converged)
 
 
 def _stream(model: Model, train: Split, recipe: Recipe, round: int, workers: int) -> Generator[torch.Tensor]:

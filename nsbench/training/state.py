@@ -13,15 +13,28 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 
 from nsbench.errors import TrainingError
 from nsbench.files import open_atomically
 from nsbench.models import Model
+from nsbench.results import Round
 from nsbench.training.cost import Cost
 from nsbench.training.optimisation import averaged, optimiser_of, schedule_of
 from nsbench.training.recipe import Recipe
+
+_ROUNDS = TypeAdapter(list[Round])
+FORMAT = 2  # of the checkpoint; one of another format is not gone on from
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training gives: the model, and what each of its rounds did."""
+
+    model: Model
+    history: tuple[Round, ...] = ()
 
 
 @dataclass
@@ -34,6 +47,7 @@ class State:
     scheduler: CosineLRScheduler | None
     ema: ModelEmaV3 | None
     cost: Cost = field(default_factory=Cost)
+    history: list[Round] = field(default_factory=list)  # one entry per finished round
     round: int = 0  # rounds that are finished
     step: int = 0  # steps that are finished
     micro_batch: int = 0  # images per forward pass: the recipe's, or what fitted into memory
@@ -89,7 +103,7 @@ class State:
         """Go on from a checkpoint of this recipe; False where there is none. Raises TrainingError for a broken one."""
         try:
             record = torch.load(path, map_location=self.model.device, weights_only=True)
-            if record["recipe"] != self.recipe.digest():
+            if record.get("format") != FORMAT or record["recipe"] != self.recipe.digest():
                 return False
             self._restore(record)
         except FileNotFoundError:
@@ -106,19 +120,20 @@ class State:
         self.optimiser.load_state_dict(record["optimiser"])
         if self.ema:
             self.ema.module.load_timm_state_dict(record["ema"])
-        self.cost, self.model.history = Cost(**record["cost"]), record["history"]
+        self.cost, self.history = Cost(**record["cost"]), _ROUNDS.validate_python(record["history"])
         self.round, self.step, self.micro_batch = record["round"], record["step"], record["micro_batch"]
         if self.scheduler:
             self.scheduler.step_update(self.position)
 
     def _record(self) -> dict[str, Any]:
         return {
+            "format": FORMAT,
             "recipe": self.recipe.digest(),
             "model": self.model.timm_state_dict(),
             "ema": self.ema.module.timm_state_dict() if self.ema else None,
             "optimiser": self.optimiser.state_dict(),
             "cost": asdict(self.cost),
-            "history": self.model.history,
+            "history": [asdict(entry) for entry in self.history],
             "round": self.round,
             "step": self.step,
             "micro_batch": self.micro_batch,

@@ -1,0 +1,69 @@
+"""Per-image outcomes as schema 1 kept them: an .npz, in which conditions on the same images share their ids and labels.
+
+Arrays: "conditions" (names), "sets" (of each condition, the number of its image set), "set<k>.ids" (bytes, UTF-8),
+"set<k>.labels", "<condition number>.predictions", "<condition number>.extra.<name>".
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping
+from io import BytesIO
+
+import numpy as np
+
+from nsbench.types import Outcomes
+
+LARGEST = 1 << 30  # bytes of all arrays, unpacked: more than any data set needs, less than a machine has
+MEMBER = re.compile(r"(conditions|sets|set\d{1,4}\.(ids|labels)|\d{1,4}\.(predictions|extra\.\w{1,40}))\.npy")
+
+
+def unpack(content: bytes) -> dict[str, Outcomes]:
+    """By condition, in the stored order. Raises ValueError with one line for what is no such file."""
+    try:
+        _check_members(content)
+        with np.load(BytesIO(content), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        names = [str(name) for name in _column(arrays, "conditions", "U")]
+        sets = _column(arrays, "sets", "iu")
+        if len(sets) != len(names) or len(set(names)) != len(names):
+            raise ValueError("conditions and their image sets differ in number")
+        return {name: _outcomes(arrays, index, int(sets[index])) for index, name in enumerate(names)}
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, NotImplementedError) as error:
+        raise ValueError(f"is no outcomes file ({type(error).__name__}: {error})") from error
+    except (ValueError, MemoryError) as error:
+        raise ValueError(f"is no outcomes file ({error})") from error
+
+
+def _check_members(content: bytes) -> None:
+    with zipfile.ZipFile(BytesIO(content)) as archive:
+        members = archive.infolist()
+    if odd := next((one.filename for one in members if not MEMBER.fullmatch(one.filename)), None):
+        raise ValueError(f"it holds {odd[:60]!r}, which no outcomes file has")
+    if (size := sum(one.file_size for one in members)) > LARGEST:
+        raise ValueError(f"it would unpack to {size:,} bytes; at most {LARGEST:,} are read")
+
+
+def _outcomes(arrays: Mapping[str, np.ndarray], index: int, images: int) -> Outcomes:
+    prefix = f"{index}.extra."
+    ids = _column(arrays, f"set{images}.ids", "S")
+    labels, predictions = (
+        _column(arrays, name, "iu").astype(np.int64) for name in (f"set{images}.labels", f"{index}.predictions")
+    )
+    extra = {name.removeprefix(prefix): _column(arrays, name, "iufb") for name in arrays if name.startswith(prefix)}
+    if not len(ids) or any(len(values) != len(ids) for values in (labels, predictions, *extra.values())):
+        raise ValueError("its arrays have other lengths than their images")
+    decoded = np.char.decode(ids, "utf-8")
+    if len(np.unique(decoded)) != len(decoded):
+        raise ValueError("it names an image twice")
+    return Outcomes(decoded, labels, predictions, extra)
+
+
+def _column(arrays: Mapping[str, np.ndarray], name: str, kinds: str) -> np.ndarray:
+    """A one-dimensional array of these kinds of values."""
+    values = arrays[name]
+    if values.ndim != 1 or values.dtype.kind not in kinds:
+        raise ValueError(f"{name} is of a form that no outcomes file has")
+    return values

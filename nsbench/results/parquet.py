@@ -1,0 +1,313 @@
+"""Per-image outcomes as one Parquet table, a row for each condition and image, that pandas, DuckDB and R open as well.
+
+    condition  id  label  prediction  [label_probability  confidence]  [top1 .. top5]  [what else a condition reports]
+
+Strings, the smallest integers that hold the values, float32 and bool. Conditions and their images keep their order. A
+column that a condition lacks is null in all its rows. One row group; integers by a dictionary, floats split by byte.
+
+Files of strangers are read, so decoding is bounded by what cannot lie. The footer bounds the rows; LZ4 makes at most
+255 bytes of one, whereas a page of zstd may hold 30,000 times its size and pyarrow does not compare that with the
+footer; strings are decoded once for each that the file spells out, not once for each row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nsbench.types import Outcomes
+
+IMAGES = ("condition", "id", "label")  # which images, in which order
+PROBABILITIES = ("label_probability", "confidence")
+TOP = ("top1", "top2", "top3", "top4", "top5")
+NAMED = (*IMAGES, "prediction", *PROBABILITIES, *TOP)  # what an extra column may not be called
+LARGEST = 1 << 30  # bytes of a decoded file: more than any data set needs, less than a machine has
+FOOTER = 1 << 16  # bytes: twenty columns need about 2,000
+INTEGERS = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.int64)
+STRINGS = pa.dictionary(pa.int32(), pa.string())
+BROKEN = (pa.ArrowException, OSError, ValueError, LookupError, TypeError, NotImplementedError, EOFError, MemoryError)
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images in one order. All conditions and files on the same images that one `Known` met share the object."""
+
+    ids: np.ndarray  # (n,) str, each once
+    labels: np.ndarray  # (n,) int64
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Of one condition: its images, and those of the asked columns that it has."""
+
+    images: Images
+    columns: Mapping[str, np.ndarray]  # by column name: (n,) in the stored type, in the order of `images`
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Where the rows of a condition stand."""
+
+    condition: str
+    rows: slice
+    images: Images
+
+
+@dataclass(frozen=True)
+class Known:
+    """Images that were read before. Files that store IMAGES in the same bytes are not decoded again."""
+
+    parts: dict[bytes, tuple[_Part, ...]] = field(default_factory=dict)
+    images: dict[bytes, Images] = field(default_factory=dict)
+
+
+def pack(outcomes: Mapping[str, Outcomes]) -> bytes:
+    """The file. Equal outcomes give equal bytes (with one version of pyarrow); floats become float32.
+
+    Raises ValueError for what cannot be stored: no images, an image twice, arrays of other lengths, other types.
+    """
+    table = _table(outcomes)
+    floats = [one.name for one in table.schema if pa.types.is_floating(one.type)]
+    indexed = [one.name for one in table.schema if pa.types.is_integer(one.type)] + ["condition"]
+    if len(table["id"].chunk(0).dictionary) < len(table):  # without an index, ids that occur once take less
+        indexed.append("id")
+    buffer = io.BytesIO()
+    pq.write_table(
+        table, buffer, row_group_size=len(table), compression="lz4", compression_level=9, use_dictionary=indexed,
+        dictionary_pagesize_limit=LARGEST, column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT"),
+        write_statistics=False, store_schema=False,
+    )  # fmt: skip
+    return buffer.getvalue()
+
+
+def unpack(content: bytes) -> dict[str, Outcomes]:
+    """By condition, in the stored order. Raises ValueError, with one line, for what is no such file."""
+    file = _opened(content)
+    columns = _decoded(file, file.schema_arrow.names)
+    parts = _parts(columns, Known())
+    values = _values({name: column for name, column in columns.items() if name not in IMAGES})
+    return {part.condition: _outcomes(part, dict(_held(part, values))) for part in parts}
+
+
+def read_columns(content: bytes, columns: Collection[str], known: Known | None = None) -> dict[str, Rows]:
+    """Of every condition its images and these columns, such as ("prediction", "linf"). For many files pass one `known`.
+
+    Raises ValueError, with one line, for what is no such file.
+    """
+    known = Known() if known is None else known
+    file = _opened(content)
+    key = _stored(file, content)
+    if key not in known.parts:
+        known.parts[key] = _parts(_decoded(file, IMAGES), known)
+    wanted = [name for name in file.schema_arrow.names if name in columns and name not in IMAGES]
+    values = _values(_decoded(file, wanted))
+    return {part.condition: Rows(part.images, dict(_held(part, values))) for part in known.parts[key]}
+
+
+# writing
+
+
+def _table(outcomes: Mapping[str, Outcomes]) -> pa.Table:
+    sizes = [len(one.ids) for one in outcomes.values()]
+    if not sizes or not all(sizes):
+        raise ValueError("a condition without images cannot be stored")
+    arrays = {
+        "condition": _indexed(np.repeat(np.arange(len(sizes)), sizes), list(outcomes)),
+        "id": _ids([one.ids for one in outcomes.values()]),
+    }
+    values = [_by_name(one) for one in outcomes.values()]
+    found = {name for one in values for name in one}
+    for name in [name for name in NAMED if name in found] + sorted(found.difference(NAMED)):
+        arrays[name] = _column(name, [one.get(name) for one in values], sizes)
+    fields = [pa.field(name, one.type, nullable=one.null_count > 0) for name, one in arrays.items()]
+    return pa.table(list(arrays.values()), schema=pa.schema(fields))
+
+
+def _by_name(one: Outcomes) -> dict[str, np.ndarray]:
+    """Everything but the ids, by column name."""
+    if taken := sorted(set(one.extra).intersection(NAMED)):
+        raise ValueError(f"an extra column may not be called {taken[0]!r}")
+    found = {"label": one.labels, "prediction": one.predictions, **one.extra}
+    for name, values in zip(PROBABILITIES, (one.label_probability, one.confidence), strict=True):
+        if values is not None:
+            found[name] = values
+    if one.top5 is not None:
+        if one.top5.ndim != 2 or not 1 <= one.top5.shape[1] <= len(TOP):
+            raise ValueError(f"top5 has shape {one.top5.shape}")
+        found |= dict(zip(TOP, one.top5.T, strict=False))
+    return found
+
+
+def _indexed(codes: np.ndarray, names: Sequence[str]) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(names, pa.string()))
+
+
+def _ids(ids: Sequence[np.ndarray]) -> pa.DictionaryArray:
+    """Of all conditions. Those that equal the ones before are looked up once."""
+    places: dict[str, int] = {}
+    codes: list[np.ndarray] = []
+    for index, mine in enumerate(ids):
+        if mine.dtype.kind != "U" or mine.ndim != 1:
+            raise ValueError("ids are not an array of str")
+        same = index > 0 and np.array_equal(mine, ids[index - 1])
+        codes.append(codes[-1] if same else np.array([places.setdefault(one, len(places)) for one in mine.tolist()]))
+        if not same and len(np.unique(codes[-1])) != len(mine):
+            raise ValueError("an image stands twice in a condition")
+    return _indexed(np.concatenate(codes), list(places))
+
+
+def _column(name: str, parts: Sequence[np.ndarray | None], sizes: Sequence[int]) -> pa.Array:
+    """Of all conditions, null where one lacks it."""
+    if any(part is not None and part.shape != (size,) for part, size in zip(parts, sizes, strict=True)):
+        raise ValueError(f"{name}: has another length than its images")
+    kinds = {_kind(part.dtype) for part in parts if part is not None}
+    if len(kinds) != 1 or not kinds <= _kinds(name):
+        raise ValueError(f"{name}: holds {' and '.join(sorted(kinds))}, where {' or '.join(_kinds(name))} is stored")
+    kind = {"integers": np.int64, "floats": np.float32, "bools": np.bool_}[kinds.pop()]
+    absent = np.repeat([part is None for part in parts], sizes)
+    values = np.zeros(len(absent), kind)
+    values[~absent] = np.concatenate([part for part in parts if part is not None])
+    if kind is np.int64:
+        values = values.astype(_smallest(values))
+    return pa.array(values, mask=absent if absent.any() else None, from_pandas=False)
+
+
+def _smallest(values: np.ndarray) -> type[np.generic]:
+    least, largest = int(values.min()), int(values.max())
+    return next(one for one in INTEGERS if np.iinfo(one).min <= least and largest <= np.iinfo(one).max)
+
+
+def _kind(dtype: np.dtype) -> str:
+    kinds = {"b": "bools", "f": "floats", "i": "integers", "u": "integers"}
+    return str(dtype) if dtype == np.uint64 else kinds.get(dtype.kind, str(dtype))
+
+
+def _kinds(name: str) -> set[str]:
+    """What a column may hold."""
+    if name in PROBABILITIES:
+        return {"floats"}
+    return {"integers"} if name in NAMED else {"integers", "floats", "bools"}
+
+
+# reading
+
+
+def _opened(content: bytes) -> pq.ParquetFile:
+    """The file, once its footer says that it is a table of outcomes of a size that can be decoded."""
+    try:
+        if len(content) < 12 or int.from_bytes(content[-8:-4], "little") > FOOTER:
+            raise ValueError("its footer is missing or too long")
+        file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=["condition", "id"], pre_buffer=False)
+        _check_footer(file.metadata)
+        _check_types(file.schema_arrow)
+    except BROKEN as error:
+        raise ValueError(f"is no table of outcomes ({_line(error)})") from error
+    return file
+
+
+def _check_footer(found: pq.FileMetaData) -> None:
+    rows = found.num_rows
+    if found.num_row_groups != 1 or not 0 < rows * found.num_columns * 8 <= LARGEST:
+        raise ValueError(f"{found.num_row_groups} row groups, {rows} rows, {found.num_columns} columns")
+    columns = [found.row_group(0).column(index) for index in range(found.num_columns)]
+    if found.row_group(0).num_rows != rows or any(one.num_values != rows for one in columns):
+        raise ValueError("columns of different lengths")
+    if strange := [one.compression for one in columns if one.compression not in ("LZ4", "UNCOMPRESSED")]:
+        raise ValueError(f"compressed with {strange[0]}, not with LZ4")
+    if not sum(abs(one.total_uncompressed_size) for one in columns) <= LARGEST:
+        raise ValueError("too many bytes")
+
+
+def _check_types(found: pa.Schema) -> None:
+    if len(set(found.names)) != len(found):
+        raise ValueError("two columns have one name")
+    if missing := [name for name in (*IMAGES, "prediction") if name not in found.names]:
+        raise ValueError(f"no column {missing[0]!r}")
+    for one in found:
+        text = one.name in ("condition", "id")
+        if one.type != STRINGS if text else _stored_kind(one.type) not in _kinds(one.name):
+            raise ValueError(f"column {one.name!r} holds {one.type}")
+
+
+def _stored_kind(kind: pa.DataType) -> str:
+    if kind == pa.float32():
+        return "floats"
+    plain = pa.types.is_boolean(kind) or (pa.types.is_integer(kind) and kind != pa.uint64())
+    return _kind(np.dtype(kind.to_pandas_dtype())) if plain else str(kind)
+
+
+def _decoded(file: pq.ParquetFile, names: Sequence[str]) -> dict[str, pa.Array]:
+    try:
+        table = file.read(columns=list(names), use_threads=False)
+        columns = {name: table[name].combine_chunks() for name in names}
+        if any(len(one) != file.metadata.num_rows for one in columns.values()):
+            raise ValueError("columns of different lengths")
+    except BROKEN as error:
+        raise ValueError(f"is no table of outcomes ({_line(error)})") from error
+    return columns
+
+
+def _stored(file: pq.ParquetFile, content: bytes) -> bytes:
+    """Equal for files whose IMAGES are stored in the same bytes and decoded alike."""
+    found = hashlib.sha256(f"{file.metadata.num_rows} {file.metadata.created_by}".encode())
+    names = file.schema_arrow.names
+    for index in map(names.index, IMAGES):
+        column = file.metadata.row_group(0).column(index)
+        starts = [column.dictionary_page_offset if column.has_dictionary_page else None, column.data_page_offset]
+        start = min(one for one in starts if one is not None)
+        stop = start + column.total_compressed_size
+        if not 0 < start < stop <= len(content):
+            raise ValueError("is no table of outcomes (a column outside the file)")
+        how = file.schema_arrow.field(index), column.physical_type, column.compression, starts[0], stop - start
+        found.update(repr(how).encode() + memoryview(content)[start:stop])
+    return found.digest()
+
+
+def _parts(columns: Mapping[str, pa.Array], known: Known) -> tuple[_Part, ...]:
+    """The conditions, in order, with their images."""
+    if nulls := [name for name in IMAGES if columns[name].null_count]:
+        raise ValueError(f"is no table of outcomes (column {nulls[0]!r} has gaps)")
+    conditions, places = _strings(columns["condition"])
+    names, codes = _strings(columns["id"])
+    labels = columns["label"].to_numpy().astype(np.int64)
+    starts = [0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(places)]
+    spans = [slice(start, stop) for start, stop in zip(starts[:-1], starts[1:], strict=True)]
+    if len({places[rows.start] for rows in spans}) != len(spans):
+        raise ValueError("is no table of outcomes (a condition in two places)")
+    mine: dict[bytes, Images] = {}
+    room = LARGEST
+    parts = []
+    for rows in spans:
+        key = codes[rows].tobytes() + labels[rows].tobytes()
+        if key not in mine:
+            room -= names.itemsize * (rows.stop - rows.start)
+            if room < 0:
+                raise ValueError("is no table of outcomes (its ids are too long)")
+            mine[key] = _images(names, codes[rows], labels[rows], known)
+        parts.append(_Part(str(conditions[places[rows.start]]), rows, mine[key]))
+    return tuple(parts)
+
+
+def _images(names: np.ndarray, codes: np.ndarray, labels: np.ndarray, known: Known) -> Images:
+    if len(np.unique(codes)) != len(codes):
+        raise ValueError("is no table of outcomes (an image twice in a condition)")
+    ids = names[codes]
+    key = hashlib.sha256("\0".join(ids.tolist()).encode() + labels.tobytes()).digest()
+    return known.images.setdefault(key, Images(ids, labels.copy()))
+
+
+def _strings(column: pa.DictionaryArray) -> tuple[np.ndarray, np.ndarray]:
+    """(D,) different strings, and (rows,) which of them stands where."""
+    codes = column.indices.to_numpy()
+    lengths = np.diff(np.frombuffer(column.dictionary.buffers()[1], np.int32)) if 0 else None
+    try:
+        names = column.dictionary.to_pylist()
+    except BROKEN as error:
+        raise ValueError(f"is no table of outcomes ({_line(error)})") from error
+    return np.array(names), codes

@@ -1,0 +1,209 @@
+"""One stored figure, typed: what was evaluated, what came out, and where it comes from.
+
+These records are what a result file holds (see `store`), what the runner writes and what every reader is handed. They
+are plain frozen dataclasses; pydantic checks them when a file is read, so that a wrong type names its field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from nsbench.types import Score, Setting, ThreatModel
+
+SCHEMA: Literal[2] = 2
+STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}  # pydantic's rules for reading
+Count = Annotated[int, Field(ge=0)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class AttackCard:
+    """What an attack did to a condition's images, counted by the harness. Means are over the attacked images."""
+
+    images: Count  # that were attacked: those that were right before
+    forwards: Annotated[float, Field(ge=0)]  # passes through the model, mean
+    backwards: Annotated[float, Field(ge=0)]  # gradients that came back to the input, mean
+    seconds: Seconds  # mean
+    zero_gradients: Count = 0  # of the images looked at: those whose first gradient was zero in every pixel
+    looked_at: Count = 0
+    library: str = ""  # name and version of what did the work
+    steps: float | None = None  # None: not known
+    restarts: float | None = None
+    loss: str | None = None
+    start: str | None = None
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+
+@dataclass(frozen=True)
+class OutputCheck:
+    """What the first logits of a model looked like."""
+
+    images: Count
+    probabilities: bool  # every row lies in [0, 1] and sums to 1
+    repeat_change: float  # largest difference between two passes, as a share of the logits' standard deviation
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+
+@dataclass(frozen=True)
+class ConditionResult:
+    """One condition as it was evaluated."""
+
+    name: str
+    split: str
+    attack: str | None
+    params: Mapping[str, Setting]
+    threat: ThreatModel | None
+    preprocess: str
+    n: Annotated[int, Field(ge=1)]  # images
+    origin: str  # of the images: "official", "embedded", "generated-memory", ...
+    data_digest: str
+    accuracy: Percent  # top-1
+    content_digest: str | None = None  # over the files' bytes, where they were read
+    beforehand: ThreatModel | None = None  # the budget that the images were attacked in before; None: they were not
+    surrogate_digest: str | None = None  # of the weights that they were attacked on, where that is known
+    unreadable: Mapping[str, str] = field(default_factory=dict)  # id -> why: images that were left out
+    attack_card: AttackCard | None = None
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    @property
+    def attacked(self) -> bool:
+        """Here, or beforehand."""
+        return self.attack is not None or self.beforehand is not None
+
+
+@dataclass(frozen=True)
+class NoiseOfRound:
+    """The noise that a round trained with."""
+
+    norm: float  # l2
+    mse_probability_held_out: float  # on images that it was not learnt on
+    mse_probability: float | None = None  # on the batch that ended the learning; None: it was not learnt
+    steps: int | None = None  # of the learning
+    converged: bool | None = None  # inside epsilon before the steps ran out
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of a training."""
+
+    round: Count  # from 1
+    step: Count  # steps finished after it
+    lr: float  # of its last step
+    losses: Mapping[str, float]  # by term: mean over the round's steps
+    noise: NoiseOfRound | None = None
+    accuracies: Mapping[str, float] = field(default_factory=dict)  # by watched suite, percent, where it was watched
+    forward_equivalents: Count = 0  # forward passes of one image that the round cost
+    noise_seconds: Seconds = 0.0
+    seconds: Seconds = 0.0
+    micro_batch: int | None = None  # images a pass, where memory was short
+    stage: str = ""  # the method, in a chain of several
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One method of a chain and the weights that it gave."""
+
+    method: str
+    weights_digest: str
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+
+@dataclass(frozen=True)
+class RecipeUsed:
+    """The recipe that a model was trained by: every field with its value."""
+
+    name: str
+    seed: int
+    settings: Mapping[str, Setting]  # all fields but name and seed
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a figure comes from."""
+
+    nsbench: str
+    versions: Mapping[str, str]  # of Python and of every library that can move a number
+    commit: str | None
+    device: str
+    date: str  # UTC
+    command: str
+    weights_digest: str  # of the evaluated model
+    parent_digest: str  # of the checkpoint that it was finetuned from
+    fit_key: str  # digest of everything that decides the weights
+    data_digest: str
+    limit: int | None  # --limit; None: all images
+    preprocessing: str  # in words
+    normalisation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    batch_size: int
+    method_version: int
+    recipe: RecipeUsed | None  # None: nothing was trained
+    history: tuple[Round, ...] = ()
+    lineage: tuple[Stage, ...] = ()
+    fit_seconds: Seconds | None = None  # None here and below: not recorded
+    seconds: Seconds | None = None  # of the evaluation
+    forward_equivalents: Count | None = None  # forward passes of one image that the training cost
+    peak_memory_mib: Count | None = None
+    outputs: OutputCheck | None = None
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+
+@dataclass(frozen=True)
+class Result:
+    """One figure of the leaderboard with all that is needed to show, compare and trust it."""
+
+    source: str
+    model: str
+    method: str
+    suite: str
+    seed: Count
+    score: Score
+    unit: str
+    lower_is_better: bool
+    title: str  # of the suite: the column head
+    group: str
+    order: int
+    paper: bool  # one of the paper's eleven columns
+    suite_version: int
+    summary: str  # the suite's protocol
+    citation: str
+    method_title: str
+    method_summary: str
+    method_order: int
+    method_role: str  # one of types.ROLES
+    conditions: Annotated[tuple[ConditionResult, ...], Field(min_length=1)]
+    provenance: Provenance
+    identity: str  # digest of everything that was evaluated; equal identities are the same measurement
+    schema: Literal[2] = SCHEMA
+    outcomes_format: Literal["parquet", "npz"] = "parquet"
+    outcomes_sha256: str = ""
+    path: Path | None = field(default=None, compare=False)  # of the file that it was read from or written to
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    def condition(self, name: str) -> ConditionResult:
+        """The condition of this name. Raises KeyError."""
+        return {one.name: one for one in self.conditions}[name]
+
+    @property
+    def unreadable(self) -> bool:
+        """Images could not be read and were left out."""
+        return any(one.unreadable for one in self.conditions)
