@@ -36,7 +36,7 @@ def compared_flags(settings: Sequence[Setting]) -> Iterator[Flag]:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Expectation:
     """`strong` should leave no more images right than `weak` does."""
 
     flag: str
@@ -68,7 +68,7 @@ class Comparison:
         )
 
 
-def _beaten(settings: Sequence[Setting]) -> Iterator[Comparison]:
+def _beaten(settings: Sequence[Setting]) -> Iterator[Expectation]:
     """Weaker kinds of attack against stronger ones of no smaller budget in the same norm."""
     kinds = {
         "single step": ("single-step beats multi-step", ("multi-step",), "many steps should find what one finds"),
@@ -89,16 +89,16 @@ def _beaten(settings: Sequence[Setting]) -> Iterator[Comparison]:
                 and weak.budget[0] == strong.budget[0]
                 and weak.size <= strong.size * (1 + 1e-6)
             ):
-                yield Comparison(flag, weak, strong, f"{meaning}, so gradients may be masked")
+                yield Expectation(flag, weak, strong, f"{meaning}, so gradients may be masked")
 
 
-def _above_clean(settings: Sequence[Setting]) -> Iterator[Comparison]:
+def _above_clean(settings: Sequence[Setting]) -> Iterator[Expectation]:
     for clean in settings:
         if clean.kind == "clean":
             for attacked in settings:
                 split = "clean" if attacked.condition["attack"] is None else attacked.condition["split"]
                 if attacked.kind != "clean" and split == clean.condition["split"]:
-                    yield Comparison(
+                    yield Expectation(
                         "robust accuracy above clean",
                         clean,
                         attacked,
@@ -106,12 +106,12 @@ def _above_clean(settings: Sequence[Setting]) -> Iterator[Comparison]:
                     )
 
 
-def _rising(settings: Sequence[Setting]) -> Iterator[Comparison]:
+def _rising(settings: Sequence[Setting]) -> Iterator[Expectation]:
     """Every step of a curve; of a single step, which may honestly overshoot (or may be one), only the two ends."""
     for curve in curves(settings):
         single = any(one.kind in ("single step", "") for one in curve)
         for less, more in [(curve[0], curve[-1])] if single else pairwise(curve):
-            yield Comparison(
+            yield Expectation(
                 "curve does not fall",
                 less,
                 more,

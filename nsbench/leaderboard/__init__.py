@@ -20,9 +20,9 @@ import numpy as np
 
 from nsbench.leaderboard.averages import AverageColumn, Averaged, average_column, averaged
 from nsbench.leaderboard.cells import columns_of, intervals_over_seeds, rows_of
-from nsbench.leaderboard.deltas import Comparison, column_deltas, compare, find_row, reference_of
-from nsbench.leaderboard.evidence import Evidence
+from nsbench.leaderboard.deltas import RowComparison, column_deltas, compare, find_row, reference_of
 from nsbench.leaderboard.extras import critical_difference, effective_line, row_flags
+from nsbench.leaderboard.matrices import Evidence
 from nsbench.leaderboard.outcomes import Reader
 from nsbench.leaderboard.pairs import Pairs, column_pvalues, corrected, suite_pvalues
 from nsbench.leaderboard.records import (
@@ -32,12 +32,12 @@ from nsbench.leaderboard.records import (
     WORSE,
     Cell,
     Column,
-    Cost,
     CriticalDifference,
     Delta,
     EffectiveLine,
     Leaderboard,
     Row,
+    RowCost,
     RowFlag,
     Table,
 )
@@ -53,13 +53,13 @@ __all__ = [
     "WORSE",
     "Cell",
     "Column",
-    "Comparison",
-    "Cost",
     "CriticalDifference",
     "Delta",
     "EffectiveLine",
     "Leaderboard",
     "Row",
+    "RowComparison",
+    "RowCost",
     "RowFlag",
     "Table",
     "build",

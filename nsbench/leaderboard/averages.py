@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nsbench.leaderboard.evidence import Evidence, pool_of
+from nsbench.leaderboard.matrices import Evidence, pool_of
 from nsbench.leaderboard.pairs import column_pvalues
 from nsbench.leaderboard.records import Cell
 from nsbench.results import Result

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from nsbench.leaderboard.averages import spread
-from nsbench.leaderboard.evidence import SuiteEvidence
 from nsbench.leaderboard.extras import cost
+from nsbench.leaderboard.matrices import SuiteEvidence
 from nsbench.leaderboard.records import Cell, Column, Row
 from nsbench.results import Result
 from nsbench.results.comparability import Measured, qualifiers, recipe_key, recipe_names, row_key

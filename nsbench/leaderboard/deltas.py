@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 
 from nsbench.errors import UsageError
-from nsbench.leaderboard.evidence import Evidence, SuiteEvidence
+from nsbench.leaderboard.matrices import Evidence, SuiteEvidence
 from nsbench.leaderboard.pairs import ALPHA, BOOTSTRAP, MCNEMAR, SEEDS, UNPAIRED, Pairs
 from nsbench.leaderboard.records import AVERAGE, BETTER, NOT_SEPARABLE, WORSE, Cell, Delta, Row, Table
 from nsbench.results.comparability import CONTROL
@@ -21,7 +21,7 @@ from nsbench.statistics import difference_interval, discordant, percentile_inter
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RowComparison:
     """Two rows in one column; `delta` is the first minus the second."""
 
     suite: str
@@ -92,7 +92,7 @@ def column_deltas(
     }
 
 
-def compare(table: Table, first: str, second: str) -> list[Comparison]:
+def compare(table: Table, first: str, second: str) -> list[RowComparison]:
     """Two rows of a table in every column that both may be compared in, and in the average. Raises UsageError."""
     one, two = find_row(table.rows, first), find_row(table.rows, second)
     evidence, found = table.evidence, []
@@ -107,7 +107,7 @@ def compare(table: Table, first: str, second: str) -> list[Comparison]:
     return found
 
 
-def compare_all(table: Table) -> dict[str, list[tuple[int, int, Comparison]]]:
+def compare_all(table: Table) -> dict[str, list[tuple[int, int, RowComparison]]]:
     """By suite, and AVERAGE: all pairs of rows that may be compared, as (first, second, comparison), first < second."""
     evidence, found = table.evidence, {}
     assert evidence is not None
@@ -130,7 +130,7 @@ def _comparison(
     cells: Mapping[int, Cell],
     lower_is_better: bool,
     sums: Mapping[int, np.ndarray] | None,
-) -> Comparison:
+) -> RowComparison:
     assert table.evidence is not None
     column = table.evidence.suites.get(suite)
     sums = _resampled(column, [(one, two)]) if sums is None else sums
@@ -143,9 +143,9 @@ def _comparison(
         _interval(one, two, cells, column, sums),
     )
     if column is None or not {one, two} <= column.single:
-        return Comparison(suite, cells[one], cells[two], delta, None, None)
+        return RowComparison(suite, cells[one], cells[two], delta, None, None)
     only_first, only_second, _ = discordant(column.values[one] > 50, column.values[two] > 50)
-    return Comparison(suite, cells[one], cells[two], delta, only_first, only_second)
+    return RowComparison(suite, cells[one], cells[two], delta, only_first, only_second)
 
 
 def _resampled(column: SuiteEvidence | None, chosen: Sequence[tuple[int, int]]) -> dict[int, np.ndarray]:

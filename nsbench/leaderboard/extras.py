@@ -13,7 +13,7 @@ import numpy as np
 from nsbench.health import flags_by_row
 from nsbench.leaderboard.outcomes import Reader
 from nsbench.leaderboard.pairs import ALPHA
-from nsbench.leaderboard.records import Cell, Column, Cost, CriticalDifference, EffectiveLine, Row, RowFlag
+from nsbench.leaderboard.records import Cell, Column, CriticalDifference, EffectiveLine, Row, RowCost, RowFlag
 from nsbench.results import Result
 from nsbench.statistics import cliques, friedman, nemenyi_difference
 
@@ -21,11 +21,11 @@ FEWEST_ROWS = 3  # a line through two points says nothing
 FEWEST_SUITES = 3  # ranks over two suites tell nothing apart
 
 
-def cost(results: Sequence[Result]) -> Cost:
+def cost(results: Sequence[Result]) -> RowCost:
     """Of training once (mean over weights) and of all evaluations."""
     newest = max(results, key=lambda r: (str(r.provenance.get("date") or ""), r.identity))
     memory = [own["peak_memory_mib"] for own in (r.provenance for r in results) if own.get("peak_memory_mib")]
-    return Cost(
+    return RowCost(
         _of_one_fit(results, "fit_seconds"),
         _total(results, "seconds"),
         _of_one_fit(results, "forward_equivalents"),

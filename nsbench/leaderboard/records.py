@@ -12,7 +12,7 @@ from nsbench.results.comparability import recipe_names
 from nsbench.types import GROUPS
 
 if TYPE_CHECKING:
-    from nsbench.leaderboard.evidence import Evidence
+    from nsbench.leaderboard.matrices import Evidence
     from nsbench.leaderboard.pairs import Pairs
 
 AVERAGE = "average"  # stands for a suite's name where the average is meant
@@ -77,7 +77,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Cost:
+class RowCost:
     """What a row took; None where it was not recorded."""
 
     fit_seconds: float | None
@@ -111,7 +111,7 @@ class Row:
     model: str = ""
     partial: Cell | None = None  # average over Table.partial_suites, where it was asked for
     effective: Mapping[str, float] = field(default_factory=dict)  # effective robustness by suite, percentage points
-    cost: Cost | None = None
+    cost: RowCost | None = None
     flags: tuple[RowFlag, ...] = ()
     kin: tuple[str, ...] = ()  # model, normalisation, recipe, parent: equal for rows that differ in method alone
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from nsbench.leaderboard import Comparison, Table, compare
+from nsbench.leaderboard import RowComparison, Table, compare
 from nsbench.leaderboard.deltas import compare_all
 from nsbench.results.comparability import CONTROL
 
@@ -18,10 +18,10 @@ ABSENT = -1  # stands for a count that does not exist
 class Differences:
     """Every pair of a table's rows in every column."""
 
-    by_suite: Mapping[str, Sequence[tuple[int, int, Comparison]]]
+    by_suite: Mapping[str, Sequence[tuple[int, int, RowComparison]]]
     first: int  # position of the row that the page compares at first
     second: int
-    initial: Mapping[str, Comparison]  # by suite: `first` with `second`
+    initial: Mapping[str, RowComparison]  # by suite: `first` with `second`
 
     @property
     def numbers(self) -> dict[str, list[list[int]]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from nsbench.leaderboard import Cost, Table
+from nsbench.leaderboard import RowCost, Table
 from nsbench.report.numbers import MISSING, signed
 
 BEYOND, COST = "Effective robustness", "Cost"  # groups of columns
@@ -87,7 +87,7 @@ def many(count: float) -> str:
     return f"{count:,.0f} T"
 
 
-COSTS: list[tuple[str, str, Callable[[Cost], float | str | None], Callable[[float], str]]] = [
+COSTS: list[tuple[str, str, Callable[[RowCost], float | str | None], Callable[[float], str]]] = [
     ("Training", "Time of one training run, mean over seeds.", lambda c: c.fit_seconds, duration),
     (
         "Forwards",
@@ -108,7 +108,7 @@ COSTS: list[tuple[str, str, Callable[[Cost], float | str | None], Callable[[floa
 
 
 def _cost(
-    table: Table, title: str, summary: str, value: Callable[[Cost], float | str | None], text: Callable[[float], str]
+    table: Table, title: str, summary: str, value: Callable[[RowCost], float | str | None], text: Callable[[float], str]
 ) -> SideColumn:
     values = {row.label: found for row in table.rows if row.cost and (found := value(row.cost)) is not None}
     return SideColumn(COST, title, summary, values, {label: text(one) for label, one in values.items()})  # type: ignore[arg-type]

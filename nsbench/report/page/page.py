@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from nsbench.leaderboard import AVERAGE, Cell, Column, Comparison, Leaderboard, Row, Table
+from nsbench.leaderboard import AVERAGE, Cell, Column, Leaderboard, Row, RowComparison, Table
 from nsbench.report.differences import Differences, differences, initial_pair, reference_name, references
 from nsbench.report.limits import Limits, drawn, left_out
 from nsbench.report.numbers import GROUP_TITLES, average_column, flagged, seed_note
@@ -143,7 +143,7 @@ class TableView:
     def whisker(self, cell: Cell, column: Column) -> str:
         return charts.whisker(cell.value, cell.low, cell.high, *self.scales[column.suite])
 
-    def compared(self) -> list[tuple[Column, Comparison, str]]:
+    def compared(self) -> list[tuple[Column, RowComparison, str]]:
         """The comparison shown at first: column, figures, and the CSS variables of the difference's whisker."""
         if self.differences is None:
             return []

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from nsbench import leaderboard
 from nsbench.errors import UsageError
-from nsbench.leaderboard import BETTER, Cell, Comparison, Row, Table, compare, find_row
+from nsbench.leaderboard import BETTER, Cell, Row, RowComparison, Table, compare, find_row
 from nsbench.report.numbers import (
     MISSING,
     average_column,
@@ -104,7 +104,7 @@ def _comparison_table(table: Table, first: str, second: str, width: int) -> Rich
     return drawn
 
 
-def _compared(found: Comparison) -> list[str]:
+def _compared(found: RowComparison) -> list[str]:
     delta = found.delta
     only = MISSING if found.only_first is None else f"{found.only_first}, {found.only_second}"
     p = pvalue(delta.adjusted).removeprefix("p ").removeprefix("= ")  # the column's head is "p"
