@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from nsbench.data import Split
 from nsbench.models import Model, Preprocessing
 from nsbench.randomness import generator
-from nsbench.training import Recipe
+from nsbench.training import Recipe, Trained
 
 # terms(model, images_BCHW, labels_B, step) -> the losses whose sum is descended
 Terms = Callable[[Model, torch.Tensor, torch.Tensor, int], list[torch.Tensor]]
@@ -116,8 +116,8 @@ def reference(
     return weights, losses
 
 
-def assert_same_weights(model: Model, expected: dict[str, torch.Tensor], tolerance: float = 1e-6) -> None:
-    state = model.timm_state_dict()
+def assert_same_weights(fitted: Model | Trained, expected: dict[str, torch.Tensor], tolerance: float = 1e-6) -> None:
+    state = (fitted.model if isinstance(fitted, Trained) else fitted).timm_state_dict()
     assert state.keys() == expected.keys()
     for name, value in state.items():
         torch.testing.assert_close(value, expected[name], rtol=0, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")

@@ -16,8 +16,8 @@ from nsbench.models import Model, frozen, weights_digest
 from nsbench.nullspace import learn_noise, mse_probability, noise_influence, scale_noise
 from nsbench.progress import SILENT
 from nsbench.randomness import derive_seed
-from nsbench.run import fit as fitted
-from nsbench.training import Recipe, finetune
+from nsbench.run.fit import Fitter
+from nsbench.training import Recipe, Trained, finetune
 from nsbench.training.augment import seeded
 
 EPS, SIZE = 8 / 255, 2 / 255
@@ -33,7 +33,7 @@ def precise() -> Model:
     return tiny_model().double()
 
 
-def fit(name: str, r: Recipe, model: Model | None = None) -> Model:
+def fit(name: str, r: Recipe, model: Model | None = None) -> Trained:
     return registry.methods[name].fit(model or precise(), Pictures(), r, progress=SILENT)
 
 
@@ -87,8 +87,8 @@ def test_madry_against_its_formula(loss: str) -> None:
     expected, losses = reference(precise(), Pictures(), r, madry_terms(r, clean=loss == "clean+adversarial"))
     model = fit("madry", r)
     assert_same_weights(model, expected, 1e-9)
-    assert model.history[0]["loss_adversarial"] == pytest.approx(sum(step[-1] for step in losses) / 3, abs=1e-6)
-    assert ("loss_clean" in model.history[0]) == (loss == "clean+adversarial")
+    assert model.history[0].losses["adversarial"] == pytest.approx(sum(step[-1] for step in losses) / 3, abs=1e-6)
+    assert ("clean" in model.history[0].losses) == (loss == "clean+adversarial")
 
 
 def test_trades_against_its_formula() -> None:
@@ -96,14 +96,14 @@ def test_trades_against_its_formula() -> None:
     expected, losses = reference(precise(), Pictures(), r, trades_terms(r))
     model = fit("trades", r)
     assert_same_weights(model, expected, 1e-9)
-    assert model.history[0]["loss_clean"] == pytest.approx(sum(step[0] for step in losses) / 3, abs=1e-6)
-    assert model.history[0]["loss_kl"] == pytest.approx(sum(step[1] for step in losses) / 3, abs=1e-6)
+    assert model.history[0].losses["clean"] == pytest.approx(sum(step[0] for step in losses) / 3, abs=1e-6)
+    assert model.history[0].losses["kl"] == pytest.approx(sum(step[1] for step in losses) / 3, abs=1e-6)
 
 
 def test_adversarial_training_takes_soft_targets_and_erased_pixels() -> None:
     r = recipe(mixup=0.8, random_erasing=1.0, attack_steps=2)
     for name in ("madry", "trades"):
-        assert all(value > 0 for key, value in fit(name, r).history[0].items() if key.startswith("loss_"))
+        assert all(value > 0 for value in fit(name, r).history[0].losses.values())
 
 
 @pytest.mark.parametrize("outer", ["clean+noisy", "noisy"])
@@ -123,7 +123,7 @@ def test_ns_against_its_formula(outer: str) -> None:
         precise(), Pictures(), r, both if outer == "clean+noisy" else lambda *given: both(*given)[1:]
     )
     assert_same_weights(original, expected)
-    assert ("loss_clean" in original.history[0]) == (outer == "clean+noisy")
+    assert ("clean" in original.history[0].losses) == (outer == "clean+noisy")
 
 
 def test_random_noise_shrinks_by_batches_until_it_is_inside() -> None:
@@ -145,8 +145,8 @@ def test_random_noise_shrinks_by_batches_until_it_is_inside() -> None:
 def test_random_noise_trains_like_ns_with_other_noise() -> None:
     r = recipe(rounds=2, epsilon=1e-3, noise_batches=20)
     history = fit("random_noise", r).history
-    assert all(entry["noise_converged"] and entry["mse_probability"] < 1e-3 for entry in history)
-    assert history[0]["noise_norm"] != history[1]["noise_norm"]
+    assert all(entry.noise.converged and entry.noise.mse_probability < 1e-3 for entry in history)
+    assert history[0].noise.norm != history[1].noise.norm
 
 
 # The stop
@@ -215,24 +215,24 @@ def test_recipe_zero_batches_means_new_ones() -> None:
 
 def test_costs_are_counted_in_forward_equivalents() -> None:
     batch, steps = 4, 3
-    plain = fit("finetune", recipe()).history[0]["forward_equivalents"]
+    plain = fit("finetune", recipe()).history[0].forward_equivalents
     assert plain == 3 * batch * steps  # forward, gradients of activations, gradients of weights
-    assert fit("madry", recipe(attack_steps=5)).history[0]["forward_equivalents"] == (2 * 5 + 3) * batch * steps
+    assert fit("madry", recipe(attack_steps=5)).history[0].forward_equivalents == (2 * 5 + 3) * batch * steps
     # TRADES: the target of the attack, its steps, and two passes that are trained on
-    assert fit("trades", recipe(attack_steps=5)).history[0]["forward_equivalents"] == (1 + 2 * 5 + 6) * batch * steps
+    assert fit("trades", recipe(attack_steps=5)).history[0].forward_equivalents == (1 + 2 * 5 + 6) * batch * steps
     inner = 1 * batch + 3 * batch + 2 * 2 * batch  # clean once, three noisy passes, two gradients; held out: see below
-    ns = fit("ns", recipe(epsilon=1e-9, noise_max_steps=2)).history[0]["forward_equivalents"]
+    ns = fit("ns", recipe(epsilon=1e-9, noise_max_steps=2)).history[0].forward_equivalents
     assert ns == 6 * batch * steps + inner - 2 * batch + 2 * batch  # two backward passes for the input; influence
 
 
 def test_equal_compute_ends_where_the_cost_does() -> None:
     budget = 3 * 4 * 7
     model = fit("finetune", recipe(compute=budget, rounds=1, steps_per_round=3))
-    assert [entry["step"] for entry in model.history] == [3, 6, 7]
-    assert sum(entry["forward_equivalents"] for entry in model.history) == budget
-    assert model.history[-1]["lr"] < 2e-3  # the cosine has come down as far as the budget is used
+    assert [entry.step for entry in model.history] == [3, 6, 7]
+    assert sum(entry.forward_equivalents for entry in model.history) == budget
+    assert model.history[-1].lr < 2e-3  # the cosine has come down as far as the budget is used
     dear = fit("madry", recipe(compute=budget, attack_steps=5))
-    assert [entry["step"] for entry in dear.history] == [2]
+    assert [entry.step for entry in dear.history] == [2]
 
 
 # Chains
@@ -248,18 +248,16 @@ def test_a_chain_goes_on_from_the_model_of_the_one_before(tmp_path: Any) -> None
     with pytest.raises(NsbenchError, match="fitted one by one"):
         chain.fit(None, None, None)
     parent, r, source = tiny_model(), recipe(noise_max_steps=2), Source()
-    key = fitted.fit_key(chain, parent, "p", r, source, SILENT)
-    assert key != fitted.fit_key(registry.methods["ns"], parent, "p", r, source, SILENT)
-    found = fitted.fit(chain, parent, "p", r, source, SILENT, key=key, folder=tmp_path)
-    by_hand = registry.methods["ns"].fit(fit("finetune", r, tiny_model()), Pictures(), r, progress=SILENT)
-    assert found.weights_digest == weights_digest(by_hand)
-    assert [stage["method"] for stage in found.card["lineage"]] == ["finetune", "ns"]
-    assert [entry["stage"] for entry in found.card["history"]] == ["finetune", "ns"]
+    fitter = Fitter(r, source, SILENT, folder=tmp_path)
+    assert fitter.key(chain, parent, "p") != fitter.key(registry.methods["ns"], parent, "p")
+    found = fitter.fit(chain, parent, "p")
+    assert found.key == fitter.key(chain, parent, "p")
+    by_hand = registry.methods["ns"].fit(fit("finetune", r, tiny_model()).model, Pictures(), r, progress=SILENT)
+    assert found.weights_digest == weights_digest(by_hand.model)
+    assert [stage.method for stage in found.card.lineage] == ["finetune", "ns"]
+    assert [entry.stage for entry in found.card.history] == ["finetune", "ns"]
     assert len(list(tmp_path.glob("*.safetensors"))) == 2  # each kept by itself
-    assert (
-        fitted.fit(chain, parent, "p", r, source, SILENT, key=key, folder=tmp_path).weights_digest
-        == found.weights_digest
-    )
+    assert fitter.fit(chain, parent, "p").card == found.card
 
 
 class Source:

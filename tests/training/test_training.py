@@ -59,13 +59,13 @@ def test_three_steps_against_a_hand_written_loop(value: float | None, smoothing:
     expected, losses = reference(model, train, r, with_noise(noise, smoothing))
     fitted = finetune(model, train, r, perturb=None if value is None else constant_noise(value))
     assert_same_weights(fitted, expected)
-    assert weights_digest(fitted) != weights_digest(model)
+    assert weights_digest(fitted.model) != weights_digest(model)
     means = np.mean(losses, axis=0)
-    assert fitted.history[0]["loss_clean"] == pytest.approx(means[0], abs=1e-6)
+    assert fitted.history[0].losses["clean"] == pytest.approx(means[0], abs=1e-6)
     if value is not None:
-        assert fitted.history[0]["loss_noisy"] == pytest.approx(means[1], abs=1e-6)
+        assert fitted.history[0].losses["noisy"] == pytest.approx(means[1], abs=1e-6)
     else:
-        assert "loss_noisy" not in fitted.history[0]
+        assert "noisy" not in fitted.history[0].losses
 
 
 def test_zero_noise_is_plain_training_with_twice_the_loss() -> None:
@@ -73,7 +73,7 @@ def test_zero_noise_is_plain_training_with_twice_the_loss() -> None:
     expected, _ = reference(model, train, r, with_noise(None), factor=2.0)
     fitted = finetune(model, train, r, perturb=constant_noise(0.0))
     assert_same_weights(fitted, expected)
-    assert fitted.history[0]["loss_clean"] == fitted.history[0]["loss_noisy"]
+    assert fitted.history[0].losses["clean"] == fitted.history[0].losses["noisy"]
     assert_same_weights(finetune(model, train, r), expected, 1e-4)  # AdamW hardly sees the factor
 
 
@@ -114,9 +114,9 @@ def test_every_method_sees_the_same_images() -> None:
 def test_workers_and_repetition_change_nothing() -> None:
     r = recipe(rounds=2, **DEIT)
     torch.manual_seed(1)
-    digest = weights_digest(finetune(tiny_model(), Pictures(), r, perturb=learning))
+    digest = weights_digest(finetune(tiny_model(), Pictures(), r, perturb=learning).model)
     torch.manual_seed(2)
-    assert weights_digest(finetune(tiny_model(), Pictures(), r, perturb=learning, workers=2)) == digest
+    assert weights_digest(finetune(tiny_model(), Pictures(), r, perturb=learning, workers=2).model) == digest
 
 
 def test_global_random_states_are_left_alone() -> None:
@@ -131,10 +131,10 @@ def test_global_random_states_are_left_alone() -> None:
 def test_the_given_model_is_not_changed() -> None:
     model = tiny_model()
     digest, structure = weights_digest(model), repr(model)
-    fitted = finetune(model, Pictures(), recipe(**DEIT), perturb=learning)
+    fitted = finetune(model, Pictures(), recipe(**DEIT), perturb=learning).model
     assert weights_digest(model) == digest
     assert repr(fitted) == structure  # drop path is gone again
-    assert (model.history, model.training, fitted.training) == ([], False, False)
+    assert (model.training, fitted.training) == (False, False)
 
 
 def test_history_tells_each_round() -> None:
@@ -150,31 +150,24 @@ def test_history_tells_each_round() -> None:
     ).history
     assert [images.shape for images in shown] == [(12, 3, 16, 16)] * 2
     assert not torch.equal(shown[0], shown[1])
-    assert (first["round"], first["step"], second["round"], second["step"]) == (1, 2, 2, 4)
-    assert first["lr"] == pytest.approx(1e-3 + 9e-3 * (1 + math.cos(math.pi / 4)) / 2)
-    assert second["lr"] == pytest.approx(1e-3 + 9e-3 * (1 + math.cos(3 * math.pi / 4)) / 2)
-    assert first.keys() == {
-        "round",
-        "step",
-        "loss_clean",
-        "loss_noisy",
-        "lr",
-        "noise_norm",
-        "noise_steps",
-        "noise_converged",
-        "mse_probability",
-        "mse_probability_held_out",
-        "noise_seconds",
-        "forward_equivalents",
-        "seconds",
-    }
+    assert (first.round, first.step, second.round, second.step) == (1, 2, 2, 4)
+    assert first.lr == pytest.approx(1e-3 + 9e-3 * (1 + math.cos(math.pi / 4)) / 2)
+    assert second.lr == pytest.approx(1e-3 + 9e-3 * (1 + math.cos(3 * math.pi / 4)) / 2)
+    assert first.losses.keys() == {"clean", "noisy"}
+    assert first.noise is not None
+    assert (first.noise.steps, first.noise.converged) == (0, True)
+    assert first.noise.norm > 0
+    assert 0 < first.noise.mse_probability < 2
+    assert 0 < first.noise.mse_probability_held_out < 2
+    assert first.forward_equivalents > 0
+    assert 0 < first.noise_seconds < first.seconds
 
 
 def test_schedules() -> None:
     flat = finetune(tiny_model(), Pictures(), recipe(rounds=3, steps_per_round=1, schedule="constant"))
-    assert [entry["lr"] for entry in flat.history] == [1e-2] * 3
+    assert [entry.lr for entry in flat.history] == [1e-2] * 3
     warm = finetune(tiny_model(), Pictures(), recipe(rounds=4, steps_per_round=1, schedule="constant", warmup_steps=2))
-    assert [entry["lr"] for entry in warm.history] == pytest.approx([1e-3, 5.5e-3, 1e-2, 1e-2])
+    assert [entry.lr for entry in warm.history] == pytest.approx([1e-3, 5.5e-3, 1e-2, 1e-2])
 
 
 def test_divergence_names_round_and_step() -> None:
@@ -197,7 +190,7 @@ def test_a_cnn_trains_without_noise_only() -> None:
     conv = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 16), torch.nn.Flatten())
     conv.num_classes = 5
     cnn = Model(conv, name="cnn", preprocessing=vit.preprocessing, mean=vit.mean, std=vit.std)
-    assert weights_digest(finetune(cnn, Pictures(), recipe())) != weights_digest(cnn)
+    assert weights_digest(finetune(cnn, Pictures(), recipe()).model) != weights_digest(cnn)
     with pytest.raises(ModelError, match="no patch embedding"):
         finetune(cnn, Pictures(), recipe(), perturb=learning)
     with pytest.raises(UsageError, match="drop_path = 0"):
@@ -274,7 +267,7 @@ def test_methods() -> None:
     assert registry.methods["pretrained"].fit(model, None, r, progress=None) is model
     assert not registry.methods["pretrained"].trains
     control = registry.methods["finetune"].fit(model, train, r, progress=SILENT)
-    assert weights_digest(control) == weights_digest(finetune(model, train, r))
+    assert weights_digest(control.model) == weights_digest(finetune(model, train, r).model)
     ns = registry.methods["ns"].fit(model, train, r, progress=SILENT)
-    assert [entry["noise_steps"] > 0 for entry in ns.history] == [True, True]
-    assert weights_digest(ns) != weights_digest(control)
+    assert [entry.noise.steps > 0 for entry in ns.history] == [True, True]
+    assert weights_digest(ns.model) != weights_digest(control.model)

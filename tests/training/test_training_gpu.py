@@ -25,14 +25,14 @@ def on_gpu() -> Model:
 def test_every_method_trains_there(name: str) -> None:
     registry.load_content()
     r = recipe(rounds=2, noise_max_steps=3, attack_steps=2, flip=0.5, drop_path=0.2)
-    model = registry.methods[name].fit(on_gpu(), Pictures(), r, progress=SILENT, workers=2)
-    assert model.device.type == "cuda"
-    assert all(entry["seconds"] > 0 for entry in model.history)
+    trained = registry.methods[name].fit(on_gpu(), Pictures(), r, progress=SILENT, workers=2)
+    assert trained.model.device.type == "cuda"
+    assert all(entry.seconds > 0 for entry in trained.history)
 
 
 def test_the_control_has_the_weights_of_the_cpu() -> None:
-    expected = finetune(tiny_model(), Pictures(), recipe()).timm_state_dict()
-    assert_same_weights(finetune(on_gpu(), Pictures(), recipe()).cpu(), expected, 1e-3)
+    expected = finetune(tiny_model(), Pictures(), recipe()).model.timm_state_dict()
+    assert_same_weights(finetune(on_gpu(), Pictures(), recipe()).model.cpu(), expected, 1e-3)
 
 
 def test_noise_is_that_of_the_cpu() -> None:
@@ -44,7 +44,7 @@ def test_noise_is_that_of_the_cpu() -> None:
 
 
 def test_bfloat16_keeps_float32_weights() -> None:
-    model = finetune(on_gpu(), Pictures(), recipe(precision="bfloat16"))
+    model = finetune(on_gpu(), Pictures(), recipe(precision="bfloat16")).model
     assert all(value.dtype == torch.float32 for value in model.timm_state_dict().values())
 
 
@@ -66,4 +66,4 @@ def test_real_shortage_of_memory_makes_the_micro_batch_smaller() -> None:
             torch.empty(1 << 45, dtype=torch.uint8, device="cuda")  # 32 TiB
         return {"clean": criterion(model(images), targets)}
 
-    assert finetune(on_gpu(), Pictures(), recipe(), losses=losses).history[0]["micro_batch"] == 1
+    assert finetune(on_gpu(), Pictures(), recipe(), losses=losses).history[0].micro_batch == 1

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from training_reference import Pictures, assert_same_weights, recipe, tiny_model
 import nsbench as nb
 from nsbench.errors import TrainingError
 from nsbench.models import Model, weights_digest
+from nsbench.results import Round
 from nsbench.training import finetune
-from nsbench.training.state import State
+from nsbench.training.state import FORMAT, State
 
 EVERYTHING: dict[str, Any] = {
     "rounds": 4,
@@ -50,25 +52,31 @@ def test_going_on_ends_where_an_uninterrupted_run_does(tmp_path: Path, after: in
     whole = finetune(tiny_model(), Pictures(), r, perturb=learning)
     path = tmp_path / "training"
 
-    def stop(model: Model, entry: dict[str, Any]) -> None:
-        if entry["round"] == after + 1:  # the round is done, and not yet on disk
+    def stop(model: Model, entry: Round) -> dict[str, float]:
+        if entry.round == after + 1:  # the round is done, and not yet on disk
             raise Stop
+        return {}
 
     with pytest.raises(Stop):
         finetune(tiny_model(), Pictures(), r, perturb=learning, checkpoint=path, on_round=stop)
     calls: list[int] = []
+
+    def note(model: Model, entry: Round) -> dict[str, float]:
+        calls.append(entry.round)
+        return {}
+
     rest = finetune(
         tiny_model(),
         Pictures(),
         r,
         perturb=learning,
         checkpoint=path,
-        on_round=lambda model, entry: calls.append(entry["round"]),
+        on_round=note,
     )
     assert calls[0] == after + 1
-    assert weights_digest(rest) == weights_digest(whole)
-    timeless = [{key: value for key, value in entry.items() if "seconds" not in key} for entry in rest.history]
-    assert timeless == [{key: value for key, value in entry.items() if "seconds" not in key} for entry in whole.history]
+    assert weights_digest(rest.model) == weights_digest(whole.model)
+    timeless = [replace(entry, seconds=0.0, noise_seconds=0.0) for entry in rest.history]
+    assert timeless == [replace(entry, seconds=0.0, noise_seconds=0.0) for entry in whole.history]
 
 
 SCRIPT = """
@@ -80,12 +88,14 @@ from training_reference import Pictures, recipe, tiny_model
 from nsbench.models import weights_digest
 from nsbench.training import finetune
 r = recipe(**(EVERYTHING | {"rounds": 60}))
-print(weights_digest(finetune(tiny_model(), Pictures(), r, perturb=learning, checkpoint=Path(sys.argv[1]))))
+print(weights_digest(finetune(tiny_model(), Pictures(), r, perturb=learning, checkpoint=Path(sys.argv[1])).model))
 """
 
 
 def test_a_kill_loses_at_most_a_round(tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    here = Path(__file__).parent
+    paths = os.pathsep.join(map(str, (here, here.parent / "support")))
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
 
     def start(checkpoint: Path) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -128,7 +138,7 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple:
             return os.system, (f"touch {proof}",)
 
-    torch.save({"recipe": Hostile()}, path)
+    torch.save({"format": FORMAT, "recipe": Hostile()}, path)
     with pytest.raises(TrainingError, match="is no checkpoint"):
         finetune(tiny_model(), Pictures(), recipe(), checkpoint=path)
     assert not proof.exists()
@@ -181,14 +191,14 @@ def short_of_memory(most: int) -> Any:
 def test_a_smaller_micro_batch_gives_the_same_weights() -> None:
     whole = finetune(tiny_model(), Pictures(), recipe())
     accumulated = finetune(tiny_model(), Pictures(), recipe(micro_batch=3))
-    assert_same_weights(accumulated, whole.timm_state_dict(), 2e-6)
-    assert accumulated.history[0]["loss_clean"] == pytest.approx(whole.history[0]["loss_clean"], abs=1e-6)
-    assert accumulated.history[0]["micro_batch"] == 3
+    assert_same_weights(accumulated, whole.model.timm_state_dict(), 2e-6)
+    assert accumulated.history[0].losses["clean"] == pytest.approx(whole.history[0].losses["clean"], abs=1e-6)
+    assert accumulated.history[0].micro_batch == 3
 
 
 def test_images_with_their_channels_last_give_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     r = recipe(mixup=0.8, random_erasing=1.0, micro_batch=3)
-    expected = finetune(tiny_model().double(), Pictures(), r).timm_state_dict()
+    expected = finetune(tiny_model().double(), Pictures(), r).model.timm_state_dict()
     turned: list[torch.Size] = []
 
     def channels_last(images: torch.Tensor, recipe: Any) -> torch.Tensor:
@@ -203,8 +213,8 @@ def test_images_with_their_channels_last_give_the_same_weights(monkeypatch: pyte
 def test_out_of_memory_halves_the_micro_batch_and_repeats_the_step() -> None:
     whole = finetune(tiny_model(), Pictures(), recipe(mixup=0.8))
     short = finetune(tiny_model(), Pictures(), recipe(mixup=0.8), losses=short_of_memory(1))
-    assert_same_weights(short, whole.timm_state_dict(), 2e-6)
-    assert short.history[0]["micro_batch"] == 1
+    assert_same_weights(short, whole.model.timm_state_dict(), 2e-6)
+    assert short.history[0].micro_batch == 1
     with pytest.raises(TrainingError, match=r"one image at a time does not fit .*CUDA out of memory"):
         finetune(tiny_model(), Pictures(), recipe(), losses=short_of_memory(0))
 
@@ -214,7 +224,7 @@ def test_out_of_memory_halves_the_micro_batch_and_repeats_the_step() -> None:
 
 def test_averaged_weights_are_given_back() -> None:
     decay, fields = 0.7, {"schedule": "constant", "steps_per_round": 1, "lr": 1e-2}
-    path = [tiny_model(), *(finetune(tiny_model(), Pictures(), recipe(rounds=n, **fields)) for n in (1, 2, 3))]
+    path = [tiny_model(), *(finetune(tiny_model(), Pictures(), recipe(rounds=n, **fields)).model for n in (1, 2, 3))]
     expected = path[0].timm_state_dict()
     for model in path[1:]:
         state = model.timm_state_dict()
@@ -227,15 +237,15 @@ def test_averaged_weights_are_given_back() -> None:
 def test_bfloat16_steps_differ_a_little_and_keep_float32_weights() -> None:
     exact = finetune(tiny_model(), Pictures(), recipe())
     rough = finetune(tiny_model(), Pictures(), recipe(precision="bfloat16"))
-    assert all(value.dtype == torch.float32 for value in rough.timm_state_dict().values())
-    assert weights_digest(rough) != weights_digest(exact)
-    assert rough.history[0]["loss_clean"] == pytest.approx(exact.history[0]["loss_clean"], rel=0.02)
+    assert all(value.dtype == torch.float32 for value in rough.model.timm_state_dict().values())
+    assert weights_digest(rough.model) != weights_digest(exact.model)
+    assert rough.history[0].losses["clean"] == pytest.approx(exact.history[0].losses["clean"], rel=0.02)
 
 
 @pytest.mark.slow
 def test_compiled_steps_give_the_same_weights() -> None:
     whole = finetune(tiny_model(), Pictures(), recipe(drop_path=0.0))
     fast = finetune(tiny_model(), Pictures(), recipe(compile=True))
-    assert_same_weights(fast, whole.timm_state_dict(), 1e-4)
-    assert "forward_features" not in vars(fast.vit)
-    assert cross_entropy(fast(torch.rand(2, 3, 16, 16)), torch.tensor([0, 1])).isfinite()
+    assert_same_weights(fast, whole.model.timm_state_dict(), 1e-4)
+    assert "forward_features" not in vars(fast.model.vit)
+    assert cross_entropy(fast.model(torch.rand(2, 3, 16, 16)), torch.tensor([0, 1])).isfinite()
