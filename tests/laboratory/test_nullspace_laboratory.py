@@ -368,7 +368,7 @@ def test_geometry_and_learn_sheets(bench: Bench) -> None:
 
 
 def test_trace_of_the_stored_results(tmp_path: Path) -> None:
-    invoke("trace", "--results", Path(__file__).parents[2] / "reports" / "results", "--out", tmp_path)
+    invoke("trace", "--results", Path(__file__).parents[2] / "reports/showcase/shapes10/results", "--out", tmp_path)
     (sheet,), _ = read_sheets(tmp_path)
     assert {"step", "noise norm, l2", "MSE prob., held out"} <= set(sheet["columns"])
     assert sheet["data"]["published"] == [list(point) for point in published_influence()]

@@ -26,7 +26,7 @@ from nsbench.report.tables.text import to_markdown
 from nsbench.report.tables.tidy import to_csv, to_json
 from nsbench.results import read_results
 
-COMMITTED = Path(__file__).parents[2] / "reports/results"
+COMMITTED = Path(__file__).parents[2] / "reports/showcase/shapes10/results"
 HOSTILE = "=cmd|a&b\\input{x}$%#_^~<script>alert(1)</script>\"'`*[x](y)|\n\r\x07\u202e- {{7*7}}"
 
 

@@ -18,7 +18,7 @@ from nsbench.report.studies import reported, study_view
 from nsbench.results import Result, read_results
 from nsbench.run.study import fits, known_studies, load_study
 
-RESULTS = Path(__file__).parents[2] / "reports" / "results"
+RESULTS = Path(__file__).parents[2] / "reports/showcase/shapes10/results"
 
 
 @pytest.mark.parametrize("name", known_studies())
