@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from nsbench.health.comparisons import ALPHA, LEAST, compared_flags, fisher_exact
-from nsbench.health.rows import TRANSFER_SPLITS, Flag, Reader, Stored, common_places, settings_of
+from nsbench.health.rows import Flag, settings_of
 from nsbench.health.signs import CHANGED_SHARE, FLAT, REPEAT_CHANGE, ROOM, SPAN, ZERO_SHARE, single_flags
 from nsbench.results import Result
+from nsbench.results.reader import OutcomesReader
 
 __all__ = [
     "ALPHA",
@@ -24,13 +25,9 @@ __all__ = [
     "REPEAT_CHANGE",
     "ROOM",
     "SPAN",
-    "TRANSFER_SPLITS",
     "ZERO_SHARE",
     "Flag",
-    "Reader",
     "RowKey",
-    "Stored",
-    "common_places",
     "fisher_exact",
     "flags",
     "flags_by_row",
@@ -38,17 +35,17 @@ __all__ = [
 RowKey = tuple[str, str, str, int, str]  # source, model, method, seed, digest of the weights
 
 
-def flags_by_row(results: Iterable[Result], reader: Reader | None = None) -> dict[RowKey, list[Flag]]:
+def flags_by_row(results: Iterable[Result], reader: OutcomesReader | None = None) -> dict[RowKey, list[Flag]]:
     """The flags of every row that has any; a row is what one method made of one model with one seed."""
     rows: dict[RowKey, list[Result]] = {}
     for one in results:
-        digest = str(one.provenance.get("weights_digest", ""))
-        rows.setdefault((one.source, one.model, one.method, one.seed, digest), []).append(one)
+        rows.setdefault((one.source, one.model, one.method, one.seed, one.provenance.weights_digest), []).append(one)
     return {key: found for key, mine in rows.items() if (found := flags(mine, reader))}
 
 
-def flags(results: Sequence[Result], reader: Reader | None = None) -> list[Flag]:
+def flags(results: Sequence[Result], reader: OutcomesReader | None = None) -> list[Flag]:
     """The flags of one row, at most one of each name. A result whose outcomes cannot be read takes no part."""
-    settings = [setting for one in results for setting in settings_of(one, reader or Stored())]
+    reader = reader or OutcomesReader()
+    settings = [setting for one in results for setting in settings_of(one, reader)]
     found = [*compared_flags(settings), *single_flags(results, settings)]
     return list({flag.name: flag for flag in reversed(found)}.values())[::-1]

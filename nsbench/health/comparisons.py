@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from nsbench.health.rows import Flag, Setting, curves, paired
+from nsbench.health.rows import UNATTACKED_SPLIT, Flag, Setting, curves, paired
 from nsbench.statistics import discordant, holm, mcnemar_of_counts
 
 ALPHA = 0.01  # of the comparisons of a row together
@@ -94,10 +94,10 @@ def _beaten(settings: Sequence[Setting]) -> Iterator[Expectation]:
 
 def _above_clean(settings: Sequence[Setting]) -> Iterator[Expectation]:
     for clean in settings:
-        if clean.kind == "clean":
+        if clean.kind == "unattacked":
             for attacked in settings:
-                split = "clean" if attacked.condition["attack"] is None else attacked.condition["split"]
-                if attacked.kind != "clean" and split == clean.condition["split"]:
+                split = UNATTACKED_SPLIT if attacked.condition.attack is None else attacked.condition.split
+                if attacked.kind != "unattacked" and split == clean.condition.split:
                     yield Expectation(
                         "robust accuracy above clean",
                         clean,

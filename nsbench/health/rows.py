@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 
 from nsbench.errors import ResultError
-from nsbench.making.transfer import TRANSFER
-from nsbench.results import Result
+from nsbench.results import AttackCard, ConditionResult, Result
+from nsbench.results.reader import OutcomesReader
 from nsbench.types import Outcomes
 
-TRANSFER_SPLITS = {"damagenet": ("linf", 25.5 / 255)}  # sets that were attacked beforehand, and their budget
+UNATTACKED_SPLIT = "clean"  # of the data vocabulary (see data.source): what the attacks of this house start from
+NORMS = ("linf", "l2")  # in which budgets can be compared
 
 
 @dataclass(frozen=True)
@@ -31,26 +30,24 @@ class Setting:
     """One condition of one result."""
 
     result: Result
-    condition: Mapping[str, Any]
+    condition: ConditionResult
     outcomes: Outcomes
-    reader: Reader
+    reader: OutcomesReader
 
     @property
     def name(self) -> str:
-        budget = f" at {self.condition['threat']}" if self.condition["threat"] else ""
+        budget = f" at {self.condition.threat}" if self.condition.threat else ""
         return f"{self.result.title}{budget}"
 
     @property
-    def card(self) -> Mapping[str, Any]:
-        return self.condition.get("attack_card") or {}
+    def card(self) -> AttackCard | None:
+        return self.condition.attack_card
 
     @property
     def budget(self) -> tuple[str, float] | None:
         """(norm, largest norm of the change in [0, 1] pixel units), where there is one."""
-        if self.condition["split"] in TRANSFER_SPLITS:
-            return TRANSFER_SPLITS[self.condition["split"]]
-        match = re.fullmatch(r"(linf|l2) ([0-9.e+-]+)(/255)?", str(self.condition["threat"]))
-        return (match[1], float(match[2]) / (255 if match[3] else 1)) if match else None
+        threat = self.condition.beforehand or self.condition.threat
+        return (threat.norm, threat.eps) if threat and threat.norm in NORMS and threat.eps is not None else None
 
     @property
     def size(self) -> float:
@@ -58,74 +55,40 @@ class Setting:
 
     @property
     def kind(self) -> str:
-        """ "clean", "transfer", "black box", "single step", "multi-step", or "" where it is not known."""
-        if self.condition["attack"] is None:
-            return "clean" if not _attacked(self.condition) else "" if on_itself(self) else "transfer"
-        if not self.card.get("images"):
+        """ "unattacked", "transfer", "black box", "single step", "multi-step", or "" where it is not known."""
+        if self.condition.attack is None:
+            return "unattacked" if not self.condition.attacked else "" if self.on_itself else "transfer"
+        card = self.card
+        if card is None or not card.images:
             return ""
-        if not self.card["backwards"]:
-            return "black box" if self.card["forwards"] else "transfer"
-        steps = self.card.get("steps", self.card["backwards"])
-        return "single step" if steps * self.card.get("restarts", 1) <= 1 else "multi-step"
+        if not card.backwards:
+            return "black box" if card.forwards else "transfer"
+        steps = card.backwards if card.steps is None else card.steps
+        return "single step" if steps * (1 if card.restarts is None else card.restarts) <= 1 else "multi-step"
+
+    @property
+    def on_itself(self) -> bool:
+        """Whether the images were attacked beforehand on the very weights that were judged."""
+        return self.condition.surrogate_digest == self.result.provenance.weights_digest
 
     @property
     def unattacked(self) -> np.ndarray | None:
         """Predictions on the images as they are, where they are known."""
-        if self.condition["attack"] is None:
+        if self.condition.attack is None:
             return self.outcomes.predictions
         return self.outcomes.extra.get("predictions_clean")
 
 
-class Reader(Protocol):
-    """Where outcomes come from."""
-
-    def outcomes(self, result: Result, names: Sequence[str]) -> Mapping[str, Outcomes]:
-        """Of these conditions. Raises ResultError."""
-
-    def common(self, one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Positions of the ids that both arrays of ids hold."""
-
-
-class Stored:
-    """Outcomes as the results folder has them."""
-
-    def outcomes(self, result: Result, names: Sequence[str]) -> Mapping[str, Outcomes]:
-        return result.outcomes()
-
-    def common(self, one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return common_places(one, other)
-
-
-def common_places(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions in two arrays of ids of the images that both hold."""
-    if one is other or np.array_equal(one, other):
-        return (np.arange(len(one)),) * 2
-    _, at_one, at_other = np.intersect1d(one, other, return_indices=True)
-    return at_one, at_other
-
-
-def settings_of(result: Result, reader: Reader) -> list[Setting]:
+def settings_of(result: Result, reader: OutcomesReader) -> list[Setting]:
     """The conditions that say something about attacks: what was attacked, and the clean images beside it."""
-    wanted = [one for one in result.conditions if one["split"] == "clean" or _attacked(one)]
+    wanted = [one for one in result.conditions if one.split == UNATTACKED_SPLIT or one.attacked]
     if not wanted:
         return []
     try:
-        outcomes = reader.outcomes(result, [str(one["name"]) for one in wanted])
+        outcomes = reader.outcomes(result, [one.name for one in wanted])
     except ResultError:  # the leaderboard names it
         return []
-    return [Setting(result, one, outcomes[str(one["name"])], reader) for one in wanted]
-
-
-def _attacked(condition: Mapping[str, Any]) -> bool:
-    """Here, or beforehand."""
-    split = str(condition["split"])
-    return bool(condition["attack"]) or split in TRANSFER_SPLITS or split.startswith(TRANSFER)
-
-
-def on_itself(one: Setting) -> bool:
-    """Whether a transfer set was made on the very weights that were judged."""
-    digest = one.result.provenance.get("weights_digest")
-    return str(one.condition["split"]).startswith(TRANSFER) and f"(weights {digest})" in str(one.condition["origin"])
+    return [Setting(result, one, outcomes[one.name], reader) for one in wanted]
 
 
 def common(one: Setting, other: Setting) -> tuple[np.ndarray, np.ndarray]:
@@ -141,15 +104,15 @@ def paired(one: Setting, other: Setting) -> tuple[np.ndarray, np.ndarray, int]:
 
 def curves(settings: Sequence[Setting]) -> Iterator[list[Setting]]:
     """Conditions of one result that differ in the budget alone, by rising budget."""
-    groups: dict[tuple, list[Setting]] = {}
+    groups: dict[tuple[object, ...], list[Setting]] = {}
     for one in settings:
-        if one.condition["attack"] and one.budget:
+        if one.condition.attack and one.budget:
             key = (
                 id(one.result),
-                one.condition["attack"],
-                one.condition["split"],
+                one.condition.attack,
+                one.condition.split,
                 one.budget[0],
-                str(sorted(one.condition["params"].items())),
+                str(sorted(one.condition.params.items())),
             )
             groups.setdefault(key, []).append(one)
     for curve in groups.values():

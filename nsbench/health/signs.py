@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from nsbench.health.rows import Flag, Setting, common, curves, on_itself, paired
+from nsbench.health.rows import Flag, Setting, common, curves, paired
 from nsbench.results import Result
 from nsbench.statistics import difference_interval, discordant, wilson
 
@@ -53,7 +53,7 @@ def _flat(settings: Sequence[Setting]) -> Iterator[Flag]:
 
 def _zero_gradients(settings: Sequence[Setting]) -> Iterator[Flag]:
     for one in settings:
-        zero, n = int(one.card.get("zero_gradients", 0)), int(one.card.get("looked_at", 0))
+        zero, n = (one.card.zero_gradients, one.card.looked_at) if one.card else (0, 0)
         if n and wilson(zero, n, 0.99)[0] > ZERO_SHARE:
             yield Flag(
                 "zero gradients",
@@ -68,28 +68,29 @@ def _zero_gradients(settings: Sequence[Setting]) -> Iterator[Flag]:
 def _restless(results: Sequence[Result], settings: Sequence[Setting]) -> Iterator[Flag]:
     """Outputs that differ between passes of the same images."""
     for result in results:
-        outputs = result.provenance.get("outputs") or {}
-        if outputs.get("repeat_change", 0.0) > REPEAT_CHANGE:
+        outputs = result.provenance.outputs
+        if outputs and outputs.repeat_change > REPEAT_CHANGE:
             yield Flag(
                 "random outputs",
                 (result.suite,),
                 (
-                    f"{result.title}: two passes of the same {outputs['images']} images differ by "
-                    f"{100 * outputs['repeat_change']:.2g} % of the logits' standard deviation, so attacks follow one draw "
+                    f"{result.title}: two passes of the same {outputs.images} images differ by "
+                    f"{100 * outputs.repeat_change:.2g} % of the logits' standard deviation, so attacks follow one draw "
                     f"and are judged on another (flagged above {100 * REPEAT_CHANGE:g} %)."
                 ),
             )
     known = [(one, predictions) for one in settings if (predictions := one.unattacked) is not None]
     for (one, before), (other, again) in pairwise(known):
-        same = all(one.condition[key] == other.condition[key] for key in ("data_digest", "preprocess"))
+        images, others = one.condition, other.condition
+        same = (images.data_digest, images.preprocess) == (others.data_digest, others.preprocess)
         if same and one.result is not other.result:
             at_one, at_other = common(one, other)
             yield from _changed(
                 before[at_one] != again[at_other], (one, other), "the same unattacked images, evaluated twice"
             )
     for one, before in known:
-        if one.condition["attack"]:
-            untouched = np.asarray(one.outcomes.extra["linf"]) == 0
+        if one.condition.attack and "linf" in one.outcomes.extra:
+            untouched = one.outcomes.extra["linf"] == 0
             yield from _changed(
                 (one.outcomes.predictions != before)[untouched],
                 (one,),
@@ -111,13 +112,13 @@ def _changed(changed: np.ndarray, settings: Sequence[Setting], what: str) -> Ite
 
 def _probabilities(results: Sequence[Result]) -> Iterator[Flag]:
     for result in results:
-        outputs = result.provenance.get("outputs") or {}
-        if outputs.get("probabilities"):
+        outputs = result.provenance.outputs
+        if outputs and outputs.probabilities:
             yield Flag(
                 "softmax instead of logits",
                 (result.suite,),
                 (
-                    f"{result.title}: the outputs of the first {outputs['images']} images lie in [0, 1] and sum to 1; "
+                    f"{result.title}: the outputs of the first {outputs.images} images lie in [0, 1] and sum to 1; "
                     "losses on probabilities have vanishing gradients, so let the model return logits."
                 ),
             )
@@ -125,12 +126,12 @@ def _probabilities(results: Sequence[Result]) -> Iterator[Flag]:
 
 def _white_box(settings: Sequence[Setting]) -> Iterator[Flag]:
     for one in settings:
-        if on_itself(one):
+        if one.on_itself:
             yield Flag(
                 "judged on its own transfer set",
                 (one.result.suite,),
                 (
-                    f"{one.name}: the images were {one.condition['origin']}, the very weights that are judged here, so the "
+                    f"{one.name}: the images were {one.condition.origin}, the very weights that are judged here, so the "
                     "figure is that of a white-box attack and tells nothing about transfer."
                 ),
             )

@@ -34,9 +34,7 @@ def averaged(cells: Mapping[str, Cell], notes: list[str]) -> Averaged | None:
     """The seeds that have all of these cells, each from one set of weights; None where there is none."""
     seeds = sorted(set.intersection(*(set(cell.seeds) for cell in cells.values())))
     for seed in seeds:
-        weights = {
-            r.provenance.get("weights_digest") for cell in cells.values() for r in cell.results if r.seed == seed
-        }
+        weights = {r.provenance.weights_digest for cell in cells.values() for r in cell.results if r.seed == seed}
         if len(weights) > 1:
             notes.append(f"no average: the figures of seed {seed} come from different weights")
             return None

@@ -88,7 +88,7 @@ def _row(
     cells = {suite: _cell(mine, references[suite], known, notes) for suite, mine in by_suite.items()}
     newest = max(results, key=lambda r: (_date(r), r.identity))
     own = newest.provenance
-    kin = (newest.model, str(own.get("normalisation")), recipe_key(newest), str(own.get("parent_digest")))
+    kin = (newest.model, own.normalisation, recipe_key(newest), own.parent_digest)
     return Row(
         newest.method,
         newest.method_title,
@@ -101,6 +101,7 @@ def _row(
         model=newest.model,
         cost=cost(results),
         kin=kin,
+        role=newest.method_role,
     )
 
 
@@ -149,4 +150,4 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _date(result: Result) -> str:
-    return str(result.provenance.get("date") or "")
+    return result.provenance.date

@@ -16,8 +16,9 @@ from nsbench.errors import UsageError
 from nsbench.leaderboard.matrices import Evidence, SuiteEvidence
 from nsbench.leaderboard.pairs import ALPHA, BOOTSTRAP, MCNEMAR, SEEDS, UNPAIRED, Pairs
 from nsbench.leaderboard.records import AVERAGE, BETTER, NOT_SEPARABLE, WORSE, Cell, Delta, Row, Table
-from nsbench.results.comparability import CONTROL
 from nsbench.statistics import difference_interval, discordant, percentile_interval, resampled_sums
+
+CONTROL = "control"  # the role of the rows that others are compared with: see types.ROLES
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,13 @@ def reference_of(rows: Sequence[Row], wanted: str | None) -> list[int | None]:
     if wanted is not None:
         chosen = find_row(rows, wanted)
         return [None if index == chosen else chosen for index in range(len(rows))]
-    controls = [index for index, row in enumerate(rows) if row.method == CONTROL]
+    controls = [index for index, row in enumerate(rows) if row.role == CONTROL]
     return [_control(rows, index, controls) for index in range(len(rows))]
 
 
 def _control(rows: Sequence[Row], index: int, controls: Sequence[int]) -> int | None:
     row = rows[index]
-    if row.method == CONTROL:
+    if row.role == CONTROL:
         return None
     kin = [other for other in controls if rows[other].kin[:2] == row.kin[:2]]  # one model and normalisation
     exact = [other for other in kin if rows[other].kin == row.kin]

@@ -6,7 +6,7 @@ on logit axes (R. Taori et al. 2020, NeurIPS, arXiv 2007.00644, section 2). The 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -23,28 +23,22 @@ FEWEST_SUITES = 3  # ranks over two suites tell nothing apart
 
 def cost(results: Sequence[Result]) -> RowCost:
     """Of training once (mean over weights) and of all evaluations."""
-    newest = max(results, key=lambda r: (str(r.provenance.get("date") or ""), r.identity))
-    memory = [own["peak_memory_mib"] for own in (r.provenance for r in results) if own.get("peak_memory_mib")]
+    own = [result.provenance for result in results]
+    newest = max(results, key=lambda r: (r.provenance.date, r.identity))
+    seconds = [one.seconds for one in own if one.seconds is not None]
     return RowCost(
-        _of_one_fit(results, "fit_seconds"),
-        _total(results, "seconds"),
-        _of_one_fit(results, "forward_equivalents"),
-        max(memory, default=None),
-        str(newest.provenance.get("device") or ""),
+        _of_one_fit((one.weights_digest, one.fit_seconds) for one in own),
+        sum(seconds) if seconds else None,
+        _of_one_fit((one.weights_digest, one.forward_equivalents) for one in own),
+        max((one.peak_memory_mib for one in own if one.peak_memory_mib), default=None),
+        newest.provenance.device,
     )
 
 
-def _of_one_fit(results: Sequence[Result], key: str) -> float | None:
-    """Mean over weights; the results on one set of weights share its training."""
-    values = {
-        r.provenance.get("weights_digest"): r.provenance[key] for r in results if r.provenance.get(key) is not None
-    }
-    return sum(values.values()) / len(values) if values else None
-
-
-def _total(results: Sequence[Result], key: str) -> float | None:
-    values = [r.provenance[key] for r in results if r.provenance.get(key) is not None]
-    return sum(values) if values else None
+def _of_one_fit(values: Iterable[tuple[str, float | None]]) -> float | None:
+    """Mean over weights, by their digests: the results on one set of weights share its training."""
+    known = {digest: value for digest, value in values if value is not None}
+    return sum(known.values()) / len(known) if known else None
 
 
 def row_flags(row: Row, reader: Reader) -> tuple[RowFlag, ...]:
@@ -79,13 +73,22 @@ def effective_line(clean: Column, column: Column, rows: Sequence[Row]) -> tuple[
 
 
 def shifted_accuracy(cell: Cell | None) -> float | None:
-    """Accuracy in percent; of a column of errors from its plain mean error, where it has one."""
+    """Accuracy in percent; of a column of errors the plain mean over the conditions that its scores count."""
     if cell is None or not cell.comparable:
         return None
     if not cell.results[0].lower_is_better:
         return cell.value
-    errors = [r.score.extra["mean error"] for r in cell.results if "mean error" in r.score.extra]
-    return 100 - sum(errors) / len(errors) if errors else None
+    found = [one for result in cell.results if (one := _mean_accuracy(result)) is not None]
+    return sum(found) / len(found) if found else None
+
+
+def _mean_accuracy(result: Result) -> float | None:
+    """In percent, over the conditions that count; None where the score does not say which do."""
+    if result.score.made_of is None:
+        return None
+    counted = [name for name, weight in result.score.made_of.weights.items() if weight]
+    accuracies = [one.accuracy for one in result.conditions if one.name in counted]
+    return sum(accuracies) / len(accuracies) if accuracies else None
 
 
 def _logit(percent: np.ndarray) -> np.ndarray:

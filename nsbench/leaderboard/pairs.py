@@ -70,7 +70,8 @@ def interval_pvalues(values: Sequence[float], intervals: Sequence[tuple[float, f
     joint = np.hypot(error[:, None], error[None, :])
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where(difference == 0, 0.0, difference / joint)
-    return np.minimum(1.0, 2 * ndtr(-z))
+    p: np.ndarray = np.minimum(1.0, 2 * ndtr(-z))
+    return p
 
 
 def suite_pvalues(values_MN: np.ndarray, single: np.ndarray, accuracy: np.ndarray) -> np.ndarray:

@@ -75,6 +75,11 @@ class Cell:
     def comparable(self) -> bool:
         return not self.reason
 
+    def extra(self, name: str) -> float | None:
+        """A figure that stands beside the score: mean over seeds; None where the result of any seed lacks it."""
+        found = [result.score.extra[name] for result in self.results if name in result.score.extra]
+        return sum(found) / len(found) if found and len(found) == len(self.results) else None
+
 
 @dataclass(frozen=True)
 class RowCost:
@@ -114,6 +119,7 @@ class Row:
     cost: RowCost | None = None
     flags: tuple[RowFlag, ...] = ()
     kin: tuple[str, ...] = ()  # model, normalisation, recipe, parent: equal for rows that differ in method alone
+    role: str = ""  # of the method, one of types.ROLES
 
     @property
     def results(self) -> list[Result]:
@@ -144,7 +150,7 @@ class EffectiveLine:
     def expected(self, clean: float) -> float:
         """Accuracy in percent that the line lets expect of a clean accuracy in percent."""
         share = min(max(clean / 100, 1e-4), 1 - 1e-4)
-        return 100 / (1 + math.exp(-self.intercept) * ((1 - share) / share) ** self.slope)
+        return 100 / (1 + math.exp(-self.intercept) * float(((1 - share) / share) ** self.slope))
 
 
 @dataclass(frozen=True)

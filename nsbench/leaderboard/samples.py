@@ -77,7 +77,7 @@ class Album:
     table: Table
     problems: list[str] = field(default_factory=list)
     _read: dict[int, Kept] = field(default_factory=dict)  # by id(result)
-    _seen: dict[str, dict[bytes, Sample]] = field(default_factory=dict)  # by suite: a sample of each image
+    _seen: dict[str, dict[str, Sample]] = field(default_factory=dict)  # by suite: a sample of each image
 
     def galleries(self, row: Row, suite: str) -> list[Gallery]:
         """Of the row's first seed; [] where nothing is kept."""
@@ -86,7 +86,7 @@ class Album:
             return []
         result = cell.results[0]
         kept = self._kept(result)
-        threats = {str(one["name"]): str(one["threat"] or "") for one in result.conditions}
+        threats = {one.name: str(one.threat or "") for one in result.conditions}
         return [
             Gallery(name, threats[name], tuple(_picture(one, kept.class_names) for one in samples))
             for name, samples in kept.samples.items()
@@ -108,7 +108,7 @@ class Album:
             pair = (_class(predicted[0][ids[k]], names), _class(predicted[1][ids[k]], names)) if predicted else None
             clean = _uri(known[ids[k]].clean) if ids[k] in known else None
             return Swing(
-                ids[k].decode("utf-8", "replace"),
+                ids[k],
                 _class(int(labels[k]), names),
                 float(scores[0][k]),
                 float(scores[1][k]),
@@ -120,7 +120,7 @@ class Album:
         lists = [
             sorted(
                 np.flatnonzero(sign * change > 0).tolist(),
-                key=lambda k: (-abs(change[k]), ids[k] not in known, place(ids[k].decode("utf-8", "replace"))),
+                key=lambda k: (-abs(change[k]), ids[k] not in known, place(ids[k])),
             )
             for sign in (1, -1)
         ]
@@ -141,27 +141,24 @@ class Album:
                 self.problems.append(str(error))
         return self._read[id(result)]
 
-    def _samples_of(self, suite: str) -> Mapping[bytes, Sample]:
+    def _samples_of(self, suite: str) -> Mapping[str, Sample]:
         """A sample of each image that any row kept."""
         if suite not in self._seen:
             results: Iterable[Result] = (
                 r for row in self.table.rows if suite in row.cells for r in row.cells[suite].results
             )
             self._seen[suite] = {
-                one.id.encode(): one
-                for result in results
-                for samples in self._kept(result).samples.values()
-                for one in samples
+                one.id: one for result in results for samples in self._kept(result).samples.values() for one in samples
             }
         return self._seen[suite]
 
-    def _predictions(self, suite: str, first: int, second: int) -> list[Mapping[bytes, int]] | None:
+    def _predictions(self, suite: str, first: int, second: int) -> list[Mapping[str, int]] | None:
         """By id, of the first condition, for both rows."""
         assert self.table.evidence is not None
-        found: list[Mapping[bytes, int]] = []
+        found: list[Mapping[str, int]] = []
         for row in (first, second):
             result = self.table.rows[row].cells[suite].results[0]
-            name = str(result.conditions[0]["name"])
+            name = result.conditions[0].name
             try:
                 outcomes = self.table.evidence.reader.outcomes(result, [name])[name]
             except ResultError:  # it was readable when the table was made

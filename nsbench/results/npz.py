@@ -6,14 +6,16 @@ Arrays: "conditions" (names), "sets" (of each condition, the number of its image
 
 from __future__ import annotations
 
+import hashlib
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from io import BytesIO
 
 import numpy as np
 
+from nsbench.results.parquet import Images, Known, Rows
 from nsbench.types import Outcomes
 
 LARGEST = 1 << 30  # bytes of all arrays, unpacked: more than any data set needs, less than a machine has
@@ -30,11 +32,31 @@ def unpack(content: bytes) -> dict[str, Outcomes]:
         sets = _column(arrays, "sets", "iu")
         if len(sets) != len(names) or len(set(names)) != len(names):
             raise ValueError("conditions and their image sets differ in number")
-        return {name: _outcomes(arrays, index, int(sets[index])) for index, name in enumerate(names)}
+        images = {which: _images(arrays, which) for which in set(sets.tolist())}
+        return {
+            name: _outcomes(arrays, index, images[which])
+            for index, (name, which) in enumerate(zip(names, sets.tolist(), strict=True))
+        }
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, NotImplementedError) as error:
         raise ValueError(f"is no outcomes file ({type(error).__name__}: {error})") from error
     except (ValueError, MemoryError) as error:
         raise ValueError(f"is no outcomes file ({error})") from error
+
+
+def read_columns(content: bytes, columns: Collection[str], known: Known) -> dict[str, Rows]:
+    """By condition, in the stored order: its images, shared with all files that `known` met, and these columns.
+
+    Raises ValueError with one line for what is no such file.
+    """
+    found: dict[str, Rows] = {}
+    shared: dict[int, Images] = {}  # by id() of the ids: the conditions of a file share them
+    for name, one in unpack(content).items():
+        if id(one.ids) not in shared:
+            key = hashlib.sha256("\0".join(one.ids.tolist()).encode() + one.labels.tobytes()).digest()
+            shared[id(one.ids)] = known.images.setdefault(key, Images(one.ids, one.labels))
+        held = {"prediction": one.predictions, **one.extra}
+        found[name] = Rows(shared[id(one.ids)], {column: held[column] for column in columns if column in held})
+    return found
 
 
 def _check_members(content: bytes) -> None:
@@ -46,19 +68,23 @@ def _check_members(content: bytes) -> None:
         raise ValueError(f"it would unpack to {size:,} bytes; at most {LARGEST:,} are read")
 
 
-def _outcomes(arrays: Mapping[str, np.ndarray], index: int, images: int) -> Outcomes:
-    prefix = f"{index}.extra."
-    ids = _column(arrays, f"set{images}.ids", "S")
-    labels, predictions = (
-        _column(arrays, name, "iu").astype(np.int64) for name in (f"set{images}.labels", f"{index}.predictions")
-    )
-    extra = {name.removeprefix(prefix): _column(arrays, name, "iufb") for name in arrays if name.startswith(prefix)}
-    if not len(ids) or any(len(values) != len(ids) for values in (labels, predictions, *extra.values())):
+def _images(arrays: Mapping[str, np.ndarray], which: int) -> Images:
+    ids, labels = _column(arrays, f"set{which}.ids", "S"), _column(arrays, f"set{which}.labels", "iu").astype(np.int64)
+    if not len(ids) or len(labels) != len(ids):
         raise ValueError("its arrays have other lengths than their images")
     decoded = np.char.decode(ids, "utf-8")
     if len(np.unique(decoded)) != len(decoded):
         raise ValueError("it names an image twice")
-    return Outcomes(decoded, labels, predictions, extra)
+    return Images(decoded, labels)
+
+
+def _outcomes(arrays: Mapping[str, np.ndarray], index: int, images: Images) -> Outcomes:
+    prefix = f"{index}.extra."
+    predictions = _column(arrays, f"{index}.predictions", "iu").astype(np.int64)
+    extra = {name.removeprefix(prefix): _column(arrays, name, "iufb") for name in arrays if name.startswith(prefix)}
+    if any(len(values) != len(images.ids) for values in (predictions, *extra.values())):
+        raise ValueError("its arrays have other lengths than their images")
+    return Outcomes(images.ids, images.labels, predictions, extra)
 
 
 def _column(arrays: Mapping[str, np.ndarray], name: str, kinds: str) -> np.ndarray:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 from nsbench.results import npz, parquet
+from nsbench.results.parquet import Known, Rows
 from nsbench.types import Outcomes
+
+Form = Literal["parquet", "npz"]
 
 
 def pack(outcomes: Mapping[str, Outcomes]) -> bytes:
@@ -14,6 +17,15 @@ def pack(outcomes: Mapping[str, Outcomes]) -> bytes:
     return parquet.pack(outcomes)
 
 
-def unpack(content: bytes, form: Literal["parquet", "npz"]) -> dict[str, Outcomes]:
+def unpack(content: bytes, form: Form) -> dict[str, Outcomes]:
     """By condition, in the stored order. Raises ValueError with one line for what is no such file."""
     return npz.unpack(content) if form == "npz" else parquet.unpack(content)
+
+
+def read_columns(content: bytes, form: Form, columns: Collection[str], known: Known) -> dict[str, Rows]:
+    """By condition, in the stored order: its images, shared with all files that `known` met, and these columns.
+
+    Raises ValueError with one line for what is no such file.
+    """
+    read = npz.read_columns if form == "npz" else parquet.read_columns
+    return read(content, columns, known)

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Collection, Mapping, Sequence
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,9 +30,13 @@ PROBABILITIES = ("label_probability", "confidence")
 TOP = ("top1", "top2", "top3", "top4", "top5")
 NAMED = (*IMAGES, "prediction", *PROBABILITIES, *TOP)  # what an extra column may not be called
 LARGEST = 1 << 30  # bytes of a decoded file: more than any data set needs, less than a machine has
+LONGEST = 1 << 10  # characters of an id or of a condition's name
 FOOTER = 1 << 16  # bytes: twenty columns need about 2,000
 INTEGERS = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.int64)
-STRINGS = pa.dictionary(pa.int32(), pa.string())
+STRINGS = "dictionary<values=string, indices=int32, ordered=0>"
+KINDS = {"float": "floats", "bool": "bools", STRINGS: "strings"} | dict.fromkeys(
+    [np.dtype(one).name for one in INTEGERS], "integers"
+)  # by Arrow type
 BROKEN = (pa.ArrowException, OSError, ValueError, LookupError, TypeError, NotImplementedError, EOFError, MemoryError)
 
 
@@ -88,11 +94,12 @@ def pack(outcomes: Mapping[str, Outcomes]) -> bytes:
 
 def unpack(content: bytes) -> dict[str, Outcomes]:
     """By condition, in the stored order. Raises ValueError, with one line, for what is no such file."""
-    file = _opened(content)
-    columns = _decoded(file, file.schema_arrow.names)
-    parts = _parts(columns, Known())
-    values = _values({name: column for name, column in columns.items() if name not in IMAGES})
-    return {part.condition: _outcomes(part, dict(_held(part, values))) for part in parts}
+    with _one_line():
+        file = _opened(content)
+        columns = _decoded(file, file.schema_arrow.names)
+        parts = _parts(columns, Known())
+        values = _values({name: column for name, column in columns.items() if name not in IMAGES})
+        return {part.condition: _outcomes(part, dict(_held(part, values))) for part in parts}
 
 
 def read_columns(content: bytes, columns: Collection[str], known: Known | None = None) -> dict[str, Rows]:
@@ -101,13 +108,14 @@ def read_columns(content: bytes, columns: Collection[str], known: Known | None =
     Raises ValueError, with one line, for what is no such file.
     """
     known = Known() if known is None else known
-    file = _opened(content)
-    key = _stored(file, content)
-    if key not in known.parts:
-        known.parts[key] = _parts(_decoded(file, IMAGES), known)
-    wanted = [name for name in file.schema_arrow.names if name in columns and name not in IMAGES]
-    values = _values(_decoded(file, wanted))
-    return {part.condition: Rows(part.images, dict(_held(part, values))) for part in known.parts[key]}
+    with _one_line():
+        file = _opened(content)
+        key = _stored(file, content)
+        if key not in known.parts:
+            known.parts[key] = _parts(_decoded(file, IMAGES), known)
+        wanted = [name for name in file.schema_arrow.names if name in columns and name not in IMAGES]
+        values = _values(_decoded(file, wanted))
+        return {part.condition: Rows(part.images, dict(_held(part, values))) for part in known.parts[key]}
 
 
 # writing
@@ -167,11 +175,11 @@ def _column(name: str, parts: Sequence[np.ndarray | None], sizes: Sequence[int])
     if any(part is not None and part.shape != (size,) for part, size in zip(parts, sizes, strict=True)):
         raise ValueError(f"{name}: has another length than its images")
     kinds = {_kind(part.dtype) for part in parts if part is not None}
-    if len(kinds) != 1 or not kinds <= _kinds(name):
+    if len(kinds) != 1 or not kinds.issubset(_kinds(name)):
         raise ValueError(f"{name}: holds {' and '.join(sorted(kinds))}, where {' or '.join(_kinds(name))} is stored")
     kind = {"integers": np.int64, "floats": np.float32, "bools": np.bool_}[kinds.pop()]
     absent = np.repeat([part is None for part in parts], sizes)
-    values = np.zeros(len(absent), kind)
+    values: np.ndarray = np.zeros(len(absent), kind)
     values[~absent] = np.concatenate([part for part in parts if part is not None])
     if kind is np.int64:
         values = values.astype(_smallest(values))
@@ -184,102 +192,120 @@ def _smallest(values: np.ndarray) -> type[np.generic]:
 
 
 def _kind(dtype: np.dtype) -> str:
-    kinds = {"b": "bools", "f": "floats", "i": "integers", "u": "integers"}
-    return str(dtype) if dtype == np.uint64 else kinds.get(dtype.kind, str(dtype))
+    if dtype.kind in "fb":
+        return "floats" if dtype.kind == "f" else "bools"
+    return KINDS.get(dtype.name, dtype.name)
 
 
-def _kinds(name: str) -> set[str]:
+def _kinds(name: str) -> tuple[str, ...]:
     """What a column may hold."""
-    if name in PROBABILITIES:
-        return {"floats"}
-    return {"integers"} if name in NAMED else {"integers", "floats", "bools"}
+    if name in NAMED:
+        return ("strings" if name in IMAGES[:2] else "floats" if name in PROBABILITIES else "integers",)
+    return "integers", "floats", "bools"
 
 
 # reading
 
 
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Whatever is wrong with a file, as a ValueError of one line."""
+    try:
+        yield
+    except BROKEN as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise ValueError(f"is no table of outcomes ({line})") from error
+
+
 def _opened(content: bytes) -> pq.ParquetFile:
     """The file, once its footer says that it is a table of outcomes of a size that can be decoded."""
+    if len(content) < 12 or int.from_bytes(content[-8:-4], "little") > FOOTER:
+        raise ValueError("its footer is missing or too long")
     try:
-        if len(content) < 12 or int.from_bytes(content[-8:-4], "little") > FOOTER:
-            raise ValueError("its footer is missing or too long")
-        file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=["condition", "id"], pre_buffer=False)
-        _check_footer(file.metadata)
-        _check_types(file.schema_arrow)
-    except BROKEN as error:
-        raise ValueError(f"is no table of outcomes ({_line(error)})") from error
+        file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=IMAGES[:2], pre_buffer=False)
+    except KeyError as error:
+        raise ValueError(f"no column {error.args[0].decode()!r}") from error
+    if file.metadata.num_row_groups != 1:
+        raise ValueError(f"{file.metadata.num_row_groups} row groups")
+    # What raises in these readers of no rows ends the process in the properties of file.metadata's columns.
+    list(file.reader.iter_batches(0, [0], range(file.metadata.num_columns), use_threads=False))
+    _check_footer(file.metadata)
+    _check_types(file.schema_arrow)
     return file
 
 
 def _check_footer(found: pq.FileMetaData) -> None:
     rows = found.num_rows
-    if found.num_row_groups != 1 or not 0 < rows * found.num_columns * 8 <= LARGEST:
-        raise ValueError(f"{found.num_row_groups} row groups, {rows} rows, {found.num_columns} columns")
-    columns = [found.row_group(0).column(index) for index in range(found.num_columns)]
-    if found.row_group(0).num_rows != rows or any(one.num_values != rows for one in columns):
-        raise ValueError("columns of different lengths")
-    if strange := [one.compression for one in columns if one.compression not in ("LZ4", "UNCOMPRESSED")]:
-        raise ValueError(f"compressed with {strange[0]}, not with LZ4")
-    if not sum(abs(one.total_uncompressed_size) for one in columns) <= LARGEST:
-        raise ValueError("too many bytes")
+    if not 0 < rows * found.num_columns * 8 <= LARGEST:
+        raise ValueError(f"{rows} rows of {found.num_columns} columns")
+    group, total = found.row_group(0), 0
+    for column in map(group.column, range(found.num_columns)):
+        total += abs(column.total_uncompressed_size)
+        if column.num_values != rows or group.num_rows != rows:
+            raise ValueError("columns of different lengths")
+        if column.compression not in ("LZ4", "UNCOMPRESSED"):
+            raise ValueError(f"compressed with {column.compression}, not with LZ4")
+    if total > LARGEST:
+        raise ValueError(f"{total} bytes")
 
 
 def _check_types(found: pa.Schema) -> None:
-    if len(set(found.names)) != len(found):
+    types = dict(zip(found.names, map(str, found.types), strict=True))
+    if len(types) != len(found):
         raise ValueError("two columns have one name")
-    if missing := [name for name in (*IMAGES, "prediction") if name not in found.names]:
-        raise ValueError(f"no column {missing[0]!r}")
-    for one in found:
-        text = one.name in ("condition", "id")
-        if one.type != STRINGS if text else _stored_kind(one.type) not in _kinds(one.name):
-            raise ValueError(f"column {one.name!r} holds {one.type}")
-
-
-def _stored_kind(kind: pa.DataType) -> str:
-    if kind == pa.float32():
-        return "floats"
-    plain = pa.types.is_boolean(kind) or (pa.types.is_integer(kind) and kind != pa.uint64())
-    return _kind(np.dtype(kind.to_pandas_dtype())) if plain else str(kind)
+    for name in (*IMAGES, "prediction"):
+        if name not in types:
+            raise ValueError(f"no column {name!r}")
+    for name, kind in types.items():
+        if KINDS.get(kind) not in _kinds(name):
+            raise ValueError(f"column {name!r} holds {kind}")
 
 
 def _decoded(file: pq.ParquetFile, names: Sequence[str]) -> dict[str, pa.Array]:
-    try:
-        table = file.read(columns=list(names), use_threads=False)
-        columns = {name: table[name].combine_chunks() for name in names}
-        if any(len(one) != file.metadata.num_rows for one in columns.values()):
-            raise ValueError("columns of different lengths")
-    except BROKEN as error:
-        raise ValueError(f"is no table of outcomes ({_line(error)})") from error
-    return columns
+    table = file.read(columns=list(names), use_threads=False)
+    if names and len(table) != file.metadata.num_rows:
+        raise ValueError("columns of different lengths")
+    return dict(zip(table.column_names, map(_whole, table.columns), strict=True))
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _stored(file: pq.ParquetFile, content: bytes) -> bytes:
     """Equal for files whose IMAGES are stored in the same bytes and decoded alike."""
     found = hashlib.sha256(f"{file.metadata.num_rows} {file.metadata.created_by}".encode())
-    names = file.schema_arrow.names
-    for index in map(names.index, IMAGES):
-        column = file.metadata.row_group(0).column(index)
-        starts = [column.dictionary_page_offset if column.has_dictionary_page else None, column.data_page_offset]
-        start = min(one for one in starts if one is not None)
+    group, schema = file.metadata.row_group(0), file.schema_arrow
+    for index in map(schema.names.index, IMAGES):
+        column = group.column(index)
+        first = column.dictionary_page_offset if column.has_dictionary_page else None
+        start = column.data_page_offset if first is None else min(first, column.data_page_offset)
         stop = start + column.total_compressed_size
         if not 0 < start < stop <= len(content):
-            raise ValueError("is no table of outcomes (a column outside the file)")
-        how = file.schema_arrow.field(index), column.physical_type, column.compression, starts[0], stop - start
-        found.update(repr(how).encode() + memoryview(content)[start:stop])
+            raise ValueError("a column outside the file")
+        how = (
+            schema.field(index),
+            column.physical_type,
+            column.compression,
+            stop - start,
+            column.data_page_offset - start,
+        )
+        found.update(repr(how).encode())
+        found.update(memoryview(content)[start:stop])
     return found.digest()
 
 
 def _parts(columns: Mapping[str, pa.Array], known: Known) -> tuple[_Part, ...]:
     """The conditions, in order, with their images."""
     if nulls := [name for name in IMAGES if columns[name].null_count]:
-        raise ValueError(f"is no table of outcomes (column {nulls[0]!r} has gaps)")
+        raise ValueError(f"column {nulls[0]!r} has gaps")
     conditions, places = _strings(columns["condition"])
     names, codes = _strings(columns["id"])
     labels = columns["label"].to_numpy().astype(np.int64)
     starts = [0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(places)]
-    spans = [slice(start, stop) for start, stop in zip(starts[:-1], starts[1:], strict=True)]
+    spans = [slice(start, stop) for start, stop in itertools.pairwise(starts)]
     if len({places[rows.start] for rows in spans}) != len(spans):
-        raise ValueError("is no table of outcomes (a condition in two places)")
+        raise ValueError("a condition in two places")
     mine: dict[bytes, Images] = {}
     room = LARGEST
     parts = []
@@ -288,15 +314,15 @@ def _parts(columns: Mapping[str, pa.Array], known: Known) -> tuple[_Part, ...]:
         if key not in mine:
             room -= names.itemsize * (rows.stop - rows.start)
             if room < 0:
-                raise ValueError("is no table of outcomes (its ids are too long)")
+                raise ValueError("its ids are too long")
             mine[key] = _images(names, codes[rows], labels[rows], known)
         parts.append(_Part(str(conditions[places[rows.start]]), rows, mine[key]))
     return tuple(parts)
 
 
 def _images(names: np.ndarray, codes: np.ndarray, labels: np.ndarray, known: Known) -> Images:
-    if len(np.unique(codes)) != len(codes):
-        raise ValueError("is no table of outcomes (an image twice in a condition)")
+    if (np.diff(np.sort(codes)) == 0).any():
+        raise ValueError("an image twice in a condition")
     ids = names[codes]
     key = hashlib.sha256("\0".join(ids.tolist()).encode() + labels.tobytes()).digest()
     return known.images.setdefault(key, Images(ids, labels.copy()))
@@ -304,10 +330,48 @@ def _images(names: np.ndarray, codes: np.ndarray, labels: np.ndarray, known: Kno
 
 def _strings(column: pa.DictionaryArray) -> tuple[np.ndarray, np.ndarray]:
     """(D,) different strings, and (rows,) which of them stands where."""
-    codes = column.indices.to_numpy()
-    lengths = np.diff(np.frombuffer(column.dictionary.buffers()[1], np.int32)) if 0 else None
-    try:
-        names = column.dictionary.to_pylist()
-    except BROKEN as error:
-        raise ValueError(f"is no table of outcomes ({_line(error)})") from error
-    return np.array(names), codes
+    names, codes = column.dictionary.to_pylist(), column.indices.to_numpy()
+    if len(set(names)) != len(names) or not 0 <= codes.min() <= codes.max() < len(names):
+        raise ValueError("strings twice or missing")
+    if max(map(len, names)) > LONGEST or "\0" in "".join(names):
+        raise ValueError("strings too long or with zero bytes")
+    return np.array(names, np.str_), codes
+
+
+def _values(columns: Mapping[str, pa.Array]) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+    """By name: (rows,) values, and (rows,) where they are not null; None: everywhere."""
+    found: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
+    for name, column in columns.items():
+        valid = column.is_valid().to_numpy(zero_copy_only=False) if column.null_count else None
+        filled = column if valid is None else column.fill_null(pa.scalar(0).cast(column.type))
+        found[name] = filled.to_numpy(zero_copy_only=False), valid
+    return found
+
+
+def _held(part: _Part, values: Mapping[str, tuple[np.ndarray, np.ndarray | None]]) -> Iterator[tuple[str, np.ndarray]]:
+    """The columns that this condition has."""
+    for name, (column, valid) in values.items():
+        if valid is None or valid[part.rows].all():
+            yield name, column[part.rows]
+        elif name == "prediction" or valid[part.rows].any():
+            raise ValueError(f"column {name!r} has gaps in {part.condition!r}")
+
+
+def _outcomes(part: _Part, found: Mapping[str, np.ndarray]) -> Outcomes:
+    tops = [name for name in TOP if name in found]
+    if tops != list(TOP[: len(tops)]):
+        raise ValueError(f"the best classes of {part.condition!r} have gaps")
+    return Outcomes(
+        ids=part.images.ids,
+        labels=part.images.labels,
+        predictions=found["prediction"].astype(np.int64),
+        extra={name: _wide(values) for name, values in found.items() if name not in NAMED},
+        label_probability=_wide(found["label_probability"]) if "label_probability" in found else None,
+        confidence=_wide(found["confidence"]) if "confidence" in found else None,
+        top5=np.stack([found[name] for name in tops], axis=1).astype(np.int64) if tops else None,
+    )
+
+
+def _wide(values: np.ndarray) -> np.ndarray:
+    """A copy that does not hold on to the table: integers as int64."""
+    return values.astype(np.int64) if values.dtype.kind in "iu" else values.copy()

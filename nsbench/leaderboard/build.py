@@ -1,0 +1,186 @@
+"""Results -> tables with rows, columns, cells, ranks. A pure function, so that every view shows the same thing.
+
+A table holds one source, one image set (all images, or a limit) and one preprocessing: nothing in it is compared across
+these. Within a column only cells of the same suite version, images and preparation are compared; any other is shown
+apart with the reason. Missing cells are missing, never zero, and an average needs all of the paper's eleven. Two cells
+are separable when a test on the same images says so after Holm's correction over the whole table.
+
+Results that differ in their seed alone are one row. Its figure is the mean over seeds; interval and tests are over
+images, each with its mean over these seeds, so they speak of these seeds' weights; the spread over seeds, which says
+how another training might come out, stands apart.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from nsbench.leaderboard.averages import AverageColumn, Averaged, average_column, averaged
+from nsbench.leaderboard.cells import columns_of, intervals_over_seeds, rows_of
+from nsbench.leaderboard.deltas import find_row
+from nsbench.leaderboard.extras import row_flags
+from nsbench.leaderboard.marks import fair_cells, mark
+from nsbench.leaderboard.matrices import Evidence, SuiteEvidence
+from nsbench.leaderboard.outcomes import Reader
+from nsbench.leaderboard.pairs import column_pvalues, corrected, suite_pvalues
+from nsbench.leaderboard.records import AVERAGE, Cell, Column, Leaderboard, Row, Table
+from nsbench.results import Result
+from nsbench.results.comparability import Measured, image_set, preprocessing
+
+PAPER_COLUMNS = 11  # the average of the paper's table 2 is over these
+
+
+def build(
+    results: Iterable[Result], problems: Iterable[str] = (), *, reference: str | None = None, partial: bool = False
+) -> Leaderboard:
+    """The leaderboard of these results; the order of `results` does not matter.
+
+    `reference`: label or method of the row that deltas are against, instead of each row's matched control. `partial`:
+    where rows lack one of the eleven, average over the suites that all rows have. Raises UsageError where a reference
+    was asked for and no table has that row.
+    """
+    known: dict[int, Measured] = {}  # by id(result)
+    found = defaultdict(list)
+    for result in results:
+        known[id(result)] = Measured.of(result)
+        found[result.source, image_set(result), preprocessing(result)].append(result)
+    reader = Reader()
+    tables = tuple(_table(*key, found[key], known, Evidence(reader), reference, partial) for key in sorted(found))
+    if reference is not None and not any(_has(table.rows, reference) for table in tables):
+        find_row([row for table in tables for row in table.rows], reference)  # raises, naming the rows
+    return Leaderboard(tables, tuple(problems))
+
+
+def _has(rows: Sequence[Row], reference: str) -> bool:
+    return any(reference in (row.label, row.method, row.title) for row in rows)
+
+
+def _table(
+    source: str,
+    images: str,
+    prepared: str,
+    results: Sequence[Result],
+    known: Mapping[int, Measured],
+    evidence: Evidence,
+    reference: str | None,
+    partial: bool,
+) -> Table:
+    columns, references = columns_of(results, known)
+    rows = [_read(row, evidence) for row in rows_of(results, references, known)]
+    notes: list[list[str]] = [[] for _ in rows]
+    held = [_of_eleven(row, mine) for row, mine in zip(rows, notes, strict=True)]
+    common = _common(columns, rows) if partial and not all(held) else ()
+    chosen = [_over(row, common, mine) for row, mine in zip(rows, notes, strict=True)] if common else held
+    order = sorted(
+        range(len(rows)), key=lambda i: (chosen[i] is None, -_value(chosen[i]), rows[i].order, rows[i].label)
+    )
+    rows = [replace(rows[i], notes=(*rows[i].notes, *notes[i])) for i in order]
+    held, chosen = [held[i] for i in order], [chosen[i] for i in order]
+    rows = _with_intervals(rows, columns, evidence)
+    averages = average_column({i: one for i, one in enumerate(chosen) if one}, evidence)
+    evidence.sums = averages.sums
+    eleven = averages if not common else average_column({i: one for i, one in enumerate(held) if one}, evidence)
+    rows = [
+        replace(row, average=eleven.cells.get(i), partial=averages.cells.get(i) if common else None)
+        for i, row in enumerate(rows)
+    ]
+    pairs = corrected(_pvalues(rows, columns, averages, evidence))
+    table = mark(
+        rows, columns, averages, pairs, evidence, reference if _has(rows, reference or "") else None, bool(common)
+    )
+    return replace(table, source=source, image_set=images, preprocessing=prepared, partial_suites=common)
+
+
+def _read(row: Row, evidence: Evidence) -> Row:
+    """The row with its health flags. All its files are read here, so that each is opened once."""
+    for cell in row.cells.values():
+        if cell.comparable:
+            for result in cell.results:
+                evidence.reader.per_image(result)
+    return replace(row, flags=row_flags(row, evidence.reader))
+
+
+# --- averages -------------------------------------------------------------------------------------------------------
+
+
+def _of_eleven(row: Row, notes: list[str]) -> Averaged | None:
+    paper = {suite: cell for suite, cell in row.cells.items() if cell.results[0].paper}
+    if len(paper) != PAPER_COLUMNS or not all(cell.comparable for cell in paper.values()):
+        return None
+    return averaged(paper, notes)
+
+
+def _common(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[str, ...]:
+    """The paper's suites that every row has; at least two make an average."""
+    suites = tuple(
+        c.suite
+        for c in columns
+        if c.paper and all(c.suite in row.cells and row.cells[c.suite].comparable for row in rows)
+    )
+    return suites if len(suites) > 1 else ()
+
+
+def _over(row: Row, suites: Sequence[str], notes: list[str]) -> Averaged | None:
+    return averaged({suite: row.cells[suite] for suite in suites}, notes)
+
+
+def _value(one: Averaged | None) -> float:
+    """The average's value, for sorting."""
+    if one is None:
+        return 0.0
+    values = [
+        sum(100 - r.score.value if r.lower_is_better else r.score.value for r in mine) / len(mine)
+        for mine in one.results.values()
+    ]
+    return sum(values) / len(values)
+
+
+# --- intervals and tests --------------------------------------------------------------------------------------------
+
+
+def _with_intervals(rows: Sequence[Row], columns: Sequence[Column], evidence: Evidence) -> list[Row]:
+    """Read the outcomes; cells over several seeds get the interval of their per-image means."""
+    changed: list[dict[str, Cell]] = [dict(row.cells) for row in rows]
+    for column in columns:
+        cells = fair_cells(rows, column.suite)
+        evidence.add(column.suite, {i: cell.results for i, cell in cells.items()})
+        several = {}
+        for i, cell in cells.items():
+            if why := evidence.reasons.get((i, column.suite), ""):
+                changed[i][column.suite] = replace(cell, unpaired=why)
+            elif len(cell.seeds) > 1:
+                several[i] = cell
+        if several:
+            for i, cell in intervals_over_seeds(several, evidence.suites[column.suite]).items():
+                changed[i][column.suite] = cell
+    return [replace(row, cells=mine) for row, mine in zip(rows, changed, strict=True)]
+
+
+def _pvalues(
+    rows: Sequence[Row],
+    columns: Sequence[Column],
+    averages: AverageColumn,
+    evidence: Evidence,
+) -> dict[str, tuple[tuple[int, ...], np.ndarray]]:
+    """By suite: the rows that may be compared, and the p value of each pair of them."""
+    found = {}
+    for column in columns:
+        cells = fair_cells(rows, column.suite)
+        found[column.suite] = tuple(cells), _column_pvalues(cells, evidence.suites.get(column.suite))
+    if averages.cells:
+        found[AVERAGE] = tuple(averages.cells), averages.p
+    return found
+
+
+def _column_pvalues(cells: Mapping[int, Cell], column: SuiteEvidence | None) -> np.ndarray:
+    paired = [i for i in cells if column and i in column.values]
+    p, where = None, []
+    if column is not None and len(paired) > 1:
+        single, accuracy = (np.array([i in mine for i in paired]) for mine in (column.single, column.accuracy))
+        p = suite_pvalues(column.matrix(paired), single, accuracy)
+        where = [place for place, i in enumerate(cells) if i in column.values]
+    values = [cell.value for cell in cells.values()]
+    return column_pvalues(values, [(cell.low, cell.high) for cell in cells.values()], p, where)

@@ -1,0 +1,85 @@
+"""Outcomes of many results, as fast as a table of a thousand methods asks for them.
+
+Images that several files store alike are decoded once and are one object. Of a file only the columns that the reader
+was made for are decoded, and the files read last are held, so that what looks at one row after the other reads each
+file once. `store.read_outcomes` gives everything that one file holds.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nsbench.errors import ResultError
+from nsbench.results import outcomes as files
+from nsbench.results.parquet import Known, Rows
+from nsbench.results.record import Result
+from nsbench.results.store import outcomes_content, outcomes_path
+from nsbench.types import Outcomes
+
+PREDICTION = "prediction"
+EXTRA = ("predictions_clean", "linf", "l2")  # what is looked at beside predictions
+HELD = 64  # files of one row, and some more
+
+
+@dataclass
+class OutcomesReader:
+    """Reads results' outcomes and remembers which images they are on."""
+
+    extra: Sequence[str] = EXTRA  # the extra columns that are read, where a condition has them
+    _known: Known = field(default_factory=Known)
+    _held: OrderedDict[int, tuple[Result, dict[str, Rows]]] = field(default_factory=OrderedDict)  # by id(result)
+    _common: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)  # by id() of known ids
+
+    def rows(self, result: Result) -> Mapping[str, Rows]:
+        """By condition, in the stored order: its images, its predictions and the extra columns, in the stored types.
+
+        Results on the same images share the object. Raises ResultError for a file that is absent, changed, or of other
+        conditions than the result lists.
+        """
+        if id(result) in self._held:
+            self._held.move_to_end(id(result))
+        else:
+            self._held[id(result)] = result, self._read(result)
+            if len(self._held) > HELD:
+                self._held.popitem(last=False)
+        return self._held[id(result)][1]
+
+    def outcomes(self, result: Result, names: Iterable[str]) -> dict[str, Outcomes]:
+        """Of these conditions, in the stored order, with no more than predictions and the extra columns.
+
+        Raises ResultError, as `rows` does.
+        """
+        found = self.rows(result)
+        return {name: self._outcomes(found[name]) for name in names}
+
+    def common(self, one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Positions in two arrays of ids, both given by this reader, of the images that both hold."""
+        key = id(one), id(other)
+        if key not in self._common:
+            self._common[key] = _common_places(one, other)
+        return self._common[key]
+
+    def _read(self, result: Result) -> dict[str, Rows]:
+        content = outcomes_content(result)
+        try:
+            found = files.read_columns(content, result.outcomes_format, (PREDICTION, *self.extra), self._known)
+        except ValueError as error:
+            raise ResultError(f"{outcomes_path(result)}: {error}") from error
+        if list(found) != [condition.name for condition in result.conditions]:
+            raise ResultError(f"{outcomes_path(result)}: holds other conditions than the result lists")
+        return found
+
+    def _outcomes(self, rows: Rows) -> Outcomes:
+        extra = {name: rows.columns[name] for name in self.extra if name in rows.columns}
+        return Outcomes(rows.images.ids, rows.images.labels, rows.columns[PREDICTION].astype(np.int64), extra)
+
+
+def _common_places(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if one is other or np.array_equal(one, other):
+        return (np.arange(len(one)),) * 2
+    _, at_one, at_other = np.intersect1d(one, other, return_indices=True)
+    return at_one, at_other
