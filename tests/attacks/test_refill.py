@@ -93,7 +93,7 @@ def test_evaluate_hands_over_several_batches_and_judges_one_at_a_time(monkeypatc
         split.labels = model(pixels(split)).argmax(1).numpy()
     hook = model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
     condition = Condition("x", attack="patient", threat=ThreatModel("linf", 0.2))
-    found = {size: evaluate(model, split, condition, batch_size=size) for size in (3, 64)}
+    found = {size: evaluate(model, split, condition, batch_size=size).outcomes for size in (3, 64)}
     hook.remove()
     assert handed == [(12, 3), (12, 3), (7, 3), (31, 64)]
     assert max(sizes[:-3]) == 3
@@ -115,7 +115,7 @@ def test_batch_sizes_agree_on_real_pictures(condition: Condition) -> None:
     """At most one image in 1,000 differs between batch sizes 1, 7 and 64 (float32 rounding): here none or one."""
     model, split = load_model("vit_shapes10"), open_source("shapes10").split("clean").limited(400)
     memory = Memory()
-    found = [evaluate(model, split, condition, batch_size=size, memory=memory).correct for size in (64, 7, 1)]
+    found = [evaluate(model, split, condition, batch_size=size, memory=memory).outcomes.correct for size in (64, 7, 1)]
     assert found[0].sum() < 0.9 * len(split)
     for other in found[1:]:
         assert np.count_nonzero(other != found[0]) <= 1

@@ -79,7 +79,7 @@ def measure(name: str, options: argparse.Namespace) -> float:
         progress=SILENT,
         workers=options.workers,
     )
-    ours = options.batch * options.steps / fitted.history[-1]["seconds"]  # the first round warms up
+    ours = options.batch * options.steps / fitted.history[-1].seconds  # the first round warms up
     peak = torch.cuda.max_memory_allocated() >> 20 if options.device.startswith("cuda") else 0
     print(f"| {name} | {bare:,.0f} | {ours:,.0f} | {ours / bare:.2f} | {peak:,} |", flush=True)
     return ours / bare

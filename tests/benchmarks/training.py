@@ -97,8 +97,8 @@ def compare(name: str, model: Model, train: Split, recipe: Recipe, repeat: int) 
         entry = timed(ours, partial(registry.methods["ns"].fit, progress=SILENT), model, train, recipe).history[0]
         timed(passes, bare, model, recipe, expected["steps"])
         timed(images, drawn, model, train, recipe, expected["steps"])
-        assert entry["noise_steps"] == expected["steps"], (entry["noise_steps"], expected["steps"])
-        assert abs(entry["noise_norm"] - expected["norm"]) < 1e-3 * expected["norm"]
+        assert entry.noise.steps == expected["steps"], (entry.noise.steps, expected["steps"])
+        assert abs(entry.noise.norm - expected["norm"]) < 1e-3 * expected["norm"]
     ratio = min(plain) / min(ours)
     print(
         f"{name}: {entry['noise_steps']} inner and {recipe.steps} training steps, batches of {recipe.noise_batch} "

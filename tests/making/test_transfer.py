@@ -91,7 +91,7 @@ def test_the_set_is_within_its_budget_and_breaks_the_surrogate(cache: Path) -> N
     accuracy = []
     for k in (2, 8, 32):
         split = source.split(f"transfer/{k}")
-        found = evaluate(network(0), split, at(k))
+        found = evaluate(network(0), split, at(k)).outcomes
         accuracy.append(found.correct.mean())
         change = [np.array(split.load(i), dtype=int) - np.array(source.clean.load(i), dtype=int) for i in range(40)]
         assert np.abs(change).max() == k
@@ -131,7 +131,7 @@ def test_loader_processes_get_no_weights(cache: Path) -> None:
     source = Source(network(0))
     split = source.split("transfer/8")
     assert len(pickle.dumps(split)) < 20_000
-    found = [evaluate(network(1), split, at(8), workers=workers).predictions for workers in (0, 1)]
+    found = [evaluate(network(1), split, at(8), workers=workers).outcomes.predictions for workers in (0, 1)]
     assert np.array_equal(*found)
 
 
@@ -144,9 +144,9 @@ def test_an_unreadable_image_is_named_and_left_out(cache: Path, monkeypatch: pyt
         return Noise.load(source.clean, index)
 
     monkeypatch.setattr(source.clean, "load", load)
-    unreadable: dict[str, str] = {}
-    assert len(evaluate(network(1), source.split("transfer/8"), at(8), unreadable=unreadable)) == 39
-    assert unreadable == {"noise/003": "noise/003 is damaged"}
+    one = evaluate(network(1), source.split("transfer/8"), at(8), leave_out=True)
+    assert len(one.outcomes) == 39
+    assert one.unreadable == {"noise/003": "noise/003 is damaged"}
 
 
 def test_what_cannot_work_is_said(tmp_path: Path) -> None:

@@ -6,12 +6,27 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import made
 import numpy as np
 import pytest
 
 from nsbench.errors import ResultError
-from nsbench.results import Result, ensure_writable, find_result, read_result, read_results, write_result
-from nsbench.types import Outcomes, Score
+from nsbench.results import (
+    AttackCard,
+    NoiseOfRound,
+    OutputCheck,
+    Result,
+    Round,
+    Stage,
+    ensure_writable,
+    find_result,
+    outcomes_path,
+    read_outcomes,
+    read_result,
+    read_results,
+    write_result,
+)
+from nsbench.types import Composition, Outcomes, Score, ThreatModel
 
 
 def outcomes(n: int = 5, offset: int = 0) -> Outcomes:
@@ -23,57 +38,75 @@ def outcomes(n: int = 5, offset: int = 0) -> Outcomes:
     )
 
 
+BOTH = {"a": outcomes(), "b": outcomes(offset=1)}
+
+
 def result(**changes: object) -> Result:
-    plain = Result(
-        source="shapes10",
-        model="vit",
-        method="ns",
-        suite="fgsm",
-        seed=0,
-        score=Score(60.0, 50.0, 70.0, 5, {"accuracy eps 2/255": 40.0}),
-        unit="%",
-        lower_is_better=False,
-        title="FGSM",
-        group="adversarial",
-        order=30,
-        paper=True,
-        suite_version=1,
-        summary="one step",
-        citation="Goodfellow 2015",
-        method_title="NS",
-        method_summary="noise",
-        method_order=3,
-        conditions=[{"name": "a"}, {"name": "b"}],
-        provenance={"date": "2026-01-01"},
-        identity="0123456789abcdef",
-    )
-    return replace(plain, **changes)  # type: ignore[arg-type]
+    plain = {"suite": "fgsm", "model": "vit", "identity": "0123456789abcdef", "score": Score(60.0, 50.0, 70.0, 5)}
+    return made.result(**(plain | {"conditions": (made.condition("a"), made.condition("b"))} | changes))
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    stored = {"a": outcomes(), "b": outcomes(offset=1)}
-    path = write_result(tmp_path, result(), stored)
-    assert path == tmp_path / "shapes10" / "vit" / "ns" / "fgsm.seed0.json"
-    back = read_result(path)
+    written = write_result(tmp_path, result(), BOTH)
+    assert written.path == tmp_path / "shapes10" / "vit" / "ns" / "fgsm.seed0.json"
+    back = read_result(written.path)
+    assert back == written
     assert replace(back, outcomes_sha256="") == result()
-    for name, outcome in back.outcomes().items():
-        np.testing.assert_array_equal(outcome.ids, stored[name].ids)
-        np.testing.assert_array_equal(outcome.predictions, stored[name].predictions)
-        np.testing.assert_array_equal(outcome.correct, stored[name].correct)
-        np.testing.assert_allclose(outcome.extra["l2"], stored[name].extra["l2"], rtol=1e-6)
-        np.testing.assert_array_equal(outcome.extra["predictions_uint8"], stored[name].extra["predictions_uint8"])
+    for name, outcome in read_outcomes(back).items():
+        np.testing.assert_array_equal(outcome.ids, BOTH[name].ids)
+        np.testing.assert_array_equal(outcome.predictions, BOTH[name].predictions)
+        np.testing.assert_array_equal(outcome.correct, BOTH[name].correct)
+        np.testing.assert_allclose(outcome.extra["l2"], BOTH[name].extra["l2"], rtol=1e-6)
+        np.testing.assert_array_equal(outcome.extra["predictions_uint8"], BOTH[name].extra["predictions_uint8"])
 
 
-def test_json_holds_what_is_promised(tmp_path: Path) -> None:
-    record = json.loads(write_result(tmp_path, result(), {"a": outcomes(), "b": outcomes()}).read_text())
-    assert {"schema", "source", "model", "method", "suite", "seed", "score", "conditions", "provenance"} <= set(record)
-    assert {"value", "low", "high", "n", "unit", "lower_is_better"} <= set(record["score"])
+def test_every_field_of_the_record_comes_back(tmp_path: Path) -> None:
+    card = AttackCard(4, 1.0, 1.5, 0.25, 1, 4, "numpy 2", 3, 2, "margin", "the image")
+    noise = NoiseOfRound(30.5, 0.1, 0.02, 7, True)
+    round_ = Round(1, 20, 1e-4, {"clean": 0.5}, noise, {"fgsm": 71.5}, 900, 1.5, 2.5, 32, "ns")
+    full = result(
+        score=Score(60.0, 50.0, 70.0, 5, {"accuracy eps 2/255": 40.0}, Composition({"a": 100.0}, "right")),
+        conditions=(
+            made.condition("a", attack="fgsm", threat=ThreatModel("linf", 4 / 255), attack_card=card),
+            made.condition("b", params={"steps": 3, "lr": 0.5, "restarts": True, "start": None, "range": (1, 2.5)}),
+        ),
+        recipe=made.recipe("quick", 3, crop_scale=(0.6, 1.0), compile=False, precision="float32"),
+        history=(round_,),
+        lineage=(Stage("ns", "f" * 16),),
+        outputs=OutputCheck(8, False, 1e-7),
+    )
+    written = write_result(tmp_path, full, BOTH)
+    back = read_result(written.path)
+    assert back == written
+    assert back.conditions[0].threat == ThreatModel("linf", 4 / 255)
+    assert [type(value) for value in back.conditions[1].params.values()] == [int, float, bool, type(None), tuple]
+
+
+def test_a_wrong_type_names_the_file_and_the_field(tmp_path: Path) -> None:
+    path = write_result(tmp_path, result(), BOTH).path
+    text = path.read_text()
+    for place, old, new in [
+        ("conditions.0.accuracy", '"accuracy": 50.0', '"accuracy": "high"'),
+        ("provenance.history", '"history": []', '"history": 3'),
+        ("provenance.limit", '"limit": null', '"limit": "all"'),
+        ("surprise", '"seed": 0', '"seed": 0, "surprise": 1'),
+    ]:
+        path.write_text(text.replace(old, new, 1))
+        with pytest.raises(ResultError, match=rf"{path}: is no complete result \({place}"):
+            read_result(path)
+
+
+def test_json_begins_with_its_schema(tmp_path: Path) -> None:
+    record = json.loads(write_result(tmp_path, result(), BOTH).path.read_text())
+    assert next(iter(record.items())) == ("schema", 2)
+    assert "path" not in record
+    assert {"source", "model", "method", "suite", "seed", "score", "unit", "conditions", "provenance"} <= set(record)
 
 
 def test_a_colon_in_a_model_s_name_is_in_no_path_and_older_folders_are_found(tmp_path: Path) -> None:
-    both, zoo = {"a": outcomes(), "b": outcomes()}, result(model="robustbench:Salman2020Do_R50:Linf")
+    zoo = result(model="robustbench:Salman2020Do_R50:Linf")
     asked = ("shapes10", zoo.model, "ns", "fgsm", 0, zoo.identity)
-    path = write_result(tmp_path, zoo, both)
+    path = write_result(tmp_path, zoo, BOTH).path
     assert path == tmp_path / "shapes10" / "robustbench@Salman2020Do_R50@Linf" / "ns" / "fgsm.seed0.json"
     found = find_result(tmp_path, *asked)
     assert found is not None
@@ -85,12 +118,11 @@ def test_a_colon_in_a_model_s_name_is_in_no_path_and_older_folders_are_found(tmp
 
 
 def test_another_measurement_stands_beside(tmp_path: Path) -> None:
-    both = {"a": outcomes(), "b": outcomes()}
-    first = write_result(tmp_path, result(), both)
-    second = write_result(tmp_path, result(identity="f" * 16), both)
+    first = write_result(tmp_path, result(), BOTH).path
+    second = write_result(tmp_path, result(identity="f" * 16), BOTH).path
     assert first != second
     assert first.is_file()
-    assert write_result(tmp_path, result(), both) == first, "the same measurement replaces itself"
+    assert write_result(tmp_path, result(), BOTH).path == first, "the same measurement replaces itself"
     for identity, path in (("0123456789abcdef", first), ("f" * 16, second)):
         found = find_result(tmp_path, "shapes10", "vit", "ns", "fgsm", 0, identity)
         assert found is not None
@@ -100,7 +132,7 @@ def test_another_measurement_stands_beside(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"schema": 1}', '{"schema": 99}', '{"schema": "x"}', "\x00\xff"])
 def test_damaged_files_are_named_and_left_out(tmp_path: Path, damage: str) -> None:
-    good = write_result(tmp_path, result(), {"a": outcomes(), "b": outcomes()})
+    good = write_result(tmp_path, result(), BOTH).path
     bad = good.with_name("cw.seed0.json")
     bad.write_text(damage, encoding="latin-1")
     found, problems = read_results(tmp_path)
@@ -111,27 +143,29 @@ def test_damaged_files_are_named_and_left_out(tmp_path: Path, damage: str) -> No
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999"])
 def test_scores_that_are_no_numbers_are_refused(tmp_path: Path, value: str) -> None:
-    path = write_result(tmp_path, result(), {"a": outcomes(), "b": outcomes()})
+    path = write_result(tmp_path, result(), BOTH).path
     path.write_text(path.read_text().replace('"value": 60.0', f'"value": {value}'))
     with pytest.raises(ResultError, match="finite"):
         read_result(path)
 
 
 def test_changed_outcomes_are_refused(tmp_path: Path) -> None:
-    path = write_result(tmp_path, result(), {"a": outcomes(), "b": outcomes()})
-    packed = path.with_suffix(".npz")
+    written = write_result(tmp_path, result(), BOTH)
+    packed = outcomes_path(written)
     packed.write_bytes(packed.read_bytes()[:-1] + b"x")
     with pytest.raises(ResultError, match="differs from the digest"):
-        read_result(path).outcomes()
+        read_outcomes(written)
 
 
-def test_a_broken_result_is_written_again_under_its_plain_name(tmp_path: Path) -> None:
-    both = {"a": outcomes(), "b": outcomes()}
-    path = write_result(tmp_path, result(), both)
-    path.write_text("{")
+def test_what_cannot_be_read_is_never_replaced(tmp_path: Path) -> None:
+    path = write_result(tmp_path, result(), BOTH).path
+    newer = path.read_text().replace('"schema": 2', '"schema": 3')
+    path.write_text(newer)
     assert find_result(tmp_path, "shapes10", "vit", "ns", "fgsm", 0, "0123456789abcdef") is None
-    assert write_result(tmp_path, result(), both) == path
-    assert read_result(path).identity == "0123456789abcdef"
+    beside = write_result(tmp_path, result(), BOTH)
+    assert path.read_text() == newer
+    assert beside.path == path.with_suffix(".0123456789abcdef.json")
+    assert find_result(tmp_path, "shapes10", "vit", "ns", "fgsm", 0, "0123456789abcdef") == beside
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -146,5 +180,5 @@ def test_no_half_written_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("os.replace", full_disk)
     with pytest.raises(ResultError, match="No space left"):
-        write_result(tmp_path, result(), {"a": outcomes(), "b": outcomes()})
+        write_result(tmp_path, result(), BOTH)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,13 +20,14 @@ from nsbench.leaderboard.samples import Album
 from nsbench.results import read_result, read_results
 from nsbench.results.samples import (
     CONDITIONS,
+    EACH,
     MAGNIFIED,
     SIDE,
     Sampler,
     path_of,
+    pictures_of,
     place,
     read_samples,
-    samplers,
     thumbnail,
     write_samples,
 )
@@ -63,10 +65,10 @@ def test_the_choice_is_by_id_alone(hits, batch, random):
 
 def test_a_long_suite_keeps_pictures_of_conditions_evenly_among_it():
     names = [f"{k // 5}/{k % 5 + 1}" for k in range(75)]
-    chosen = samplers(names)
+    chosen = pictures_of(names)
     assert list(chosen) == [f"{k}/3" for k in range(CONDITIONS)]
-    assert {sampler.each for sampler in chosen.values()} == {1}
-    assert list(samplers(["a", "b"])) == ["a", "b"]
+    assert set(chosen.values()) == {1}
+    assert pictures_of(["a", "b"]) == {"a": EACH, "b": EACH}
 
 
 def test_thumbnails_show_the_image():
@@ -82,12 +84,14 @@ def test_thumbnails_show_the_image():
 
 def test_evaluation_keeps_what_it_saw(model, right):  # noqa: F811
     condition = Condition("eps", attack="fgsm", threat=ThreatModel("linf", 8 / 255))
-    sampler, silent = Sampler(), evaluate(model, right, condition)
-    outcomes = evaluate(model, right, condition, samples=sampler, batch_size=7)
-    np.testing.assert_array_equal(outcomes.predictions, silent.predictions)
-    assert sampler.samples
+    silent = evaluate(model, right, condition)
+    one = evaluate(model, right, condition, pictures=EACH, batch_size=7)
+    outcomes, samples = one.outcomes, one.samples
+    np.testing.assert_array_equal(outcomes.predictions, silent.outcomes.predictions)
+    assert samples
+    assert not silent.samples
     found = {image_id: k for k, image_id in enumerate(outcomes.ids.tolist())}
-    for one in sampler.samples:
+    for one in samples:
         k = found[one.id]
         assert (one.label, one.prediction) == (outcomes.labels[k], outcomes.predictions[k])
         assert (one.linf, one.l2) == (
@@ -97,8 +101,8 @@ def test_evaluation_keeps_what_it_saw(model, right):  # noqa: F811
         change = picture(one.change) - 0.5
         assert np.abs(change).max() == pytest.approx(MAGNIFIED * 8 / 255, abs=0.004)
         assert (change**2).sum() ** 0.5 == pytest.approx(MAGNIFIED * one.l2, rel=0.01)
-    plain = Sampler()
-    clean = evaluate(model, right, Condition("clean"), samples=plain)
+    plain = evaluate(model, right, Condition("clean"), pictures=EACH)
+    clean = plain.outcomes
     wrong = [i for i, hit in zip(clean.ids.tolist(), clean.correct, strict=True) if not hit]
     assert [one.id for one in plain.samples if not one.right] == sorted(wrong, key=place)[:4]
     assert all(one.change is None for one in plain.samples)
@@ -107,33 +111,33 @@ def test_evaluation_keeps_what_it_saw(model, right):  # noqa: F811
 @pytest.fixture
 def kept(tmp_path):
     """A stored result with samples."""
-    path = store(tmp_path, "a", "clean", flags(0.5, 0))
-    sampler = Sampler()
+    result = store(tmp_path, "a", "clean", flags(0.5, 0))
+    sampler = Sampler(EACH)
     offered(sampler, [f"clean/{k:05d}" for k in range(20)], np.arange(20) % 2 == 0)
-    write_samples(path, read_result(path).identity, {"clean": sampler}, ["cat", "dog", "eel"])
-    return path
+    write_samples(result, {"clean": sampler.samples}, ["cat", "dog", "eel"])
+    return result
 
 
 def test_samples_are_read_as_written_and_belong_to_one_measurement(kept):
-    result = read_result(kept)
+    result = read_result(kept.path)
     found = read_samples(result)
     assert [one.right for one in found.samples["clean"]] == [False] * 4 + [True] * 4
     assert found.class_names == {0: "cat", 1: "dog"}
     assert picture(found.samples["clean"][0].clean).shape == (3, 8, 8)
-    before = path_of(kept).read_bytes()
-    sampler = Sampler()
+    before = path_of(kept.path).read_bytes()
+    sampler = Sampler(EACH)
     offered(sampler, [f"clean/{k:05d}" for k in range(20)], np.arange(20) % 2 == 0)
-    write_samples(kept, result.identity, {"clean": sampler}, ["cat", "dog", "eel"])
-    assert path_of(kept).read_bytes() == before  # the same samples, the same bytes
-    write_samples(kept, "another measurement", {"clean": sampler})
+    write_samples(kept, {"clean": sampler.samples}, ["cat", "dog", "eel"])
+    assert path_of(kept.path).read_bytes() == before  # the same samples, the same bytes
+    write_samples(replace(kept, identity="another measurement"), {"clean": sampler.samples})
     assert not read_samples(result).samples
-    path_of(kept).unlink()
+    path_of(kept.path).unlink()
     assert not read_samples(result).samples
-    assert read_results(kept.parent)[1] == []
+    assert read_results(kept.path.parent)[1] == []
 
 
 def test_lost_and_won_images_of_two_rows(kept):
-    folder = kept.parent.parent.parent.parent
+    folder = kept.path.parents[3]
     base = flags(0.5, 0)
     other = base.copy()
     swapped = np.flatnonzero(base)[:3].tolist(), np.flatnonzero(~base)[:2].tolist()
@@ -150,7 +154,7 @@ def test_lost_and_won_images_of_two_rows(kept):
     assert {one.id for one in found.lost} == {f"clean/{k:05d}" for k in swapped[1]}
     for one in found.won:
         assert (one.first, one.second, one.change, one.label, one.predictions) == (100, 0, 100, "cat", ("cat", "dog"))
-    sampled = {one.id for one in read_samples(read_result(kept)).samples["clean"]}
+    sampled = {one.id for one in read_samples(kept).samples["clean"]}
     assert {one.id for one in (*found.won, *found.lost) if one.clean} == sampled & {
         f"clean/{k:05d}" for part in swapped for k in part
     }
@@ -163,7 +167,7 @@ def test_lost_and_won_images_of_two_rows(kept):
     content = base64.b64decode(gallery.pictures[0].clean.removeprefix("data:image/webp;base64,"))
     assert picture(content).shape == (3, 8, 8)
     assert album.galleries(table.rows[b], "clean") == []
-    path_of(kept).write_bytes(b"")
+    path_of(kept.path).write_bytes(b"")
     broken = Album(table)
     assert broken.galleries(table.rows[a], "clean") == []
     assert "its samples cannot be read" in broken.problems[0]
@@ -171,7 +175,7 @@ def test_lost_and_won_images_of_two_rows(kept):
 
 @pytest.mark.parametrize("damage", ["no zip", "no picture", "html", "too large", "no json"])
 def test_broken_samples_are_named(kept, damage):
-    path = path_of(kept)
+    path = path_of(kept.path)
     with zipfile.ZipFile(path) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     if damage == "no zip":
@@ -189,4 +193,4 @@ def test_broken_samples_are_named(kept, damage):
             for name, content in files.items():
                 archive.writestr(name, content)
     with pytest.raises(ResultError, match=r"samples\.zip: its samples cannot be read"):
-        read_samples(read_result(kept))
+        read_samples(kept)

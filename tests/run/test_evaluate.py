@@ -13,8 +13,10 @@ from nsbench import registry
 from nsbench.data.source import Split, Subset, digest_of
 from nsbench.errors import AttackError, CorruptImage, DataError, ModelError
 from nsbench.models import Model, Preprocessing
-from nsbench.run.evaluate import LOOKED_AT, Memory, evaluate, look_at_outputs
-from nsbench.types import Condition, ThreatModel
+from nsbench.results import AttackCard
+from nsbench.run.evaluate import Evaluation, Memory, evaluate
+from nsbench.run.judge import LOOKED_AT, look_at_outputs
+from nsbench.types import PROBABILITY_STEP, Condition, ThreatModel
 
 SIZE, CLASSES = 16, 5
 
@@ -70,7 +72,7 @@ def attack_named(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_clean_predictions_are_the_models(model: Model, right: Noise) -> None:
-    outcomes = evaluate(model, right, Condition("clean"))
+    outcomes = evaluate(model, right, Condition("clean")).outcomes
     with torch.no_grad():
         expected = model(pixels(right)).argmax(1).numpy()
     np.testing.assert_array_equal(outcomes.predictions, expected)
@@ -80,7 +82,7 @@ def test_clean_predictions_are_the_models(model: Model, right: Noise) -> None:
 
 def test_class_subset_by_brute_force(model: Model) -> None:
     split = Noise(40, classes=(4, 1))
-    outcomes = evaluate(model, split, Condition("subset"), batch_size=7)
+    outcomes = evaluate(model, split, Condition("subset"), batch_size=7).outcomes
     with torch.no_grad():
         logits = model(pixels(split)).numpy()
     expected = [max((4, 1), key=lambda c: row[c]) for row in logits]
@@ -91,7 +93,7 @@ def test_class_subset_by_brute_force(model: Model) -> None:
 @pytest.mark.parametrize("name", ["fgsm", "pgd"])
 def test_batch_size_moves_nothing(model: Model, right: Noise, name: str) -> None:
     condition = Condition("attack", attack=name, threat=ThreatModel("linf", 4 / 255))
-    first, *others = [evaluate(model, right, condition, batch_size=size) for size in (64, 1, 7)]
+    first, *others = [evaluate(model, right, condition, batch_size=size).outcomes for size in (64, 1, 7)]
     for other in others:
         np.testing.assert_array_equal(first.predictions, other.predictions)
         np.testing.assert_allclose(first.extra["l2"], other.extra["l2"], atol=1e-5)
@@ -105,7 +107,9 @@ def test_wrong_images_are_not_attacked_and_count_as_broken(model: Model, right: 
         seen.extend(ids)
         return images
 
-    outcomes = evaluate(model, right, Condition("spy", attack=attack_named(spy), threat=ThreatModel("linf", 0.1)))
+    outcomes = evaluate(
+        model, right, Condition("spy", attack=attack_named(spy), threat=ThreatModel("linf", 0.1))
+    ).outcomes
     assert seen == [image_id for k, image_id in enumerate(right.ids) if k % 3]
     assert not outcomes.correct[::3].any()
     assert outcomes.correct[np.arange(31) % 3 > 0].all()
@@ -183,27 +187,27 @@ LINF = ThreatModel("linf", 4 / 255)
 def test_clean_predictions_are_computed_once(model: Model, right: Noise, counted: Counted) -> None:
     memory = Memory()
     fgsm = Condition("fgsm", attack="fgsm", threat=LINF)
-    first = evaluate(model, right, fgsm, memory=memory)
+    first = evaluate(model, right, fgsm, memory=memory).outcomes
     attacked = int((first.extra["predictions_clean"] == right.labels).sum())
     assert counted.images == 31 + 2 * LOOKED_AT + 3 * attacked  # clean, a look at the outputs; attack, judge, 8 bits
     counted.images = 0
-    second = evaluate(model, right, fgsm, memory=memory)
+    second = evaluate(model, right, fgsm, memory=memory).outcomes
     assert counted.images == 3 * attacked
     for name, values in first.extra.items():
         np.testing.assert_array_equal(values, second.extra[name], err_msg=name)
     counted.images = 0
-    clean = evaluate(model, right, Condition("clean"), memory=memory)
+    clean = evaluate(model, right, Condition("clean"), memory=memory).outcomes
     np.testing.assert_array_equal(clean.predictions, first.extra["predictions_clean"])
     assert counted.images == 0
 
 
 def test_a_subset_shares_what_is_known_of_the_whole(model: Model, right: Noise, counted: Counted) -> None:
     memory = Memory()
-    subset = evaluate(model, right.limited(12).limited(9), Condition("few"), memory=memory)
+    subset = evaluate(model, right.limited(12).limited(9), Condition("few"), memory=memory).outcomes
     assert counted.images == 9 + 2 * LOOKED_AT
-    whole = evaluate(model, right, Condition("all"), memory=memory)
+    whole = evaluate(model, right, Condition("all"), memory=memory).outcomes
     assert counted.images == 31 + 2 * LOOKED_AT
-    expected = evaluate(model, right, Condition("all"))
+    expected = evaluate(model, right, Condition("all")).outcomes
     np.testing.assert_array_equal(whole.predictions, expected.predictions)
     where = np.searchsorted(whole.ids, subset.ids)
     np.testing.assert_array_equal(subset.predictions, expected.predictions[where])
@@ -214,6 +218,40 @@ def test_other_preparation_or_classes_are_other_predictions(model: Model, counte
     for n, (classes, preprocess) in enumerate([(None, "checkpoint"), (None, "none"), ((1, 4), "none")], 1):
         evaluate(model, Noise(20, classes=classes), Condition("one", preprocess=preprocess), memory=memory)
         assert counted.images == before + 20 * n
+
+
+@pytest.mark.parametrize("classes", [None, (0, 1, 3)])
+def test_probabilities_are_the_softmax_over_the_splits_classes(model: Model, classes: tuple[int, ...] | None) -> None:
+    labels = np.array([0, 1, 3] * 7)
+    split = Noise(21, labels, classes)
+    outcomes = evaluate(model, split, Condition("clean"), batch_size=8).outcomes
+    names = np.array(classes or range(CLASSES))
+    with torch.no_grad():
+        probability = model(pixels(split))[:, names].softmax(dim=1).numpy()
+    order = np.argsort(-probability, axis=1, kind="stable")
+    assert outcomes.label_probability is not None
+    assert outcomes.confidence is not None
+    assert outcomes.top5 is not None
+    own = probability[np.arange(21), np.searchsorted(names, labels)]
+    np.testing.assert_allclose(outcomes.label_probability, own, atol=PROBABILITY_STEP)
+    np.testing.assert_allclose(outcomes.confidence, probability.max(axis=1), atol=PROBABILITY_STEP)
+    np.testing.assert_array_equal(outcomes.top5, names[order][:, :5])
+    np.testing.assert_array_equal(outcomes.top5[:, 0], outcomes.predictions)
+    steps = outcomes.confidence / PROBABILITY_STEP
+    np.testing.assert_array_equal(steps, steps.round())
+
+
+def test_probabilities_of_attacked_images_are_those_of_the_adversarial_ones(model: Model, right: Noise) -> None:
+    one = evaluate(model, right, Condition("eps", attack="fgsm", threat=ThreatModel("linf", 8 / 255)), batch_size=7)
+    clean = evaluate(model, right, Condition("clean"))
+    before, after = clean.outcomes, one.outcomes
+    assert before.label_probability is not None
+    assert after.label_probability is not None
+    untouched = ~before.correct
+    np.testing.assert_array_equal(after.label_probability[untouched], before.label_probability[untouched])
+    assert (after.label_probability[~untouched] < before.label_probability[~untouched]).mean() > 0.8
+    assert after.top5 is not None
+    np.testing.assert_array_equal(after.top5[:, 0], after.predictions)
 
 
 def test_attacks_get_full_batches(model: Model, right: Noise, attack_named) -> None:
@@ -243,14 +281,14 @@ class Torn(Noise):
 def test_unreadable_images_are_remembered_and_named_by_every_condition(model: Model, right: Noise) -> None:
     split, memory = Torn(31, right.labels), Memory()
     for condition in (Condition("clean"), Condition("fgsm", attack="fgsm", threat=LINF), Condition("clean")):
-        unreadable: dict[str, str] = {}
-        outcomes = evaluate(model, split, condition, memory=memory, unreadable=unreadable)
+        one = evaluate(model, split, condition, memory=memory, leave_out=True)
+        outcomes, unreadable = one.outcomes, one.unreadable
         assert unreadable == {f"noise/{k:03d}": f"noise/{k:03d}: torn" for k in Torn.torn}
         assert outcomes.ids.tolist() == [i for i in split.ids if i not in unreadable]
     with pytest.raises(CorruptImage, match="torn"):
         evaluate(model, split, Condition("clean"), memory=memory)
     with pytest.raises(DataError, match="none of its 2 images"):
-        evaluate(model, Subset(split, np.array(Torn.torn)), Condition("clean"), unreadable={})
+        evaluate(model, Subset(split, np.array(Torn.torn)), Condition("clean"), leave_out=True)
 
 
 def test_only_what_is_attacked_is_read_again(model: Model, right: Noise) -> None:
@@ -264,19 +302,23 @@ def test_only_what_is_attacked_is_read_again(model: Model, right: Noise) -> None
     assert Read.loads == 31 + 20
 
 
+def card_of(one: Evaluation) -> AttackCard:
+    assert one.attack_card is not None
+    return one.attack_card
+
+
 def test_attack_card_counts_and_describes(model: Model, right: Noise) -> None:
-    card: dict = {}
-    evaluate(model, right, Condition("fgsm", attack="fgsm", threat=LINF), batch_size=7, card=card)
-    assert (card["norm"], card["eps"], card["images"]) == ("linf", "4/255", 20)
-    assert (card["forwards"], card["backwards"], card["zero_gradients"], card["looked_at"]) == (1, 1, 0, 20)
-    assert card["seconds"] > 0
-    card = {}
+    card = card_of(evaluate(model, right, Condition("fgsm", attack="fgsm", threat=LINF), batch_size=7))
+    assert card.images == 20
+    assert (card.forwards, card.backwards, card.zero_gradients, card.looked_at) == (1, 1, 0, 20)
+    assert card.seconds > 0
     condition = Condition("pgd", attack="pgd", threat=LINF, params={"steps": 3, "early_stop": False, "restarts": 2})
-    outcomes = evaluate(model, right, condition, card=card)
+    one = evaluate(model, right, condition)
+    card, outcomes = card_of(one), one.outcomes
     first_broken = int((~outcomes.correct[np.arange(31) % 3 > 0]).sum())
-    assert (card["steps"], card["restarts"], card["start"]) == (3, 2, "random in the budget")
-    assert 6 - 3 * first_broken / 20 <= card["backwards"] <= 6  # what the first restart broke is not tried again
-    assert card["forwards"] == pytest.approx(card["backwards"] * 4 / 3, abs=2e-3)
+    assert (card.steps, card.restarts, card.start) == (3, 2, "random in the budget")
+    assert 6 - 3 * first_broken / 20 <= card.backwards <= 6  # what the first restart broke is not tried again
+    assert card.forwards == pytest.approx(card.backwards * 4 / 3, abs=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -288,14 +330,13 @@ def test_gradients_are_counted_wherever_they_leave_the_model(
     """cw goes back once per step but the last; patchfool once more for each layer that it watches."""
     split = Subset(right, np.array([1]))
     calls = []
-    card: dict = {}
     original = torch.autograd.grad
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.autograd, "grad", lambda *a, **k: calls.append(1) or original(*a, **k))
-        evaluate(model, split, Condition("one", attack=name, threat=threat, params={"steps": 4}), card=card)
+        card = card_of(evaluate(model, split, Condition("one", attack=name, threat=threat, params={"steps": 4})))
     assert calls
-    assert card["backwards"] == len(calls)
-    assert card["zero_gradients"] == 0
+    assert card.backwards == len(calls)
+    assert card.zero_gradients == 0
 
 
 def test_facts_of_an_attack_reach_its_card(model: Model, right: Noise, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,23 +346,21 @@ def test_facts_of_an_attack_reach_its_card(model: Model, right: Noise, monkeypat
     def elsewhere(model, images, labels, **_):
         return images
 
-    card: dict = {}
-    evaluate(model, right, Condition("one", attack="elsewhere", threat=ThreatModel("l2")), card=card)
-    assert (card["loss"], card["start"], card["steps"]) == ("margin", "the image", 1)
-    assert card["library"] == f"numpy {np.__version__}"
-    assert card["eps"] is None
-    assert (card["forwards"], card["backwards"], card["looked_at"]) == (0, 0, 0)
+    card = card_of(evaluate(model, right, Condition("one", attack="elsewhere", threat=ThreatModel("l2"))))
+    assert (card.loss, card.start, card.steps) == ("margin", "the image", 1)
+    assert card.library == f"numpy {np.__version__}"
+    assert (card.forwards, card.backwards, card.looked_at) == (0, 0, 0)
 
 
 def test_outputs_that_are_no_logits_or_do_not_repeat(model: Model, right: Noise, monkeypatch) -> None:
     images = pixels(right)
     sound = look_at_outputs(model, images)
-    assert not sound["probabilities"]
-    assert sound["repeat_change"] < 1e-5
-    assert sound["images"] == LOOKED_AT
-    assert look_at_outputs(lambda x: model(x).softmax(1), images)["probabilities"]  # type: ignore[arg-type]
+    assert not sound.probabilities
+    assert sound.repeat_change < 1e-5
+    assert sound.images == LOOKED_AT
+    assert look_at_outputs(lambda x: model(x).softmax(1), images).probabilities  # type: ignore[arg-type]
     restless = look_at_outputs(lambda x: model(x + 0.05 * torch.randn_like(x)), images)  # type: ignore[arg-type]
-    assert restless["repeat_change"] > 0.01
+    assert restless.repeat_change > 0.01
 
 
 @pytest.mark.parametrize(("bound", "eps"), [("linf", 0.05), ("l2", 0.05)])

@@ -73,7 +73,7 @@ def test_the_two_methods_differ_in_weights_and_share_images(stored: Path) -> Non
 def test_noise_is_recorded_by_round(stored: Path) -> None:
     history = next(result for result in read_results(stored)[0] if result.method == "ns").provenance["history"]
     assert len(history) == 2
-    assert all(entry["noise_norm"] > 0 and entry["mse_probability"] > 0 for entry in history)
+    assert all(entry.noise.norm > 0 and entry.noise.mse_probability > 0 for entry in history)
 
 
 def test_a_second_run_computes_only_what_is_missing(stored: Path) -> None:

@@ -74,7 +74,7 @@ def test_equal_compute(tmp_path: Path) -> None:
     budget = {own["recipe"]["compute"] for own in found.values()}
     assert len(budget) == 1
     for own in found.values():
-        last = own["history"][-1]["forward_equivalents"]
+        last = own.history[-1]["forward_equivalents"]
         assert budget.copy().pop() <= own["forward_equivalents"] < budget.copy().pop() + last
     assert found["finetune", 0]["history"][-1]["step"] > found["madry", 0]["history"][-1]["step"]
 
