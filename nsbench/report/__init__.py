@@ -1,27 +1,37 @@
-"""The leaderboard for people: one self-contained HTML page, the terminal, exports. Pure functions of results."""
+"""The leaderboard for people: one self-contained HTML page, the terminal, exports. Pure functions of the board.
+
+Only what takes a folder of results reads it: `render`, `render_formats`, `render_terminal`, `render_comparison`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
 
+from rich.console import Console
+
 from nsbench import leaderboard
 from nsbench.errors import ResultError
 from nsbench.leaderboard import Leaderboard
+from nsbench.report.page.page import to_html
 from nsbench.report.tables.exports import FORMATS, export, resolve_formats
-from nsbench.report.tables.terminal import render_comparison, render_terminal
+from nsbench.report.tables.terminal import print_comparison, print_tables
 from nsbench.report.tables.text import to_markdown
+from nsbench.report.tables.tidy import to_frame
 from nsbench.results import read_results
 
 __all__ = [
     "FORMATS",
     "ResultError",
     "export",
+    "print_comparison",
+    "print_tables",
     "render",
     "render_comparison",
     "render_formats",
     "render_terminal",
     "resolve_formats",
+    "to_frame",
     "to_html",
     "to_markdown",
 ]
@@ -51,33 +61,20 @@ def render_formats(
 
     For `detail` see `to_html`, for the other options `leaderboard.build`.
     """
-    board = leaderboard.build(*read_results(results_dir), reference=reference, partial=partial)
-    return export(board, out, formats, detail)
+    return export(_board(results_dir, reference, partial), out, formats, detail)
 
 
-def to_html(board: Leaderboard, detail: int | None = None) -> str:
-    """The page as text; `detail` rows are drawn in each chart and have a card, instead of the usual `Limits`.
+def render_terminal(
+    results_dir: Path, console: Console, *, reference: str | None = None, partial: bool = False
+) -> None:
+    """Print every table of a results folder; for the options see `leaderboard.build`."""
+    print_tables(_board(results_dir, reference, partial), console)
 
-    Every value is escaped; a name that the template misspells raises.
-    """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    from nsbench.report import numbers, published, side_columns
-    from nsbench.report.limits import Limits
-    from nsbench.report.page import page
+def render_comparison(results_dir: Path, first: str, second: str, console: Console, *, partial: bool = False) -> None:
+    """Print the paired comparison of two rows in every table that holds both. Raises UsageError where none does."""
+    print_comparison(_board(results_dir, None, partial), first, second, console)
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "page" / "templates"),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {
-        "numbers": numbers,
-        "AVERAGE": numbers.AVERAGE,
-        "GROUP_TITLES": numbers.GROUP_TITLES,
-        "REPORTED_IN": published.SOURCE,
-        "COST": side_columns.COST,
-    }
-    return environment.get_template("page.html.j2").render(board=board, views=page.views(board, Limits.of(detail)))
+
+def _board(results_dir: Path, reference: str | None, partial: bool) -> Leaderboard:
+    return leaderboard.build(*read_results(results_dir), reference=reference, partial=partial)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nsbench import leaderboard
-from nsbench.leaderboard import Cell, Column, Delta, Row, RowFlag, Table
+from nsbench.leaderboard import Cell, Column, Delta, Row, Table
+from nsbench.types import ThreatModel
 
 MISSING = "–"
 AVERAGE = Column(
@@ -42,14 +43,10 @@ def deviation(cell: Cell) -> str:
 
 
 def rank(row: Row) -> str:
-    """The place by average: "2", or "1–3" where the separable pairs allow several."""
-    return places(row.rank)
-
-
-def places(found: tuple[int, int] | None) -> str:
-    if found is None:
+    """The place by average: "2", or "1–3" where the separable pairs allow several; "" without one."""
+    if row.rank is None:
         return ""
-    first, last = found
+    first, last = row.rank
     return str(first) if first == last else f"{first}–{last}"
 
 
@@ -70,6 +67,13 @@ def difference(delta: Delta) -> str:
         f"{signed(delta.value)} ({signed(delta.low)} to {signed(delta.high)}) against {delta.reference}: "
         f"{delta.verdict}, {pvalue(delta.adjusted)} after Holm ({delta.test})"
     )
+
+
+def budget(threat: ThreatModel) -> str:
+    """Its eps: "4/255" of l-infinity, else a plain number; "unbounded"."""
+    if threat.eps is None:
+        return "unbounded"
+    return f"{255 * threat.eps:g}/255" if threat.norm == "linf" else f"{threat.eps:g}"
 
 
 def average_column(table: Table) -> Column:
@@ -120,23 +124,6 @@ def sentence(cell: Cell, column: Column) -> str:
     if cell.delta:
         parts.append(difference(cell.delta))
     return "; ".join(parts)
-
-
-def flagged(row: Row, flag: RowFlag) -> str:
-    """One health flag in words."""
-    which = "" if flag.seed is None else f", seed {flag.seed}"
-    return f"⚑ {row.label}{which}: {flag.name}. {flag.sentence}"
-
-
-def seed_note(table: Table) -> str:
-    """What σ means, where a row has several seeds; else ""."""
-    if not any(cell.deviation is not None for row in table.rows for cell in row.cells.values()):
-        return ""
-    return (
-        "Rows with several seeds show the mean over seeds. ± is half the 95 % interval over images, for these "
-        "seeds; σ is the standard deviation over seeds. Tests compare images' means over seeds, so that they "
-        "speak of these seeds' weights."
-    )
 
 
 def heading(table: Table) -> str:

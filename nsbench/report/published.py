@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,21 +14,7 @@ from nsbench.leaderboard import AVERAGE, Cell, Row, Table
 from nsbench.registry import content_folder
 
 SOURCE = "Liu et al., Approximate Nullspace Augmented Finetuning (CPAL 2025, arXiv 2403.10476), table 2"
-SUITES = {"imagenet_c_mce": "imagenet_c"}  # columns of the file that are not named after their suite
 OWN = "Liu et al. 2025"  # rows that the paper measured itself
-FULL = {  # images behind the paper's figures: protocol of the data sets
-    "clean": 50_000,
-    "fgsm": 50_000,
-    "cw": 50_000,
-    "damagenet": 50_000,
-    "stylized": 50_000,
-    "imagenet_c": 50_000,
-    "patchfool": 5_000,
-    "imagenet_a": 7_500,
-    "imagenet_v2": 10_000,
-    "imagenet_r": 30_000,
-    "imagenet_sketch": 50_889,
-}
 T = TypeVar("T")
 
 
@@ -75,13 +62,16 @@ def beside(table: Table) -> list[Beside]:
 def _differs(row: Row, suite: str, cell: Cell, theirs: Published) -> tuple[str, ...]:
     provenance = row.results[0].provenance
     words = []
-    if theirs.reference == OWN and provenance.get("normalisation") != "imagenet":
+    if theirs.reference == OWN and provenance.normalisation != "imagenet":
         words.append("normalisation: the checkpoint's own here, ImageNet's mean and std in the authors' code")
-    if name := (provenance.get("recipe") or {}).get("name"):
-        words.append(f"recipe: '{name}' here; the authors' code adds augmentation that the paper does not state")
-    if suite in FULL and cell.n < FULL[suite]:
-        words.append(f"images: {cell.n:,} here, {FULL[suite]:,} there")
-    origins = sorted({str(c["origin"]) for r in cell.results for c in r.conditions} - {"official"})
+    if provenance.recipe:
+        words.append(
+            f"recipe: '{provenance.recipe.name}' here; the authors' code adds augmentation that the paper does not state"
+        )
+    full = images_of_suites().get(suite, 0)
+    if cell.n < full:
+        words.append(f"images: {cell.n:,} here, {full:,} there")
+    origins = sorted({c.origin for r in cell.results for c in r.conditions} - {"official"})
     return (*words, f"origin of the images here: {', '.join(origins)}") if origins else tuple(words)
 
 
@@ -97,6 +87,12 @@ def published_rows(source: str, *models: str, folder: Path | None = None) -> lis
     return [row for row in rows if any(model.startswith(row.model) for model in models)] or rows
 
 
+@cache
+def images_of_suites() -> dict[str, int]:
+    """How many images the paper's figures rest on, by suite: the protocol of the data sets."""
+    return dict(read_published("table2_images.csv", lambda record: (record["suite"], int(record["images"]))))
+
+
 def read_published(name: str, row: Callable[[dict[str, str]], T], folder: Path | None = None) -> list[T]:
     """The rows of a file of published figures, each as `row` makes it. Raises ResultError where it cannot be read."""
     path = (folder or content_folder("baselines") / "published") / name
@@ -109,5 +105,9 @@ def read_published(name: str, row: Callable[[dict[str, str]], T], folder: Path |
 
 def _row(record: dict[str, str]) -> Published:
     model, method, reference = (record.pop(key) for key in ("model", "method", "reference"))
-    figures = {SUITES.get(key, key): float(value) for key, value in record.items() if value}
-    return Published(model, method, reference or "Liu et al. 2025", figures)  # no reference: measured by the paper
+    return Published(model, method, reference or OWN, figures_of(record))  # no reference: measured by the paper
+
+
+def figures_of(record: Mapping[str, str]) -> dict[str, float]:
+    """By suite: a column is named after its suite, with "_mce" behind it where it holds mean corruption errors."""
+    return {key.removesuffix("_mce"): float(value) for key, value in record.items() if value}

@@ -1,41 +1,50 @@
-"""What stands beside the figures of a row, as columns: effective robustness under each shift, and cost.
+"""What stands beside the figures of a row, as columns: effective robustness under each shift, confidence, and cost.
 
 Effective robustness is the distance from a line through the table's own rows (R. Taori et al. 2020, arXiv 2007.00644).
+How sure a model is of its classes is shown for the clean column; see `nsbench.statistics.calibration`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from nsbench.leaderboard import RowCost, Table
-from nsbench.report.numbers import MISSING, signed
+from nsbench.leaderboard import Column, Row, RowCost, Table
+from nsbench.report.numbers import MISSING, figure, signed
+from nsbench.statistics.calibration import BINS, CALIBRATION, COVERAGE, SELECTIVE, TOP5
 
-BEYOND, COST = "Effective robustness", "Cost"  # groups of columns
+BEYOND, CONFIDENCE, COST = "Effective robustness", "Confidence", "Cost"  # groups of columns
 
 
 @dataclass(frozen=True)
 class SideColumn:
     """One column: what it says of each row, by label."""
 
-    group: str  # BEYOND or COST
+    group: str  # BEYOND, CONFIDENCE or COST
     title: str
     summary: str  # the exact meaning; the column's tooltip
     values: Mapping[str, float | str]  # to sort by; rows without a value are not in it
     texts: Mapping[str, str]  # as shown
+    better: Literal["higher", "lower", ""] = ""  # "": neither
+    where: str = ""  # for tables that do not show the group: "beyond the line"
 
     def text(self, label: str) -> str:
         return self.texts.get(label, MISSING)
 
+    @property
+    def arrow(self) -> str:
+        return {"higher": "↑", "lower": "↓", "": ""}[self.better]
+
 
 def side_columns(table: Table) -> list[SideColumn]:
     """Columns with at least one value."""
-    found = [*_beyond(table), *(_cost(table, *one) for one in COSTS)]
+    found = [*_beyond(table), *_confidence(table), *_cost(table)]
     return [column for column in found if column.values]
 
 
 def side_notes(table: Table) -> list[str]:
-    """What the lines are fitted on, and why columns under shift have none."""
+    """What the lines are fitted on, why columns under shift have none, and whose confidence is shown."""
     titles = {column.suite: column.title for column in table.columns}
     notes = []
     if table.lines:
@@ -46,7 +55,11 @@ def side_notes(table: Table) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for suite, why in table.no_lines.items():
         reasons.setdefault(why, []).append(titles[suite])
-    return [*notes, *(f"No effective robustness for {', '.join(mine)}: {why}." for why, mine in reasons.items())]
+    notes += [f"No effective robustness for {', '.join(mine)}: {why}." for why, mine in reasons.items()]
+    return [*notes, *_confidence_notes(table)]
+
+
+# --- effective robustness -------------------------------------------------------------------------------------------
 
 
 def _beyond(table: Table) -> list[SideColumn]:
@@ -64,9 +77,68 @@ def _beyond(table: Table) -> list[SideColumn]:
                 ),
                 values,
                 {label: signed(value) for label, value in values.items()},
+                "higher",
+                "beyond the line",
             )
         )
     return found
+
+
+# --- confidence -----------------------------------------------------------------------------------------------------
+
+_ECE = f"mean over images of |accuracy − mean confidence| in {BINS} bins of equal mass"
+CONFIDENCES: Sequence[tuple[str, str, str, Literal["higher", "lower"]]] = [
+    (TOP5, "Top-5", "Share of images whose label is among the five most probable classes, percent.", "higher"),
+    (CALIBRATION, "Calibration error", f"Expected calibration error: {_ECE}, percentage points.", "lower"),
+    (
+        SELECTIVE,
+        f"Accuracy, surest {100 * COVERAGE:g} %",
+        f"Top-1 accuracy on the {100 * COVERAGE:g} % of images with the largest confidence, percent.",
+        "higher",
+    ),
+]
+
+
+def confidence(table: Table, row: Row) -> dict[str, float]:
+    """TOP5, CALIBRATION and SELECTIVE of the clean column, means over seeds; without what is not known."""
+    column = clean_column(table)
+    cell = row.cells.get(column.suite) if column else None
+    if cell is None or not cell.comparable:
+        return {}
+    return {name: value for name, *_ in CONFIDENCES if (value := cell.extra(name)) is not None}
+
+
+def clean_column(table: Table) -> Column | None:
+    """The first of the clean columns."""
+    return next((column for column in table.columns if column.group == "clean"), None)
+
+
+def _confidence(table: Table) -> list[SideColumn]:
+    column = clean_column(table)
+    if column is None:
+        return []
+    known = {row.label: confidence(table, row) for row in table.rows}
+    found = []
+    for name, title, summary, better in CONFIDENCES:
+        values = {label: mine[name] for label, mine in known.items() if name in mine}
+        texts = {label: figure(value) for label, value in values.items()}
+        found.append(SideColumn(CONFIDENCE, title, f"{column.title}: {summary}", values, texts, better, column.title))
+    return found
+
+
+def _confidence_notes(table: Table) -> list[str]:
+    column = clean_column(table)
+    if column is None or not any(confidence(table, row) for row in table.rows):
+        return []
+    told = [f"Confidence is that on {column.title}. Calibration error: {_ECE}, percentage points."]
+    if any(
+        (cell := row.cells.get(column.suite)) and cell.comparable and not confidence(table, row) for row in table.rows
+    ):
+        told.append("Rows without confidence are of older versions, whose results hold no probabilities.")
+    return told
+
+
+# --- cost -----------------------------------------------------------------------------------------------------------
 
 
 def duration(seconds: float) -> str:
@@ -87,7 +159,7 @@ def many(count: float) -> str:
     return f"{count:,.0f} T"
 
 
-COSTS: list[tuple[str, str, Callable[[RowCost], float | str | None], Callable[[float], str]]] = [
+COSTS: Sequence[tuple[str, str, Callable[[RowCost], float | None], Callable[[float], str]]] = [
     ("Training", "Time of one training run, mean over seeds.", lambda c: c.fit_seconds, duration),
     (
         "Forwards",
@@ -103,12 +175,14 @@ COSTS: list[tuple[str, str, Callable[[RowCost], float | str | None], Callable[[f
         lambda c: c.peak_memory_mib,
         "{:,.0f} MiB".format,
     ),
-    ("Device", "What the newest evaluation ran on.", lambda c: c.device or None, str),
 ]
 
 
-def _cost(
-    table: Table, title: str, summary: str, value: Callable[[RowCost], float | str | None], text: Callable[[float], str]
-) -> SideColumn:
-    values = {row.label: found for row in table.rows if row.cost and (found := value(row.cost)) is not None}
-    return SideColumn(COST, title, summary, values, {label: text(one) for label, one in values.items()})  # type: ignore[arg-type]
+def _cost(table: Table) -> list[SideColumn]:
+    costs = {row.label: row.cost for row in table.rows if row.cost}
+    found = []
+    for title, summary, of, text in COSTS:
+        values = {label: value for label, cost in costs.items() if (value := of(cost)) is not None}
+        found.append(SideColumn(COST, title, summary, values, {label: text(one) for label, one in values.items()}))
+    devices = {label: cost.device for label, cost in costs.items() if cost.device}
+    return [*found, SideColumn(COST, "Device", "What the newest evaluation ran on.", devices, devices)]

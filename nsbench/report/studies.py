@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nsbench.leaderboard import Cell, Column, Row, Table
-from nsbench.report.published import SUITES, read_published
+from nsbench.report.published import figures_of, read_published
 from nsbench.run.study import Study, fits, known_studies, load_study
 
 NOT_FIGURES = {"model", "method", "epsilon"}
@@ -62,7 +62,7 @@ def study_view(study: Study, table: Table) -> StudyView | None:
         for setting in study.settings
         for method in study.methods
         for row in table.rows
-        if row.method == method and fits(row.results[0].provenance.get("recipe"), setting)
+        if row.method == method and fits(row.results[0].provenance.recipe, setting)
     ]
     whole = {line.row.method for line in lines} == set(study.methods)
     if not whole or len({line.setting for line in lines}) < min(2, len(study.settings)):
@@ -77,7 +77,7 @@ def reported(study: Study) -> list[Reported]:
 
 
 def _row(record: dict[str, str]) -> Reported:
-    figures = {SUITES.get(key, key): float(value) for key, value in record.items() if value and key not in NOT_FIGURES}
+    figures = figures_of({key: value for key, value in record.items() if key not in NOT_FIGURES})
     setting = {"epsilon": record["epsilon"]} if record.get("epsilon") else {}
     return Reported(record["model"], record["method"], setting, figures)
 
@@ -85,6 +85,6 @@ def _row(record: dict[str, str]) -> Reported:
 def _reported(published: Sequence[Reported], row: Row, setting: Mapping[str, object]) -> Reported | None:
     """The paper's row of the same method and setting, whatever model it has: the caption names it."""
     for one in published:
-        if one.method == row.method and fits(one.setting, setting):
+        if one.method == row.method and all(one.setting.get(field) == str(value) for field, value in setting.items()):
             return one
     return None

@@ -5,11 +5,14 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nsbench.errors import UnknownName, UsageError
+
+if TYPE_CHECKING:
+    from nsbench.results import RecipeUsed
 
 FOLDER = Path(__file__).parent / "studies"
 
@@ -53,6 +56,9 @@ def load_study(name: str) -> Study:
         raise UsageError(f"--study {name}: {where}: {first['msg']}") from error
 
 
-def fits(recipe: Mapping[str, Any] | None, setting: Mapping[str, Any]) -> bool:
+def fits(recipe: RecipeUsed | None, setting: Mapping[str, object]) -> bool:
     """Whether a result's recipe is this setting of a study; untrained rows fit every one."""
-    return recipe is None or all(str(recipe.get(field)) == str(value) for field, value in setting.items())
+    if recipe is None:
+        return True
+    fields = {"name": recipe.name, "seed": recipe.seed, **recipe.settings}
+    return all(str(fields.get(field)) == str(value) for field, value in setting.items())

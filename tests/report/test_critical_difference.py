@@ -5,11 +5,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from boards import N, only_table, store
 from scipy.stats import friedmanchisquare, studentized_range
-from test_leaderboard_paired import N, only_table, store
 
 from nsbench.leaderboard import CriticalDifference
-from nsbench.report.page.critical_difference import MOST, caption, diagram
+from nsbench.report.page.diagrams import MOST, caption, diagram
 
 SUITES = ("clean", "fgsm", "cw", "imagenet_r", "imagenet_sketch")
 

@@ -3,16 +3,15 @@
 import io
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
+from boards import SUITES, N, flags, store
 from rich.console import Console
-from test_leaderboard import SUITES
-from test_leaderboard_paired import N, flags, store
 
 from nsbench import report
 from nsbench.errors import ResultError, UnknownName, UsageError
@@ -23,8 +22,8 @@ from nsbench.report.tables.exports import export, resolve_formats
 from nsbench.report.tables.hubs import badge, slug, to_badges, to_huggingface, to_robustbench
 from nsbench.report.tables.latex import escape, to_latex
 from nsbench.report.tables.text import to_markdown
-from nsbench.report.tables.tidy import to_csv, to_json
-from nsbench.results import read_results
+from nsbench.report.tables.tidy import Figure, to_csv, to_frame, to_json
+from nsbench.results import OutputCheck, outcomes_path, read_results
 
 COMMITTED = Path(__file__).parents[2] / "reports/showcase/shapes10/results"
 HOSTILE = "=cmd|a&b\\input{x}$%#_^~<script>alert(1)</script>\"'`*[x](y)|\n\r\x07\u202e- {{7*7}}"
@@ -121,6 +120,17 @@ def test_csv_is_tidy_and_holds_intervals_and_differences(small):
     assert frame.comparable.all()
 
 
+def test_the_frame_is_the_csv_with_its_own_types(small):
+    frame = to_frame(hostile(board_of(small)))
+    assert list(frame.columns) == [field.name for field in fields(Figure)]
+    assert frame.label[0].startswith("=cmd")  # as it is: only a spreadsheet runs it
+    assert frame[["value", "low", "high"]].dtypes.eq("float64").all()
+    means = frame.pivot(index="label", columns="suite", values="value")
+    assert means.loc["ns", "clean"] == 65
+    assert to_frame(build([])).empty
+    assert to_csv(build([])).startswith("source,image_set,")
+
+
 def test_csv_text_is_no_formula(small):
     frame = pd.read_csv(io.StringIO(to_csv(hostile(board_of(small)))))
     assert frame.source.iloc[0] == "'" + HOSTILE
@@ -179,7 +189,7 @@ def test_large_counts_keep_their_size(count, text):
 
 
 def test_health_flags_stand_in_every_export(tmp_path):
-    path = store(tmp_path, "odd", "clean", np.arange(N) < 100, outputs={"images": 8, "probabilities": True})
+    result = store(tmp_path, "odd", "clean", np.arange(N) < 100, outputs=OutputCheck(8, True, 0.0))
     sentence = "the outputs of the first 8 images lie in [0, 1] and sum to 1"
     board = board_of(tmp_path)
     (flag,) = board.tables[0].rows[0].flags
@@ -191,7 +201,7 @@ def test_health_flags_stand_in_every_export(tmp_path):
     console = Console(file=io.StringIO(), width=250)
     report.render_terminal(tmp_path, console)
     assert sentence in console.file.getvalue()
-    path.with_suffix(".npz").write_bytes(b"")
+    outcomes_path(result).write_bytes(b"")
     assert len(board_of(tmp_path).tables[0].rows[0].flags) == 1  # what needs no outcomes is still said
 
 

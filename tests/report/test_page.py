@@ -4,23 +4,35 @@ import io
 import re
 from dataclasses import replace
 
+import made
 import numpy as np
 import pytest
-from page_results import Page, outcomes, stored
+from page_results import Page, linf, one_round, outcomes, stored
 
 from nsbench import report
 from nsbench.leaderboard import RowFlag, build, compare
-from nsbench.report.differences import differences, initial_pair, reference_name, references
-from nsbench.report.limits import Limits, drawn
-from nsbench.report.page import charts, curves, heats, pictures
-from nsbench.report.page.scatter import scatter
-from nsbench.results import Result, read_results
+from nsbench.leaderboard.details import Details
+from nsbench.report.page import charts, pictures, suite_figures
+from nsbench.report.page.diagrams import scatter
+from nsbench.report.page.rows import (
+    Limits,
+    differences,
+    drawn,
+    initial_pair,
+    reference_name,
+    references,
+)
+from nsbench.report.page.suite_cards import attack_table
+from nsbench.results import AttackCard, read_results
 from nsbench.results.samples import Sampler, write_samples
 from nsbench.statistics import ALEXNET_ERROR, SEVERITIES
 from nsbench.statistics.corruption_error import mean_corruption_error
-from nsbench.types import Score
+from nsbench.types import Composition, Score, ThreatModel
 
 CORRUPTIONS = [f"{c}/{s}" for c in ALEXNET_ERROR for s in SEVERITIES]
+
+
+COMPOSITION = Composition(dict.fromkeys(CORRUPTIONS, 100 / 75), "wrong")
 
 
 def corrupted(shift):
@@ -32,9 +44,8 @@ def corrupted(shift):
 def board(tmp_path):
     folder = tmp_path / "results"
     for method, right, shift in (("pretrained", 70, 4), ("ns", 95, 0), ("finetune", 80, 3)):
-        recipe = None if method == "pretrained" else {"name": "quick"}
-        stored(folder, method, right=right, recipe=recipe)
-        stored(folder, method, "imagenet_c", score=mean_corruption_error, conditions=corrupted(shift), recipe=recipe)
+        stored(folder, method, right=right)
+        stored(folder, method, "imagenet_c", score=mean_corruption_error, conditions=corrupted(shift))
     return build(*read_results(folder))
 
 
@@ -44,61 +55,38 @@ def synthetic(methods, suites=12, history=0):
     for index in range(methods):
         name = "finetune" if index == 0 else f"method{index:04d}"
         own = {
-            "normalisation": "own",
-            "preprocessing": "crop 48",
             "weights_digest": name,
             "parent_digest": "p",
-            "recipe": {"name": "quick", "epsilon": 0.03},
-            "limit": None,
-            "method_version": 1,
-            "date": "2025-01-01",
+            "recipe": made.recipe(epsilon=0.03),
             "command": f"nsbench run --method {name} --suite all",
             "seconds": 10.0,
-            "device": "CPU",
-            "history": [
-                {"round": r, "noise_norm": 1.0 + r, "mse_probability": 0.02, "loss_clean": 0.1, "loss_noisy": 0.2}
-                for r in range(history)
-            ],
+            "fit_seconds": None,
+            "peak_memory_mib": None,
+            "history": tuple(one_round(r, 1.0 + r, clean=0.1, noisy=0.2) for r in range(history)),
         }
         for suite in range(suites):
             value, last = float(rng.uniform(20, 90)), suite == suites - 1
-            conditions = [
-                {
-                    "name": split,
-                    "split": f"c/{split}" if last else split,
-                    "attack": None,
-                    "params": {},
-                    "threat": None,
-                    "preprocess": "checkpoint",
-                    "n": 1000,
-                    "origin": "embedded",
-                    "data_digest": split,
-                    "accuracy": value,
-                }
-                for split in (CORRUPTIONS if last else [f"s{suite}"])
-            ]
-            yield Result(
-                "shapes10",
-                "vit_shapes10",
-                name,
-                f"s{suite}",
-                0,
-                Score(value, value - 2, value + 2, 1000, {}),
-                "%",
-                last,
-                f"S{suite}",
-                "clean" if not suite else "ood",
-                suite,
-                suite < 11,
-                1,
-                "Protocol.",
-                "Somebody 2025",
-                name,
-                "What it does.",
-                index,
-                conditions,
-                own,
-                f"{name}{suite}",
+            yield made.result(
+                method=name,
+                suite=f"s{suite}",
+                score=Score(value, value - 2, value + 2, 1000, {}, COMPOSITION if last else None),
+                lower_is_better=last,
+                title=f"S{suite}",
+                group="ood" if suite else "clean",
+                order=suite,
+                paper=suite < 11,
+                summary="Protocol.",
+                citation="Somebody 2025",
+                method_summary="What it does.",
+                method_order=index,
+                conditions=tuple(
+                    made.condition(
+                        split, split=f"c/{split}" if last else split, n=1000, data_digest=split, accuracy=value
+                    )
+                    for split in (CORRUPTIONS if last else [f"s{suite}"])
+                ),
+                identity=f"{name}{suite}",
+                **own,
             )
 
 
@@ -138,13 +126,11 @@ def test_the_first_comparison_is_the_best_row_with_its_control(board):
 
 def test_the_page_names_the_reference_that_was_asked_for(tmp_path):
     for method in ("pretrained", "ns", "finetune"):
-        recipe = None if method == "pretrained" else {"name": "quick"}
         stored(
             tmp_path,
             method,
             "imagenet_c",
             score=mean_corruption_error,
-            recipe=recipe,
             conditions=corrupted({"pretrained": 4, "ns": 0, "finetune": 3}[method]),
         )
     for asked, option, title in ((None, "matched control", "FINETUNE"), ("pretrained", "PRETRAINED", "PRETRAINED")):
@@ -198,11 +184,11 @@ def test_fifty_methods_take_less_than_two_megabytes():
 
 def test_heat_maps_and_their_differences(board):
     (table,) = board.tables
-    rows = {row.method: heats.heat(row, row.cells["imagenet_c"]) for row in table.rows}
+    rows = {row.method: suite_figures.heat(row, row.cells["imagenet_c"]) for row in table.rows}
     assert rows["ns"].errors["fog"] == pytest.approx([10, 20, 30, 40, 50])
-    reference = heats.reference_of(list(rows.values()))
+    reference = suite_figures.reference_of(list(rows.values()))
     assert reference.row.method == "finetune"
-    against = {one.row.method: one for one in heats.against(list(rows.values()), reference)}
+    against = {one.row.method: one for one in suite_figures.against(list(rows.values()), reference)}
     assert set(against) == {"ns", "pretrained"}
     assert against["ns"].errors["fog"] == pytest.approx([-3] * 5)
     assert against["pretrained"].strongest == pytest.approx(1)
@@ -220,14 +206,14 @@ def test_norms_are_those_of_the_images_that_the_attack_broke(tmp_path):
         "ns",
         "cw",
         conditions={
-            "c 1": ("clean", "l2 unbounded", outcomes(20, l2=l2, linf=l2, predictions_clean=before.astype(np.int64)))
+            "c 1": ("clean", ThreatModel("l2"), outcomes(20, l2=l2, linf=l2, predictions_clean=before.astype(np.int64)))
         },
     )
     (table,) = build(*read_results(tmp_path)).tables
     (row,) = table.rows
     broken = l2[20:90].astype(np.float32)
     assert (after & ~before).sum() == len(broken)
-    svg = str(curves.norms([(row, row.cells["cw"])], {row.label: "k0"}))
+    svg = str(suite_figures.norms(Details(table), "cw", [row], {row.label: "k0"}))
     assert f"{np.median(broken):.2f} <tspan" in svg
     assert "n 70" in svg
     x = charts.scale(0, np.quantile(broken, 0.95) * 1.05, 144, 460 - 82)
@@ -242,13 +228,13 @@ def test_no_norms_where_the_attack_could_not_choose_them(tmp_path):
         conditions={
             "eps": (
                 "clean",
-                "linf 1/255",
+                linf(1),
                 outcomes(20, l2=np.ones(100), linf=np.ones(100) / 255, predictions_clean=np.zeros(100, dtype=np.int64)),
             )
         },
     )
     (table,) = build(*read_results(tmp_path)).tables
-    assert curves.norms([(table.rows[0], table.rows[0].cells["fgsm"])], {table.rows[0].label: "k0"}) is None
+    assert suite_figures.norms(Details(table), "fgsm", table.rows, {table.rows[0].label: "k0"}) is None
 
 
 def test_a_whisker_lies_on_the_common_scale():
@@ -285,6 +271,32 @@ def test_health_flags_stand_at_their_row_with_their_sentence(board):
     assert not Page(report.to_html(board)).all("a", "flag")
 
 
+def test_the_attack_card_has_a_column_for_what_is_known_of_any_attack():
+    card = AttackCard(930, 9.358, 25.06, 0.0212, library="nsbench 0.1.0", steps=250.0, loss="cross-entropy")
+    patch = made.condition("1", attack="patchfool", threat=ThreatModel("patch", patches=1), attack_card=card)
+    step = replace(card, images=1200, loss=None, restarts=2.0, seconds=0.00106)
+    linf = made.condition("2", attack="fgsm", threat=ThreatModel("linf", 0.5 / 255), attack_card=step)
+    l2 = made.condition("3", attack="pgd", threat=ThreatModel("l2", 0.5), attack_card=step)
+    found = attack_table([patch, made.condition("plain"), linf, l2])
+    columns = dict(zip(found.heads, zip(*found.lines, strict=True), strict=True))
+    assert "start" not in columns
+    assert columns["attack"] == ("patchfool", "fgsm", "pgd")
+    assert columns["images attacked"] == ("930", "1,200", "1,200")
+    assert columns["eps"] == ("unbounded", "0.5/255", "0.5")
+    assert columns["patches"] == ("1", None, None)
+    assert columns["steps"] == ("250", "250", "250")
+    assert columns["restarts"] == (None, "2", "2")
+    assert columns["loss"] == ("cross-entropy", None, None)
+    assert columns["ms / image"] == ("21.2", "1.06", "1.06")
+    assert attack_table([made.condition("plain")]) is None
+
+
+def test_a_recipe_is_shown_field_by_field(tmp_path):
+    stored(tmp_path, recipe=made.recipe("quick", 3, crop_scale=(0.6, 1.0), flip=0.5))
+    text = report.to_html(build(*read_results(tmp_path)))
+    assert "<dt>name</dt><dd>quick</dd><dt>seed</dt><dd>3</dd><dt>crop scale</dt><dd>[0.6, 1.0]</dd>" in text
+
+
 def test_the_script_is_small_and_the_toolbar_waits_for_it(board):
     text = report.to_html(board)
     script = text[text.index("<script>") : text.index("</script>")]
@@ -306,7 +318,7 @@ def with_pictures(folder):
         one = outcomes(0)
         right = np.array([index in hits for index in range(100)])
         one = replace(one, predictions=np.where(right, 0, 1))
-        path = stored(folder, method, "fgsm", conditions={"eps": ("clean", "linf 8/255", one)})
+        result = stored(folder, method, "fgsm", conditions={"eps": ("clean", linf(8), one)})
         sampler = Sampler()
         rng = np.random.default_rng(0)
         clean = rng.uniform(0.2, 0.8, (100, 3, 16, 16))
@@ -318,7 +330,7 @@ def with_pictures(folder):
             clean + 0.03,
             {"linf": np.full(100, 8 / 255), "l2": np.full(100, 0.83)},
         )
-        write_samples(path, f"{method}fgsm", {"eps": sampler}, ["<square>", "disk"])
+        write_samples(result, {"eps": sampler.samples}, ["<square>", "disk"])
     return build(*read_results(folder))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks.screenshot import browser, missing, printed
-from page_results import HOSTILE, outcomes, stored
+from page_results import HOSTILE, linf, one_round, outcomes, stored
 from test_page import corrupted, synthetic
 
 from nsbench import report
@@ -25,12 +25,7 @@ EVENTS = "Network.requestWillBeSent"
 def board(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     for method, right, shift in (("pretrained", 70, 4), ("ns", 95, 0), ("finetune", 80, 3), ("hostile", 60, 2)):
-        own = {
-            "recipe": None if method == "pretrained" else {"name": "quick"},
-            "history": [
-                {"round": r, "noise_norm": 10.0 + r, "mse_probability": 0.02, "loss_clean": 0.3 / r} for r in (1, 2, 3)
-            ],
-        }
+        own = {"history": tuple(one_round(r, 10.0 + r, clean=0.3 / r) for r in (1, 2, 3))}
         if method == "hostile":
             own |= {"title": HOSTILE, "device": HOSTILE}
         stored(folder, method, right=right, **own)
@@ -40,11 +35,11 @@ def board(tmp_path_factory):
                 folder,
                 method,
                 "fgsm",
-                conditions={f"eps {k}/255": ("clean", f"linf {k}/255", outcomes((right - 20) // k)) for k in (1, 2, 4)},
+                conditions={f"eps {k}/255": ("clean", linf(k), outcomes((right - 20) // k)) for k in (1, 2, 4)},
                 **own,
             )
     for model in ("vit_small_patch16_224", "vit_tiny_patch16_224"):
-        stored(folder, "pretrained", source="imagenet", model=model, recipe=None)
+        stored(folder, "pretrained", source="imagenet", model=model)
     return build(*read_results(folder))
 
 

@@ -1,24 +1,26 @@
 """The page, the terminal table and Markdown: true to the leaderboard, safe with hostile names, self-contained."""
 
+import ast
 import io
 import json
 import re
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import jinja2
 import numpy as np
 import pytest
-from page_results import HOSTILE, Page, outcomes, stored
+from page_results import HOSTILE, Page, linf, one_round, outcomes, stored
 from rich.console import Console
 
 from nsbench import report
 from nsbench.leaderboard import build
-from nsbench.leaderboard.outcomes import Reader
+from nsbench.leaderboard.details import Details
 from nsbench.report.page import charts, page
-from nsbench.report.page.relative import RelativeErrors
 from nsbench.report.published import beside, published_rows
 from nsbench.report.tables.tidy import to_json
+from nsbench.results import RecipeUsed, read_results
 from nsbench.statistics import ALEXNET_ERROR, SEVERITIES
 from nsbench.statistics.corruption_error import corruption_errors, mean_corruption_error
 from nsbench.types import Outcomes
@@ -27,20 +29,18 @@ from nsbench.types import Outcomes
 @pytest.fixture
 def results(tmp_path):
     folder = tmp_path / "results"
-    stored(folder, "pretrained", right=70, recipe=None)
+    stored(folder, "pretrained", right=70)
     stored(
         folder,
         "ns",
         right=95,
-        history=[
-            {"round": r, "noise_norm": 10.0 + r, "mse_probability": 0.02, "noise_converged": r > 1} for r in (1, 2, 3)
-        ],
+        history=tuple(one_round(r, 10.0 + r, converged=r > 1) for r in (1, 2, 3)),
     )
     stored(
         folder,
         "ns",
         "fgsm",
-        conditions={f"eps {k}/255": ("clean", f"linf {k}/255", outcomes(60 // k)) for k in (1, 2, 4)},
+        conditions={f"eps {k}/255": ("clean", linf(k), outcomes(60 // k)) for k in (1, 2, 4)},
     )
     stored(
         folder,
@@ -88,7 +88,7 @@ def test_no_curve_point_at_zero_without_the_same_images_unattacked(tmp_path):
         folder,
         "ns",
         "fgsm",
-        conditions={f"eps {k}/255": ("other", f"linf {k}/255", outcomes(60 // k)) for k in (1, 2, 4)},
+        conditions={f"eps {k}/255": ("other", linf(k), outcomes(60 // k)) for k in (1, 2, 4)},
     )
     stored(folder, "ns", right=95)
     assert "ℓ∞: NS from 60 to 15" in rendered(folder, tmp_path)
@@ -115,10 +115,10 @@ def test_hostile_names_are_text(tmp_path):
         weights_digest=HOSTILE,
         device=HOSTILE,
         date=HOSTILE,
-        recipe={"name": HOSTILE, HOSTILE: HOSTILE},
-        history=[{"round": r, "noise_norm": 1.0 + r, "mse_probability": 0.02} for r in (1, 2)],
+        recipe=RecipeUsed(HOSTILE, 0, {HOSTILE: HOSTILE}),
+        history=tuple(one_round(r, 1.0 + r) for r in (1, 2)),
     )
-    broken = safe.with_name("<img src=x onerror=alert(3)>.json")
+    broken = safe.path.with_name("<img src=x onerror=alert(3)>.json")
     broken.write_text("{")
     text = rendered(folder, tmp_path)
     found = Page(text)
@@ -145,6 +145,19 @@ def test_undefined_names_raise_instead_of_vanishing(results, tmp_path, monkeypat
     monkeypatch.delattr(page.TableView, "groups")
     with pytest.raises(jinja2.UndefinedError, match="groups"):
         rendered(results, tmp_path)
+
+
+def test_the_report_reads_only_the_board():
+    """What it shows of files comes from the leaderboard; only the functions that take a folder read results."""
+    readers = {
+        name
+        for path in Path(report.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("nsbench.results")
+        for name in [(path.name, str(node.module), alias.name) for alias in node.names]
+        if name[1] != "nsbench.results.record"
+    }
+    assert readers == {("__init__.py", "nsbench.results", "read_results")}
 
 
 def test_a_folder_gets_an_index_and_an_unwritable_place_one_clear_line(results, tmp_path):
@@ -178,10 +191,9 @@ def test_our_figures_stand_beside_the_published_ones_with_what_differed(tmp_path
             source="imagenet",
             model="vit_small_patch16_224",
             right=70,
-            recipe=None if method == "pretrained" else {"name": "quick"},
         )
     stored(folder, "ns", "fgsm", source="imagenet", model="vit_tiny_patch16_224")
-    (table,) = build(report.read_results(folder)[0]).tables
+    (table,) = build(read_results(folder)[0]).tables
     found = {one.label: one for one in beside(table)}
     assert len(found) == 2
     ns = next(one for label, one in found.items() if label.startswith("ns") or "NS" in label)
@@ -192,7 +204,7 @@ def test_our_figures_stand_beside_the_published_ones_with_what_differed(tmp_path
         "images: 100 here, 50,000 there",
         "origin of the images here: embedded",
     )
-    record = json.loads(to_json(build(report.read_results(folder)[0])))
+    record = json.loads(to_json(build(read_results(folder)[0])))
     assert [one["published"] for one in record["tables"][0]["beside_published"]] == [
         one.published.figures["clean"] for one in beside(table)
     ]
@@ -212,7 +224,7 @@ def test_terminal_and_markdown_have_the_pages_order_and_rounding(results):
     console = Console(file=io.StringIO(), width=200)
     report.render_terminal(results, console)
     printed = console.file.getvalue()
-    board = build(report.read_results(results)[0])
+    board = build(read_results(results)[0])
     markdown = report.to_markdown(board)
     for text in (printed, markdown):
         assert text.index("NS") < text.index("PRETRAINED")
@@ -222,7 +234,7 @@ def test_terminal_and_markdown_have_the_pages_order_and_rounding(results):
 
 
 def test_markdown_names_cannot_break_out_of_their_column(results):
-    board = build(report.read_results(results)[0])
+    board = build(read_results(results)[0])
     row = replace(board.tables[0].rows[0], title="a|b\n**c**<b>")
     board = replace(board, tables=(replace(board.tables[0], rows=(row,)),))
     line = next(line for line in report.to_markdown(board).splitlines() if "a\\|b" in line)
@@ -263,10 +275,12 @@ def test_relative_mce_is_that_of_the_outcomes(tmp_path):
         score=mean_corruption_error,
         conditions={name: (f"c/{name}", None, one) for name, one in corrupted.items()},
     )
-    found, _ = report.read_results(folder)
-    by_suite = {result.suite: result for result in found}
+    (table,) = build(*read_results(folder)).tables
+    (row,) = table.rows
     expected = corruption_errors(corrupted, clean).relative_mce.value
-    relative = RelativeErrors(Reader())
-    assert relative.of(by_suite["imagenet_c"], by_suite["clean"]) == pytest.approx(expected, abs=1e-3)
-    assert relative.of(by_suite["clean"], by_suite["clean"]) is None
+    assert Details(table).relative_mce(row, "imagenet_c") == pytest.approx(expected, abs=1e-3)
+    assert Details(table).relative_mce(row, "clean") is None
     assert f"{expected:.1f}" in rendered(folder, tmp_path)
+    stored(folder, "ns", "clean", conditions={"clean": ("clean", None, clean)}, weights_digest="others")
+    (table,) = build(*read_results(folder)).tables
+    assert Details(table).relative_mce(table.rows[0], "imagenet_c") is None

@@ -109,7 +109,7 @@ def forest(rows: Sequence[tuple[str, str, float, float, float]], unit: str) -> M
     parts += [tag("text", f"{t:g}", x=x(t), y=bottom + 15, class_="mid light") for t in ticks(low, high)]
     parts.append(tag("text", unit, x=width - right + 10, y=bottom + 15, class_="light"))
     names = ", ".join(f"{row[0]} {figure(row[2])}" for row in rows)
-    return _figure(parts, width, bottom + 22, f"Scores with 95 % intervals, in {unit}: {names}")
+    return drawing(parts, width, bottom + 22, f"Scores with 95 % intervals, in {unit}: {names}")
 
 
 def strips(rows: Sequence[Strip], unit: str) -> Markup:
@@ -135,11 +135,11 @@ def strips(rows: Sequence[Strip], unit: str) -> Markup:
     parts += [tag("text", f"{t:g}", x=x(t), y=bottom + 15, class_="mid light") for t in ticks(0, high)]
     parts.append(tag("text", unit, x=(left + width - right) / 2, y=bottom + 32, class_="mid light"))
     names = ", ".join(f"{row.label} {row.quantiles[2]:.2f}" for row in rows)
-    return _figure(parts, width, bottom + 38, f"Distributions of the {unit}; medians: {names}")
+    return drawing(parts, width, bottom + 38, f"Distributions of the {unit}; medians: {names}")
 
 
 @dataclass(frozen=True)
-class _Frame:
+class Frame:
     """Where the axes lie, and how data map to them."""
 
     width: int
@@ -165,8 +165,8 @@ def lines(
     top = top or max(heights) * 1.12 or 1.0
     start, end = min(p.x for p in points), max(p.x for p in points)
     right = width - (label_room or 14)
-    frame = _Frame(width, right, scale(start, end, LEFT, right), scale(0, top, HEIGHT - BOTTOM, TOP))
-    parts = _axes(frame, x_ticks or [(t, f"{t:g}") for t in ticks(start, end)], ticks(0, top), x_title, y_title)
+    frame = Frame(width, right, scale(start, end, LEFT, right), scale(0, top, HEIGHT - BOTTOM, TOP))
+    parts = axes(frame, x_ticks or [(t, f"{t:g}") for t in ticks(start, end)], ticks(0, top), x_title, y_title)
     for one in series:
         parts += _line(one, frame)
     if reference:
@@ -178,10 +178,10 @@ def lines(
     if label_room:
         parts += _end_labels(series, frame)
     summary = "; ".join(f"{one.label} from {one.points[0].y:.3g} to {one.points[-1].y:.3g}" for one in series)
-    return _figure(parts, width, HEIGHT, f"{y_title} over {x_title}: {summary}")
+    return drawing(parts, width, HEIGHT, f"{y_title} over {x_title}: {summary}")
 
 
-def _line(one: Series, frame: _Frame) -> list[Markup]:
+def _line(one: Series, frame: Frame) -> list[Markup]:
     x, y = frame.x, frame.y
     path = "M" + "L".join(f"{x(p.x):.1f} {y(p.y):.1f}" for p in one.points)
     dots = one.points if len(one.points) <= 8 else ()
@@ -192,7 +192,7 @@ def _line(one: Series, frame: _Frame) -> list[Markup]:
     ]
 
 
-def _end_labels(series: Sequence[Series], frame: _Frame) -> list[Markup]:
+def _end_labels(series: Sequence[Series], frame: Frame) -> list[Markup]:
     parts = []
     heights = _spread([frame.y(one.points[-1].y) for one in series], TOP + 4, HEIGHT - BOTTOM)
     for one, height in zip(series, heights, strict=True):
@@ -203,8 +203,8 @@ def _end_labels(series: Sequence[Series], frame: _Frame) -> list[Markup]:
     return parts
 
 
-def _axes(
-    frame: _Frame,
+def axes(
+    frame: Frame,
     x_ticks: Sequence[tuple[float, str]],
     y_ticks: Sequence[float],
     x_title: str,
@@ -251,7 +251,8 @@ def clipped(label: str, most: int) -> object:
     return Markup("{}…<title>{}</title>").format(label[: most - 1].rstrip(), label)
 
 
-def _figure(parts: Sequence[Markup], width: int, height: float, summary: str) -> Markup:
+def drawing(parts: Sequence[Markup], width: int, height: float, summary: str) -> Markup:
+    """The chart of these parts; `summary` is what a screen reader says."""
     return tag(
         "svg", Markup("").join(parts), class_="chart", viewBox=f"0 0 {width} {height:g}", role="img", aria_label=summary
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -10,55 +10,60 @@ from markupsafe import Markup
 from nsbench.leaderboard import Row
 from nsbench.report.page import charts
 from nsbench.report.page.charts import Point, Series
-from nsbench.results import Result
+from nsbench.results.record import Provenance, RecipeUsed, Result, Round
+from nsbench.types import Setting
 
 
 @dataclass(frozen=True)
 class MethodCard:
     row: Row
     result: Result  # the newest one
-    recipe: Mapping[str, object]
     dynamics: Sequence[tuple[str, Markup]]  # title, chart
+
+    @property
+    def recipe(self) -> RecipeUsed | None:
+        return self.result.provenance.recipe
+
+    @property
+    def training(self) -> str:
+        """By which recipe, if by any."""
+        return f"recipe {self.recipe.name}" if self.recipe else "no training"
+
+    @property
+    def settings(self) -> list[tuple[str, object]]:
+        """Every field of the recipe with its value, in words."""
+        if self.recipe is None:
+            return []
+        fields: dict[str, Setting] = {"name": self.recipe.name, "seed": self.recipe.seed, **self.recipe.settings}
+        return [
+            (name.replace("_", " "), list(value) if isinstance(value, tuple) else value)
+            for name, value in fields.items()
+        ]
 
     @property
     def warning(self) -> str:
         """What a reader must know about the training."""
-        rounds = [
-            entry["noise_converged"]
-            for entry in self.result.provenance.get("history") or []
-            if "noise_converged" in entry
-        ]
-        missed = len(rounds) - sum(map(bool, rounds))
+        noises = [one.noise for one in self.result.provenance.history if one.noise]
+        converged = [noise.converged for noise in noises if noise.converged is not None]
+        missed = converged.count(False)
         if not missed:
             return ""
-        return f"In {missed} of {len(rounds)} rounds the noise was still outside ε after the last step."
+        return f"In {missed} of {len(converged)} rounds the noise was still outside ε after the last step."
 
     @property
     def facts(self) -> list[tuple[str, str]]:
-        own, cost = self.result.provenance, self.row.cost
-        seeds = sorted({result.seed for result in self.row.results})
+        own = self.result.provenance
         return [
-            (what, str(text))
+            (what, text)
             for what, text in (
                 ("lineage", _lineage(self.row, own)),
-                ("weights", own.get("weights_digest")),
-                ("normalisation", own.get("normalisation")),
-                ("seeds", ", ".join(map(str, seeds))),
-                ("training", f"{cost.fit_seconds:,.0f} s" if cost and cost.fit_seconds else "none"),
-                (
-                    "training in forwards",
-                    f"{cost.forward_equivalents:,.0f} images" if cost and cost.forward_equivalents else None,
-                ),
-                (
-                    "evaluation",
-                    f"{cost.evaluation_seconds:,.0f} s, {len(self.row.results)} suite runs"
-                    if cost and cost.evaluation_seconds
-                    else None,
-                ),
-                ("peak memory", f"{cost.peak_memory_mib:,} MiB" if cost and cost.peak_memory_mib else None),
-                ("device", own.get("device")),
-                ("nsbench", " ".join(str(own[key]) for key in ("nsbench", "commit") if own.get(key))),
-                ("date", own.get("date")),
+                ("weights", own.weights_digest),
+                ("normalisation", own.normalisation),
+                ("seeds", ", ".join(map(str, sorted({result.seed for result in self.row.results})))),
+                *_cost(self.row),
+                ("device", own.device),
+                ("nsbench", " ".join(filter(None, (own.nsbench, own.commit)))),
+                ("date", own.date),
             )
             if text
         ]
@@ -70,76 +75,79 @@ class MethodCard:
 
 
 def method_card(row: Row, styles: Mapping[str, str]) -> MethodCard:
-    result = max(row.results, key=lambda r: str(r.provenance.get("date")))
-    recipe = dict(result.provenance.get("recipe") or {})
-    return MethodCard(row, result, recipe, _dynamics(row, result, recipe, styles))
+    result = max(row.results, key=lambda r: r.provenance.date)
+    return MethodCard(row, result, _dynamics(row, result.provenance, styles[row.label]))
 
 
-def _lineage(row: Row, own: Mapping) -> str:
+def _lineage(row: Row, own: Provenance) -> str:
     """From which weights these were made."""
-    parent, weights = own.get("parent_digest"), own.get("weights_digest")
-    if not parent or parent == weights:
-        return f"{row.model} {weights or ''}".strip()
-    stages = own.get("lineage") or [{"method": row.method, "weights_digest": weights or ""}]
-    steps = (f"{one['method']} {one['weights_digest']}".strip() for one in stages)
-    return " → ".join([f"{row.model} {parent}", *steps])
+    if not own.parent_digest or own.parent_digest == own.weights_digest:
+        return f"{row.model} {own.weights_digest}".strip()
+    stages = [(one.method, one.weights_digest) for one in own.lineage] or [(row.method, own.weights_digest)]
+    return " → ".join([f"{row.model} {own.parent_digest}", *(" ".join(stage).strip() for stage in stages)])
 
 
-def _dynamics(row: Row, result: Result, recipe: Mapping, styles: Mapping[str, str]) -> list[tuple[str, Markup]]:
-    """Noise norm, MSE probability, losses and watched accuracies over the rounds, where the method has them."""
-    epsilon, style = recipe.get("epsilon"), styles[row.label]
-    reference = (float(epsilon), f"ε = {epsilon:g}") if isinstance(epsilon, (int, float)) else None
-    norm = _history(result, "noise_norm")
-    reached = _pair(result, style, (("learnt on", "mse_probability"), ("held out", "mse_probability_held_out")))
-    losses = _pair(result, style, [(key.removeprefix("loss_"), key) for key in _keys(result, "loss_")][:2])
-    watched = [
-        Series(key.removeprefix("accuracy_"), f"k{index}", points)
-        for index, key in enumerate(_keys(result, "accuracy_"))
-        if len(points := _history(result, key)) > 1
+def _cost(row: Row) -> list[tuple[str, str]]:
+    cost = row.cost
+    if cost is None:
+        return [("training", "none")]
+    return [
+        ("training", f"{cost.fit_seconds:,.0f} s" if cost.fit_seconds else "none"),
+        ("training in forwards", f"{cost.forward_equivalents:,.0f} images" if cost.forward_equivalents else ""),
+        (
+            "evaluation",
+            f"{cost.evaluation_seconds:,.0f} s, {len(row.results)} suite runs" if cost.evaluation_seconds else "",
+        ),
+        ("peak memory", f"{cost.peak_memory_mib:,} MiB" if cost.peak_memory_mib else ""),
     ]
-    drawn = []
-    if len(norm) > 1:
-        drawn.append(("Norm of the learned noise", _narrow([Series(row.title, style, norm)], "‖v‖")))
-    if reached:
-        drawn.append(("How far it moves the output", _narrow(reached, "MSE probability", reference)))
-    if losses:
-        drawn.append(("Training loss", _narrow(losses, "loss")))
-    if watched:
-        drawn.append(("Accuracy on 200 images", _narrow(watched, "%")))
-    return drawn
 
 
-def _narrow(series: Sequence[Series], title: str, reference: tuple[float, str] | None = None) -> Markup:
+# --- dynamics -------------------------------------------------------------------------------------------------------
+
+
+def _dynamics(row: Row, own: Provenance, style: str) -> list[tuple[str, Markup]]:
+    """Noise norm, MSE probability, losses and watched accuracies over the rounds, where the method has them."""
+    rounds = _last_stage(own.history)
+    noises = [(one.round, one.noise) for one in rounds if one.noise]
+    epsilon = own.recipe.settings.get("epsilon") if own.recipe else None
+    reference = (float(epsilon), f"ε = {epsilon:g}") if isinstance(epsilon, (int, float)) else None
+    norm = _series(row.title, style, [(k, noise.norm) for k, noise in noises])
+    reached = _series("learnt on", style, [(k, noise.mse_probability) for k, noise in noises])
+    reached += _series("held out", f"{style} hollow", [(k, noise.mse_probability_held_out) for k, noise in noises])
+    losses: list[Series] = []
+    for name, look in zip(_names(one.losses for one in rounds), ("", " hollow"), strict=False):
+        losses += _series(name, f"{style}{look}", [(one.round, one.losses.get(name)) for one in rounds])
+    watched: list[Series] = []
+    for index, name in enumerate(_names(one.accuracies for one in rounds)):
+        watched += _series(name, f"k{index}", [(one.round, one.accuracies.get(name)) for one in rounds])
+    found = (
+        ("Norm of the learned noise", norm, "‖v‖", None),
+        ("How far it moves the output", reached, "MSE probability", reference),
+        ("Training loss", losses, "loss", None),
+        ("Accuracy on 200 images", watched, "%", None),
+    )
+    return [(title, _narrow(series, unit, level)) for title, series, unit, level in found if series]
+
+
+def _last_stage(history: Sequence[Round]) -> list[Round]:
+    """The rounds of the method itself: a chain's earlier methods counted theirs from 1 too."""
+    return [one for one in history if one.stage == history[-1].stage]
+
+
+def _names(figures: Iterable[Mapping[str, float]]) -> list[str]:
+    return list(dict.fromkeys(name for mine in figures for name in mine))
+
+
+def _series(label: str, style: str, values: Sequence[tuple[int, float | None]]) -> list[Series]:
+    """A line through what is known by round; none where that is fewer than two rounds."""
+    points = [Point(k, value) for k, value in values if value is not None]
+    return [Series(label, style, points)] if len(points) > 1 else []
+
+
+def _narrow(series: Sequence[Series], title: str, reference: tuple[float, str] | None) -> Markup:
     room = 76 if len(series) > 1 else 0
     whole = sorted({point.x for one in series for point in one.points})
     ticks = [(x, f"{x:g}") for x in whole[:: -(-len(whole) // 6)]]  # there is no round 1.5
     return charts.lines(
         series, "round", title, width=charts.NARROW, label_room=room, reference=reference, x_ticks=ticks
     )
-
-
-def _pair(result: Result, style: str, keys: Sequence[tuple[str, str]]) -> list[Series]:
-    """The first one filled, the second one hollow; without what has fewer than two rounds."""
-    return [
-        Series(label, f"{style}{look}", points)
-        for (label, key), look in zip(keys, ("", " hollow"), strict=False)
-        if len(points := _history(result, key)) > 1
-    ]
-
-
-def _history(result: Result, key: str) -> list[Point]:
-    return [
-        Point(entry.get("round", index), entry[key])
-        for index, entry in enumerate(_last_stage(result), 1)
-        if entry.get(key) is not None
-    ]
-
-
-def _keys(result: Result, start: str) -> list[str]:
-    return list(dict.fromkeys(key for entry in _last_stage(result) for key in entry if key.startswith(start)))
-
-
-def _last_stage(result: Result) -> list[Mapping]:
-    """The rounds of the method itself: a chain's earlier methods counted theirs from 1 too."""
-    history = result.provenance.get("history") or []
-    return [entry for entry in history if entry.get("stage") == history[-1].get("stage")]

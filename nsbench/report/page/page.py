@@ -1,26 +1,59 @@
-"""What the page shows of a leaderboard, worked out before the template: the template only places it."""
+"""The page: what it shows of a leaderboard, worked out before the template, which only places it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from nsbench.leaderboard import AVERAGE, Cell, Column, Leaderboard, Row, RowComparison, Table
-from nsbench.report.differences import Differences, differences, initial_pair, reference_name, references
-from nsbench.report.limits import Limits, drawn, left_out
-from nsbench.report.numbers import GROUP_TITLES, average_column, flagged, seed_note
+from nsbench.leaderboard.details import Details
+from nsbench.report import numbers, published
+from nsbench.report.notes import health_notes, notes, order_note
+from nsbench.report.numbers import GROUP_TITLES, average_column
 from nsbench.report.page import charts
-from nsbench.report.page.cards import SuiteCard, suite_card
-from nsbench.report.page.critical_difference import caption, diagram
+from nsbench.report.page.diagrams import caption, diagram
 from nsbench.report.page.method_cards import MethodCard, method_card
 from nsbench.report.page.pictures import picture_book
+from nsbench.report.page.rows import (
+    Differences,
+    Limits,
+    differences,
+    drawn,
+    initial_pair,
+    left_out,
+    reference_name,
+    references,
+)
+from nsbench.report.page.suite_cards import SuiteCard, suite_card
 from nsbench.report.published import Beside, Published, beside, published_rows
-from nsbench.report.side_columns import SideColumn, side_columns, side_notes
+from nsbench.report.side_columns import SideColumn, side_columns
 from nsbench.report.studies import StudyView, study_views
 from nsbench.report.tables.latex import to_latex
 from nsbench.report.tables.text import to_markdown
+
+
+def to_html(board: Leaderboard, detail: int | None = None) -> str:
+    """The page as text; `detail` rows are drawn in each chart and have a card, instead of the usual `Limits`.
+
+    Every value is escaped; a name that the template misspells raises.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {
+        "numbers": numbers,
+        "AVERAGE": numbers.AVERAGE,
+        "REPORTED_IN": published.SOURCE,
+    }
+    return environment.get_template("page.html.j2").render(board=board, views=views(board, Limits.of(detail)))
 
 
 @dataclass(frozen=True)
@@ -40,7 +73,7 @@ class TableView:
     differences: Differences | None  # None where the table has too many rows, or one
     limits: Limits
     problems: Sequence[str]  # files of pictures that cannot be read
-    side: Sequence[SideColumn]  # effective robustness and cost, to the right of the scores
+    side: Sequence[SideColumn]  # effective robustness, confidence and cost, to the right of the scores
 
     @property
     def side_groups(self) -> list[tuple[str, int]]:
@@ -54,21 +87,14 @@ class TableView:
         ]
 
     @property
+    def limit(self) -> int | None:
+        """Images per condition at most; None: all of them."""
+        return self.table.results[0].provenance.limit
+
+    @property
     def notes(self) -> list[str]:
         """What a reader must know about single cells and rows."""
-        found = [
-            f"≠ {row.label}, {column.title}: not compared, {cell.reason}."
-            for row in self.table.rows
-            for column in self.table.columns
-            if (cell := row.cells.get(column.suite)) and not cell.comparable
-        ]
-        return [
-            *found,
-            *(f"{row.label}: {note}." for row in self.table.rows for note in row.notes),
-            *filter(None, (seed_note(self.table),)),
-            *side_notes(self.table),
-            *(f"Pictures left out: {one}" for one in self.problems),
-        ]
+        return [*notes(self.table), *(f"Pictures left out: {one}" for one in self.problems)]
 
     @property
     def reference_name(self) -> str:
@@ -76,8 +102,7 @@ class TableView:
 
     @property
     def health(self) -> list[str]:
-        """Signs that a row's adversarial figures flatter it: a line for each flag of each row."""
-        return [flagged(row, flag) for row in self.table.rows for flag in row.flags]
+        return health_notes(self.table)
 
     @property
     def critical(self) -> tuple[Markup, str] | None:
@@ -113,10 +138,7 @@ class TableView:
     @property
     def neighbours(self) -> str:
         """How much of the order by average the data support."""
-        separable, pairs = self.table.average_neighbours
-        if not pairs:
-            return ""
-        return f"By average {separable} of {pairs} adjacent pair{'s' if pairs > 1 else ''} of rows can be told apart."
+        return order_note(self.table, " of rows")
 
     def cell(self, row: Row, column: Column) -> Cell | None:
         return row.cell(column.suite)
@@ -185,8 +207,9 @@ def _view(table: Table, anchor: str, styles: Mapping[str, str], limits: Limits, 
     fair = {suite: [c.value for c in mine if c.comparable] for suite, mine in cells.items()}
     spans = {suite: (min(values), max(values)) for suite, values in fair.items() if values}
     cards = {row.label: method_card(row, styles) for row in drawn(table.rows, limits.cards)}
+    details = Details(table)
     book = picture_book(table, initial_pair(table), tables)
-    suites = [suite_card(table, column, styles, limits, book) for column in table.columns]
+    suites = [suite_card(details, column, styles, limits, book) for column in table.columns]
     return TableView(
         table,
         anchor,

@@ -8,6 +8,7 @@ from pathlib import Path
 from nsbench.errors import ResultError, UnknownName
 from nsbench.files import write_atomically
 from nsbench.leaderboard import Leaderboard
+from nsbench.report.page.page import to_html
 from nsbench.report.tables.hubs import to_badges, to_huggingface, to_robustbench
 from nsbench.report.tables.latex import to_latex
 from nsbench.report.tables.text import to_markdown
@@ -15,8 +16,6 @@ from nsbench.report.tables.tidy import to_csv, to_json
 
 
 def _html(board: Leaderboard, detail: int | None = None) -> dict[str, str]:
-    from nsbench.report import to_html
-
     return {"index.html": to_html(board, detail)}
 
 

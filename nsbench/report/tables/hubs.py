@@ -14,8 +14,10 @@ from typing import Any
 from markupsafe import Markup
 
 from nsbench.leaderboard import AVERAGE, Cell, Column, Leaderboard, Row, Table
-from nsbench.report.numbers import average_column, figure, margin, rank
+from nsbench.report.numbers import average_column, budget, figure, margin, rank
+from nsbench.report.side_columns import clean_column
 
+AUTOATTACK = "autoattack"  # name of the attack that RobustBench's threat "Linf" asks for
 LABEL, VALUE = "nsbench robustness", 6.6  # words of the badge; width of a character in px
 
 
@@ -41,7 +43,7 @@ def _entry(table: Table, row: Row) -> dict[str, Any]:
 
 
 def _evaluation(table: Table, column: Column, cell: Cell) -> dict[str, Any]:
-    conditions = cell.results[0].conditions if cell.results else []
+    splits = [one.split.split("/")[0] for one in cell.results[0].conditions] if cell.results else []
     metric = {
         "type": "mce" if column.lower_is_better else "accuracy",
         "value": round(cell.value, 4),
@@ -60,7 +62,7 @@ def _evaluation(table: Table, column: Column, cell: Cell) -> dict[str, Any]:
         "name": f"{table.source} {column.title}",
         "type": table.source,
         "config": column.suite,
-        "split": ", ".join(dict.fromkeys(str(c["split"]).split("/")[0] for c in conditions)) or "all",
+        "split": ", ".join(dict.fromkeys(splits)) or "all",
     }
     return {
         "task": {"type": "image-classification", "name": "Image Classification"},
@@ -102,7 +104,7 @@ def to_robustbench(board: Leaderboard) -> dict[str, str]:
     """
     files = {}
     for table in board.tables:
-        clean = next((column for column in table.columns if column.group == "clean"), None)
+        clean = clean_column(table)
         for row in table.rows:
             for threat, figures in _threats(table, row).items():
                 cell = row.cells.get(clean.suite) if clean else None
@@ -119,20 +121,15 @@ def _threats(table: Table, row: Row) -> dict[str, dict[str, str | None]]:
         cell = row.cells.get(column.suite)
         if cell is None or not cell.comparable:
             continue
-        first = cell.results[0]
-        if column.unit == "mCE" and "mean error" in first.score.extra:
-            error = sum(r.score.extra["mean error"] for r in cell.results) / len(cell.results)
+        if column.unit == "mCE" and (error := cell.extra("mean error")) is not None:
             found["corruptions"] = {
                 "eps": None,
                 "corruptions_acc": f"{100 - error:.2f}",
                 "corruptions_mce": f"{cell.value:.2f}",
             }
-        condition = first.conditions[0]
-        if condition["attack"] == "autoattack" and str(condition["threat"]).startswith("linf "):
-            found["Linf"] = {
-                "eps": str(condition["threat"]).removeprefix("linf "),
-                "autoattack_acc": f"{cell.value:.2f}",
-            }
+        first = cell.results[0].conditions[0]
+        if first.attack == AUTOATTACK and first.threat is not None and first.threat.norm == "linf":
+            found["Linf"] = {"eps": budget(first.threat), "autoattack_acc": f"{cell.value:.2f}"}
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nsbench.leaderboard import Cell, Column, Leaderboard, Row, Table
+from nsbench.report.notes import cells_apart, seed_note
 from nsbench.report.numbers import (
     MISSING,
     average_column,
@@ -12,10 +13,9 @@ from nsbench.report.numbers import (
     heading,
     margin,
     rank,
-    seed_note,
 )
 from nsbench.report.published import SOURCE, Published, published_rows
-from nsbench.report.side_columns import BEYOND, side_columns, side_notes
+from nsbench.report.side_columns import side_columns, side_notes
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -44,7 +44,7 @@ _SPECIAL = {
 
 
 def to_latex(board: Leaderboard) -> str:
-    """Per source, image set and preprocessing a table, and one of effective robustness and cost.
+    """Per source, image set and preprocessing a table, and one of effective robustness, confidence and cost.
 
     Needs the packages booktabs, textcomp and graphicx.
     """
@@ -80,11 +80,11 @@ def _table(table: Table) -> str:
 
 
 def _side(table: Table) -> list[str]:
-    """Effective robustness and cost, a table of their own."""
+    """What stands beside the figures, a table of its own."""
     columns = side_columns(table)
     if not columns:
         return []
-    heads = [f"{column.title}, beyond the line" if column.group == BEYOND else column.title for column in columns]
+    heads = [f"{column.title}, {column.where}" if column.where else column.title for column in columns]
     caption = " ".join([f"{heading(table)}: what stands beside the figures.", *side_notes(table)])
     return [
         "\n".join(
@@ -130,12 +130,7 @@ def _caption(table: Table) -> str:
         words += f" {seeds}"
     if published_rows(table.source, *table.models):
         words += f" Italics: as reported in {SOURCE}, not ranked."
-    apart = [
-        f"{row.label}, {column.title}: {cell.reason}"
-        for row in table.rows
-        for column in table.columns
-        if (cell := row.cells.get(column.suite)) and not cell.comparable
-    ]
+    apart = [f"{one.label}, {one.title}: {one.reason}" for one in cells_apart(table)]
     return escape(f"{words} ≠ not compared: {'; '.join(apart)}." if apart else words)
 
 

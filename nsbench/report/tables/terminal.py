@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from nsbench import leaderboard
 from nsbench.errors import UsageError
-from nsbench.leaderboard import BETTER, Cell, Row, RowComparison, Table, compare, find_row
+from nsbench.leaderboard import BETTER, Cell, Leaderboard, Row, RowComparison, Table, compare, find_row
+from nsbench.report.notes import text_notes
 from nsbench.report.numbers import (
     MISSING,
     average_column,
@@ -25,23 +24,15 @@ from nsbench.report.numbers import (
     signed,
 )
 from nsbench.report.side_columns import side_columns
-from nsbench.report.tables.text import cells_of, name_of, table_notes
-from nsbench.results import read_results
+from nsbench.report.tables.text import cells_of, name_of
 
 
-def render_terminal(
-    results_dir: Path,
-    console: Console,
-    *,
-    reference: str | None = None,
-    partial: bool = False,
-) -> None:
+def print_tables(board: Leaderboard, console: Console) -> None:
     """Print every table; bold is the best of a column, underlined is not separable from it."""
-    board = leaderboard.build(*read_results(results_dir), reference=reference, partial=partial)
     for table in board.tables:
         for drawn in (*_score_tables(table, console.width), *_side_tables(table, console.width)):
             console.print(drawn)
-        for line in table_notes(table):
+        for line in text_notes(table):
             console.print(line, style="dim", markup=False, highlight=False)
     for problem in board.problems:
         console.print(f"left out: {problem}", style="yellow", markup=False, highlight=False)
@@ -49,9 +40,8 @@ def render_terminal(
         console.print("There are no results yet. Make some: nsbench run --method ns --suite all", markup=False)
 
 
-def render_comparison(results_dir: Path, first: str, second: str, console: Console, *, partial: bool = False) -> None:
+def print_comparison(board: Leaderboard, first: str, second: str, console: Console) -> None:
     """Print the paired comparison of two rows in every table that holds both. Raises UsageError where none does."""
-    board = leaderboard.build(*read_results(results_dir), partial=partial)
     shared = [table for table in board.tables if _holds(table, first) and _holds(table, second)]
     if not shared:
         rows = [row for table in board.tables for row in table.rows]
@@ -125,11 +115,12 @@ def _score_tables(table: Table, width: int) -> list[RichTable]:
 
 
 def _side_tables(table: Table, width: int) -> list[RichTable]:
-    """Effective robustness and cost of each row, if any is known."""
+    """What stands beside the figures of each row, if anything is known."""
     columns = side_columns(table)
     if not columns:
         return []
-    title = " and ".join(dict.fromkeys(column.group.lower() for column in columns)).capitalize()
+    *first, last = dict.fromkeys(column.group.lower() for column in columns)
+    title = (f"{', '.join(first)} and {last}" if first else last).capitalize()
     cells = [[Text(column.text(row.label)) for column in columns] for row in table.rows]
     return _fitting(title, [column.title for column in columns], table.rows, cells, width)
 

@@ -1,42 +1,20 @@
-"""The leaderboard as Markdown, and the notes below a table, in the page's order and rounding."""
+"""The leaderboard as Markdown, in the page's order and rounding."""
 
 from __future__ import annotations
 
 from nsbench.leaderboard import AVERAGE, Cell, Leaderboard, Row, Table
+from nsbench.report.notes import text_notes
 from nsbench.report.numbers import (
     MISSING,
     average_column,
     deviation,
     figure,
-    flagged,
     heading,
     margin,
     rank,
-    seed_note,
 )
 from nsbench.report.published import SOURCE, Published, published_rows
-from nsbench.report.side_columns import BEYOND, SideColumn, side_columns, side_notes
-
-
-def table_notes(table: Table) -> list[str]:
-    """What a reader must know beside the figures."""
-    notes = []
-    separable, adjacent = table.average_neighbours
-    if adjacent:
-        notes.append(
-            f"By average {separable} of {adjacent} adjacent pair{'s' if adjacent > 1 else ''} can be told apart."
-        )
-    if table.partial_suites:
-        notes.append(average_column(table).summary)
-    if words := seed_note(table):
-        notes.append(words)
-    for row in table.rows:
-        for column in table.columns:
-            cell = row.cells.get(column.suite)
-            if cell and not cell.comparable:
-                notes.append(f"≠ {row.label}, {column.title}: not compared, {cell.reason}.")
-        notes += [f"{row.label}: {note}." for note in row.notes]
-    return [*notes, *side_notes(table), *(flagged(row, flag) for row in table.rows for flag in row.flags)]
+from nsbench.report.side_columns import SideColumn, side_columns
 
 
 def name_of(row: Row) -> str:
@@ -74,7 +52,7 @@ def _markdown_table(table: Table) -> str:
         for row in reported
     ]
     side = _markdown_side(table, side_columns(table))
-    notes = table_notes(table) + (
+    notes = text_notes(table) + (
         [f"Rows in italics are as reported in {SOURCE}; they are not ranked."] if reported else []
     )
     return "\n".join([*lines, *side, *(["", *(f"- {_plain(note)}" for note in notes)] if notes else []), ""])
@@ -83,9 +61,7 @@ def _markdown_table(table: Table) -> str:
 def _markdown_side(table: Table, columns: list[SideColumn]) -> list[str]:
     if not columns:
         return []
-    heads = [
-        _plain(f"{column.title} (beyond the line)" if column.group == BEYOND else column.title) for column in columns
-    ]
+    heads = [_plain(f"{column.title} ({column.where})" if column.where else column.title) for column in columns]
     return [
         "",
         _line(["Method", *heads]),

@@ -1,0 +1,72 @@
+"""What a reader must know beside the figures of a table, in sentences: one place for all formats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nsbench.leaderboard import Row, RowFlag, Table
+from nsbench.report.numbers import average_column
+from nsbench.report.side_columns import side_notes
+
+
+@dataclass(frozen=True)
+class CellApart:
+    """A figure that is shown and not compared."""
+
+    label: str  # of its row
+    title: str  # of its column
+    reason: str
+
+
+def cells_apart(table: Table) -> list[CellApart]:
+    return [
+        CellApart(row.label, column.title, cell.reason)
+        for row in table.rows
+        for column in table.columns
+        if (cell := row.cells.get(column.suite)) and not cell.comparable
+    ]
+
+
+def notes(table: Table) -> list[str]:
+    """Below every table: what is not compared, notes on rows, what σ means, what stands beside the figures."""
+    return [
+        *(f"≠ {one.label}, {one.title}: not compared, {one.reason}." for one in cells_apart(table)),
+        *(f"{row.label}: {note}." for row in table.rows for note in row.notes),
+        *filter(None, [seed_note(table)]),
+        *side_notes(table),
+    ]
+
+
+def text_notes(table: Table) -> list[str]:
+    """Below a table that has no page around it: also its order, its average and its health flags."""
+    first = [order_note(table), average_column(table).summary if table.partial_suites else ""]
+    return [*filter(None, first), *notes(table), *health_notes(table)]
+
+
+def order_note(table: Table, what: str = "") -> str:
+    """How much of the order by average the data support; "" where there is none. `what`: " of rows" after "pairs"."""
+    separable, pairs = table.average_neighbours
+    if not pairs:
+        return ""
+    return f"By average {separable} of {pairs} adjacent pair{'s' if pairs > 1 else ''}{what} can be told apart."
+
+
+def seed_note(table: Table) -> str:
+    """What σ means, where a row has several seeds; else ""."""
+    if not any(cell.deviation is not None for row in table.rows for cell in row.cells.values()):
+        return ""
+    return (
+        "Rows with several seeds show the mean over seeds. ± is half the 95 % interval over images, for these "
+        "seeds; σ is the standard deviation over seeds. Tests compare images' means over seeds, so that they "
+        "speak of these seeds' weights."
+    )
+
+
+def health_notes(table: Table) -> list[str]:
+    """Signs that a row's adversarial figures flatter it: a line for each flag of each row."""
+    return [_flagged(row, flag) for row in table.rows for flag in row.flags]
+
+
+def _flagged(row: Row, flag: RowFlag) -> str:
+    which = "" if flag.seed is None else f", seed {flag.seed}"
+    return f"⚑ {row.label}{which}: {flag.name}. {flag.sentence}"

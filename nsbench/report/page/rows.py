@@ -1,0 +1,128 @@
+"""Which rows the page draws in detail, which it compares, and all paired differences as numbers for its script."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from nsbench.leaderboard import Row, RowComparison, Table, compare
+from nsbench.leaderboard.deltas import compare_all
+
+LANDMARKS = ("control", "untouched")  # roles of methods that a chart of a few rows shows in any case
+ABSENT = -1  # stands for a count that does not exist
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Larger tables keep every row in the table and show these many elsewhere, so that a thousand rows open at once."""
+
+    places: int = 16  # rows of a suite's dot-and-whisker chart
+    lines: int = 8  # rows of curves, norms and heat maps: as many as there are colours
+    cards: int = 60  # methods with a card of their own
+    pairs: int = 50  # the largest table whose pairs of rows are all on the page
+    at_first: int = 200  # rows of a table that the screen shows before it is asked for all
+    sentences: int = 100  # the largest table each of whose figures brings all about it in words, and its provenance
+
+    @classmethod
+    def of(cls, detail: int | None) -> Limits:
+        """The usual ones, or `detail` rows in every chart and as many cards."""
+        return cls() if detail is None else cls(detail, detail, detail)
+
+
+def drawn(rows: Sequence[Row], most: int) -> list[Row]:
+    """The rows of a chart, in their order: all, or the first ones and the landmarks."""
+    if len(rows) <= most:
+        return list(rows)
+    kept = {id(row) for row in landmarks(rows)}
+    for row in rows:
+        if len(kept) >= most:
+            break
+        kept.add(id(row))
+    return [row for row in rows if id(row) in kept]
+
+
+def landmarks(rows: Sequence[Row]) -> list[Row]:
+    """Of each role of LANDMARKS the first row that has it, if there is one."""
+    found = (next((row for row in rows if row.role == role), None) for role in LANDMARKS)
+    return [row for row in found if row is not None]
+
+
+def left_out(shown: int, rows: int, what: str) -> str:
+    """What a reader is told about rows that are not drawn; "" where all are."""
+    if shown >= rows:
+        return ""
+    return (
+        f"{what}: {shown} of {rows:,} rows, the first ones and the control; all are in the table. "
+        f"For more: nsbench report --detail {min(rows, 4 * shown)}"
+    )
+
+
+# --- comparisons ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Every pair of a table's rows in every column, and the comparison that the page shows at first."""
+
+    by_suite: Mapping[str, Sequence[tuple[int, int, RowComparison]]]
+    first: int  # position of the row that the page compares at first
+    second: int
+    initial: Mapping[str, RowComparison]  # by suite: `first` with `second`
+
+    @property
+    def numbers(self) -> dict[str, list[list[int]]]:
+        """By suite one list for each pair: [first, second, low, high, p, only first right, only second right].
+
+        Differences are first minus second in hundredths of the column's unit; p is after Holm, in hundred-thousandths
+        (rounded up, so that no p is called smaller than it is); counts are ABSENT where no single test has them.
+        """
+        return {
+            suite: [[first, second, *_numbers(one)] for first, second, one in pairs]
+            for suite, pairs in self.by_suite.items()
+        }
+
+    @property
+    def packed(self) -> str:
+        """`numbers` without a needless byte."""
+        return json.dumps(self.numbers, separators=(",", ":"))
+
+
+def differences(table: Table, most: int) -> Differences | None:
+    """None for a table with nothing to compare, or with more than `most` rows."""
+    if not 2 <= len(table.rows) <= most or table.evidence is None:
+        return None
+    first, second = initial_pair(table)
+    initial = compare(table, table.rows[first].label, table.rows[second].label)
+    return Differences(compare_all(table), first, second, {one.suite: one for one in initial})
+
+
+def references(table: Table) -> list[int | None]:
+    """For each row the position of the row that its differences are against."""
+    position = {row.label: index for index, row in enumerate(table.rows)}
+    return [
+        next((position.get(cell.delta.reference) for cell in row.cells.values() if cell.delta), None)
+        for row in table.rows
+    ]
+
+
+def reference_name(table: Table) -> str:
+    """What differences are against in this table, in words; "" where no row has a reference."""
+    rows = [table.rows[other] for other in references(table) if other is not None]
+    if any(row.role == "control" for row in rows):
+        return "matched control"
+    return rows[0].label if rows else ""
+
+
+def initial_pair(table: Table) -> tuple[int, int]:
+    """The best trained row that has a reference, with that; without one the two best rows, or the only one twice."""
+    pairs = [(row, other) for row, other in enumerate(references(table)) if other is not None]
+    trained = [pair for pair in pairs if any(one.provenance.recipe for one in table.rows[pair[0]].results)]
+    return (trained or pairs or [(0, min(1, len(table.rows) - 1))])[0]
+
+
+def _numbers(one: RowComparison) -> list[int]:
+    low, high = round(100 * one.delta.low), round(100 * one.delta.high)
+    p = min(100_000, ceil(100_000 * one.delta.adjusted))
+    return [low, high, p, *(ABSENT if count is None else count for count in (one.only_first, one.only_second))]

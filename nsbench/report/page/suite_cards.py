@@ -1,0 +1,196 @@
+"""The card of a suite: protocol, places, curve, norms, heat maps, attack card; ready for the template."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from nsbench.leaderboard import Cell, Column, Row
+from nsbench.leaderboard.details import Details, corruption_errors
+from nsbench.report.numbers import MISSING, budget, figure
+from nsbench.report.page import charts, suite_figures
+from nsbench.report.page.diagrams import scatter
+from nsbench.report.page.pictures import PictureBook, SuitePictures
+from nsbench.report.page.rows import Limits, drawn, left_out, reference_name
+from nsbench.report.page.suite_figures import Heat, against, heat, reference_of
+from nsbench.results.record import ConditionResult, Result
+
+RELATIVE = "relative mCE"
+
+
+@dataclass(frozen=True)
+class AttackTable:
+    """What the attacks of a suite were and what they cost: a line for each attacked condition."""
+
+    heads: Sequence[str]
+    lines: Sequence[Sequence[str | None]]  # the attack's name first; None: not known
+
+
+@dataclass(frozen=True)
+class SuiteCard:
+    column: Column
+    result: Result  # the newest one: its conditions and command stand for the suite
+    places: Markup  # every drawn row with its interval
+    curve: Markup | None
+    norms: Markup | None
+    scatter: Markup | None  # against clean accuracy
+    extra_names: Sequence[str]
+    extra_rows: Sequence[tuple[Row, Sequence[str]]]
+    heats: Sequence[Heat]
+    reference: Heat | None  # what the differences are against
+    differences: Sequence[Heat]
+    left_out: Sequence[str]  # sentences about rows that are not drawn
+    pictures: SuitePictures | None
+
+    @property
+    def facts(self) -> list[tuple[str, str]]:
+        conditions = self.result.conditions
+        return [
+            (what, text)
+            for what, text in (
+                ("images", " / ".join(_unique(f"{one.n:,}" for one in conditions))),
+                ("split", _several(one.split for one in conditions)),
+                ("attack", _several(_attack(one) for one in conditions if one.attack)),
+                ("threat", _several(str(one.threat) for one in conditions if one.threat)),
+                ("images are", " / ".join(_unique(one.origin for one in conditions))),
+                ("prepared by", " / ".join(_unique(map(self._prepared, conditions)))),
+                ("data digest", self.result.provenance.data_digest),
+                ("suite version", str(self.column.version)),
+            )
+            if text
+        ]
+
+    @property
+    def attack_table(self) -> AttackTable | None:
+        """Where it was counted, in the order of the conditions."""
+        return attack_table(self.result.conditions)
+
+    def _prepared(self, condition: ConditionResult) -> str:
+        own = self.result.provenance.preprocessing or "the checkpoint's own resize and crop"
+        return "nothing: the images are ready" if condition.preprocess == "none" else own
+
+
+def suite_card(
+    details: Details, column: Column, styles: Mapping[str, str], limits: Limits, book: PictureBook
+) -> SuiteCard:
+    table, suite = details.table, column.suite
+    fair = {id(row): cell for row in table.rows if (cell := row.cells.get(suite)) and cell.comparable}
+    rows = [row for row in table.rows if id(row) in fair]
+    few = [(row, fair[id(row)]) for row in drawn(rows, limits.lines)]
+    result = max((r for row in rows for r in fair[id(row)].results), key=lambda r: r.provenance.date)
+    listed = [
+        (row, fair[id(row)]) for row in drawn(sorted(rows, key=lambda r: _place(fair[id(r)], column)), limits.places)
+    ]
+    places = [(row.label, styles[row.label], cell.value, cell.low, cell.high) for row, cell in listed]
+    curve = suite_figures.curve(few, styles)
+    norms = suite_figures.norms(details, suite, [row for row, _ in few], styles)
+    heats = [heat(row, cell) for row, cell in few] if corruption_errors([result]) else []
+    names, extra = _extras(details, suite, listed, result)
+    reference = reference_of(heats, reference_name(table))
+    line = next((one for one in table.lines if one.suite == suite), None)
+    plot = scatter(line, column.title, styles, [row.label for row, _ in few]) if line else None
+    told = [left_out(len(listed), len(rows), "Places drawn")]
+    if curve or norms or heats or plot:
+        told.append(left_out(len(few), len(rows), "Curves, norms, names and heat maps drawn"))
+    return SuiteCard(
+        column,
+        result,
+        charts.forest(places, column.unit),
+        curve,
+        norms,
+        plot,
+        names,
+        extra,
+        heats,
+        reference,
+        against(heats, reference),
+        [one for one in told if one],
+        book.suite(suite),
+    )
+
+
+def _place(cell: Cell, column: Column) -> float:
+    """For sorting: the best first."""
+    return cell.value if column.lower_is_better else -cell.value
+
+
+# --- figures beside the headline ------------------------------------------------------------------------------------
+
+
+def _extras(
+    details: Details, suite: str, rows: Sequence[tuple[Row, Cell]], result: Result
+) -> tuple[list[str], list[tuple[Row, list[str]]]]:
+    """Their names, and of each row what they are, means over seeds."""
+    columns = {name: [cell.extra(name) for _, cell in rows] for name in _extra_names(result)}
+    if corruption_errors([result]):
+        relative = [details.relative_mce(row, suite) for row, _ in rows]
+        columns |= {RELATIVE: relative} if any(error is not None for error in relative) else {}
+    if not columns:
+        return [], []
+    texts = [
+        [_text(name, value) for name, value in zip(columns, values, strict=True)]
+        for values in zip(*columns.values(), strict=True)
+    ]
+    return list(columns), [(row, mine) for (row, _), mine in zip(rows, texts, strict=True)]
+
+
+def _text(name: str, value: float | None) -> str:
+    if value is None:
+        return MISSING
+    return f"{value:.2f}" if name.startswith("median") else figure(value)  # medians are norms, all others percentages
+
+
+def _extra_names(result: Result) -> list[str]:
+    """The figures that say something: budgets only under l2, no list of 15 corruptions."""
+    threat = result.conditions[0].threat
+    l2 = threat is not None and threat.norm == "l2"
+    return [name for name in result.score.extra if not name.startswith("error ") and ("l2" not in name.split() or l2)]
+
+
+# --- attack card ----------------------------------------------------------------------------------------------------
+
+
+def attack_table(conditions: Sequence[ConditionResult]) -> AttackTable | None:
+    """What is known of any attack has a column; None where nothing was counted."""
+    found = [(one, one.attack_card) for one in conditions if one.attack_card]
+    threats = [one.threat for one, _ in found]
+    columns: list[tuple[str, list[str | None]]] = [
+        ("attack", [one.attack for one, _ in found]),
+        ("images attacked", [f"{card.images:,}" for _, card in found]),
+        ("norm", [threat.norm if threat else None for threat in threats]),
+        ("eps", [budget(threat) if threat else None for threat in threats]),
+        ("patches", [str(threat.patches) if threat and threat.norm == "patch" else None for threat in threats]),
+        ("steps", [_count(card.steps) for _, card in found]),
+        ("restarts", [_count(card.restarts) for _, card in found]),
+        ("loss", [card.loss for _, card in found]),
+        ("start", [card.start for _, card in found]),
+        ("forwards / image", [f"{card.forwards:.4g}" for _, card in found]),
+        ("backwards / image", [f"{card.backwards:.4g}" for _, card in found]),
+        ("ms / image", [f"{1000 * card.seconds:.3g}" for _, card in found]),
+        ("library", [card.library or None for _, card in found]),
+    ]
+    known = [(head, texts) for head, texts in columns if any(text is not None for text in texts)]
+    if not known:
+        return None
+    heads, texts = zip(*known, strict=True)
+    return AttackTable(heads, list(zip(*texts, strict=True)))
+
+
+def _count(number: float | None) -> str | None:
+    return None if number is None else f"{number:.10g}"
+
+
+def _attack(condition: ConditionResult) -> str:
+    settings = ", ".join(f"{key} {value}" for key, value in sorted(condition.params.items()))
+    return f"{condition.attack} ({settings})" if settings else str(condition.attack)
+
+
+def _several(values: Iterable[str]) -> str:
+    found = _unique(values)
+    return ", ".join(found[:4]) + (f" … {len(found)} in all" if len(found) > 4 else "")
+
+
+def _unique(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))
