@@ -3,104 +3,23 @@
 from dataclasses import replace
 from random import Random
 
+import boards
+import made
 import pytest
+from boards import SUITES, row_of
 
 from nsbench.leaderboard import build
-from nsbench.results import Result
-from nsbench.types import Score
-
-SUITES = {
-    "clean": "clean",
-    "patchfool": "adversarial",
-    "cw": "adversarial",
-    "fgsm": "adversarial",
-    "damagenet": "adversarial",
-    "imagenet_a": "ood",
-    "imagenet_c": "ood",
-    "imagenet_v2": "ood",
-    "imagenet_r": "ood",
-    "imagenet_sketch": "ood",
-    "stylized": "ood",
-}
-SPLITS = {
-    "imagenet_a": "a",
-    "imagenet_c": "c/fog/1",
-    "imagenet_v2": "v2",
-    "imagenet_r": "r",
-    "imagenet_sketch": "sketch",
-    "stylized": "stylized",
-    "damagenet": "damagenet",
-}
+from nsbench.statistics.calibration import CALIBRATION, TOP5
+from nsbench.types import Score, ThreatModel
 
 
-def result(
-    method="ns",
-    suite="clean",
-    value=50.0,
-    half=1.0,
-    *,
-    seed=0,
-    source="shapes10",
-    model="vit_shapes10",
-    n=1000,
-    paper=True,
-    version=1,
-    condition=None,
-    **provenance,
-):
-    """A stored result with the fields that the leaderboard reads."""
-    conditions = [
-        {
-            "name": suite,
-            "split": SPLITS.get(suite, "clean"),
-            "attack": None,
-            "params": {},
-            "threat": None,
-            "preprocess": "checkpoint",
-            "n": n,
-            "origin": "embedded",
-            "data_digest": f"digest of {suite} {n}",
-            "accuracy": value,
-        }
-        | (condition or {})
-    ]
-    own = {
-        "normalisation": "own",
-        "preprocessing": "crop 48",
-        "recipe": None,
-        "weights_digest": f"{method}{seed}",
-        "parent_digest": "parent",
-        "method_version": 1,
-        "limit": None,
-        "date": "2025-01-01",
-        "history": [],
-        "data_digest": "d",
-        "seconds": 1.0,
-        "command": "nsbench run",
-    } | provenance
-    mce = suite == "imagenet_c"
-    return Result(
-        source=source,
-        model=model,
-        method=method,
-        suite=suite,
-        seed=seed,
-        score=Score(value, value - half, value + half, n),
-        unit="mCE" if mce else "%",
-        lower_is_better=mce,
-        title=suite.upper(),
-        group=SUITES.get(suite, "ood"),
-        order=list(SUITES).index(suite),
-        paper=paper,
-        suite_version=version,
-        summary=f"Protocol of {suite}.",
-        citation="",
-        method_title=method,
-        method_summary="",
-        method_order=1,
-        conditions=conditions,
-        provenance=own,
-        identity="",
+def result(method="ns", suite="clean", value=50.0, half=1.0, *, n=1000, version=1, condition=None, **changes):
+    """A result without outcomes: value +- half."""
+    images = {"n": n, "accuracy": value, "data_digest": f"{suite} {n}"}
+    one = boards.condition(suite, **(images | (condition or {})))
+    score = Score(value, value - half, value + half, n)
+    return boards.result(
+        method, suite, **{"score": score, "suite_version": version, "conditions": (one,), "identity": ""} | changes
     )
 
 
@@ -111,11 +30,6 @@ def eleven(method="ns", value=50.0, **fields):
 def only_table(results):
     (table,) = build(results).tables
     return table
-
-
-def row(table, method):
-    (found,) = [row for row in table.rows if row.method == method]
-    return found
 
 
 def test_sources_limits_and_preprocessings_never_share_a_table():
@@ -138,8 +52,8 @@ def test_models_that_see_the_same_pixels_share_a_table():
 
 def test_missing_is_missing():
     table = only_table([result("ns", "clean"), result("pretrained", "clean"), result("pretrained", "fgsm")])
-    assert "fgsm" not in row(table, "ns").cells
-    assert row(table, "pretrained").cells["fgsm"].value == 50
+    assert "fgsm" not in row_of(table, "ns").cells
+    assert row_of(table, "pretrained").cells["fgsm"].value == 50
 
 
 def test_columns_are_in_the_papers_order():
@@ -152,15 +66,15 @@ def test_best_follows_the_direction_of_the_column():
     table = only_table(
         [result("a", "imagenet_c", 40), result("b", "imagenet_c", 60), result("a", "fgsm", 40), result("b", "fgsm", 60)]
     )
-    assert row(table, "a").cells["imagenet_c"].best
-    assert row(table, "b").cells["fgsm"].best
-    assert not row(table, "b").cells["imagenet_c"].best
+    assert row_of(table, "a").cells["imagenet_c"].best
+    assert row_of(table, "b").cells["fgsm"].best
+    assert not row_of(table, "b").cells["imagenet_c"].best
 
 
 def test_what_intervals_alone_cannot_tell_apart_is_tied_and_a_lonely_row_is_not_best():
     table = only_table([result("a", value=50), result("b", value=51), result("c", value=40)])
-    assert [row(table, name).cells["clean"].tied for name in "abc"] == [True, False, False]
-    assert not row(only_table([result()]), "ns").cells["clean"].best
+    assert [row_of(table, name).cells["clean"].tied for name in "abc"] == [True, False, False]
+    assert not row_of(only_table([result()]), "ns").cells["clean"].best
 
 
 @pytest.mark.parametrize(
@@ -171,21 +85,21 @@ def test_what_intervals_alone_cannot_tell_apart_is_tied_and_a_lonely_row_is_not_
         ({"condition": {"origin": "generated-memory"}}, "origin of the images: generated-memory instead of embedded"),
         ({"condition": {"data_digest": "another"}}, "other images than the rest of the column"),
         ({"condition": {"preprocess": "none"}}, "other preprocessing than the rest of the column"),
-        ({"condition": {"threat": "linf 8/255"}}, "other conditions than the rest of the column"),
+        ({"condition": {"threat": ThreatModel("linf", 8 / 255)}}, "other conditions than the rest of the column"),
     ],
 )
 def test_what_was_measured_otherwise_is_shown_apart_with_the_reason(change, reason):
     table = only_table([result("a", value=50), result("b", value=60), result("odd", value=99, **change)])
-    odd = row(table, "odd").cells["clean"]
+    odd = row_of(table, "odd").cells["clean"]
     assert odd.reason == reason
     assert not odd.best
-    assert row(table, "b").cells["clean"].best
+    assert row_of(table, "b").cells["clean"].best
 
 
 def test_the_average_needs_all_eleven():
     table = only_table(eleven("whole", 50, half=2) + eleven("part", 50)[:-1])
-    assert row(table, "part").average is None
-    whole = row(table, "whole").average
+    assert row_of(table, "part").average is None
+    whole = row_of(table, "whole").average
     assert whole.value == pytest.approx(50)
     # Seven suites are made of the validation images and err together, four have images of their own.
     assert whole.high - whole.value == pytest.approx((14**2 + 4 * 2**2) ** 0.5 / 11)
@@ -201,14 +115,14 @@ def test_no_average_over_columns_that_may_not_be_compared_or_extended_suites():
     odd = [
         replace(r, suite_version=0) if r.suite == "fgsm" and r.method == "b" else r for r in eleven("a") + eleven("b")
     ]
-    assert row(only_table(odd), "b").average is None
+    assert row_of(only_table(odd), "b").average is None
     twelve = [*eleven("a")[:-1], result("a", "stylized", paper=False)]
     assert only_table(twelve).rows[0].average is None
 
 
 def test_no_average_over_different_weights():
     mixed = [
-        replace(r, provenance=r.provenance | {"weights_digest": "other"}) if r.suite == "cw" else r for r in eleven()
+        replace(r, provenance=replace(r.provenance, weights_digest="other")) if r.suite == "cw" else r for r in eleven()
     ]
     (only,) = only_table(mixed).rows
     assert only.average is None
@@ -236,10 +150,10 @@ def test_normalisation_recipe_and_checkpoint_make_rows_of_their_own():
         [
             result(),
             result(normalisation="imagenet"),
-            result(recipe={"name": "quick", "lr": 1, "seed": 0}),
-            result(recipe={"name": "quick", "lr": 1, "seed": 7}, seed=7),
-            result(recipe={"name": "paper", "lr": 2}),
-            result(recipe={"name": "paper", "lr": 3}),
+            result(recipe=made.recipe(lr=1)),
+            result(recipe=made.recipe(lr=1, seed=7), seed=7),
+            result(recipe=made.recipe("paper", lr=2)),
+            result(recipe=made.recipe("paper", lr=3)),
             result(parent_digest="second one"),
         ]
     )
@@ -267,9 +181,24 @@ def test_the_order_of_results_does_not_matter():
     assert build(shuffled) == build(results)
 
 
-def test_a_result_without_what_is_compared_is_a_problem_and_not_a_crash():
-    broken = replace(result("broken"), conditions=[{"name": "clean"}])
-    board = build([result(), broken], ["x.json: unreadable"])
-    assert [row.method for row in board.tables[0].rows] == ["ns"]
-    assert board.problems[0] == "x.json: unreadable"
-    assert "incomplete" in board.problems[1]
+def test_problems_of_reading_are_handed_on():
+    assert build([result()], ["x.json: unreadable"]).problems == ("x.json: unreadable",)
+
+
+def test_the_control_is_known_by_its_role_whatever_its_name():
+    table = only_table([result("plain", value=40, method_role="control"), result("finetune", method_role="")])
+    assert {row.method: row.role for row in table.rows} == {"plain": "control", "finetune": ""}
+    assert row_of(table, "plain").cells["clean"].delta is None
+    delta = row_of(table, "finetune").cells["clean"].delta
+    assert (delta.reference, delta.value) == ("plain", 10)
+    assert delta.test == "unpaired: its suite does not say what its score is made of"
+
+
+def test_figures_beside_the_score_are_means_over_seeds_that_all_have_them():
+    def kept(seed, **extra):
+        return result(seed=seed, score=Score(50, 49, 51, 100, extra))
+
+    table = only_table([kept(0, **{TOP5: 80.0, CALIBRATION: 4.0}), kept(1, **{TOP5: 90.0})])
+    cell = table.rows[0].cells["clean"]
+    assert cell.extra(TOP5) == 85
+    assert cell.extra(CALIBRATION) is None  # the second seed is of an old version

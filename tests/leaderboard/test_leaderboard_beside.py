@@ -1,0 +1,159 @@
+"""Seeds, averages, and what stands beside the figures of a table."""
+
+import boards
+import made
+import numpy as np
+import pytest
+from boards import CONDITIONS_OF_C, SUITES, N, flags, only_table, outcomes, row_of, store
+from scipy.stats import norm
+
+from nsbench.leaderboard import BETTER, build
+from nsbench.report.tables.latex import to_latex
+from nsbench.report.tables.text import to_markdown
+from nsbench.results import read_results, write_result
+from nsbench.statistics import ALEXNET_ERROR, wilson
+from nsbench.statistics.corruption_error import mean_corruption_error
+
+
+def test_seeds_are_tested_on_their_mean_per_image(tmp_path):
+    for seed in (0, 1, 2):
+        store(tmp_path, "a", "clean", flags(0.55, seed), seed=seed)
+        store(tmp_path, "b", "clean", flags(0.75, 10 + seed), seed=seed)
+    table = only_table(tmp_path)
+    cell = row_of(table, "a").cells["clean"]
+    assert cell.seeds == (0, 1, 2)
+    assert cell.low < cell.value < cell.high
+    one = wilson(round(cell.value * N / 100), N)
+    assert cell.high - cell.low < 0.7 * 100 * (one[1] - one[0])  # independent seeds say more than one
+    assert cell.deviation == pytest.approx(np.std([r.score.value for r in cell.results], ddof=1))
+    p, _ = table.pairs["clean"].at(0, 1)
+    mean = [np.mean([flags(share, start + s) for s in range(3)], axis=0) for share, start in ((0.55, 0), (0.75, 10))]
+    difference = mean[0] - mean[1]
+    z = abs(difference.sum()) / np.sqrt((difference**2).sum())
+    assert p == pytest.approx(2 * norm.sf(z), rel=1e-3)
+
+
+def test_more_seeds_move_no_name_and_stand_apart_from_the_interval(tmp_path):
+    for method in ("finetune", "ns"):
+        store(tmp_path, method, "clean", flags(0.6, 1))
+    one = only_table(tmp_path, reference="finetune")
+    for seed, share in ((1, 0.5), (2, 0.7)):
+        store(tmp_path, "ns", "clean", flags(share, 20 + seed), seed=seed, recipe=made.recipe(seed=seed))
+    table = only_table(tmp_path, reference="finetune")
+    assert sorted(r.label for r in table.rows) == sorted(r.label for r in one.rows) == ["finetune", "ns"]
+    cell = row_of(table, "ns").cells["clean"]
+    values = [r.score.value for r in cell.results]
+    assert (cell.value, cell.deviation) == (pytest.approx(np.mean(values)), pytest.approx(np.std(values, ddof=1)))
+    assert cell.high - cell.low < 14  # that of the images; the seeds alone are 20 points apart
+    assert max(values) - min(values) > 15
+    assert cell.delta.test == "paired, over seeds"
+    text = to_markdown(build(*read_results(tmp_path)))
+    assert f"±{(cell.high - cell.low) / 2:.1f} σ {cell.deviation:.1f}" in text
+    assert "σ is the standard deviation over seeds" in text
+    assert r"$\sigma$" in to_latex(build(*read_results(tmp_path)))
+
+
+def test_the_interval_of_mce_over_seeds_is_that_of_the_images_means(tmp_path):
+    factor = 100 * np.mean([1 / error for error in ALEXNET_ERROR.values()])
+    right = {
+        method: [flags(share, 30 * k + seed) for seed in (0, 1)]
+        for k, (method, share) in enumerate((("a", 0.5), ("b", 0.6)))
+    }
+    for method, seeds in right.items():
+        for seed, mine in enumerate(seeds):
+            store(tmp_path, method, "imagenet_c", mine, seed=seed)
+    table = only_table(tmp_path)
+    for method, seeds in right.items():
+        cell = row_of(table, method).cells["imagenet_c"]
+        errors = factor * (1 - np.mean(seeds, axis=0))
+        assert cell.value == pytest.approx(errors.mean())
+        assert cell.high - cell.low == pytest.approx(2 * 1.96 * errors.std() / np.sqrt(N), rel=0.05)
+        assert cell.low < cell.value < cell.high
+
+
+def test_the_average_is_bootstrapped_together_over_shared_images(tmp_path):
+    """Eleven suites with the same right images: those on the validation images move together, the rest apart."""
+    for method, shift in (("finetune", 0), ("ns", 30)):
+        for index, suite in enumerate(SUITES):
+            shared = suite not in ("imagenet_a", "imagenet_v2", "imagenet_r", "imagenet_sketch")
+            right = flags(0.5, 0 if shared else index)
+            right[np.flatnonzero(~right)[:shift]] = True
+            store(tmp_path, method, suite, right)
+    table = only_table(tmp_path)
+    control = row_of(table, "finetune")
+    plain = [control.cells[s].value for s in SUITES if s != "imagenet_c"]
+    assert control.average.value == pytest.approx((sum(plain) + 100 - control.cells["imagenet_c"].value) / 11)
+    factor = np.mean([1 / error for error in ALEXNET_ERROR.values()])
+    expected = 100 * 0.5 / np.sqrt(N) * np.hypot(6 + factor, 2) / 11  # seven suites go together, four apart
+    assert control.average.high - control.average.low == pytest.approx(2 * 1.96 * expected, rel=0.08)
+    delta = row_of(table, "ns").average.delta
+    assert delta.verdict == BETTER
+    assert delta.test == "paired bootstrap"
+    assert delta.low < delta.value < delta.high
+    assert table.average_neighbours == (1, 1)
+    assert table.rows[0].rank == (1, 1)
+
+
+def test_a_partial_average_is_over_what_all_rows_have_and_only_on_request(tmp_path):
+    for suite in SUITES:
+        store(tmp_path, "a", suite, flags(0.5, 0))
+    for suite in ("clean", "cw", "imagenet_c"):
+        store(tmp_path, "b", suite, flags(0.7, 1))
+    assert only_table(tmp_path).partial_suites == ()
+    table = only_table(tmp_path, partial=True)
+    assert table.partial_suites == ("clean", "cw", "imagenet_c")
+    b = row_of(table, "b")
+    assert b.average is None
+    values = [b.cells[suite].value for suite in ("clean", "cw", "imagenet_c")]
+    assert b.partial.value == pytest.approx((values[0] + values[1] + 100 - values[2]) / 3)
+    assert b.rank is not None
+    assert row_of(table, "a").average is not None
+
+
+def test_effective_robustness_is_the_distance_from_the_line(tmp_path):
+    for index, (clean, shifted) in enumerate([(0.3, 0.1), (0.5, 0.25), (0.7, 0.45), (0.6, 0.55)]):
+        for suite, share in (("clean", clean), ("imagenet_r", shifted)):
+            store(tmp_path, f"m{index}", suite, np.arange(N) < round(share * N))
+    table = only_table(tmp_path)
+    (line,) = table.lines
+    assert line.suite == "imagenet_r"
+    x = [np.log(c / (1 - c)) for c in (0.3, 0.5, 0.7, 0.6)]
+    y = [np.log(s / (1 - s)) for s in (0.1, 0.25, 0.45, 0.55)]
+    slope, intercept = np.polyfit(x, y, 1)
+    assert (line.slope, line.intercept) == (pytest.approx(slope), pytest.approx(intercept))
+    beyond = row_of(table, "m3").effective["imagenet_r"]
+    assert beyond == pytest.approx(55 - 100 / (1 + np.exp(-(intercept + slope * x[3]))))
+    assert beyond > 5
+
+
+def test_accuracy_under_corruption_is_that_of_the_plain_mean_error(tmp_path):
+    for index, share in enumerate((0.3, 0.5, 0.7)):
+        store(tmp_path, f"m{index}", "clean", np.arange(N) < round(share * N))
+        measured = {name: outcomes(flags(share, 7 * k)) for k, name in enumerate(CONDITIONS_OF_C)}
+        conditions = tuple(
+            boards.condition("imagenet_c", one, name, split=f"c/{name}") for name, one in measured.items()
+        )
+        changes = {"score": mean_corruption_error(measured), "conditions": conditions, "recipe": made.recipe()}
+        write_result(
+            tmp_path, boards.result(f"m{index}", "imagenet_c", model="vit", parent_digest="vit", **changes), measured
+        )
+    table = only_table(tmp_path)
+    (line,) = table.lines
+    for label, _, shifted in line.points:
+        score = row_of(table, label).cells["imagenet_c"].results[0].score
+        assert shifted == pytest.approx(100 - score.extra["mean error"], abs=1e-9)
+        assert abs(shifted - (100 - score.value)) > 1  # mCE is another figure
+
+
+def test_critical_difference_and_cost(tmp_path):
+    for index, method in enumerate("abc"):
+        for suite in ("clean", "fgsm", "cw", "imagenet_c"):
+            store(tmp_path, method, suite, np.arange(N) < round(N * (0.3 + 0.2 * index)))
+    table = only_table(tmp_path)
+    assert table.critical.labels == ("c", "b", "a")
+    assert table.critical.ranks == (1, 2, 3)  # less mCE counts as better
+    assert table.critical.difference == pytest.approx(2.343 * np.sqrt(3 * 4 / (6 * 4)), abs=0.002)
+    assert table.critical.cliques == ((0, 1), (1, 2))
+    cost = table.rows[0].cost
+    assert (cost.fit_seconds, cost.evaluation_seconds, cost.peak_memory_mib) == (10, 8, 100)
+    assert cost.forward_equivalents is None
