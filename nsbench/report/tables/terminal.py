@@ -37,7 +37,10 @@ def print_tables(board: Leaderboard, console: Console) -> None:
     for problem in board.problems:
         console.print(f"left out: {problem}", style="yellow", markup=False, highlight=False)
     if not board.tables:
-        console.print("There are no results yet. Make some: nsbench run --method ns --suite all", markup=False)
+        console.print(
+            "There are no results yet. Make some: nsbench run --method METHOD --suite all (nsbench list shows the methods)",
+            markup=False,
+        )
 
 
 def print_comparison(board: Leaderboard, first: str, second: str, console: Console) -> None:
