@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from nsbench import results
 from nsbench.cli import main
-from nsbench.results import read_results
+from nsbench.results import read_outcomes, read_results, store
 from nsbench.run import runner
 
 LIMIT = 12
@@ -42,36 +41,25 @@ def test_every_result_carries_its_conditions(stored: Path) -> None:
     for result in found:
         assert result.path == stored / "shapes10" / "vit_shapes10" / result.method / f"{result.suite}.seed0.json"
         assert 0 <= result.score.low <= result.score.value <= result.score.high
-        needed = {
-            "nsbench",
-            "versions",
-            "commit",
-            "device",
-            "weights_digest",
-            "data_digest",
-            "recipe",
-            "command",
-            "seconds",
-            "date",
-            "preprocessing",
-            "normalisation",
-        }
-        assert needed <= set(result.provenance)
-        for condition, outcome in zip(result.conditions, result.outcomes().values(), strict=True):
-            assert condition["n"] == len(outcome) <= LIMIT
-            assert condition["accuracy"] == pytest.approx(100 * outcome.correct.mean(), abs=1e-3)
+        own = result.provenance
+        assert all((own.nsbench, own.versions, own.device, own.weights_digest, own.data_digest, own.command, own.date))
+        assert all((own.preprocessing, own.normalisation, own.seconds, own.recipe))
+        assert own.outputs is not None
+        for condition, outcome in zip(result.conditions, read_outcomes(result).values(), strict=True):
+            assert condition.n == len(outcome) <= LIMIT
+            assert condition.accuracy == pytest.approx(100 * outcome.correct.mean(), abs=1e-3)
 
 
 def test_the_two_methods_differ_in_weights_and_share_images(stored: Path) -> None:
     found, _ = read_results(stored)
-    weights = {result.method: result.provenance["weights_digest"] for result in found}
+    weights = {result.method: result.provenance.weights_digest for result in found}
     assert weights["ns"] != weights["finetune"]
     for suite in {result.suite for result in found}:
-        assert len({result.provenance["data_digest"] for result in found if result.suite == suite}) == 1
+        assert len({result.provenance.data_digest for result in found if result.suite == suite}) == 1
 
 
 def test_noise_is_recorded_by_round(stored: Path) -> None:
-    history = next(result for result in read_results(stored)[0] if result.method == "ns").provenance["history"]
+    history = next(result for result in read_results(stored)[0] if result.method == "ns").provenance.history
     assert len(history) == 2
     assert all(entry.noise.norm > 0 and entry.noise.mse_probability > 0 for entry in history)
 
@@ -85,7 +73,7 @@ def test_a_second_run_computes_only_what_is_missing(stored: Path) -> None:
     )
     assert "1 done, 10 held already, 0 missing, 0 failed" in result.output
     changed = {path.name for path in folder.iterdir() if before.get(path) != path.stat().st_mtime_ns}
-    assert changed == {"cw.seed0.json", "cw.seed0.npz", "cw.seed0.samples.zip"}
+    assert changed == {"cw.seed0.json", "cw.seed0.parquet", "cw.seed0.samples.zip"}
 
 
 def test_another_limit_stands_beside_and_its_images_are_inside(stored: Path) -> None:
@@ -94,7 +82,7 @@ def test_another_limit_stands_beside_and_its_images_are_inside(stored: Path) -> 
     )
     assert result.exit_code == 0
     both = {
-        len(r.outcomes()["clean"]): set(r.outcomes()["clean"].ids)
+        len(read_outcomes(r)["clean"]): set(read_outcomes(r)["clean"].ids)
         for r in read_results(stored)[0]
         if r.method == "ns" and r.suite == "clean"
     }
@@ -154,14 +142,14 @@ def test_an_interruption_keeps_what_was_done(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_failure_is_named_and_the_rest_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = results.write_atomically
+    real = store.write_atomically
 
     def full_disk(path: Path, content: bytes) -> None:
         if "imagenet_v2" in path.name:
             raise OSError(28, "No space left on device")
         real(path, content)
 
-    monkeypatch.setattr(results, "write_atomically", full_disk)
+    monkeypatch.setattr(store, "write_atomically", full_disk)
     result = nsbench(
         "run", "--method", "pretrained", "--suite", "imagenet_v2,clean", "--limit", 5, "--results", tmp_path
     )
@@ -247,6 +235,6 @@ def test_images_that_cannot_be_read_are_counted_and_left_out_only_when_asked(sha
     assert not read_results(folder)[0]
     assert nsbench(*command, "--allow-missing").exit_code == 0
     (stored,), _ = read_results(folder)
-    assert set(stored.conditions[0]["unreadable"]) == {"n01440764/broken_1.JPEG", "n01440764/broken_2.JPEG"}
+    assert set(stored.conditions[0].unreadable) == {"n01440764/broken_1.JPEG", "n01440764/broken_2.JPEG"}
     assert "1 done" not in nsbench(*command, "--allow-missing").output
     assert nsbench(*command).exit_code == 1, "a result without all images does not count where all are wanted"
