@@ -15,14 +15,9 @@ def transfer() -> list[nb.Condition]:
     """Top-1 accuracy on at most 1,000 validation images (a stable subset, balanced over classes) that were attacked on
     a surrogate beforehand, by ten MI-FGSM steps, l-inf 8/255, in 8 bits, used as they are; 4 and 16 /255 stand beside.
     The data source names the surrogate (of shapes10 its own checkpoint); judged on its own images, it is white-box."""
+    ready = {"preprocess": "none", "limit": 1000}
+    budgets = {k: nb.ThreatModel("linf", k / 255) for k in (HEADLINE, *CURVE)}
     return [
-        nb.Condition(
-            f"eps {k}/255",
-            split=f"transfer/{k}",
-            preprocess="none",
-            limit=1000,
-            threat=nb.ThreatModel("linf", k / 255),
-            beforehand=nb.ThreatModel("linf", k / 255),
-        )
-        for k in (HEADLINE, *CURVE)
+        nb.Condition(f"eps {k}/255", split=f"transfer/{k}", threat=budget, beforehand=budget, **ready)
+        for k, budget in budgets.items()
     ]

@@ -19,7 +19,7 @@ from nsbench import health
 from nsbench.attacks import mifgsm
 from nsbench.cli import main
 from nsbench.data.imagenet import ImageNetTree
-from nsbench.data.source import DataSource, Split
+from nsbench.data.source import DataSource, Split, SurrogateName
 from nsbench.errors import CorruptImage, MissingSplit, ModelError, UsageError
 from nsbench.making.transfer import Surrogate, transfer_split
 from nsbench.models import Model, Preprocessing, weights_digest
@@ -40,7 +40,7 @@ class Given(Surrogate):
     """A surrogate that is at hand."""
 
     def __init__(self, model: Model) -> None:
-        self.name, self.checkpoint = model.name, None
+        super().__init__(SurrogateName(model.name))
         self.__dict__["model"] = model
 
 
@@ -50,7 +50,7 @@ class Source(DataSource):
     name, title, class_names = "noise", "noise", "abcde"
 
     def __init__(self, surrogate: Model | None, n: int = 40) -> None:
-        self.surrogate = surrogate and Given(surrogate)
+        self.made_on = Given(surrogate) if surrogate else None
         self.clean = Noise(n)
         with torch.no_grad():
             self.clean.labels = network(0)(pixels(self.clean)).argmax(1).numpy()
@@ -59,7 +59,7 @@ class Source(DataSource):
         return ["clean"]
 
     def split(self, name: str, progress: object = None) -> Split:
-        return self.clean if name == "clean" else transfer_split(self, name)
+        return self.clean if name == "clean" else transfer_split(self, name, self.made_on)
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_what_cannot_work_is_said(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="surrogate 'net0' has 3 classes, noise has 5"):
         Source(network(0, classes=3)).split("transfer/8")
     with pytest.raises(UsageError, match="give NAME or NAME:CHECKPOINT"):
-        Surrogate(":file.pth")
+        SurrogateName.parse(":file.pth")
 
 
 def test_a_config_file_or_the_caller_names_the_surrogate(tmp_path: Path) -> None:
@@ -174,9 +174,9 @@ def test_a_config_file_or_the_caller_names_the_surrogate(tmp_path: Path) -> None
         assert surrogate.name == "vit_tiny_patch16_224"
         assert surrogate.checkpoint == tmp_path / "weights" / "tiny.safetensors"
     assert open_source(str(tmp_path)).surrogate is None
-    assert Surrogate("robustbench:Salman2020Do_R50:Linf").name == "robustbench:Salman2020Do_R50:Linf"
+    assert SurrogateName.parse("robustbench:Salman2020Do_R50:Linf").name == "robustbench:Salman2020Do_R50:Linf"
     with pytest.raises(ModelError, match=r"tiny\.safetensors' does not exist"):
-        ImageNetTree(config).split("transfer/8")
+        open_source(str(config)).split("transfer/8")
 
 
 def test_the_suite_on_shapes10_flags_the_surrogate_itself(tmp_path: Path) -> None:
@@ -199,9 +199,9 @@ def test_the_suite_on_shapes10_flags_the_surrogate_itself(tmp_path: Path) -> Non
     assert result.exit_code == 0, result.output
     found = {(one.method, one.suite): one for one in read_results(tmp_path / "results")[0]}
     transferred = [found[method, "transfer"] for method in ("pretrained", "finetune")]
-    assert transferred[0].conditions[0]["data_digest"] == transferred[1].conditions[0]["data_digest"]
+    assert transferred[0].conditions[0].data_digest == transferred[1].conditions[0].data_digest
     assert transferred[0].score.value < 50 < found["pretrained", "clean"].score.value
-    curve = {one["name"]: one["accuracy"] for one in transferred[0].conditions}
+    curve = {one.name: one.accuracy for one in transferred[0].conditions}
     assert curve["eps 4/255"] > curve["eps 8/255"] >= curve["eps 16/255"]
     flags = {key[2]: [flag.name for flag in mine] for key, mine in health.flags_by_row(found.values()).items()}
     assert flags == {"pretrained": ["judged on its own transfer set"]}

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from nsbench.cli import main
-from nsbench.results import read_results
+from nsbench.results import Provenance, read_results
 from nsbench.run.fit import cache_folder
 
 SMALL = [
@@ -47,7 +47,7 @@ def run(tmp_path: Path, *arguments: str) -> Result:
     )
 
 
-def provenance(tmp_path: Path) -> dict[tuple[str, int], dict[str, Any]]:
+def provenance(tmp_path: Path) -> dict[tuple[str, int], Provenance]:
     found, problems = read_results(tmp_path / "r")
     assert not problems
     return {(one.method, one.seed): one.provenance for one in found}
@@ -58,10 +58,10 @@ def test_every_method_and_a_chain_with_several_seeds(tmp_path: Path) -> None:
     assert answer.exit_code == 0, answer.output
     found = provenance(tmp_path)
     assert set(found) == {(m, s) for m in ("pretrained", "random_noise", "finetune+ns") for s in (0, 3)}
-    assert {own["recipe"]["seed"] for (m, s), own in found.items() if s == 3 and m != "pretrained"} == {3}
-    assert found["random_noise", 0]["weights_digest"] != found["random_noise", 3]["weights_digest"]
-    assert [stage["method"] for stage in found["finetune+ns", 0]["lineage"]] == ["finetune", "ns"]
-    assert found["finetune+ns", 0]["forward_equivalents"] > 3 * 8 * 4 * 3
+    assert {own.recipe.seed for (m, s), own in found.items() if s == 3 and m != "pretrained"} == {3}
+    assert found["random_noise", 0].weights_digest != found["random_noise", 3].weights_digest
+    assert [stage.method for stage in found["finetune+ns", 0].lineage] == ["finetune", "ns"]
+    assert found["finetune+ns", 0].forward_equivalents > 3 * 8 * 4 * 3
     assert "6 done" in answer.output
     assert "(seed 3)" in answer.output
     assert "6 held" in run(tmp_path, "--method", "pretrained,random_noise,finetune+ns", "--seed", "0,3").output
@@ -71,12 +71,12 @@ def test_equal_compute(tmp_path: Path) -> None:
     answer = run(tmp_path, "--method", "finetune,ns,madry", "--match", "compute")
     assert answer.exit_code == 0, answer.output
     found = provenance(tmp_path)
-    budget = {own["recipe"]["compute"] for own in found.values()}
+    budget = {own.recipe.settings["compute"] for own in found.values()}
     assert len(budget) == 1
     for own in found.values():
-        last = own.history[-1]["forward_equivalents"]
-        assert budget.copy().pop() <= own["forward_equivalents"] < budget.copy().pop() + last
-    assert found["finetune", 0]["history"][-1]["step"] > found["madry", 0]["history"][-1]["step"]
+        last = own.history[-1].forward_equivalents
+        assert budget.copy().pop() <= own.forward_equivalents < budget.copy().pop() + last
+    assert found["finetune", 0].history[-1].step > found["madry", 0].history[-1].step
 
 
 def test_dynamics_lie_beside_the_weights_and_hold_what_was_watched(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_watching_moves_no_weight(tmp_path: Path) -> None:
     assert run(tmp_path, "--method", "finetune", "--watch", "1").exit_code == 0
     assert run(tmp_path, "--method", "finetune", "--force").exit_code == 0
     cards = [json.loads(path.read_text()) for path in (tmp_path / "cache" / "fitted").glob("*.json")]
-    digest = {own["weights_digest"] for own in provenance(tmp_path).values()}
+    digest = {own.weights_digest for own in provenance(tmp_path).values()}
     assert digest == {card["weights_digest"] for card in cards}
 
 

@@ -6,6 +6,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
+import made
 import pytest
 from click.testing import CliRunner
 
@@ -15,7 +16,7 @@ from nsbench.errors import UnknownName, UsageError
 from nsbench.registry import content_folder
 from nsbench.report import to_html
 from nsbench.report.studies import reported, study_view
-from nsbench.results import Result, read_results
+from nsbench.results import RecipeUsed, Result, read_results
 from nsbench.run.study import fits, known_studies, load_study
 
 RESULTS = Path(__file__).parents[2] / "reports/showcase/shapes10/results"
@@ -72,10 +73,15 @@ def test_a_study_of_ones_own_is_planned(tmp_path: Path) -> None:
 
 
 def test_settings_fit_recipes_by_value() -> None:
-    assert fits({"epsilon": 0.03, "rounds": 3}, {"epsilon": 0.03})
-    assert fits({"epsilon": 0.1}, {"epsilon": "0.1"})
-    assert not fits({"epsilon": 0.1}, {"epsilon": 0.01})
+    assert fits(made.recipe(epsilon=0.03, rounds=3), {"epsilon": 0.03})
+    assert fits(made.recipe(epsilon=0.1), {"epsilon": "0.1"})
+    assert not fits(made.recipe(epsilon=0.1), {"epsilon": 0.01})
     assert fits(None, {"epsilon": 0.01})
+
+
+def with_epsilon(recipe: RecipeUsed | None, epsilon: float) -> RecipeUsed:
+    assert recipe is not None
+    return replace(recipe, settings={**recipe.settings, "epsilon": epsilon})
 
 
 def grid() -> list[Result]:
@@ -86,7 +92,7 @@ def grid() -> list[Result]:
             one,
             method=method,
             method_title=method,
-            provenance=one.provenance | {"recipe": one.provenance["recipe"] | {"epsilon": epsilon}},
+            provenance=replace(one.provenance, recipe=with_epsilon(one.provenance.recipe, epsilon)),
         )
         for one in found
         if one.method == "ns" and one.seed == 0
@@ -119,5 +125,5 @@ def test_a_whole_grid_becomes_a_section_with_the_papers_rows() -> None:
 def test_half_a_grid_is_no_study() -> None:
     table = leaderboard.build([one for one in grid() if one.method == "ns"]).tables[0]
     assert study_view(load_study("table4"), table) is None
-    one_setting = [r for r in grid() if r.provenance["recipe"]["epsilon"] == 0.1]
+    one_setting = [r for r in grid() if r.provenance.recipe.settings["epsilon"] == 0.1]
     assert study_view(load_study("table4"), leaderboard.build(one_setting).tables[0]) is None
