@@ -5,9 +5,9 @@
 Strings, the smallest integers that hold the values, float32 and bool. Conditions and their images keep their order. A
 column that a condition lacks is null in all its rows. One row group; integers by a dictionary, floats split by byte.
 
-Files of strangers are read, so decoding is bounded by what cannot lie. The footer bounds the rows; LZ4 makes at most
-255 bytes of one, whereas a page of zstd may hold 30,000 times its size and pyarrow does not compare that with the
-footer; strings are decoded once for each that the file spells out, not once for each row.
+Files of strangers are read, so decoding is bounded by what cannot lie: the footer bounds the rows, and Snappy makes at
+most 22 bytes of one, gzip 1,032. (A page of zstd may hold 30,000 times its size, and pyarrow does not compare it with
+the size that the footer states.) Strings are decoded once for each that the file spells out, not once for each row.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ IMAGES = ("condition", "id", "label")  # which images, in which order
 PROBABILITIES = ("label_probability", "confidence")
 TOP = ("top1", "top2", "top3", "top4", "top5")
 NAMED = (*IMAGES, "prediction", *PROBABILITIES, *TOP)  # what an extra column may not be called
-LARGEST = 1 << 30  # bytes of a decoded file: more than any data set needs, less than a machine has
+LARGEST = 1 << 30  # bytes of all values of a file: more than any data set needs, less than a machine has
+GROWS = {"UNCOMPRESSED": 1, "SNAPPY": 22, "LZ4": 255, "GZIP": 1032}  # times that a page can exceed its stored size
+PAGES = 3 << 30  # bytes that all pages of a file could be, whatever their headers say
 LONGEST = 1 << 10  # characters of an id or of a condition's name
 FOOTER = 1 << 16  # bytes: twenty columns need about 2,000
 INTEGERS = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.int64)
@@ -79,13 +81,16 @@ def pack(outcomes: Mapping[str, Outcomes]) -> bytes:
     Raises ValueError for what cannot be stored: no images, an image twice, arrays of other lengths, other types.
     """
     table = _table(outcomes)
+    names = table["id"].chunk(0).dictionary
+    once = len(names) == len(table)  # ids that occur once are shorter as they are than behind an index
+    codecs = dict.fromkeys(table.column_names, "snappy")
+    if once and names.nbytes * GROWS["GZIP"] <= PAGES:
+        codecs["id"] = "gzip"
     floats = [one.name for one in table.schema if pa.types.is_floating(one.type)]
     indexed = [one.name for one in table.schema if pa.types.is_integer(one.type)] + ["condition"]
-    if len(table["id"].chunk(0).dictionary) < len(table):  # without an index, ids that occur once take less
-        indexed.append("id")
     buffer = io.BytesIO()
     pq.write_table(
-        table, buffer, row_group_size=len(table), compression="lz4", compression_level=9, use_dictionary=indexed,
+        table, buffer, row_group_size=len(table), compression=codecs, use_dictionary=indexed + ["id"] * (not once),
         dictionary_pagesize_limit=LARGEST, column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT"),
         write_statistics=False, store_schema=False,
     )  # fmt: skip
@@ -238,15 +243,15 @@ def _check_footer(found: pq.FileMetaData) -> None:
     rows = found.num_rows
     if not 0 < rows * found.num_columns * 8 <= LARGEST:
         raise ValueError(f"{rows} rows of {found.num_columns} columns")
-    group, total = found.row_group(0), 0
+    group, pages = found.row_group(0), 0
     for column in map(group.column, range(found.num_columns)):
-        total += abs(column.total_uncompressed_size)
         if column.num_values != rows or group.num_rows != rows:
             raise ValueError("columns of different lengths")
-        if column.compression not in ("LZ4", "UNCOMPRESSED"):
-            raise ValueError(f"compressed with {column.compression}, not with LZ4")
-    if total > LARGEST:
-        raise ValueError(f"{total} bytes")
+        if column.compression not in GROWS or column.total_compressed_size < 0:
+            raise ValueError(f"compressed with {column.compression}, whose pages have no bound")
+        pages += column.total_compressed_size * GROWS[column.compression]
+    if pages > PAGES:
+        raise ValueError(f"{rows} rows that may be {pages} bytes")
 
 
 def _check_types(found: pa.Schema) -> None:
