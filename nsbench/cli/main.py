@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +18,9 @@ from nsbench.cli.data import data
 from nsbench.cli.nullspace_images import nullspace
 from nsbench.cli.options import (
     DEFAULT_RESULTS,
+    NO_FOLDER,
+    board_options,
+    lending_of,
     ordered_methods,
     ordered_suites,
     resolve_methods,
@@ -26,7 +30,12 @@ from nsbench.cli.options import (
 from nsbench.cli.submit import submit
 from nsbench.errors import NsbenchError, UsageError
 
+if TYPE_CHECKING:
+    from nsbench.progress import Progress
+    from nsbench.run.runner import Summary
+
 DEFAULT_REPORT = Path("reports/index.html")
+PAGE = "html"  # the format that people read on a screen
 WIDE = 240  # columns of a table that goes to a file or a pipe
 
 
@@ -87,6 +96,7 @@ main.add_command(submit)
 @click.pass_context
 def run(
     context: click.Context,
+    /,
     methods: str | None,
     suites: str | None,
     study: str | None,
@@ -127,15 +137,33 @@ def run(
             run_all(RunOptions(chosen_methods, chosen_suites, settings=setting, **options), progress),
             _named(setting) if len(grid) > 1 else "",
         )
+    _say_what_became(total, progress)
+    if total.results:
+        _say_what_was_found(total, options["results"], study, progress)
+    sys.exit(0 if total.complete else 1)
+
+
+def _say_what_became(total: Summary, progress: Progress) -> None:
     progress.line(
         f"{len(total.done)} done, {len(total.held)} held already, {len(total.missing)} missing, "
-        f"{len(total.failed)} failed. Results in {options['results']}; render them: nsbench report"
-        + ("" if options["results"] == DEFAULT_RESULTS else f" --results {options['results']}")
+        f"{len(total.failed)} failed"
     )
     for kind, pairs in (("missing", total.missing), ("failed", total.failed)):
         for pair, why in pairs.items():
             progress.line(f"  {kind}: {pair}: {why}")
-    sys.exit(0 if total.complete else 1)
+
+
+def _say_what_was_found(total: Summary, folder: Path, study: str | None, progress: Progress) -> None:
+    """At most three lines: what was found, against what, and how the page is made."""
+    from nsbench.report import findings
+
+    if study:
+        progress.line("The page shows the grid of a study in a section of its own, where its rows are stored.")
+    else:
+        for line in findings(folder, total.results, lending_of(folder)):
+            progress.line(line)
+    where = "" if folder == DEFAULT_RESULTS else f" --results {shlex.quote(str(folder))}"
+    progress.line(f"Results: {folder}. The page: nsbench report{where} (writes {DEFAULT_REPORT})")
 
 
 def _named(setting: dict[str, str]) -> str:
@@ -143,7 +171,7 @@ def _named(setting: dict[str, str]) -> str:
 
 
 @main.command()
-@click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_RESULTS, show_default=True)
+@board_options
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -158,16 +186,15 @@ def _named(setting: dict[str, str]) -> str:
     show_default=True,
     help="Comma-separated: html, md, latex, csv, json, hf, robustbench, badge.",
 )
-@click.option("--reference", help="The row that differences are shown against. Default: the matched control.")
-@click.option("--partial", is_flag=True, help="Also average over the suites that all rows have; marked as partial.")
 @click.option("--detail", type=click.IntRange(min=1), help="Rows that each chart of the page draws, and its cards.")
 @click.option("--compare", nargs=2, metavar="A B", help="Print the paired comparison of two methods instead.")
 def report(
     results: Path,
-    out: Path,
-    formats: str,
     reference: str | None,
     partial: bool,
+    beside: str | None,
+    out: Path,
+    formats: str,
     detail: int | None,
     compare: tuple[str, str] | None,
 ) -> None:
@@ -176,25 +203,32 @@ def report(
 
     _need_results(results)
     if compare:
-        rendering.render_comparison(results, *compare, _console(), partial=partial)
-    elif formats == "html":
-        click.echo(str(rendering.render(results, out, reference=reference, partial=partial, detail=detail)))
-    else:
-        chosen = rendering.resolve_formats(formats)
-        for path in rendering.render_formats(results, out, chosen, reference=reference, partial=partial, detail=detail):
-            click.echo(str(path))
+        lending = lending_of(results, beside)
+        rendering.render_comparison(results, *compare, _console(), partial=partial, lending=lending)
+        return
+    chosen = rendering.resolve_formats(formats)
+    page, files = [name for name in chosen if name == PAGE], [name for name in chosen if name != PAGE]
+    written = []
+    # files for papers and programs hold the rows of this folder alone, unless another one is named
+    for some, folder in ((page, beside), (files, beside or NO_FOLDER)):
+        if some:
+            lending = lending_of(results, folder)
+            written += rendering.render_formats(
+                results, out, some, reference=reference, partial=partial, detail=detail, lending=lending
+            )
+    for path in written:
+        click.echo(str(path))
 
 
 @main.command()
-@click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_RESULTS, show_default=True)
-@click.option("--reference", help="The row that differences are shown against. Default: the matched control.")
-@click.option("--partial", is_flag=True, help="Also average over the suites that all rows have; marked as partial.")
-def show(results: Path, reference: str | None, partial: bool) -> None:
+@board_options
+def show(results: Path, reference: str | None, partial: bool, beside: str | None) -> None:
     """Show the leaderboard in the terminal."""
     from nsbench.report import render_terminal
 
     _need_results(results)
-    render_terminal(results, _console(), reference=reference, partial=partial)
+    lending = lending_of(results, beside)
+    render_terminal(results, _console(), reference=reference, partial=partial, lending=lending)
 
 
 def _need_results(results: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click import option
@@ -13,7 +13,12 @@ from click import option
 from nsbench import registry
 from nsbench.errors import UnknownName, UsageError
 
+if TYPE_CHECKING:
+    from nsbench.report import LendingFolder
+
 DEFAULT_RESULTS = Path("reports/results")
+SHOWCASE = Path(__file__).parents[2] / "reports" / "showcase"  # in a checkout; a wheel brings none
+NO_FOLDER = "none"
 
 _MODEL: list[Callable[[Any], Any]] = [
     option("--data", default="shapes10", show_default=True, help="shapes10, or the folder of an ImageNet tree."),
@@ -122,6 +127,43 @@ _BENCH: list[Callable[[Any], Any]] = [
 ]
 
 
+_BOARD: list[Callable[[Any], Any]] = [
+    option("--results", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_RESULTS, show_default=True),
+    option("--reference", help="The row that differences are shown against. Default: the matched control."),
+    option("--partial", is_flag=True, help="Also average over the suites that all rows have; marked as partial."),
+    option(
+        "--beside",
+        metavar="DIR|none",
+        help="Show rows of another results folder too, marked: those that were measured on the same images by the same "
+        "recipe and seeds, and that --results lacks. Default: the showcase of a checkout, on the page and in the terminal.",
+    ),
+]
+
+
+def board_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What the leaderboard is made of."""
+    return _with(_BOARD, command)
+
+
+def lending_of(results: Path, wanted: str | None = None) -> LendingFolder | None:
+    """The folder that lends rows to the board of `results`. Raises UsageError where `wanted` is no folder.
+
+    Without a wish it is the showcase's board of the embedded source, and nothing for boards of the showcase itself.
+    """
+    from nsbench.report import LendingFolder
+
+    if wanted == NO_FOLDER:
+        return None
+    if wanted is not None:
+        if not Path(wanted).is_dir():
+            raise UsageError(f"--beside {wanted}: is not a folder; give a folder of results, or '{NO_FOLDER}'")
+        return LendingFolder(Path(wanted), wanted)
+    folder = SHOWCASE / "shapes10" / "results"
+    if not folder.is_dir() or results.resolve().is_relative_to(SHOWCASE):
+        return None
+    return LendingFolder(folder, "the showcase")
+
+
 def bench_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What every command of the nullspace laboratory can be told: the arguments of `laboratory.open_bench`."""
     return _with(_BENCH, command)
@@ -166,7 +208,7 @@ def resolve_suites(names: str) -> tuple[str, ...]:
     return _resolve(names, groups, registry.suites)
 
 
-def _resolve(names: str, groups: dict[str, list[str]], known: registry.Registry) -> tuple[str, ...]:
+def _resolve(names: str, groups: dict[str, list[str]], known: registry.Registry[Any]) -> tuple[str, ...]:
     chosen: dict[str, None] = {}
     for name in filter(None, (part.strip() for part in names.split(","))):
         if name not in groups and name not in known:

@@ -2,6 +2,7 @@
 
 from nsbench.leaderboard.build import PAPER_COLUMNS, build
 from nsbench.leaderboard.deltas import RowComparison, compare, find_row
+from nsbench.leaderboard.lent import Lender
 from nsbench.leaderboard.records import (
     AVERAGE,
     BETTER,
@@ -31,6 +32,7 @@ __all__ = [
     "Delta",
     "EffectiveLine",
     "Leaderboard",
+    "Lender",
     "Row",
     "RowComparison",
     "RowCost",

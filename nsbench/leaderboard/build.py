@@ -8,6 +8,8 @@ are separable when a test on the same images says so after Holm's correction ove
 Results that differ in their seed alone are one row. Its figure is the mean over seeds; interval and tests are over
 images, each with its mean over these seeds, so they speak of these seeds' weights; the spread over seeds, which says
 how another training might come out, stands apart.
+
+Another folder may lend rows to a table (see `lent`): they are marked, and take part in every comparison.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from nsbench.leaderboard.averages import AverageColumn, Averaged, average_column
 from nsbench.leaderboard.cells import columns_of, intervals_over_seeds, rows_of
 from nsbench.leaderboard.deltas import find_row
 from nsbench.leaderboard.extras import row_flags
+from nsbench.leaderboard.lent import Lender, lent
 from nsbench.leaderboard.marks import fair_cells, mark
 from nsbench.leaderboard.matrices import Evidence, SuiteEvidence
 from nsbench.leaderboard.outcomes import Reader
@@ -34,24 +37,38 @@ PAPER_COLUMNS = 11  # the average of the paper's table 2 is over these
 
 
 def build(
-    results: Iterable[Result], problems: Iterable[str] = (), *, reference: str | None = None, partial: bool = False
+    results: Iterable[Result],
+    problems: Iterable[str] = (),
+    *,
+    reference: str | None = None,
+    partial: bool = False,
+    lender: Lender | None = None,
 ) -> Leaderboard:
     """The leaderboard of these results; the order of `results` does not matter.
 
     `reference`: label or method of the row that deltas are against, instead of each row's matched control. `partial`:
-    where rows lack one of the eleven, average over the suites that all rows have. Raises UsageError where a reference
-    was asked for and no table has that row.
+    where rows lack one of the eleven, average over the suites that all rows have. `lender`: whose rows join the tables
+    that they fit. Raises UsageError where a reference was asked for and no table has that row.
     """
-    known: dict[int, Measured] = {}  # by id(result)
-    found = defaultdict(list)
-    for result in results:
-        known[id(result)] = Measured.of(result)
-        found[result.source, image_set(result), preprocessing(result)].append(result)
+    found, offered = _by_table(results), _by_table(lender.results if lender else ())
+    known = {id(result): Measured.of(result) for mine in (*found.values(), *offered.values()) for result in mine}
+    joined = {key: lent(found[key], offered.get(key, ()), known) for key in found}
     reader = Reader()
-    tables = tuple(_table(*key, found[key], known, Evidence(reader), reference, partial) for key in sorted(found))
+    tables = tuple(
+        _table(key, found[key], joined[key], known, Evidence(reader), lender.name if lender else "", reference, partial)
+        for key in sorted(found)
+    )
     if reference is not None and not any(_has(table.rows, reference) for table in tables):
         find_row([row for table in tables for row in table.rows], reference)  # raises, naming the rows
     return Leaderboard(tables, tuple(problems))
+
+
+def _by_table(results: Iterable[Result]) -> dict[tuple[str, str, str], list[Result]]:
+    """By source, image set and preprocessing."""
+    found = defaultdict(list)
+    for result in results:
+        found[result.source, image_set(result), preprocessing(result)].append(result)
+    return found
 
 
 def _has(rows: Sequence[Row], reference: str) -> bool:
@@ -59,17 +76,20 @@ def _has(rows: Sequence[Row], reference: str) -> bool:
 
 
 def _table(
-    source: str,
-    images: str,
-    prepared: str,
-    results: Sequence[Result],
+    key: tuple[str, str, str],
+    own: Sequence[Result],
+    joined: Sequence[Result],
     known: Mapping[int, Measured],
     evidence: Evidence,
+    lender: str,
     reference: str | None,
     partial: bool,
 ) -> Table:
+    source, images, prepared = key
+    results, borrowed = [*own, *joined], {id(result) for result in joined}
     columns, references = columns_of(results, known)
     rows = [_read(row, evidence) for row in rows_of(results, references, known)]
+    rows = [_marked(row, lender) if id(row.results[0]) in borrowed else row for row in rows]
     notes: list[list[str]] = [[] for _ in rows]
     held = [_of_eleven(row, mine) for row, mine in zip(rows, notes, strict=True)]
     common = _common(columns, rows) if partial and not all(held) else ()
@@ -92,6 +112,11 @@ def _table(
         rows, columns, averages, pairs, evidence, reference if _has(rows, reference or "") else None, bool(common)
     )
     return replace(table, source=source, image_set=images, preprocessing=prepared, partial_suites=common)
+
+
+def _marked(row: Row, lender: str) -> Row:
+    """A row of another folder; its mark is part of its label, which every view shows."""
+    return replace(row, lender=lender, qualifiers=(*row.qualifiers, f"from {lender}"))
 
 
 def _read(row: Row, evidence: Evidence) -> Row:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from nsbench.leaderboard.matrices import Evidence
+from nsbench.leaderboard.pairs import Pairs
 from nsbench.results import Result
 from nsbench.results.comparability import recipe_names
 from nsbench.types import GROUPS
-
-if TYPE_CHECKING:
-    from nsbench.leaderboard.matrices import Evidence
-    from nsbench.leaderboard.pairs import Pairs
 
 AVERAGE = "average"  # stands for a suite's name where the average is meant
 BETTER, WORSE, NOT_SEPARABLE = "better", "worse", "not separable"
@@ -120,6 +117,7 @@ class Row:
     flags: tuple[RowFlag, ...] = ()
     kin: tuple[str, ...] = ()  # model, normalisation, recipe, parent: equal for rows that differ in method alone
     role: str = ""  # of the method, one of types.ROLES
+    lender: str = ""  # the other results folder whose row this is; "": it is of the folder that the table is made of
 
     @property
     def results(self) -> list[Result]:

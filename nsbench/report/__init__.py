@@ -10,22 +10,23 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nsbench import leaderboard
 from nsbench.errors import ResultError
-from nsbench.leaderboard import Leaderboard
+from nsbench.report.boards import LendingFolder, findings, read_board
 from nsbench.report.page.page import to_html
 from nsbench.report.tables.exports import FORMATS, export, resolve_formats
 from nsbench.report.tables.terminal import print_comparison, print_tables
 from nsbench.report.tables.text import to_markdown
 from nsbench.report.tables.tidy import to_frame
-from nsbench.results import read_results
 
 __all__ = [
     "FORMATS",
+    "LendingFolder",
     "ResultError",
     "export",
+    "findings",
     "print_comparison",
     "print_tables",
+    "read_board",
     "render",
     "render_comparison",
     "render_formats",
@@ -38,13 +39,21 @@ __all__ = [
 
 
 def render(
-    results_dir: Path, out: Path, *, reference: str | None = None, partial: bool = False, detail: int | None = None
+    results_dir: Path,
+    out: Path,
+    *,
+    reference: str | None = None,
+    partial: bool = False,
+    detail: int | None = None,
+    lending: LendingFolder | None = None,
 ) -> Path:
     """Write the page of a results folder; `out` is an .html file or a folder, which gets index.html. Returns the file.
 
     Raises ResultError where the folder of `out` cannot be written.
     """
-    (page,) = render_formats(results_dir, out, ["html"], reference=reference, partial=partial, detail=detail)
+    (page,) = render_formats(
+        results_dir, out, ["html"], reference=reference, partial=partial, detail=detail, lending=lending
+    )
     return page
 
 
@@ -56,25 +65,35 @@ def render_formats(
     reference: str | None = None,
     partial: bool = False,
     detail: int | None = None,
+    lending: LendingFolder | None = None,
 ) -> list[Path]:
     """Write a results folder in formats of FORMATS; returns the files.
 
-    For `detail` see `to_html`, for the other options `leaderboard.build`.
+    For `detail` see `to_html`, for the other options `read_board`.
     """
-    return export(_board(results_dir, reference, partial), out, formats, detail)
+    return export(read_board(results_dir, lending, reference=reference, partial=partial), out, formats, detail)
 
 
 def render_terminal(
-    results_dir: Path, console: Console, *, reference: str | None = None, partial: bool = False
+    results_dir: Path,
+    console: Console,
+    *,
+    reference: str | None = None,
+    partial: bool = False,
+    lending: LendingFolder | None = None,
 ) -> None:
-    """Print every table of a results folder; for the options see `leaderboard.build`."""
-    print_tables(_board(results_dir, reference, partial), console)
+    """Print every table of a results folder; for the options see `read_board`."""
+    print_tables(read_board(results_dir, lending, reference=reference, partial=partial), console)
 
 
-def render_comparison(results_dir: Path, first: str, second: str, console: Console, *, partial: bool = False) -> None:
+def render_comparison(
+    results_dir: Path,
+    first: str,
+    second: str,
+    console: Console,
+    *,
+    partial: bool = False,
+    lending: LendingFolder | None = None,
+) -> None:
     """Print the paired comparison of two rows in every table that holds both. Raises UsageError where none does."""
-    print_comparison(_board(results_dir, None, partial), first, second, console)
-
-
-def _board(results_dir: Path, reference: str | None, partial: bool) -> Leaderboard:
-    return leaderboard.build(*read_results(results_dir), reference=reference, partial=partial)
+    print_comparison(read_board(results_dir, lending, partial=partial), first, second, console)

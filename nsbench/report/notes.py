@@ -32,6 +32,7 @@ def notes(table: Table) -> list[str]:
     return [
         *(f"≠ {one.label}, {one.title}: not compared, {one.reason}." for one in cells_apart(table)),
         *(f"{row.label}: {note}." for row in table.rows for note in row.notes),
+        *lent_notes(table),
         *filter(None, [seed_note(table)]),
         *side_notes(table),
     ]
@@ -49,6 +50,19 @@ def order_note(table: Table, what: str = "") -> str:
     if not pairs:
         return ""
     return f"By average {separable} of {pairs} adjacent pair{'s' if pairs > 1 else ''}{what} can be told apart."
+
+
+def lent_notes(table: Table) -> list[str]:
+    """What rows of another results folder are, a line for each folder."""
+    found = []
+    for lender in dict.fromkeys(row.lender for row in table.rows if row.lender):
+        rows = [row for row in table.rows if row.lender == lender]
+        many = f"{len(rows)} row{'s are' if len(rows) > 1 else ' is'}"
+        found.append(
+            f"{many} from {lender}, not computed here: measured on the same images with the same seeds, and trained, if "
+            "at all, by the recipe of a row here. They take part in every comparison; --beside none leaves them out."
+        )
+    return found
 
 
 def seed_note(table: Table) -> str:

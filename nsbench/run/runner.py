@@ -20,6 +20,7 @@ from nsbench.data import Split
 from nsbench.data.source import digest_of
 from nsbench.errors import CorruptImage, MissingSplit, NsbenchError, UsageError
 from nsbench.progress import Progress
+from nsbench.results import Result
 from nsbench.results.samples import pictures_of, write_samples
 from nsbench.run.evaluate import Evaluation, Memory, evaluate
 from nsbench.run.fit import Fitted, Fitter
@@ -43,6 +44,7 @@ class Summary:
     held: list[Pair] = field(default_factory=list)
     missing: dict[Pair, str] = field(default_factory=dict)  # why: the data are not there
     failed: dict[Pair, str] = field(default_factory=dict)  # why
+    results: list[Result] = field(default_factory=list)  # of the pairs that are done or held
 
     def add(self, other: Summary, setting: str = "") -> None:
         """Take in the summary of another setting of a study."""
@@ -50,6 +52,7 @@ class Summary:
         self.held += [replace(pair, setting=setting) for pair in other.held]
         self.missing |= {replace(pair, setting=setting): why for pair, why in other.missing.items()}
         self.failed |= {replace(pair, setting=setting): why for pair, why in other.failed.items()}
+        self.results += other.results
 
     @property
     def complete(self) -> bool:
@@ -118,8 +121,9 @@ def _run_method(job: Job, method: Method, summary: Summary) -> None:
         try:
             splits = _splits(job, suite)
             identity = _identity(job, suite, splits, key)
-            if not job.options.force and _held(job, method, suite, identity):
+            if not job.options.force and (stored := _held(job, method, suite, identity)):
                 summary.held.append(pair)
+                summary.results.append(stored)
                 job.progress.line(f"{pair}: held already", style="dim")
                 continue
             model = model or _fit(job, method)
@@ -155,6 +159,7 @@ def _run_pair(
         _note(job, summary.failed, pair, error)
         return
     summary.done.append(pair)
+    summary.results.append(stored)
     job.progress.line(result_line(pair, result))
 
 
@@ -208,14 +213,12 @@ def _identity(job: Job, suite: Suite, splits: list[Split], key: str) -> str:
     return digest_of(job.source.name, key, job.parent.preprocessing, suite.name, suite.version, job.seed, settings)
 
 
-def _held(job: Job, method: Method, suite: Suite, identity: str) -> bool:
-    """Whether this very measurement is stored; one without all its images only counts where that is accepted."""
+def _held(job: Job, method: Method, suite: Suite, identity: str) -> Result | None:
+    """This very measurement, if it is stored; one without all its images only counts where that is accepted."""
     stored = results.find_result(
         job.options.results, job.source.name, job.parent.name, method.name, suite.name, job.seed, identity
     )
-    if stored is None:
-        return False
-    return job.options.allow_missing or not stored.unreadable
+    return stored if stored and (job.options.allow_missing or not stored.unreadable) else None
 
 
 def _pair(job: Job, method: Method, suite: str) -> Pair:

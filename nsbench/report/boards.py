@@ -1,0 +1,59 @@
+"""The leaderboard of a results folder, with rows that another folder lends where that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nsbench import leaderboard
+from nsbench.errors import ResultError
+from nsbench.leaderboard import Leaderboard, Lender
+from nsbench.report.closing import closing_lines
+from nsbench.results import Result, read_result, read_results
+from nsbench.results.comparability import image_set, preprocessing
+
+
+@dataclass(frozen=True)
+class LendingFolder:
+    """A results folder that lends its rows: see `leaderboard.lent`."""
+
+    folder: Path
+    name: str  # its rows are marked as "from <name>"
+
+
+def read_board(
+    folder: Path, lending: LendingFolder | None = None, *, reference: str | None = None, partial: bool = False
+) -> Leaderboard:
+    """For the options see `leaderboard.build`. What is no result, in either folder, is among the board's problems."""
+    results, problems = read_results(folder)
+    lender, wrong = _lender(lending, results)
+    return leaderboard.build(results, [*problems, *wrong], reference=reference, partial=partial, lender=lender)
+
+
+def findings(folder: Path, made: Sequence[Result], lending: LendingFolder | None = None) -> list[str]:
+    """What a run that made or found these results in `folder` has found: see `closing_lines`."""
+    if not made:
+        return []
+    key = _table_of(made[0])  # one run evaluates one model on one source
+    results = [one for one in read_results(folder)[0] if _table_of(one) == key]
+    board, identities = leaderboard.build(results, lender=_lender(lending, results)[0]), {one.identity for one in made}
+    return [line for table in board.tables for line in closing_lines(table, identities)]
+
+
+def _table_of(result: Result) -> tuple[str, str, str]:
+    return result.source, image_set(result), preprocessing(result)
+
+
+def _lender(lending: LendingFolder | None, own: Sequence[Result]) -> tuple[Lender | None, list[str]]:
+    """Read of the other folder only what may join: the same suites and seeds, which files are named by."""
+    if lending is None:
+        return None, []
+    names, found, problems = {f"{one.suite}.seed{one.seed}" for one in own}, [], []
+    for path in sorted(lending.folder.rglob("*.json")):
+        if ".".join(path.name.split(".")[:2]) in names:
+            try:
+                found.append(read_result(path))
+            except ResultError as error:
+                problems.append(str(error))
+    return Lender(lending.name, found), problems
