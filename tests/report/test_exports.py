@@ -307,21 +307,22 @@ def test_the_terminal_shows_a_paired_comparison(small):
 
 @pytest.fixture(scope="module")
 def committed():
-    return board_of(COMMITTED).tables[0]
+    return board_of(COMMITTED)
 
 
 @pytest.mark.parametrize("width", [80, 250])
 def test_the_committed_leaderboard_is_whole_at_any_width(committed, width):
     console = Console(file=io.StringIO(), width=width)
-    report.render_terminal(COMMITTED, console)
-    report.render_comparison(COMMITTED, "ns", "finetune", console)
+    report.print_tables(committed, console)
+    report.print_comparison(committed, "ns", "finetune", console)
     lines = console.file.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     assert not any("…" in line for line in lines)
     compared = lines[next(k for k, line in enumerate(lines) if "95 % interval" in line) :]
-    for column in committed.columns:
+    (table,) = committed.tables
+    for column in table.columns:
         assert sum(line.lstrip().startswith(f"{column.title} ") for line in compared) == 1
-        for row in committed.rows:
+        for row in table.rows:
             assert any(
                 f"{figure(row.cells[column.suite].value)} {margin(row.cells[column.suite])}" in line for line in lines
             )
