@@ -1,4 +1,4 @@
-"""Where nsbench keeps files of its own, how it writes any file (whole or not at all), and how many cores it has."""
+"""Where nsbench keeps files, how it writes them (whole or not at all), and ids of images without their suffix."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+OTHER_CACHE = "free some space or point NSBENCH_CACHE to another folder"  # what to do where the cache takes no more
 
 
 def cache_folder() -> Path:
@@ -23,6 +25,22 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@contextmanager
+def writing(
+    place: Path, error: type[Exception], remedy: str, refusals: tuple[type[Exception], ...] = (OSError,)
+) -> Iterator[None]:
+    """What the operating system refuses inside the block is raised as `error`, in one line.
+
+    "<place>: cannot be written (No space left on device); <remedy>". `refusals`: for libraries that raise another kind
+    of error on a full disk.
+    """
+    try:
+        yield
+    except refusals as refusal:
+        why = getattr(refusal, "strerror", None) or str(refusal).partition("\n")[0]
+        raise error(f"{place}: cannot be written ({why}); {remedy}") from refusal
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Either the whole content is there under this name, or what was there before. Raises OSError."""
     with open_atomically(path) as file:
@@ -31,7 +49,11 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @contextmanager
 def open_atomically(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to that takes this name when the block ends, and leaves nothing where it fails."""
+    """A file to write to that takes this name when the block ends, and leaves nothing where it fails.
+
+    Makes the folder where it is absent. Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -43,3 +65,14 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def without_suffix(image_id: str) -> str:
+    """ "n01440764/a.JPEG" -> "n01440764/a": one image of a set, whatever format it is stored in."""
+    folder, slash, name = image_id.rpartition("/")
+    return folder + slash + (name.rpartition(".")[0] or name)
+
+
+def stem(image_id: str) -> str:
+    """ "n01440764/a.JPEG" -> "a": one image of ImageNet's validation set and of all sets that are made from it."""
+    return without_suffix(image_id.rpartition("/")[2])
