@@ -12,7 +12,7 @@ import numpy as np
 
 from nsbench.errors import ResultError
 from nsbench.results import Result
-from nsbench.results.parquet import Images
+from nsbench.results.parquet_reading import Images
 from nsbench.results.reader import PREDICTION, OutcomesReader
 from nsbench.types import Composition
 

@@ -15,7 +15,7 @@ from io import BytesIO
 
 import numpy as np
 
-from nsbench.results.parquet import Images, Known, Rows
+from nsbench.results.parquet_reading import Images, Known, Rows
 from nsbench.types import Outcomes
 
 LARGEST = 1 << 30  # bytes of all arrays, unpacked: more than any data set needs, less than a machine has

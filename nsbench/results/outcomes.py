@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Literal
 
-from nsbench.results import npz, parquet
-from nsbench.results.parquet import Known, Rows
+from nsbench.results import npz, parquet, parquet_reading
+from nsbench.results.parquet_reading import Known, Rows
 from nsbench.types import Outcomes
 
 Form = Literal["parquet", "npz"]
@@ -19,7 +19,7 @@ def pack(outcomes: Mapping[str, Outcomes]) -> bytes:
 
 def unpack(content: bytes, form: Form) -> dict[str, Outcomes]:
     """By condition, in the stored order. Raises ValueError with one line for what is no such file."""
-    return npz.unpack(content) if form == "npz" else parquet.unpack(content)
+    return npz.unpack(content) if form == "npz" else parquet_reading.unpack(content)
 
 
 def read_columns(content: bytes, form: Form, columns: Collection[str], known: Known) -> dict[str, Rows]:
@@ -27,5 +27,5 @@ def read_columns(content: bytes, form: Form, columns: Collection[str], known: Kn
 
     Raises ValueError with one line for what is no such file.
     """
-    read = npz.read_columns if form == "npz" else parquet.read_columns
+    read = npz.read_columns if form == "npz" else parquet_reading.read_columns
     return read(content, columns, known)

@@ -15,7 +15,7 @@ import numpy as np
 
 from nsbench.errors import ResultError
 from nsbench.results import outcomes as files
-from nsbench.results.parquet import Known, Rows
+from nsbench.results.parquet_reading import Known, Rows
 from nsbench.results.record import Result
 from nsbench.results.store import outcomes_content, outcomes_path
 from nsbench.types import Outcomes

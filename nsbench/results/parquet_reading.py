@@ -1,0 +1,254 @@
+"""Reading tables of outcomes that nobody vouches for: see `parquet` for their form.
+
+Decoding is bounded by what cannot lie: the footer bounds the rows, and Snappy makes at most 22 bytes of one, gzip
+1,032. (A page of zstd may hold 30,000 times its size, and pyarrow does not compare it with the size that the footer
+states.) Strings are decoded once for each that the file spells out, not once for each row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nsbench.results.parquet import GROWS, IMAGES, KINDS, LARGEST, NAMED, PAGES, TOP, kinds_of
+from nsbench.types import Outcomes
+
+LONGEST = 1 << 10  # characters of an id or of a condition's name
+FOOTER = 1 << 16  # bytes: twenty columns need about 2,000
+BROKEN = (pa.ArrowException, OSError, ValueError, LookupError, TypeError, NotImplementedError, EOFError, MemoryError)
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images in one order. All conditions and files on the same images that one `Known` met share the object."""
+
+    ids: np.ndarray  # (n,) str, each once
+    labels: np.ndarray  # (n,) int64
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Of one condition: its images, and those of the asked columns that it has."""
+
+    images: Images
+    columns: Mapping[str, np.ndarray]  # by column name: (n,) in the stored type, in the order of `images`
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Where the rows of a condition stand."""
+
+    condition: str
+    rows: slice
+    images: Images
+
+
+@dataclass(frozen=True)
+class Known:
+    """Images that were read before. Files that store IMAGES in the same bytes are not decoded again."""
+
+    parts: dict[bytes, tuple[_Part, ...]] = field(default_factory=dict)
+    images: dict[bytes, Images] = field(default_factory=dict)
+
+
+def unpack(content: bytes) -> dict[str, Outcomes]:
+    """By condition, in the stored order. Raises ValueError, with one line, for what is no such file."""
+    with _one_line():
+        file = _opened(content)
+        columns = _decoded(file, file.schema_arrow.names)
+        parts = _parts(columns, Known())
+        values = _values({name: column for name, column in columns.items() if name not in IMAGES})
+        return {part.condition: _outcomes(part, dict(_held(part, values))) for part in parts}
+
+
+def read_columns(content: bytes, columns: Collection[str], known: Known | None = None) -> dict[str, Rows]:
+    """Of every condition its images and these columns, such as ("prediction", "linf"). For many files pass one `known`.
+
+    Raises ValueError, with one line, for what is no such file.
+    """
+    known = Known() if known is None else known
+    with _one_line():
+        file = _opened(content)
+        key = _stored(file, content)
+        if key not in known.parts:
+            known.parts[key] = _parts(_decoded(file, IMAGES), known)
+        wanted = [name for name in file.schema_arrow.names if name in columns and name not in IMAGES]
+        values = _values(_decoded(file, wanted))
+        return {part.condition: Rows(part.images, dict(_held(part, values))) for part in known.parts[key]}
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Whatever is wrong with a file, as a ValueError of one line."""
+    try:
+        yield
+    except BROKEN as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise ValueError(f"is no table of outcomes ({line})") from error
+
+
+def _opened(content: bytes) -> pq.ParquetFile:
+    """The file, once its footer says that it is a table of outcomes of a size that can be decoded."""
+    if len(content) < 12 or int.from_bytes(content[-8:-4], "little") > FOOTER:
+        raise ValueError("its footer is missing or too long")
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=IMAGES[:2], pre_buffer=False)
+    except KeyError as error:
+        raise ValueError(f"no column {error.args[0].decode()!r}") from error
+    if file.metadata.num_row_groups != 1:
+        raise ValueError(f"{file.metadata.num_row_groups} row groups")
+    # What raises in these readers of no rows ends the process in the properties of file.metadata's columns.
+    list(file.reader.iter_batches(0, [0], range(file.metadata.num_columns), use_threads=False))
+    _check_footer(file.metadata)
+    _check_types(file.schema_arrow)
+    return file
+
+
+def _check_footer(found: pq.FileMetaData) -> None:
+    rows = found.num_rows
+    if not 0 < rows * found.num_columns * 8 <= LARGEST:
+        raise ValueError(f"{rows} rows of {found.num_columns} columns")
+    group, pages = found.row_group(0), 0
+    for column in map(group.column, range(found.num_columns)):
+        if column.num_values != rows or group.num_rows != rows:
+            raise ValueError("columns of different lengths")
+        if column.compression not in GROWS or column.total_compressed_size < 0:
+            raise ValueError(f"compressed with {column.compression}, whose pages have no bound")
+        pages += column.total_compressed_size * GROWS[column.compression]
+    if pages > PAGES:
+        raise ValueError(f"{rows} rows that may be {pages} bytes")
+
+
+def _check_types(found: pa.Schema) -> None:
+    types = dict(zip(found.names, map(str, found.types), strict=True))
+    if len(types) != len(found):
+        raise ValueError("two columns have one name")
+    for name in (*IMAGES, "prediction"):
+        if name not in types:
+            raise ValueError(f"no column {name!r}")
+    for name, kind in types.items():
+        if KINDS.get(kind) not in kinds_of(name):
+            raise ValueError(f"column {name!r} holds {kind}")
+
+
+def _decoded(file: pq.ParquetFile, names: Sequence[str]) -> dict[str, pa.Array]:
+    table = file.read(columns=list(names), use_threads=False)
+    if names and len(table) != file.metadata.num_rows:
+        raise ValueError("columns of different lengths")
+    return dict(zip(table.column_names, map(_whole, table.columns), strict=True))
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _stored(file: pq.ParquetFile, content: bytes) -> bytes:
+    """Equal for files whose IMAGES are stored in the same bytes and decoded alike."""
+    found = hashlib.sha256(f"{file.metadata.num_rows} {file.metadata.created_by}".encode())
+    group, schema = file.metadata.row_group(0), file.schema_arrow
+    for index in map(schema.names.index, IMAGES):
+        column = group.column(index)
+        first = column.dictionary_page_offset if column.has_dictionary_page else None
+        start = column.data_page_offset if first is None else min(first, column.data_page_offset)
+        stop = start + column.total_compressed_size
+        if not 0 < start < stop <= len(content):
+            raise ValueError("a column outside the file")
+        how = (
+            schema.field(index),
+            column.physical_type,
+            column.compression,
+            stop - start,
+            column.data_page_offset - start,
+        )
+        found.update(repr(how).encode())
+        found.update(memoryview(content)[start:stop])
+    return found.digest()
+
+
+def _parts(columns: Mapping[str, pa.Array], known: Known) -> tuple[_Part, ...]:
+    """The conditions, in order, with their images."""
+    if nulls := [name for name in IMAGES if columns[name].null_count]:
+        raise ValueError(f"column {nulls[0]!r} has gaps")
+    conditions, places = _strings(columns["condition"])
+    names, codes = _strings(columns["id"])
+    labels = columns["label"].to_numpy().astype(np.int64)
+    starts = [0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(places)]
+    spans = [slice(start, stop) for start, stop in itertools.pairwise(starts)]
+    if len({places[rows.start] for rows in spans}) != len(spans):
+        raise ValueError("a condition in two places")
+    mine: dict[bytes, Images] = {}
+    room = LARGEST
+    parts = []
+    for rows in spans:
+        key = codes[rows].tobytes() + labels[rows].tobytes()
+        if key not in mine:
+            room -= names.itemsize * (rows.stop - rows.start)
+            if room < 0:
+                raise ValueError("its ids are too long")
+            mine[key] = _images(names, codes[rows], labels[rows], known)
+        parts.append(_Part(str(conditions[places[rows.start]]), rows, mine[key]))
+    return tuple(parts)
+
+
+def _images(names: np.ndarray, codes: np.ndarray, labels: np.ndarray, known: Known) -> Images:
+    if (np.diff(np.sort(codes)) == 0).any():
+        raise ValueError("an image twice in a condition")
+    ids = names[codes]
+    key = hashlib.sha256("\0".join(ids.tolist()).encode() + labels.tobytes()).digest()
+    return known.images.setdefault(key, Images(ids, labels.copy()))
+
+
+def _strings(column: pa.DictionaryArray) -> tuple[np.ndarray, np.ndarray]:
+    """(D,) different strings, and (rows,) which of them stands where."""
+    names, codes = column.dictionary.to_pylist(), column.indices.to_numpy()
+    if len(set(names)) != len(names) or not 0 <= codes.min() <= codes.max() < len(names):
+        raise ValueError("strings twice or missing")
+    if max(map(len, names)) > LONGEST or "\0" in "".join(names):
+        raise ValueError("strings too long or with zero bytes")
+    return np.array(names, np.str_), codes
+
+
+def _values(columns: Mapping[str, pa.Array]) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+    """By name: (rows,) values, and (rows,) where they are not null; None: everywhere."""
+    found: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
+    for name, column in columns.items():
+        valid = column.is_valid().to_numpy(zero_copy_only=False) if column.null_count else None
+        filled = column if valid is None else column.fill_null(pa.scalar(0).cast(column.type))
+        found[name] = filled.to_numpy(zero_copy_only=False), valid
+    return found
+
+
+def _held(part: _Part, values: Mapping[str, tuple[np.ndarray, np.ndarray | None]]) -> Iterator[tuple[str, np.ndarray]]:
+    """The columns that this condition has."""
+    for name, (column, valid) in values.items():
+        if valid is None or valid[part.rows].all():
+            yield name, column[part.rows]
+        elif name == "prediction" or valid[part.rows].any():
+            raise ValueError(f"column {name!r} has gaps in {part.condition!r}")
+
+
+def _outcomes(part: _Part, found: Mapping[str, np.ndarray]) -> Outcomes:
+    tops = [name for name in TOP if name in found]
+    if tops != list(TOP[: len(tops)]):
+        raise ValueError(f"the best classes of {part.condition!r} have gaps")
+    return Outcomes(
+        ids=part.images.ids,
+        labels=part.images.labels,
+        predictions=found["prediction"].astype(np.int64),
+        extra={name: _wide(values) for name, values in found.items() if name not in NAMED},
+        label_probability=_wide(found["label_probability"]) if "label_probability" in found else None,
+        confidence=_wide(found["confidence"]) if "confidence" in found else None,
+        top5=np.stack([found[name] for name in tops], axis=1).astype(np.int64) if tops else None,
+    )
+
+
+def _wide(values: np.ndarray) -> np.ndarray:
+    """A copy that does not hold on to the table: integers as int64."""
+    return values.astype(np.int64) if values.dtype.kind in "iu" else values.copy()
