@@ -12,6 +12,8 @@ from click.testing import CliRunner, Result
 from nsbench.cli import main
 from nsbench.cli.options import DEFAULT_RESULTS, SHOWCASE, lending_of
 from nsbench.errors import UsageError
+from nsbench.report import read_board
+from nsbench.report.page.rows import initial_pair
 
 REPOSITORY = Path(__file__).parents[2]
 BOARD = SHOWCASE / "shapes10" / "results"
@@ -93,6 +95,14 @@ def test_the_page_shows_the_showcase_beside(own: Path, tmp_path: Path) -> None:
     for title in ("finetune (control)", "pretrained", "Madry", "TRADES", "random noise"):
         assert f"{title} · {MARK}" in page
     assert f"NS · {MARK}" not in page
+
+
+def test_what_is_compared_at_first_is_ones_own_row(own: Path) -> None:
+    (table,) = read_board(own, lending_of(own)).tables
+    first, second = (table.rows[index] for index in initial_pair(table))
+    assert (first.method, first.lender) == ("ns", "")
+    assert (second.method, second.lender) == ("finetune", "the showcase")
+    assert table.rows[0].lender, "although another row stands above it"
 
 
 def test_the_showcase_can_be_left_out_and_is_never_beside_itself(own: Path, tmp_path: Path) -> None:

@@ -116,10 +116,14 @@ def reference_name(table: Table) -> str:
 
 
 def initial_pair(table: Table) -> tuple[int, int]:
-    """The best trained row that has a reference, with that; without one the two best rows, or the only one twice."""
+    """The best trained row that has a reference, with that; without one the two best rows, or the only one twice.
+
+    Rows of the folder that the table is made of go before those that another folder lends.
+    """
     pairs = [(row, other) for row, other in enumerate(references(table)) if other is not None]
     trained = [pair for pair in pairs if any(one.provenance.recipe for one in table.rows[pair[0]].results)]
-    return (trained or pairs or [(0, min(1, len(table.rows) - 1))])[0]
+    chosen = trained or pairs or [(0, min(1, len(table.rows) - 1))]
+    return next((pair for pair in chosen if not table.rows[pair[0]].lender), chosen[0])
 
 
 def _numbers(one: RowComparison) -> list[int]:
