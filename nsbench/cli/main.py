@@ -274,7 +274,8 @@ def _print_plan(
         for suite in suites:
             conditions = len(registry.suites[suite].conditions())
             click.echo(f"{method} x {suite}: {conditions} condition{'s' if conditions > 1 else ''} on {source}")
-    click.echo(f"{len(methods) * len(suites)} pairs; what {results} already holds is not computed again")
+    pairs = len(methods) * len(suites)
+    click.echo(f"{pairs} pair{'s' if pairs > 1 else ''}; what {results} already holds is not computed again")
 
 
 def _print_table(title: str, rows: list[tuple[str, ...]]) -> None:

@@ -64,9 +64,12 @@ def _of_one(table: Table, ran: Ran) -> list[str]:
     flags = dict.fromkeys(flag.name for flag in ran.row.flags)
     flagged = f" ⚑ {', '.join(flags)}: its adversarial figures may flatter it." if flags else ""
     lines = [f"{ran.row.label}: {_measured(table, ran)}.{flagged}"]
-    others = [(other, told) for other in _references(table, ran) if (told := _against(table, ran, other))]
-    if others:
-        lines.append(" ".join([*(told for _, told in others), _validity([ran.row, *(row for row, _ in others)])]))
+    references = _references(table, ran)
+    told = {other.label: words for other in references if (words := _against(table, ran, other))}
+    if told:
+        lines.append(" ".join([*told.values(), _validity([ran.row, *references])]))
+    elif references:
+        lines.append(f"Nothing to compare with {_listed([other.label for other in references])}: see the page's notes.")
     else:
         lines.append("Nothing in its table to compare it with: run the matched control too (nsbench list methods).")
     return lines

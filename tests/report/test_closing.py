@@ -78,6 +78,14 @@ def test_a_method_alone_is_compared_with_nothing() -> None:
     assert second == "Nothing in its table to compare it with: run the matched control too (nsbench list methods)."
 
 
+def test_a_control_on_other_images_is_no_comparison() -> None:
+    """The control's figure of an older suite version stands in the table, and is not compared."""
+    ran = [made("ns", 60.0, suite_version=2)]
+    first, second = closing([*ran, made("finetune", 50.0)], ran)
+    assert first.startswith("ns: suite0 60.0")
+    assert second == "Nothing to compare with finetune: see the page's notes."
+
+
 def test_missing_suites_leave_no_average() -> None:
     ran = eleven("ns", 60.0)[:10]
     first, second = closing([*ran, *eleven("finetune", 50.0)], ran)
