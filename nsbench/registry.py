@@ -11,12 +11,25 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Generic, TypeVar
+from typing import Generic, TypedDict, TypeVar, Unpack, overload
 
 from nsbench.errors import NsbenchError, UnknownName
-from nsbench.types import GROUPS, Condition, Method, Suite
+from nsbench.types import (
+    GROUPS,
+    Attack,
+    AttackFacts,
+    AttackFunction,
+    Condition,
+    FitFunction,
+    Method,
+    ScoreFunction,
+    Suite,
+)
 
 Item = TypeVar("Item")
+BuildConditions = Callable[[], list[Condition]]
+AnyAttack = TypeVar("AnyAttack", bound=AttackFunction)
+AnyFit = TypeVar("AnyFit", bound=FitFunction)
 
 
 class Registry(Generic[Item]):
@@ -76,15 +89,37 @@ def _chain(parts: list[Method]) -> Method:
 
 suites: Registry[Suite] = Registry("suite")
 methods: Registry[Method] = Methods("method")
-attacks: Registry[Callable] = Registry("attack")
+attacks: Registry[Attack] = Registry("attack")
 
 
-def suite(*, title: str, group: str, score: Callable, citation: str, **fields) -> Callable:
+class SuiteFields(TypedDict, total=False):
+    """Fields of Suite that have defaults."""
+
+    version: int
+    order: int
+    paper: bool
+    unit: str
+    lower_is_better: bool
+    watched: bool
+
+
+class MethodFields(TypedDict, total=False):
+    """Fields of Method that have defaults and that an author states."""
+
+    version: int
+    trains: bool
+    role: str
+    order: int
+
+
+def suite(
+    *, title: str, group: str, score: ScoreFunction, citation: str, **fields: Unpack[SuiteFields]
+) -> Callable[[BuildConditions], BuildConditions]:
     """Register `def name() -> list[Condition]` as the suite `name`; its docstring is the summary."""
     if group not in GROUPS:
         raise NsbenchError(f"suite '{title}': group '{group}' is none of {', '.join(GROUPS)}")
 
-    def register(build: Callable[[], list[Condition]]) -> Callable[[], list[Condition]]:
+    def register(build: BuildConditions) -> BuildConditions:
         name = build.__name__
         summary = " ".join((build.__doc__ or "").split())
         suites.add(name, Suite(name, title, group, build, score, citation, summary, **fields))
@@ -93,10 +128,10 @@ def suite(*, title: str, group: str, score: Callable, citation: str, **fields) -
     return register
 
 
-def method(*, title: str, citation: str, **fields) -> Callable:
-    """Register `def name(model, train, recipe, ...) -> model` as the method `name`."""
+def method(*, title: str, citation: str, **fields: Unpack[MethodFields]) -> Callable[[AnyFit], AnyFit]:
+    """Register `def name(model, train, recipe, ...) -> model` as the method `name`; its docstring is the summary."""
 
-    def register(fit: Callable) -> Callable:
+    def register(fit: AnyFit) -> AnyFit:
         name = fit.__name__
         summary = " ".join((fit.__doc__ or "").split())
         methods.add(name, Method(name, title, fit, citation, summary, **fields))
@@ -105,16 +140,39 @@ def method(*, title: str, citation: str, **fields) -> Callable:
     return register
 
 
-def attack(function: Callable | None = None, /, **facts: object) -> Callable:
+@overload
+def attack(function: AnyAttack, /) -> AnyAttack: ...
+
+
+@overload
+def attack(
+    *,
+    steps: int | None = None,
+    restarts: int | None = None,
+    loss: str | None = None,
+    start: str | None = None,
+    library: str | None = None,
+) -> Callable[[AnyAttack], AnyAttack]: ...
+
+
+def attack(
+    function: AnyAttack | None = None,
+    /,
+    *,
+    steps: int | None = None,
+    restarts: int | None = None,
+    loss: str | None = None,
+    start: str | None = None,
+    library: str | None = None,
+) -> AnyAttack | Callable[[AnyAttack], AnyAttack]:
     """Register `def name(model, images, labels, *, ids, seed, threat, **params)` as the attack `name`.
 
-    `@attack`, or `@attack(loss="cross-entropy", ...)` with plain facts for the attack card that neither the signature
-    nor a condition's params tell: steps, restarts, loss, start, library (the distribution that does the work).
+    `@attack`, or `@attack(loss="cross-entropy", ...)` with the facts of AttackFacts. The function stays as it is.
     """
+    facts = AttackFacts(steps, restarts, loss, start, library)
 
-    def register(function: Callable) -> Callable:
-        function.facts = facts  # type: ignore[attr-defined]
-        attacks.add(function.__name__, function)
+    def register(function: AnyAttack) -> AnyAttack:
+        attacks.add(function.__name__, Attack(function.__name__, function, facts))
         return function
 
     return register if function is None else register(function)

@@ -1,16 +1,18 @@
 """The vocabulary of nsbench: small frozen records, shared by every part.
 
-No torch here, and numpy only as a type, so that `nsbench list` and `nsbench --help` start at once.
+No torch and no numpy here but as types, so that `nsbench list` and `nsbench --help` start at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor, nn
 
 GROUPS = ("clean", "adversarial", "ood")  # the column groups of the paper's table 2
 ROLES = (  # what a method is in a comparison
@@ -40,6 +42,80 @@ class ThreatModel:
         if self.eps is None:
             return f"{self.norm} unbounded"
         return f"linf {self.eps * 255:g}/255" if self.norm == "linf" else f"{self.norm} {self.eps:g}"
+
+
+class AttackFunction(Protocol):
+    """What `@attack` takes. Settings of its own are further keywords with defaults, which a condition may set."""
+
+    __name__: str
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images_BCHW: Tensor,
+        labels_B: Tensor,
+        /,
+        *,
+        ids: Sequence[str],
+        seed: int,
+        threat: ThreatModel,
+    ) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class AttackFacts:
+    """For the attack card: what neither the signature nor a condition's params tell. None: not stated."""
+
+    steps: int | None = None
+    restarts: int | None = None
+    loss: str | None = None
+    start: str | None = None
+    library: str | None = None  # the distribution that does the work; None: nsbench
+
+    def keys(self) -> list[str]:  # TODO: away with this and the next two as soon as card.py reads fields
+        return [name for name, value in vars(self).items() if value is not None]
+
+    def __getitem__(self, name: str) -> Any:
+        return vars(self)[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return default if vars(self).get(name) is None else vars(self)[name]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A registered attack. Calling it calls its function."""
+
+    name: str
+    function: Callable[..., Tensor]  # an AttackFunction and its settings
+    facts: AttackFacts = AttackFacts()
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images_BCHW: Tensor,
+        labels_B: Tensor,
+        *,
+        ids: Sequence[str],
+        seed: int,
+        threat: ThreatModel,
+        **params: object,
+    ) -> Tensor:
+        return self.function(model, images_BCHW, labels_B, ids=ids, seed=seed, threat=threat, **params)
+
+    @property
+    def __signature__(self) -> inspect.Signature:  # TODO: away as soon as card.py and evaluate.py read `parameters`
+        return inspect.signature(self.function)
+
+    @property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """Of the function, its own settings among them."""
+        return inspect.signature(self.function).parameters
+
+    @property
+    def takes_batch_size(self) -> bool:
+        """It may be given more images than fit into memory, and sends at most `batch_size` through the model."""
+        return "batch_size" in self.parameters
 
 
 @dataclass(frozen=True)
@@ -74,7 +150,8 @@ class Outcomes:
 
     @property
     def correct(self) -> np.ndarray:
-        return self.predictions == self.labels
+        correct: np.ndarray = self.predictions == self.labels
+        return correct
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -113,6 +190,9 @@ class Score:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
 
+ScoreFunction = Callable[[Mapping[str, Outcomes]], Score]  # outcomes by condition
+
+
 @dataclass(frozen=True)
 class Suite:
     """A named list of conditions and the function that makes one score of their outcomes."""
@@ -121,7 +201,7 @@ class Suite:
     title: str  # the column head
     group: str  # one of GROUPS
     build: Callable[[], list[Condition]]
-    score: Callable[[Mapping[str, Outcomes]], Score]
+    score: ScoreFunction
     citation: str
     summary: str  # the exact protocol in one or two sentences; the column's tooltip
     version: int = 1  # raise it whenever a change of the suite can move a number
@@ -135,13 +215,25 @@ class Suite:
         return self.build()
 
 
+class FitFunction(Protocol):
+    """What `@method` takes: `fit(model, train, recipe, ...)` gives a model, or the model with its training history.
+
+    The runner also hands over `progress`, `workers`, `checkpoint` and `on_round`. Model, split and recipe are defined
+    in rooms that import this one, so their types are not named here.
+    """
+
+    __name__: str
+
+    def __call__(self, model: Any, train: Any, recipe: Any, /, *args: Any, **run: Any) -> Any: ...
+
+
 @dataclass(frozen=True)
 class Method:
     """A way to get a model from a checkpoint: `fit(model, train, recipe, ...) -> model`."""
 
     name: str
     title: str
-    fit: Callable[..., Any]
+    fit: FitFunction
     citation: str
     summary: str
     version: int = 1  # raise it whenever a change of the method can move a weight

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from inspect import signature
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -241,7 +240,7 @@ def _attack(
 
 def _refills(job: _Job) -> bool:
     """Whether the attack takes `batch_size`: more images than that, of which it attacks so many at a time."""
-    return "batch_size" in signature(registry.attacks[str(job.condition.attack)]).parameters
+    return registry.attacks[str(job.condition.attack)].takes_batch_size
 
 
 def _pools(parts: Iterator[_Batch], number: int) -> Iterator[_Batch]:

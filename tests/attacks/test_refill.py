@@ -20,7 +20,7 @@ from nsbench.attacks.common import l2_norm, misclassified
 from nsbench.models import Model, Preprocessing, load_model
 from nsbench.run.evaluate import Memory, evaluate
 from nsbench.run.opening import open_source
-from nsbench.types import Condition, ThreatModel
+from nsbench.types import Attack, Condition, ThreatModel
 
 LINF, L2, PATCH = ThreatModel("linf", 0.04), ThreatModel("l2"), ThreatModel("patch", patches=1)
 FORMS = [
@@ -84,7 +84,7 @@ def test_evaluate_hands_over_several_batches_and_judges_one_at_a_time(monkeypatc
         handed.append((len(ids), batch_size))
         return (images + threat.eps).clamp(0, 1)
 
-    monkeypatch.setitem(registry.attacks._items, "patient", patient)
+    monkeypatch.setitem(registry.attacks._items, "patient", Attack("patient", patient))
     torch.manual_seed(0)
     network = VisionTransformer(img_size=SIZE, patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=CLASSES)
     model = Model(network, name="tiny", preprocessing=Preprocessing(SIZE, 1.0), mean=(0.5,) * 3, std=(0.5,) * 3)

@@ -26,6 +26,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -297,14 +298,14 @@ def _arithmetic_of(attack: str, clock: Clock) -> Iterator[list[float]]:
     """Processor seconds that an attack takes beside the model's passes: a number for each call."""
     original, spent = registry.attacks[attack], []
 
-    @wraps(original)
+    @wraps(original.function)
     def timed(*arguments: Any, **keywords: Any) -> Tensor:
         start, passes = time.process_time(), clock.forward + clock.backward
         found = original(*arguments, **keywords)
         spent.append(time.process_time() - start - (clock.forward + clock.backward - passes))
         return found
 
-    registry.attacks._items[attack] = timed
+    registry.attacks._items[attack] = replace(original, function=timed)
     try:
         yield spent
     finally:

@@ -16,7 +16,7 @@ from nsbench.models import Model, Preprocessing
 from nsbench.results import AttackCard
 from nsbench.run.evaluate import Evaluation, Memory, evaluate
 from nsbench.run.judge import LOOKED_AT, look_at_outputs
-from nsbench.types import PROBABILITY_STEP, Condition, ThreatModel
+from nsbench.types import PROBABILITY_STEP, Attack, Condition, ThreatModel
 
 SIZE, CLASSES = 16, 5
 
@@ -65,7 +65,7 @@ def attack_named(monkeypatch: pytest.MonkeyPatch):
     """Register an attack for one test."""
 
     def register(function) -> str:
-        monkeypatch.setitem(registry.attacks._items, "cheat", function)
+        monkeypatch.setitem(registry.attacks._items, "cheat", Attack("cheat", function))
         return "cheat"
 
     return register

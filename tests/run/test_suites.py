@@ -80,9 +80,7 @@ def test_conditions_name_what_exists(suite: Suite) -> None:
         assert attacked == (condition.threat is not None), "an attack needs a threat model"
         if condition.attack is not None:
             assert condition.attack in registry.attacks
-            accepted = registry.attacks[condition.attack].__kwdefaults__ or {}
-            inner = getattr(registry.attacks[condition.attack], "__wrapped__", None)
-            accepted = accepted | ((inner.__kwdefaults__ or {}) if inner else {})
+            accepted = registry.attacks[condition.attack].parameters
             assert set(condition.params) <= set(accepted), "settings that the attack does not have"
 
 
