@@ -1,6 +1,6 @@
 """From a picture to the pixels that a model sees: timm's own evaluation transform, or nothing at all.
 
-Both give uint8 tensors (3, H, W), so loaders move bytes; dividing by 255 is left to the device.
+Both give uint8 tensors (3, H, W), so loaders move bytes; `unit` divides by 255 on the device.
 """
 
 from __future__ import annotations
@@ -18,6 +18,16 @@ from nsbench.errors import DataError, UsageError
 Transform = Callable[[Image.Image], torch.Tensor]
 
 
+def unit(images: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """uint8 images as float32 in [0, 1], on the device."""
+    return images.to(device, non_blocking=True).float() / 255
+
+
+def in_8_bits(images: torch.Tensor) -> torch.Tensor:
+    """Images in [0, 1], rounded to the 256 levels of an image file; what lies outside is clipped."""
+    return (images.clamp(0, 1) * 255).round() / 255
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """The checkpoint's own resize and crop, as in timm's `pretrained_cfg`."""
@@ -32,13 +42,14 @@ class Preprocessing:
         if mode == "none":
             return Ready(self.size)
         if mode == "checkpoint":
-            return transforms_imagenet_eval(
+            transform: Transform = transforms_imagenet_eval(
                 self.size,
                 crop_pct=self.crop_pct,
                 crop_mode=self.crop_mode,
                 interpolation=self.interpolation,
                 normalize=False,
             )
+            return transform
         raise UsageError(f"preprocessing '{mode}' is neither 'checkpoint' nor 'none'")
 
     def describe(self) -> str:
@@ -66,4 +77,5 @@ class Ready:
 def _to_bytes(image: Image.Image) -> torch.Tensor:
     from timm.data.transforms import MaybePILToTensor
 
-    return MaybePILToTensor()(image)
+    pixels_3HW: torch.Tensor = MaybePILToTensor()(image)
+    return pixels_3HW

@@ -21,7 +21,8 @@ def adversarial(model: Model, images_BCHW: torch.Tensor, targets: torch.Tensor |
     attack = torchattacks.TPGD if targets is None else torchattacks.PGD
     with frozen(model):
         crafted = attack(model, eps=recipe.attack_eps, alpha=recipe.attack_step_size, steps=recipe.attack_steps)
-        return crafted(images_BCHW, targets)
+        adversarial_BCHW: torch.Tensor = crafted(images_BCHW, targets)
+    return adversarial_BCHW
 
 
 def divergence(logits_BK: torch.Tensor, other_BK: torch.Tensor) -> torch.Tensor:

@@ -24,6 +24,7 @@ from nsbench.data.loading import Batch
 from nsbench.data.source import digest_of
 from nsbench.errors import DataError
 from nsbench.models import Model
+from nsbench.models.preprocessing import unit
 from nsbench.randomness import derive_seed, generator
 from nsbench.training.recipe import Recipe
 
@@ -57,7 +58,8 @@ class Augmented(Split):
     def load(self, index: int) -> Image.Image:
         image = self.train.load(int(self.indices[index]))
         with seeded(derive_seed(self.seed, self.name, "augment", index, self.ids[index])):
-            return self.transform(image)
+            augmented: Image.Image = self.transform(image)
+        return augmented
 
     @property
     def digest(self) -> str:
@@ -100,7 +102,7 @@ def _posterize(image: Image.Image, bits: int, **keywords: object) -> Image.Image
 
 def pixels(batch: Batch, device: torch.device) -> torch.Tensor:
     """Images (B, 3, H, W) in [0, 1] on the device."""
-    return batch.images.to(device, non_blocking=True).float() / 255
+    return unit(batch.images, device)
 
 
 def erase(images_BCHW: torch.Tensor, recipe: Recipe, model: Model) -> torch.Tensor:
@@ -124,4 +126,5 @@ def mix(
         label_smoothing=recipe.label_smoothing,
         num_classes=num_classes,
     )
-    return mixup(images_BCHW.clone(), labels_B)
+    mixed: tuple[torch.Tensor, torch.Tensor] = mixup(images_BCHW.clone(), labels_B)
+    return mixed

@@ -14,7 +14,7 @@ from nsbench.models import Model
 
 
 @dataclass
-class Cost:
+class TrainingCost:
     """Counts of images. A backward pass costs as much as a forward one for the inputs, and again for the weights."""
 
     forwards: int = 0
@@ -50,6 +50,8 @@ class Cost:
 def _end(model: Model) -> nn.Module:
     """The module that every pass calls once, last: the classifier, since tokens may enter in the middle."""
     if model.patch_embed is None:
-        return model.vit
+        network: nn.Module = model.vit
+        return network
     classifier = model.vit.get_classifier()
-    return classifier[0] if isinstance(classifier, tuple) else classifier
+    last: nn.Module = classifier[0] if isinstance(classifier, tuple) else classifier
+    return last

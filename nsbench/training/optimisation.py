@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from timm.layers import DropPath
@@ -81,7 +80,7 @@ def compiled(model: Model, wanted: bool) -> Iterator[None]:
         del model.vit.forward_features
 
 
-def autocast(model: Model, recipe: Recipe) -> Any:
+def autocast(model: Model, recipe: Recipe) -> AbstractContextManager[object]:
     """The recipe's precision, for the forward passes of a training step."""
     if recipe.precision == "float32":
         return nullcontext()

@@ -21,7 +21,7 @@ from nsbench.errors import TrainingError
 from nsbench.files import open_atomically
 from nsbench.models import Model
 from nsbench.results import Round
-from nsbench.training.cost import Cost
+from nsbench.training.cost import TrainingCost
 from nsbench.training.optimisation import averaged, optimiser_of, schedule_of
 from nsbench.training.recipe import Recipe
 
@@ -46,7 +46,7 @@ class State:
     optimiser: torch.optim.AdamW
     scheduler: CosineLRScheduler | None
     ema: ModelEmaV3 | None
-    cost: Cost = field(default_factory=Cost)
+    cost: TrainingCost = field(default_factory=TrainingCost)
     history: list[Round] = field(default_factory=list)  # one entry per finished round
     round: int = 0  # rounds that are finished
     step: int = 0  # steps that are finished
@@ -120,7 +120,7 @@ class State:
         self.optimiser.load_state_dict(record["optimiser"])
         if self.ema:
             self.ema.module.load_timm_state_dict(record["ema"])
-        self.cost, self.history = Cost(**record["cost"]), _ROUNDS.validate_python(record["history"])
+        self.cost, self.history = TrainingCost(**record["cost"]), _ROUNDS.validate_python(record["history"])
         self.round, self.step, self.micro_batch = record["round"], record["step"], record["micro_batch"]
         if self.scheduler:
             self.scheduler.step_update(self.position)
