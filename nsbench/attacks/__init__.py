@@ -7,8 +7,8 @@
 the batch, an image that is decided leaves, and every draw comes from (seed, attack, image id). So neither the
 batch nor the order changes an outcome.
 
-An attack that takes `batch_size` is handed several batches' worth of images at once. It sends at most so many through
-the model at a time, and gives the seat of an image that leaves to the next one, so that the device stays busy.
+An attack that takes `batch_size` is given several batches' worth of images at once. It sends at most `batch_size` of
+them through the model at a time; when one leaves, the next takes its place, so that the batch stays full.
 Importing this package fills `nsbench.registry.attacks`.
 """
 

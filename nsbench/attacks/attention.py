@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from nsbench.errors import ModelError
-from nsbench.models.attention import attention_modules, recorded_attention
+from nsbench.models.attention import attention_modules, patch_size, recorded_attention
 
 __all__ = ["attention_modules", "patch_columns", "patch_mask", "patch_size", "recorded_attention"]
 
 
-def patch_columns(vit: Any, attention_BHNN: Tensor | None, images_BCHW: Tensor) -> tuple[int, int, int]:
+def patch_columns(vit: Any, attention_BHNN: Tensor, images_BCHW: Tensor) -> tuple[int, int, int]:
     """(number of prefix tokens, rows, columns of the patch grid), checked against the recorded map.
 
     The columns of class, distillation and register tokens come first and are no patches. Raises ModelError where
@@ -22,21 +22,13 @@ def patch_columns(vit: Any, attention_BHNN: Tensor | None, images_BCHW: Tensor) 
     patch_height, patch_width = patch_size(vit)
     rows, columns = -(-images_BCHW.shape[2] // patch_height), -(-images_BCHW.shape[3] // patch_width)
     prefix = int(getattr(vit, "num_prefix_tokens", 1))
-    shape = None if attention_BHNN is None else tuple(attention_BHNN.shape)
-    if shape is None or len(shape) != 4 or shape[2:] != (prefix + rows * columns,) * 2:
+    shape = tuple(attention_BHNN.shape)
+    if len(shape) != 4 or shape[2:] != (prefix + rows * columns,) * 2:
         raise ModelError(
             f"{type(vit).__name__}: attention maps of shape {shape} do not fit {prefix} prefix tokens "
             f"and {rows} x {columns} patches; attacks on attention cannot run on it"
         )
     return prefix, rows, columns
-
-
-def patch_size(vit: Any) -> tuple[int, int]:
-    """Height and width in pixels of one patch. Raises ModelError where the model does not say."""
-    size = getattr(getattr(vit, "patch_embed", None), "patch_size", None)
-    if size is None:
-        raise ModelError(f"{type(vit).__name__} has no patch_embed.patch_size: attacks on patches need it")
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
 def patch_mask(patches_BK: Tensor, grid: tuple[int, int], size: tuple[int, int], images_BCHW: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from nsbench.randomness import derive_seed
 from nsbench.types import ThreatModel
 
 Classifier = Callable[[Tensor], Tensor]  # images_BCHW in [0, 1] -> logits_BK
-Loss = Callable[[Tensor, Tensor], Tensor]  # logits_BK, labels_B -> loss_B
+Job = TypeVar("Job")
 
 
 def per_image(values_B: Tensor, like: Tensor) -> Tensor:
@@ -27,7 +28,8 @@ def per_image(values_B: Tensor, like: Tensor) -> Tensor:
 
 def l2_norm(images_BCHW: Tensor) -> Tensor:
     """Euclidean norm of each image, (B,)."""
-    return images_BCHW.flatten(1).norm(dim=1)
+    norm_B: Tensor = images_BCHW.flatten(1).norm(dim=1)
+    return norm_B
 
 
 def project_linf(adversarial_BCHW: Tensor, images_BCHW: Tensor, eps: float) -> Tensor:
@@ -42,7 +44,13 @@ def project_l2(adversarial_BCHW: Tensor, images_BCHW: Tensor, eps: float) -> Ten
     return (images_BCHW + change * per_image(factor_B, change)).clamp(0, 1)
 
 
-def _draw(images_BCHW: Tensor, ids: Sequence[str], seed: int, parts: tuple, draw: Callable) -> Tensor:
+def _draw(
+    images_BCHW: Tensor,
+    ids: Sequence[str],
+    seed: int,
+    parts: tuple[object, ...],
+    draw: Callable[[Tensor, torch.Generator], Tensor],
+) -> Tensor:
     """One draw per image, on the CPU: the same numbers on every device."""
     draws = []
     for image_id in ids:
@@ -119,16 +127,16 @@ class Adam:
         self.mean, self.square, self.count_B = self.mean[active_B], self.square[active_B], self.count_B[active_B]
 
     def grow(self, images: int) -> None:
-        """Take in so many images, which have made no step."""
+        """Take in so many more images, at step 0."""
         self.mean, self.square, self.count_B = (
             torch.cat([rows, rows.new_zeros(images, *rows.shape[1:])])
             for rows in (self.mean, self.square, self.count_B)
         )
 
 
-def take(waiting: deque, batch_size: int | None, seated: int = 0) -> list:
-    """The jobs that get the free seats of a batch, first come, first served; they wait no longer."""
-    free = len(waiting) if batch_size is None else max(batch_size, 1) - seated
+def take(waiting: deque[Job], batch_size: int | None, present: int = 0) -> list[Job]:
+    """Remove from the front of `waiting`, and return, as many jobs as a batch with `present` ones has room for."""
+    free = len(waiting) if batch_size is None else max(batch_size, 1) - present
     return [waiting.popleft() for _ in range(min(free, len(waiting)))]
 
 

@@ -114,7 +114,8 @@ def _move(w: Tensor, adversarial: Tensor, clean: Tensor, push: Tensor, adam: Ada
     slope.addcmul_(slope * tanh, tanh, value=-1).mul_(SCALE)  # the slope of the box is SCALE (1 - tanh^2)
     w.add_(adam.step(slope, lr, at)).clamp_(-BOUND, BOUND)
     torch.tanh(w, out=adversarial).mul_(SCALE).add_(0.5)
-    return torch.linalg.vector_norm(torch.sub(adversarial, clean, out=slope).flatten(1), dim=1).square_()
+    distance_B: Tensor = torch.linalg.vector_norm(torch.sub(adversarial, clean, out=slope).flatten(1), dim=1)
+    return distance_B.square_()
 
 
 def _blocks(images_BCHW: Tensor) -> list[slice]:

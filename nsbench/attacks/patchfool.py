@@ -36,6 +36,7 @@ from nsbench.registry import attack
 from nsbench.types import ThreatModel
 
 PROJECT = {"linf": project_linf, "l2": project_l2}
+Inside = Callable[[Tensor, Tensor, Tensor], Tensor]  # content, images, mask -> images with it, as far as allowed
 
 
 @attack(loss="cross-entropy, PCGrad with log attention", start="uniform")
@@ -107,8 +108,8 @@ def patchfool(
     return result
 
 
-def _budget(threat: ThreatModel, bound: str | None) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """(content, images, mask) -> images with that content in the masked pixels, as far as it is allowed."""
+def _budget(threat: ThreatModel, bound: str | None) -> Inside:
+    """Puts the content into the masked pixels of the images, within the threat model."""
     if bound is None:
         check_threat("patchfool", threat, ["patch"], bounded=False)
         return lambda content, images, mask: torch.where(mask, content.clamp(0, 1), images)
@@ -128,12 +129,12 @@ def _learn(
     watched: Sequence[Any],
     weight: float,
     rates: Sequence[float],
-    inside: Callable,
+    inside: Inside,
     batch_size: int | None,
 ) -> Tensor:
     """One Adam step per rate; each image's first misclassified iterate, else that of the highest cross-entropy.
 
-    An image that leaves the batch gives its seat to the next one, which starts its own count of steps.
+    When an image leaves the batch, the next waiting one takes its place and counts its own steps from 0.
     """
     result, best_B = images_BCHW.clone(), torch.full_like(images_BCHW[:, 0, 0, 0], -torch.inf)
     rates_S = images_BCHW.new_tensor([*rates, 0.0])
@@ -158,8 +159,8 @@ def _learn(
             if len(active):  # Adam descends
                 content = inside(content - adam.step(slope, rates_S[step_B]), images_BCHW[active], mask[active])
             if fresh := take(waiting, batch_size, len(active)):
-                seats = torch.tensor(fresh, device=active.device)
-                active, content = torch.cat([active, seats]), torch.cat([content, contents[seats]])
+                added = torch.tensor(fresh, device=active.device)
+                active, content = torch.cat([active, added]), torch.cat([content, contents[added]])
                 adam.grow(len(fresh))
             step_B = torch.cat([step_B + 1, step_B.new_zeros(len(fresh))])
     return result

@@ -30,6 +30,8 @@ from nsbench.attacks.common import (
 from nsbench.registry import attack
 from nsbench.types import ThreatModel
 
+Job = tuple[int, int]  # image, restart
+
 
 @attack(loss="cross-entropy")
 @torch.enable_grad()
@@ -58,7 +60,7 @@ def pgd(
     size = 2.5 * eps / max(steps, 1) if step_size is None else step_size
     step = _linf_step if threat.norm == "linf" else _l2_step
 
-    def starts(jobs: Sequence[tuple[int, int]]) -> Tensor:
+    def starts(jobs: Sequence[Job]) -> Tensor:
         clean = images_BCHW[[i for i, _ in jobs]]
         if not random_start:
             return clean
@@ -82,8 +84,8 @@ def _ascend(
     model: Classifier,
     images_BCHW: Tensor,
     labels_B: Tensor,
-    starts: Callable,
-    step: Callable,
+    starts: Callable[[Sequence[Job]], Tensor],
+    step: Callable[[Tensor, Tensor, Tensor], Tensor],
     steps: int,
     restarts: int,
     early_stop: bool,
@@ -91,11 +93,11 @@ def _ascend(
 ) -> Tensor:
     """Each image's first misclassified iterate that may count, else the last iterate of the highest loss.
 
-    An image that leaves the batch gives its seat to the next one in line; one that leaves unbroken with restarts to
-    go joins the end of the line.
+    `starts(jobs)` gives first iterates, `step(iterates, gradients, clean images)` the next ones. When an image leaves
+    the batch, the next waiting one takes its place; one that leaves unbroken with restarts to go waits again, last.
     """
     result, best_B = images_BCHW.clone(), torch.full_like(images_BCHW[:, 0, 0, 0], -torch.inf)
-    waiting = deque((i, 0) for i in range(len(labels_B)) if restarts > 0)  # image, restart
+    waiting: deque[Job] = deque((i, 0) for i in range(len(labels_B)) if restarts > 0)
     jobs = take(waiting, batch_size)
     current, step_B = starts(jobs) if jobs else images_BCHW, labels_B.new_zeros(len(jobs))
     while jobs:

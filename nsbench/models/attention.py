@@ -1,18 +1,28 @@
-"""Attention maps of a timm vision transformer.
+"""Attention maps of a timm vision transformer, and the size of its patches.
 
-timm's fused attention never forms the maps, so it is switched off for the layers that are looked at, on this
-model only, and restored afterwards whatever happens.
+timm's fused attention never forms the maps, so it is switched off for the layers whose maps are wanted, on this model
+only, and switched on again afterwards, also when something is raised.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from nsbench.errors import ModelError
+from nsbench.models.model import hooked
+
+
+def patch_size(vit: Any) -> tuple[int, int]:
+    """Height and width in pixels of one patch. Raises ModelError where the model does not say."""
+    size = getattr(getattr(vit, "patch_embed", None), "patch_size", None)
+    if size is None:
+        raise ModelError(f"{type(vit).__name__} has no patch_embed.patch_size: a plain vision transformer is needed")
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
 def attention_modules(vit: Any) -> list[nn.Module]:
@@ -35,23 +45,26 @@ def attention_modules(vit: Any) -> list[nn.Module]:
 
 @contextmanager
 def recorded_attention(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """Yield a list that each forward pass fills with the maps (B, heads, N, N) of these modules, in their order."""
-    before = [module.fused_attn for module in modules]
-    maps: list[Any] = [None] * len(modules)
-    hooks = []
-    try:
+    """Yield a list that each forward pass fills with the maps (B, heads, N, N) of these modules, in their order.
+
+    The map of a module that no pass has reached is an empty tensor.
+    """
+    maps = [torch.empty(0)] * len(modules)
+    with ExitStack() as stack:
         for position, module in enumerate(modules):
-            module.fused_attn = False  # type: ignore[assignment]
-            hooks.append(module.attn_drop.register_forward_hook(_recorder(maps, position)))  # type: ignore
+            stack.callback(setattr, module, "fused_attn", module.fused_attn)
+            setattr(module, "fused_attn", False)  # noqa: B010  # an assignment would have to be a tensor or a module
+            stack.enter_context(hooked(attention_output(module), _recorder(maps, position)))
         yield maps
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, fused in zip(modules, before, strict=True):
-            module.fused_attn = fused
 
 
-def _recorder(maps: list[Any], position: int) -> Any:
+def attention_output(module: nn.Module) -> nn.Module:
+    """The part of an attention module whose output is the attention map."""
+    assert isinstance(module.attn_drop, nn.Module)
+    return module.attn_drop
+
+
+def _recorder(maps: list[Tensor], position: int) -> Callable[[nn.Module, Any, Tensor], None]:
     def record(module: nn.Module, inputs: Any, output: Tensor) -> None:
         maps[position] = output
 

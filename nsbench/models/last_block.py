@@ -22,12 +22,13 @@ from torch.nn.functional import linear
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-class ClassTokenBlock(Block):
+class ClassTokenBlock(Block):  # type: ignore[misc]  # timm has no types
     """timm's block, of which only the class token comes out: (B, T, D) -> (B, 1, D)."""
 
     def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
-        x_B1D = x_BTD[:, :1] + self.drop_path1(self.ls1(self._attended(self.norm1(x_BTD))))
-        return x_B1D + self.drop_path2(self.ls2(self.mlp(self.norm2(x_B1D))))
+        x_B1D: torch.Tensor = x_BTD[:, :1] + self.drop_path1(self.ls1(self._attended(self.norm1(x_BTD))))
+        x_B1D = x_B1D + self.drop_path2(self.ls2(self.mlp(self.norm2(x_B1D))))
+        return x_B1D
 
     def _attended(self, x_BTD: torch.Tensor) -> torch.Tensor:
         """Attention of one query, without keys and values: q . (W x) = (q W) . x, and sum(a W x) = W sum(a x).
@@ -42,7 +43,8 @@ class ClassTokenBlock(Block):
         shares_BHT = attn.attn_drop((asked_BHD @ x_BTD.mT).softmax(dim=-1))
         mixed_BHd = torch.einsum("bhD,hdD->bhd", shares_BHT @ x_BTD, weight_v.unflatten(0, (attn.num_heads, -1)))
         mixed_B1D = mixed_BHd.flatten(1).unsqueeze(1)
-        return attn.proj_drop(attn.proj(mixed_B1D if bias_v is None else mixed_B1D + bias_v))
+        attended_B1D: torch.Tensor = attn.proj_drop(attn.proj(mixed_B1D if bias_v is None else mixed_B1D + bias_v))
+        return attended_B1D
 
 
 @contextmanager

@@ -114,8 +114,9 @@ def _build_timm(name: str, state: Mapping[str, torch.Tensor]) -> nn.Module:
         classifier = timm.get_pretrained_cfg(name).classifier
         head = f"{classifier[0] if isinstance(classifier, tuple | list) else classifier}.weight"
         classes = {"num_classes": len(state[head])} if head in state else {}
-        return timm.create_model(name, pretrained=False, **classes)
+        network: nn.Module = timm.create_model(name, pretrained=False, **classes)
     except (RuntimeError, AttributeError) as error:  # an architecture that timm knows with a tag that it does not
         raise ModelError(
             f"model '{name}' cannot be built by timm {timm.__version__}: {str(error).splitlines()[0]}"
         ) from error
+    return network

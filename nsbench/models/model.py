@@ -8,7 +8,7 @@ pooled heads, pre-norm) runs timm's own arithmetic and the logits are timm's, bi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -99,7 +99,8 @@ class Model(nn.Module):
                 f"model '{self.name}' has no patch embedding that gives tokens (B, N, D); "
                 "noise and patches need a vision transformer such as vit_tiny_patch16_224"
             )
-        return self.patch_embed(self.normalise(images_BCHW))
+        tokens_BND: torch.Tensor = self.patch_embed(self.normalise(images_BCHW))
+        return tokens_BND
 
     def encode(self, tokens_BND: torch.Tensor) -> torch.Tensor:
         """Features (B, D): class token, position embedding, blocks, final norm, pooling.
@@ -107,24 +108,26 @@ class Model(nn.Module):
         A distilled model has two classifiers, and gives the features of both: (B, 2, D).
         """
         with shortened(self.vit) if self.class_token_only else nullcontext():
-            outputs_BTD = self.vit.forward_features(tokens_BND)
-        if self._distilled:
-            return outputs_BTD[:, :2]
-        return self.vit.forward_head(outputs_BTD, pre_logits=True)
+            features: torch.Tensor = self.vit.forward_features(tokens_BND)  # (B, T, D)
+        features = features[:, :2] if self._distilled else self.vit.forward_head(features, pre_logits=True)
+        return features
 
     def head(self, features: torch.Tensor) -> torch.Tensor:
         """Logits (B, K) of what `encode` gave; a distilled model averages its two classifiers."""
         classifier = self.vit.get_classifier()
-        if not self._distilled:
-            return classifier(features)
-        return (classifier[0](features[:, 0]) + classifier[1](features[:, 1])) / 2
+        logits_BK: torch.Tensor
+        if self._distilled:
+            logits_BK = (classifier[0](features[:, 0]) + classifier[1](features[:, 1])) / 2
+        else:
+            logits_BK = classifier(features)
+        return logits_BK
 
-    def forward(self, images_BCHW: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits (B, K); `noise`, broadcast over the batch, is added to the patch tokens: (1, N, D) or (B, N, D)."""
-        if self.patch_embed is None and noise is None:
-            return self.vit(self.normalise(images_BCHW))
-        tokens_BND = self.embed(images_BCHW)
-        return self.head(self.encode(tokens_BND if noise is None else tokens_BND + noise))
+    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        """Logits (B, K)."""
+        if self.patch_embed is not None:
+            return self.head(self.encode(self.embed(images_BCHW)))
+        logits_BK: torch.Tensor = self.vit(self.normalise(images_BCHW))
+        return logits_BK
 
     def _cut(self) -> nn.Module | None:
         """Take the patch embedding out of `vit`; None, and `vit` as it was, where that would change the logits."""
@@ -152,7 +155,7 @@ class Model(nn.Module):
 
     def timm_state_dict(self) -> dict[str, torch.Tensor]:
         """All weights under the names that timm gives them."""
-        state = self.vit.state_dict()
+        state: dict[str, torch.Tensor] = self.vit.state_dict()
         if self.patch_embed is not None:
             state |= {f"patch_embed.{name}": value for name, value in self.patch_embed.state_dict().items()}
         return state
@@ -181,6 +184,16 @@ def frozen(model: nn.Module) -> Iterator[None]:
             module.training = mode
         for parameter, flag in wanted.items():
             parameter.requires_grad_(flag)
+
+
+@contextmanager
+def hooked(module: nn.Module, hook: Callable[..., object]) -> Iterator[None]:
+    """Inside, `hook(module, inputs, output)` is called after each forward pass; what it returns replaces the output."""
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -45,7 +46,8 @@ class CentreCrop(Preprocessing):
         from timm.data.transforms import MaybePILToTensor
         from torchvision.transforms import CenterCrop, Compose
 
-        return Compose([CenterCrop(self.size), MaybePILToTensor()])
+        crop: Transform = Compose([CenterCrop(self.size), MaybePILToTensor()])
+        return crop
 
     def describe(self) -> str:
         return f"no resize, crop {self.size}"
@@ -88,7 +90,7 @@ def parse(name: str) -> tuple[str, str]:
     return entry, threat
 
 
-def import_robustbench() -> Any:
+def import_robustbench() -> ModuleType:
     """The module robustbench.utils. Raises ModelError, which says what to install."""
     try:
         import pyautoattack
@@ -105,7 +107,8 @@ def import_robustbench() -> Any:
             f"RobustBench cannot be imported ({error}); install robustbench, pyautoattack and "
             "'setuptools<81', which still has pkg_resources"
         ) from error
-    return robustbench.utils
+    utils: ModuleType = robustbench.utils
+    return utils
 
 
 def preprocessing(entry: str, threat: str) -> Preprocessing:
@@ -153,16 +156,17 @@ def _zoo_entry(entry: str, threat: str) -> dict[str, Any]:
     from robustbench.model_zoo import model_dicts
     from robustbench.model_zoo.enums import BenchmarkDataset, ThreatModel
 
-    return model_dicts[BenchmarkDataset(DATASET)][ThreatModel(threat)][entry]
+    found: dict[str, Any] = model_dicts[BenchmarkDataset(DATASET)][ThreatModel(threat)][entry]
+    return found
 
 
-def _load(zoo: Any, name: str, entry: str, threat: str, files: list[Path]) -> nn.Module:
+def _load(zoo: ModuleType, name: str, entry: str, threat: str, files: list[Path]) -> nn.Module:
     """RobustBench's own loading, silent, with every failure as one line."""
     said = io.StringIO()
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             warnings.simplefilter("ignore")
-            return zoo.load_model(entry, model_dir=model_folder(), dataset=DATASET, threat_model=threat)
+            model: nn.Module = zoo.load_model(entry, model_dir=model_folder(), dataset=DATASET, threat_model=threat)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"model '{name}': {files[0]} is damaged, or holds Python objects other than tensors, which "
@@ -180,6 +184,7 @@ def _load(zoo: Any, name: str, entry: str, threat: str, files: list[Path]) -> nn
         raise ModelError(
             f"model '{name}': {files[0]} cannot be loaded ({why}); delete it to have it downloaded again"
         ) from error
+    return model
 
 
 def _source(entry: str, threat: str) -> str:
@@ -193,5 +198,9 @@ def _unwrap(network: nn.Module) -> tuple[nn.Module, tuple[Triple, Triple]]:
     inner, normalise = getattr(network, "model", None), getattr(network, "normalize", None)
     if not isinstance(network, nn.Sequential) or len(network) != 2 or inner is None or normalise is None:
         return network, AS_IT_IS
-    mean, std = (tuple(float(value) for value in getattr(normalise, key).flatten()) for key in ("mean", "std"))
-    return inner, (mean, std)  # type: ignore[return-value]
+    return inner, (_triple(normalise.mean), _triple(normalise.std))
+
+
+def _triple(values: torch.Tensor) -> Triple:
+    red, green, blue = values.flatten().tolist()
+    return red, green, blue

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import timm
 import torch
 
@@ -13,7 +11,7 @@ from nsbench.models.loading import build_vit_shapes10, wrap
 from nsbench.models.model import Model
 
 
-def untrained_model(name: str, *, seed: int = 0, normalisation: str = "own", **options: Any) -> Model:
+def untrained_model(name: str, *, seed: int = 0, normalisation: str = "own", **options: object) -> Model:
     """A timm model as timm initialises it, drawn from `seed`; torch's global random state is not moved.
 
     `options` go to timm: num_classes, depth. Raises UnknownName, or ModelError where timm cannot build it so.

@@ -22,7 +22,8 @@ from nsbench.randomness import derive_seed
 
 def l2(noisy_BK: torch.Tensor, clean_BK: torch.Tensor) -> torch.Tensor:
     """Batch mean of the l2 norm of the logits' change (equation 7); its gradient where they are equal is 0, not NaN."""
-    return torch.linalg.vector_norm(noisy_BK - clean_BK, dim=1).mean()
+    norm_B: torch.Tensor = torch.linalg.vector_norm(noisy_BK - clean_BK, dim=1)
+    return norm_B.mean()
 
 
 def squared_l2(noisy_BK: torch.Tensor, clean_BK: torch.Tensor) -> torch.Tensor:
@@ -79,7 +80,7 @@ def learn_noise(
     with frozen(model), class_token_only(model), torch.enable_grad():
         clean = clean_outputs(model, images, batch_size)
         tokens_BND, clean_BK = next(clean)
-        noise_1ND = _start(tokens_BND[:1], limit, derive_seed(seed, "nullspace noise", round))
+        noise_1ND = uniform_like(tokens_BND[:1], limit, derive_seed(seed, "nullspace noise", round)).requires_grad_()
         optimiser = torch.optim.AdamW([noise_1ND], lr=lr, weight_decay=weight_decay)
         pending: deque[tuple[int, torch.Tensor, torch.Tensor]] = deque()
         behind = _behind(noise_1ND)
@@ -93,7 +94,7 @@ def learn_noise(
                 if (converged := inside(candidate_1ND, mse)) or count == max_steps:
                     return LearntNoise(candidate_1ND, count, mse, candidate_1ND.norm().item(), converged)
             optimiser.zero_grad()
-            LOSSES[loss](noisy_BK, clean_BK).backward()
+            torch.autograd.backward(LOSSES[loss](noisy_BK, clean_BK))
             optimiser.step()
             tokens_BND, clean_BK = next(clean)
     raise AssertionError("the last step returns")
@@ -137,15 +138,15 @@ def clean_outputs(
         return tokens_BND, model.head(model.encode(tokens_BND))
 
     if isinstance(images, torch.Tensor):
-        images = images.split(batch_size or len(images))
+        images = torch.split(images, batch_size or len(images))
     outputs = map(output, images)
     return outputs if isinstance(images, Iterator) else cycle(outputs)  # cycle keeps what it has given
 
 
 def _behind(noise_1ND: torch.Tensor) -> int:
-    """How many steps the reading of a distance lags behind: a GPU is given the next step first, and never waits.
+    """How many steps later a distance is read: on a GPU one, so that the next step is queued and nothing waits.
 
-    The noise that is given back is that of the step whose distance was read, so the answer is the same.
+    The noise that is returned is that of the step whose distance was read, so the answer is the same.
     """
     return int(noise_1ND.is_cuda)
 
@@ -159,7 +160,12 @@ def _finite(distance: float, step: int, lr: float, limit: float) -> float:
     return distance
 
 
-def _start(like_1ND: torch.Tensor, limit: float, seed: int) -> torch.Tensor:
+def uniform_like(like_1ND: torch.Tensor, limit: float, seed: int) -> torch.Tensor:
     """Uniform in (-limit, limit), drawn on the CPU: the same on every device."""
     uniform_1ND = torch.rand(like_1ND.shape, generator=torch.Generator().manual_seed(seed))
-    return ((2 * uniform_1ND - 1) * limit).to(like_1ND).requires_grad_()
+    return ((2 * uniform_1ND - 1) * limit).to(like_1ND)
+
+
+def normal_like(like_1ND: torch.Tensor, seed: int) -> torch.Tensor:
+    """Standard normal, drawn on the CPU: the same on every device."""
+    return torch.randn(like_1ND.shape, generator=torch.Generator().manual_seed(seed)).to(like_1ND)

@@ -129,7 +129,8 @@ def attention_weights(module: Any) -> AttentionWeights:
 def _biases(module: Any, length: int) -> Tensor:
     """(3 H E,): of the one map, or BEiT's separate ones, of which the keys have none."""
     if module.qkv.bias is not None:
-        return module.qkv.bias.detach().double().cpu()
+        bias: Tensor = module.qkv.bias.detach().double().cpu()
+        return bias
     zeros = torch.zeros(length // 3, dtype=torch.float64)
     parts = [getattr(module, name, None) for name in ("q_bias", "k_bias", "v_bias")]
     return torch.cat([zeros if part is None else part.detach().double().cpu() for part in parts])
@@ -173,18 +174,22 @@ def least_seen_direction(weights: AttentionWeights) -> Tensor:
         for part in (weights.query_HDE, weights.key_HDE, weights.value_HDE)
     ]
     stacked = torch.cat([part.transpose(0, 1).flatten(1) for part in parts], dim=1)  # (D, 3 H E)
-    return torch.linalg.svd(stacked, full_matrices=True).U[:, -1]
+    left_DD: Tensor = torch.linalg.svd(stacked, full_matrices=True).U
+    return left_DD[:, -1]
 
 
 def perturbation(direction_D: Tensor, tokens: int, *, norm: float, seed: int = 0) -> Tensor:
     """V (N, D) of l2 norm `norm`: every row is a random multiple of the direction (appendix A)."""
     draws = torch.Generator().manual_seed(derive_seed(seed, "multiples of a direction"))
     noise_ND = torch.randn(tokens, 1, dtype=torch.float64, generator=draws) * direction_D
-    return noise_ND * (norm / noise_ND.norm())
+    scale: Tensor = norm / noise_ND.norm()
+    return noise_ND * scale
 
 
 def row_space(matrix: Tensor, tolerance: float) -> Tensor:
     """Orthonormal basis, as columns, of the space that a matrix's rows span."""
+    values: Tensor
+    right: Tensor
     _, values, right = torch.linalg.svd(matrix, full_matrices=False)
     return right[values > tolerance * values[0]].T if values[0] > 0 else right[:0].T
 

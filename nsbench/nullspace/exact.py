@@ -88,7 +88,8 @@ class PatchNullspace(PatchSpectrum):
     @cached_property
     def pixel_basis_PK(self) -> torch.Tensor:
         """Orthonormal basis, float64, of the same noises in pixel units: the span of scale_P * basis_PK."""
-        return torch.linalg.qr(self.scale_P[:, None] * self.basis_PK).Q
+        basis_PK: torch.Tensor = torch.linalg.qr(self.scale_P[:, None] * self.basis_PK).Q
+        return basis_PK
 
     def project(self, noise_BCHW: torch.Tensor) -> torch.Tensor:
         """The null noise nearest to a noise (B, C, H, W), both in pixel units, in l2; device and type are kept.
@@ -117,13 +118,15 @@ class PatchNullspace(PatchSpectrum):
             ]
         )
         noise_BCHW = from_patches(lambdas_BNK @ self.pixel_basis_PK.T, self.patch_size, size)
-        return (noise_BCHW * (norm / noise_BCHW.flatten(1).norm(dim=1)).view(-1, 1, 1, 1)).float()
+        scale_B: torch.Tensor = norm / noise_BCHW.flatten(1).norm(dim=1)
+        return (noise_BCHW * scale_B.view(-1, 1, 1, 1)).float()
 
     def leak(self, noise_BCHW: torch.Tensor) -> torch.Tensor:
         """l2 norm (B,) of what a noise in pixel units does to the tokens, ||W (n / std)|| over all patches, float64."""
         scale_P, weight_DP = self.scale_P.to(noise_BCHW.device), self.weight_DP.to(noise_BCHW.device)
         patches_BNP = to_patches(noise_BCHW, self.patch_size).double() / scale_P
-        return (patches_BNP @ weight_DP.T).flatten(1).norm(dim=1)
+        leak_B: torch.Tensor = (patches_BNP @ weight_DP.T).flatten(1).norm(dim=1)
+        return leak_B
 
 
 def patch_spectrum(model: Model, *, per_channel: bool = False, tolerance: float | None = None) -> PatchSpectrum:

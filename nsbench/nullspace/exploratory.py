@@ -13,7 +13,7 @@ import torch
 
 from nsbench.errors import TrainingError, UsageError
 from nsbench.models import Model, frozen
-from nsbench.nullspace.approximate import LearntNoise, l2, mse_probability
+from nsbench.nullspace.approximate import LearntNoise, l2, mse_probability, uniform_like
 from nsbench.randomness import derive_seed
 
 
@@ -41,11 +41,9 @@ def explore_noise(
         )
     with frozen(model), torch.enable_grad():
         with torch.no_grad():
-            tokens = [model.embed(part) for part in images_BCHW.split(batch_size)]
+            tokens = [model.embed(part) for part in torch.split(images_BCHW, batch_size)]
             batches = [(part, model.head(model.encode(part))) for part in tokens]
-        draws = torch.Generator().manual_seed(derive_seed(seed, "exploratory noise"))
-        uniform_1ND = torch.rand(tokens[0][:1].shape, generator=draws)
-        noise_1ND = ((2 * uniform_1ND - 1) * limit).to(tokens[0]).requires_grad_()
+        noise_1ND = uniform_like(tokens[0][:1], limit, derive_seed(seed, "exploratory noise")).requires_grad_()
         distance, steps = math.nan, passes * len(batches)
         for step in range(steps):
             tokens_BND, clean_BK = batches[step % len(batches)]

@@ -151,7 +151,9 @@ def verify(
 
 def kept(fingerprint: Fingerprint, model: Model) -> np.ndarray:
     """(B,) bool: images whose predicted class the owner's noise does not change."""
-    return predictions(model, fingerprint.images(fingerprint.noise_MCHW)) == predictions(model, fingerprint.base_BCHW)
+    noisy_B = predictions(model, fingerprint.images(fingerprint.noise_MCHW))
+    same_B: np.ndarray = noisy_B == predictions(model, fingerprint.base_BCHW)
+    return same_B
 
 
 def predictions(model: Model, images_BCHW: Tensor) -> np.ndarray:
@@ -162,7 +164,8 @@ def predictions(model: Model, images_BCHW: Tensor) -> np.ndarray:
             f"{images_BCHW.shape[2]}; only models of one input size can be compared"
         )
     with frozen(model), torch.no_grad():
-        return torch.cat([model(part).argmax(dim=1) for part in images_BCHW.split(BATCH)]).cpu().numpy()
+        classes_B = torch.cat([model(part).argmax(dim=1) for part in torch.split(images_BCHW, BATCH)])
+    return classes_B.cpu().numpy()
 
 
 def monte_carlo_p(observed: float, decoys: Sequence[float]) -> float:

@@ -10,7 +10,6 @@ everything behind the block is timm's own arithmetic on the whole batch, what li
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from torch import nn
 
 from nsbench.errors import ModelError, UsageError
 from nsbench.models import Model
-from nsbench.models.model import frozen
+from nsbench.models.model import frozen, hooked
 
 INPUT = "input"
 
@@ -41,7 +40,7 @@ class LayerModel(Model):
         self.cut = (module,)  # in a tuple, so that it is not registered a second time
 
     @property
-    def class_token_only(self) -> bool:  # type: ignore[override]  # the base runs the blocks
+    def class_token_only(self) -> bool:  # the base runs the blocks
         return self.base.class_token_only
 
     @class_token_only.setter
@@ -59,7 +58,7 @@ class LayerModel(Model):
             found.append(output)
             raise _Reached
 
-        with _hooked(module, keep):
+        with hooked(module, keep):
             try:
                 self.base(images_BCHW)
             except _Reached:
@@ -70,20 +69,22 @@ class LayerModel(Model):
         """Logits (B, K): everything behind the block, the classifier included."""
         module = self.cut[0]
         if module is None:
-            return self.base(tokens)
+            return self._logits(tokens)
         black_1CHW = torch.zeros(1, 3, self.input_size, self.input_size, device=self.device)
-        with _hooked(module, lambda _module, _inputs, _output: tokens):
-            return self.base(black_1CHW)
+        with hooked(module, lambda _module, _inputs, _output: tokens):
+            return self._logits(black_1CHW)
 
     def head(self, features: torch.Tensor) -> torch.Tensor:
         """Logits as they are: `encode` goes all the way."""
         return features
 
-    def forward(self, images_BCHW: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits (B, K); `noise` is added at the cut."""
-        if noise is None:
-            return self.base(images_BCHW)
-        return self.encode(self.embed(images_BCHW) + noise)
+    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        """Logits (B, K) of the base."""
+        return self._logits(images_BCHW)
+
+    def _logits(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        logits_BK: torch.Tensor = self.base(images_BCHW)  # the call and not `forward`: hooks on the base count
+        return logits_BK
 
 
 def at_layer(model: Model, layer: int | str) -> Model:
@@ -137,16 +138,3 @@ def _blocks(network: Any) -> list[nn.Module]:
 def _listed(module: Any, name: str) -> list[nn.Module]:
     found = getattr(module, name, None)
     return list(found) if isinstance(found, nn.Sequential | nn.ModuleList) else []
-
-
-class _hooked:
-    """A forward hook for the length of a `with`."""
-
-    def __init__(self, module: nn.Module, hook: Callable[..., Any]) -> None:
-        self.module, self.hook = module, hook
-
-    def __enter__(self) -> None:
-        self.handle = self.module.register_forward_hook(self.hook)
-
-    def __exit__(self, *_: object) -> None:
-        self.handle.remove()

@@ -76,7 +76,8 @@ def _admm(wanted: Tensor, low: Tensor, high: Tensor, row_PR: Tensor) -> Tensor:
 def row_space(nullspace: PatchNullspace) -> Tensor:
     """Orthonormal basis (P, R) of what the patch embedding sees, in pixel units: the complement of the nullspace."""
     basis_PK = nullspace.pixel_basis_PK
-    return torch.linalg.qr(basis_PK, mode="complete").Q[:, basis_PK.shape[1] :]
+    all_PP: Tensor = torch.linalg.qr(basis_PK, mode="complete").Q
+    return all_PP[:, basis_PK.shape[1] :]
 
 
 def _null(patches: Tensor, row_PR: Tensor) -> Tensor:

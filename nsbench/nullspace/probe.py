@@ -12,6 +12,7 @@ import torch
 
 from nsbench.errors import UsageError
 from nsbench.models import Model, frozen
+from nsbench.nullspace.approximate import normal_like
 from nsbench.randomness import derive_seed
 
 
@@ -36,17 +37,12 @@ class Probe:
         self.model = model
         self.parts: list[tuple[torch.Tensor, torch.Tensor]] = []  # tokens (b, N, D) and probabilities (b, K)
         with frozen(model), torch.no_grad():
-            for part_BCHW in images_BCHW.split(batch_size):
+            for part_BCHW in torch.split(images_BCHW, batch_size):
                 tokens_BND = model.embed(part_BCHW)
                 self.parts.append((tokens_BND, self._probabilities(tokens_BND)))
 
     def __len__(self) -> int:
         return sum(len(clean_BK) for _, clean_BK in self.parts)
-
-    @property
-    def tokens_1ND(self) -> torch.Tensor:
-        """One image's tokens: the shape, type and device that a noise must have."""
-        return self.parts[0][0][:1]
 
     def influence(self, noise_1ND: torch.Tensor) -> Influence:
         """Of one noise, on all images."""
@@ -76,9 +72,8 @@ def permuted(noise_1ND: torch.Tensor, seed: int = 0) -> torch.Tensor:
 
 
 def random_direction(like_1ND: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    """Standard normal elements, drawn on the CPU: the same on every device."""
-    draws = torch.Generator().manual_seed(derive_seed(seed, "random direction"))
-    return torch.randn(like_1ND.shape, generator=draws).to(like_1ND)
+    """Standard normal elements, of the shape, type and device of a noise."""
+    return normal_like(like_1ND, derive_seed(seed, "random direction"))
 
 
 def scaled_to_influence(probe: Probe, direction_1ND: torch.Tensor, target: float, *, rounds: int = 8) -> torch.Tensor:

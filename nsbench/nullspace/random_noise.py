@@ -9,7 +9,7 @@ import torch
 
 from nsbench.errors import TrainingError, UsageError
 from nsbench.models import Model, frozen
-from nsbench.nullspace.approximate import InsideTest, LearntNoise, clean_outputs, mse_probability
+from nsbench.nullspace.approximate import InsideTest, LearntNoise, clean_outputs, mse_probability, normal_like
 from nsbench.randomness import derive_seed
 
 LEAST = 1e-4  # a smaller factor than this is no noise any more: 41 times 0.8
@@ -37,7 +37,7 @@ def scale_noise(
         scale, start_1ND = 1.0, None
         for step, (tokens_BND, clean_BK) in enumerate(clean_outputs(model, images)):
             if start_1ND is None:
-                start_1ND = _normal(tokens_BND[:1], derive_seed(seed, "random noise", round))
+                start_1ND = normal_like(tokens_BND[:1], derive_seed(seed, "random noise", round))
             noise_1ND = start_1ND * scale
             mse = mse_probability(model.head(model.encode(tokens_BND + noise_1ND)), clean_BK).item()
             if not math.isfinite(mse):
@@ -46,8 +46,3 @@ def scale_noise(
                 return LearntNoise(noise_1ND, step, mse, noise_1ND.norm().item(), converged)
             scale *= shrink
     raise TrainingError(f"random noise is still outside epsilon = {epsilon:g} after {step + 1} batches; give more")
-
-
-def _normal(like_1ND: torch.Tensor, seed: int) -> torch.Tensor:
-    """Standard normal, drawn on the CPU: the same on every device."""
-    return torch.randn(like_1ND.shape, generator=torch.Generator().manual_seed(seed)).to(like_1ND)

@@ -18,14 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nsbench.errors import ModelError, UnknownName, UsageError
 from nsbench.models import Model, frozen
-from nsbench.models.attention import attention_modules, recorded_attention
+from nsbench.models.attention import attention_modules, attention_output, patch_size, recorded_attention
+from nsbench.models.model import hooked
 
 Maps = Callable[[Model, Tensor, Tensor | None], Tensor]
 
@@ -46,7 +46,7 @@ def saliency(model: Model, images_BCHW: Tensor, method: str, classes_B: Tensor |
             f"model '{model.name}': {maps_BN.shape[1]} patch tokens are no grid of {rows} x {columns}; "
             "saliency maps need a plain vision transformer such as vit_tiny_patch16_224"
         )
-    return maps_BN.unflatten(1, (rows, columns))
+    return torch.unflatten(maps_BN, 1, (rows, columns))
 
 
 def attention_rollout(model: Model, images_BCHW: Tensor, classes_B: Tensor | None = None) -> Tensor:
@@ -73,11 +73,8 @@ def grad_cam(model: Model, images_BCHW: Tensor, classes_B: Tensor | None = None)
             f"model '{model.name}' has no last block with a layer 'norm1'; Grad-CAM needs a plain vision "
             "transformer such as vit_tiny_patch16_224"
         )
-    handle = norm.register_forward_hook(lambda module, inputs, output: kept.append(output))
-    try:
+    with hooked(norm, lambda module, inputs, output: kept.append(output)):
         _, score = _score(model, images_BCHW, classes_B)
-    finally:
-        handle.remove()
     prefix = model.vit.num_prefix_tokens
     activation_BND = kept[0][:, prefix:].detach()
     weight_BD = torch.autograd.grad(score, kept[0])[0][:, prefix:].mean(dim=1)
@@ -120,22 +117,13 @@ def linearised(model: Model) -> Iterator[None]:
         attention = attention_modules(model.vit)
         stack.enter_context(recorded_attention(attention))  # switches fused attention off
         for module in attention:
-            stack.enter_context(_hooked(module.attn_drop, lambda module, inputs, output: output.detach()))
+            stack.enter_context(hooked(attention_output(module), lambda module, inputs, output: output.detach()))
         for module in model.vit.modules():
             if isinstance(module, nn.LayerNorm):
-                stack.enter_context(_hooked(module, _fixed_deviation))
+                stack.enter_context(hooked(module, _fixed_deviation))
             elif isinstance(module, nn.GELU):
-                stack.enter_context(_hooked(module, _fixed_gate))
+                stack.enter_context(hooked(module, _fixed_gate))
         yield
-
-
-@contextmanager
-def _hooked(module: Any, hook: Callable[[Any, Any, Tensor], Tensor]) -> Iterator[None]:
-    handle = module.register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _fixed_deviation(module: nn.LayerNorm, inputs: tuple[Tensor], output: Tensor) -> Tensor:
@@ -174,8 +162,5 @@ def _to_patches(model: Model, relevance_BTT: Tensor) -> Tensor:
 
 
 def _grid(model: Model, images_BCHW: Tensor) -> tuple[int, int]:
-    size = getattr(getattr(model.vit, "patch_embed", None), "patch_size", None)
-    if size is None:
-        raise ModelError(f"model '{model.name}' has no patch embedding; saliency maps need a plain vision transformer")
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = patch_size(model.vit)
     return images_BCHW.shape[2] // height, images_BCHW.shape[3] // width

@@ -20,7 +20,7 @@ def ssim(first_3HW: Tensor, second_3HW: Tensor) -> float:
 
     first, second = (part.detach().double().cpu().numpy() for part in (first_3HW, second_3HW))
     return float(
-        structural_similarity(
+        structural_similarity(  # type: ignore[no-untyped-call]  # scikit-image has no types here
             first, second, channel_axis=0, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
         )
     )

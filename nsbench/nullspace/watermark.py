@@ -18,6 +18,7 @@ from torch import Tensor
 
 from nsbench.errors import UsageError
 from nsbench.models import Model, frozen
+from nsbench.models.preprocessing import in_8_bits
 from nsbench.nullspace.exact import PatchNullspace
 from nsbench.nullspace.least_squares import edit
 from nsbench.nullspace.similarity import psnr, ssim
@@ -93,7 +94,7 @@ def compare_predictions(model: Model, images_BCHW: Tensor, edited_BCHW: Tensor) 
     """
     with frozen(model), torch.no_grad():
         before_BK, after_BK = model(images_BCHW), model(edited_BCHW)
-        rounded_BK = model((edited_BCHW.clamp(0, 1) * 255).round() / 255)
+        rounded_BK = model(in_8_bits(edited_BCHW))
     labels_B = before_BK.argmax(dim=1)
     confidences = [
         logits_BK.softmax(dim=1).gather(1, labels_B[:, None]).squeeze(1).tolist()

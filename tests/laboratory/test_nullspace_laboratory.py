@@ -126,7 +126,7 @@ def test_permutation_keeps_the_elements_and_scaling_finds_the_influence() -> Non
     assert torch.equal(permuted(noise).flatten().sort().values, noise.flatten())
     assert not torch.equal(permuted(noise), noise)
     probe = Probe(LinearEncoder(), pictures())
-    direction = random_direction(probe.tokens_1ND, 1)
+    direction = random_direction(probe.parts[0][0][:1], 1)
     scaled = scaled_to_influence(probe, direction, 0.02, rounds=12)
     assert probe.influence(scaled).mse_probability == pytest.approx(0.02, rel=0.01)
     assert torch.nn.functional.cosine_similarity(scaled.flatten(), direction.flatten(), dim=0) == pytest.approx(1)
@@ -136,7 +136,7 @@ def test_permutation_keeps_the_elements_and_scaling_finds_the_influence() -> Non
 
 def test_geometry_reads_the_same_influences() -> None:
     probe = Probe(LinearEncoder(), pictures())
-    first, second, third = (random_direction(probe.tokens_1ND, seed) for seed in range(3))
+    first, second, third = (random_direction(probe.parts[0][0][:1], seed) for seed in range(3))
     scaled = scaling(probe, [first, second], [0, 0.5, 1])
     assert scaled.shape == (2, 3)
     assert scaled[:, 0] == pytest.approx(0)
