@@ -45,7 +45,8 @@ def _moved(image_HWC: np.ndarray, shift_x: np.ndarray, shift_y: np.ndarray) -> n
         corners = [channel.reshape(-1).take(place + offset) for offset in (0, 1, across, across + 1)]
         above, below = (first + (second - first) * share_x for first, second in (corners[:2], corners[2:]))
         channels.append(above + (below - above) * share_y)
-    return cv2.merge(channels)
+    moved_HWC: np.ndarray = cv2.merge(channels)
+    return moved_HWC
 
 
 def _displacement(uniform_HW: np.ndarray, severity: int) -> np.ndarray:

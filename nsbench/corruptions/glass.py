@@ -27,11 +27,16 @@ def glass_blur(image_HWC: np.ndarray, severity: int, integers: Integers) -> np.n
     """
     from skimage.filters import gaussian
 
+    def blurred(pixels_HWC: np.ndarray) -> np.ndarray:
+        blurred_HWC: np.ndarray = gaussian(pixels_HWC / 255.0, sigma, channel_axis=-1)  # type: ignore[no-untyped-call]
+        return blurred_HWC
+
     sigma, reach, rounds = GLASS_BLUR[severity - 1]
-    pixels = (gaussian(image_HWC / 255.0, sigma, channel_axis=-1) * 255).astype(np.uint8)
+    pixels: np.ndarray = (blurred(image_HWC) * 255).astype(np.uint8)
     for _ in range(rounds):
         pixels = shuffle(pixels, reach, integers)
-    return (np.clip(gaussian(pixels / 255.0, sigma, channel_axis=-1), 0, 1) * 255).astype(np.uint8)
+    pixels = (np.clip(blurred(pixels), 0, 1) * 255).astype(np.uint8)
+    return pixels
 
 
 def shuffle(pixels_HWC: np.ndarray, reach: int, integers: Integers) -> np.ndarray:

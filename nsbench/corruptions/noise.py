@@ -23,7 +23,8 @@ def gaussian_noise(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.nda
 def shot_noise(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
     photons = settings.SHOT_NOISE[severity - 1]
     grey = (np.clip(np.arange(256) / photons, 0, 1) * 255).astype(np.uint8)
-    return grey.take(np.minimum(draws.poisson(image_HWC, photons), 255))
+    noisy_HWC: np.ndarray = grey.take(np.minimum(draws.poisson(image_HWC, photons), 255))
+    return noisy_HWC
 
 
 def impulse_noise(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:

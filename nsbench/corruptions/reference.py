@@ -33,7 +33,8 @@ class _Draws(threading.local):
     generator: np.random.Generator  # the same stream, for code that wants a Generator
 
     def integers(self, low: int, high: int, shape: tuple[int, ...]) -> np.ndarray:
-        return self.state.randint(low, high, size=shape)
+        numbers: np.ndarray = self.state.randint(low, high, size=shape)
+        return numbers
 
     def seed(self, seed: int) -> None:
         bits = np.random.MT19937(seed)
@@ -59,7 +60,7 @@ _draws = _Draws()
 
 def corrupt(image_HWC: np.ndarray, name: str, severity: int, seed: int) -> np.ndarray:
     """(H, W, 3) uint8 -> (H, W, 3) uint8. As in the original, float results are truncated, not rounded."""
-    _draws.seed(seed)
+    seed_draws(seed)
     if name == "glass_blur":
         return glass_blur(image_HWC, severity, _draws.integers)
     corrupted = getattr(module(), name)(Image.fromarray(image_HWC), severity)
@@ -69,10 +70,7 @@ def corrupt(image_HWC: np.ndarray, name: str, severity: int, seed: int) -> np.nd
 @lru_cache(maxsize=1)
 def module() -> ModuleType:
     """The repaired private copy. Its functions take a PIL image and a severity, and draw from `seed_draws`."""
-    package = find_spec("imagecorruptions")  # finds, does not import
-    if package is None or not package.submodule_search_locations:
-        raise NsbenchError("the package imagecorruptions is not installed; pip install 'imagecorruptions>=1.1.2'")
-    folder = Path(package.submodule_search_locations[0])
+    folder = package_folder()
     spec = spec_from_file_location("nsbench_private.imagecorruptions", folder / "corruptions.py")
     assert spec is not None
     assert spec.loader is not None
@@ -84,8 +82,16 @@ def module() -> ModuleType:
     return copy
 
 
+def package_folder() -> Path:
+    """Of `imagecorruptions`, which is not imported. Raises NsbenchError where it is not installed."""
+    package = find_spec("imagecorruptions")
+    if package is None or not package.submodule_search_locations:
+        raise NsbenchError("the package imagecorruptions is not installed; pip install 'imagecorruptions>=1.1.2'")
+    return Path(package.submodule_search_locations[0])
+
+
 def seed_draws(seed: int) -> np.random.RandomState:
-    """Start the draws of this thread anew; only for comparing with the original function by function."""
+    """Start the draws of this thread anew, and return their stream."""
     _draws.seed(seed)
     return _draws.state
 
@@ -97,10 +103,13 @@ def _repair(copy: ModuleType, folder: Path) -> None:
     from skimage.util import random_noise
 
     def gaussian_as_before(image: np.ndarray, sigma: Any = 1, multichannel: bool = False, **options: Any) -> np.ndarray:
-        return gaussian(image, sigma, channel_axis=-1 if multichannel else None, **options)
+        axis = -1 if multichannel else None
+        blurred: np.ndarray = gaussian(image, sigma, channel_axis=axis, **options)  # type: ignore[no-untyped-call]
+        return blurred
 
     def seeded_noise(image: np.ndarray, mode: str, **options: Any) -> np.ndarray:
-        return random_noise(image, mode, rng=_draws.generator, **options)
+        noisy: np.ndarray = random_noise(image, mode, rng=_draws.generator, **options)  # type: ignore[no-untyped-call]
+        return noisy
 
     replaced: dict[str, Any] = {
         "np": _Overlay(np, float_=np.float64, random=_draws),

@@ -50,8 +50,9 @@ def zoomed_part(size: int, factor: float) -> tuple[int, int, int]:
 def gaussian_weights(sigma: float, truncate: float = 4.0) -> np.ndarray:
     """(2r + 1,) weights of a normalised Gaussian, cut off at r = truncate x sigma as in scipy and scikit-image."""
     radius = int(truncate * sigma + 0.5)
-    weights = np.exp(-0.5 / sigma**2 * np.arange(-radius, radius + 1) ** 2)
-    return weights / weights.sum()
+    weights: np.ndarray = np.exp(-0.5 / sigma**2 * np.arange(-radius, radius + 1) ** 2)
+    weights = weights / weights.sum()
+    return weights
 
 
 def disk(severity: int) -> np.ndarray:
@@ -61,7 +62,7 @@ def disk(severity: int) -> np.ndarray:
     radius, sigma = DEFOCUS_BLUR[severity - 1]
     reach = max(8, radius)
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    weights = (x**2 + y**2 <= radius**2).astype(np.float32)
+    weights: np.ndarray = (x**2 + y**2 <= radius**2).astype(np.float32)
     weights /= weights.sum()
     side = 3 if radius <= 8 else 5
     weights = cv2.GaussianBlur(weights, (side, side), sigma)

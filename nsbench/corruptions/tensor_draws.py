@@ -20,7 +20,8 @@ def signed(number: int) -> int:
 
 def shifted(z: torch.Tensor, bits: int) -> torch.Tensor:
     """z >> bits with zeros moving in."""
-    return (z >> bits) & (2 ** (64 - bits) - 1)
+    moved: torch.Tensor = (z >> bits) & (2 ** (64 - bits) - 1)
+    return moved
 
 
 class TensorDraws:

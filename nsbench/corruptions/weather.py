@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import cv2
 import numpy as np
@@ -15,7 +13,13 @@ from nsbench.corruptions import settings
 from nsbench.corruptions.blur import moved, smoothed
 from nsbench.corruptions.draws import Draws
 from nsbench.corruptions.noise import truncated
+from nsbench.corruptions.reference import package_folder
 from nsbench.errors import NsbenchError
+
+if TYPE_CHECKING:
+    import torch
+
+Numbers = TypeVar("Numbers", np.ndarray, "torch.Tensor")
 
 TEXTURES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")  # the sixth is never drawn
 
@@ -65,10 +69,7 @@ def frost(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
 @lru_cache(maxsize=10)
 def ice_texture(number: int, height: int, width: int) -> np.ndarray:
     """(H', W', 3) uint8 RGB, at least 1.1 times the image's size. The five textures come with `imagecorruptions`."""
-    package = find_spec("imagecorruptions")  # finds, does not import
-    if package is None or not package.submodule_search_locations:
-        raise NsbenchError("the package imagecorruptions is not installed; pip install 'imagecorruptions>=1.1.2'")
-    path = Path(package.submodule_search_locations[0]) / "frost" / TEXTURES[number]
+    path = package_folder() / "frost" / TEXTURES[number]
     texture = cv2.imread(str(path))
     if texture is None:
         raise NsbenchError(f"{path}: cannot be read; install imagecorruptions again")
@@ -94,7 +95,7 @@ def plasma_size(height: int, width: int) -> int:
     return 1 << (max(height, width) - 1).bit_length()
 
 
-def plasma(uniform: Any, heights: Any, decay: float, roll: Callable) -> Any:
+def plasma(uniform: Numbers, heights: Numbers, decay: float, roll: Callable[[Numbers, int, int], Numbers]) -> Numbers:
     """Diamond-square heights on a torus, from size**2 - 1 numbers in [0, 1).
 
     `heights` (..., size, size) holds zeros and is filled in place; NumPy arrays or tensors, with their own `roll`.
@@ -102,7 +103,7 @@ def plasma(uniform: Any, heights: Any, decay: float, roll: Callable) -> Any:
     size = heights.shape[-1]
     wobble, step, used = 100.0, size, 0
 
-    def displaced(total: Any) -> Any:
+    def displaced(total: Numbers) -> Numbers:
         nonlocal used
         count = total.shape[-1] * total.shape[-2]
         part = uniform[..., used : used + count].reshape(total.shape)
@@ -126,14 +127,16 @@ def plasma(uniform: Any, heights: Any, decay: float, roll: Callable) -> Any:
 def scaled(heights: np.ndarray) -> np.ndarray:
     """To [0, 1]."""
     heights = heights - heights.min()
-    return heights / heights.max()
+    heights = heights / heights.max()
+    return heights
 
 
 def brightness(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
     """Raising V of HSV at equal hue and saturation multiplies all three channels by V' / V."""
     red, green, blue = cv2.split(image_HWC)
     value = cv2.max(cv2.max(red, green), blue).astype(np.uint16) << np.uint16(8)
-    return brightened(severity).take(cv2.merge([value] * 3) | image_HWC)
+    brighter_HWC: np.ndarray = brightened(severity).take(cv2.merge([value] * 3) | image_HWC)
+    return brighter_HWC
 
 
 @lru_cache(maxsize=5)
