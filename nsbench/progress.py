@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
-Advance = Callable[..., None]  # advance(n=1, note="")
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+
+class Advance(Protocol):
+    """Called as units of a task get done; the note stands beside the bar."""
+
+    def __call__(self, n: int = 1, note: str = "") -> None: ...
 
 
 class Progress:
@@ -15,7 +23,7 @@ class Progress:
 
     @contextmanager
     def task(self, label: str, total: int, unit: str = "images") -> Iterator[Advance]:
-        """A stretch of work of `total` units; call the yielded function as units get done."""
+        """Work of `total` units; call the yielded function as units get done."""
         yield lambda n=1, note="": None
 
     def line(self, text: str = "", style: str = "") -> None:
@@ -51,13 +59,13 @@ class ConsoleProgress(Progress):
         sys.stdout.flush()
 
 
-def _bars(console: Any, unit: str) -> Any:
-    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+def _bars(console: Console, unit: str) -> Bars:
+    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
     from rich.text import Text
 
     class Rate(ProgressColumn):
-        def render(self, task: Any) -> Text:
+        def render(self, task: Task) -> Text:
             return Text(f"{task.speed:,.0f} {unit}/s" if task.speed else "", style="cyan")
 
     return Bars(

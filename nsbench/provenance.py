@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import shlex
 import subprocess
 import sys
@@ -61,12 +60,16 @@ def device_name(device: str) -> str:
     return f"CPU ({platform.machine()}), {torch.get_num_threads()} threads"
 
 
-def peak_memory_mib(device: str) -> int:
-    """Largest memory so far: of the process on a CPU, of the allocator on a GPU."""
+def peak_memory_mib(device: str) -> int | None:
+    """Largest memory so far: of the process on a CPU, of the allocator on a GPU. None on a CPU under Windows."""
     if device.startswith("cuda"):
         import torch
 
         return int(torch.cuda.max_memory_allocated(device)) >> 20
+    if sys.platform == "win32":  # it has no module `resource`
+        return None
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak) >> (20 if sys.platform == "darwin" else 10)
 
