@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from boards import flags, store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from test_evaluate import model, right  # noqa: F401  (fixtures)
-from test_leaderboard_paired import flags, store
 
 from nsbench.errors import ResultError
 from nsbench.leaderboard import build
