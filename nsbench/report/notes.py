@@ -59,8 +59,8 @@ def lent_notes(table: Table) -> list[str]:
         rows = [row for row in table.rows if row.lender == lender]
         many = f"{len(rows)} row{'s are' if len(rows) > 1 else ' is'}"
         found.append(
-            f"{many} from {lender}, not computed here: measured on the same images with the same seeds, and trained, if "
-            "at all, by the recipe of a row here. They take part in every comparison; --beside none leaves them out."
+            f"{many} from {lender}, not computed here: measured on the same images with the same seeds and, where rows "
+            "here were trained, by their recipe. They take part in every comparison; --beside none leaves them out."
         )
     return found
 

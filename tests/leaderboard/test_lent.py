@@ -49,6 +49,12 @@ def test_rows_that_are_absent_join_and_are_marked() -> None:
     assert own.cells["clean"].delta.reference == "finetune · from the showcase"
 
 
+def test_a_checkpoint_alone_gets_the_trained_rows() -> None:
+    assert lent_methods([result(method="pretrained")], OFFERED) == {"finetune", "ns"}
+    with_another = [result(method="pretrained"), result(method="madry", recipe=recipe("paper"))]
+    assert lent_methods(with_another, OFFERED) == set(), "unless rows here were trained by another recipe"
+
+
 def test_only_suites_of_the_table_join() -> None:
     table = only_table([trained("ns")], OFFERED)
     assert [column.suite for column in table.columns] == ["clean"]
