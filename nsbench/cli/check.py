@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,12 @@ from nsbench.cli.options import resolve_methods, resolve_suites, run_options
 from nsbench.errors import NsbenchError, ResultError, UsageError
 
 if TYPE_CHECKING:
-    from nsbench.regression import Baseline, Check, Measurement
+    from nsbench.regression import Baseline, BaselineCheck, Measurement, Rules
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 NOT_STORED = ("device", "workers", "batch_size", "results", "force", "watch", "log")  # move no figure
 OF_THE_MACHINE = ("data", "checkpoint")  # where things lie here; asked for again elsewhere
+UNEXPECTED = 4  # exit status
 ALSO_WITHOUT_RUN = ("results", "data")
 
 
@@ -134,7 +136,8 @@ def check(
 ) -> None:
     """Did robustness get worse? Compares results with a baseline, image by image.
 
-    Exit status: 0 ok or improved; 1 regressed (or moved, or slower than allowed); 2 wrong usage; 3 incomparable.
+    Exit status: 0 ok or improved; 1 regressed (or moved, or slower than allowed); 2 wrong usage; 3 incomparable;
+    4 an unexpected error, which says nothing of the model.
     """
     from nsbench.regression import Rules, read_baseline
 
@@ -144,27 +147,37 @@ def check(
     extra = sorted(given - set(ALSO_WITHOUT_RUN)) + ["cached_weights"] * cached_weights
     if extra and not runs:
         raise UsageError(f"--{extra[0].replace('_', '-')}: only with --run; stored results are compared as they are")
-    registry.load_content()
     try:
+        registry.load_content()
         held = read_baseline(file)
         pairs = _pairs(held, methods, suites)
         rules = Rules(alpha, min_drop, strict, max_slowdown, max_memory)
-        found = (
+        checked = (
             _run(held, pairs, rules, given, options, cached_weights)
             if runs
             else _read(held, pairs, rules, options["results"])
         )
-        _write(found, junit, summary, json_, annotations)
+        _write(checked, junit, summary, json_, annotations)
         if explain:
             from nsbench.regression.explain import write_explanation
 
-            click.echo(str(write_explanation(found, explain, options["data"])))
-    except UsageError:
+            click.echo(str(write_explanation(checked, explain, options["data"])))
+    except (UsageError, click.ClickException, click.exceptions.Exit, click.Abort):
         raise
     except NsbenchError as error:  # nothing could be compared, which is no regression
         click.echo(f"nsbench: {error}", err=True)
         sys.exit(3)
-    sys.exit(found.exit_status)
+    except Exception as error:  # noqa: BLE001  Python would exit with 1, which CI reads as a regression
+        click.echo(f"nsbench: {_unexpected(error)}", err=True)
+        sys.exit(UNEXPECTED)
+    sys.exit(checked.exit_status)
+
+
+def _unexpected(error: Exception) -> str:
+    """One line on an error that is a bug of nsbench, of a suite or of a method: what it is, and where."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    what = " ".join(str(error).split())[:300]
+    return f"unexpected {type(error).__name__}: {what} ({last.filename}:{last.lineno}); nothing is said of the model"
 
 
 def _given() -> set[str]:
@@ -179,30 +192,37 @@ def _given() -> set[str]:
     }
 
 
-def _pairs(held: Baseline, methods: str | None, suites: str | None) -> list[str]:
-    """What is to be compared: the baseline's pairs, cut down to, or extended by, what was named."""
+def _pairs(held: Baseline, methods: str | None, suites: str | None) -> list[tuple[str, str]]:
+    """(method, suite) to compare: the baseline's, cut down to, or extended by, what was named. Empty: the baseline's."""
     known_methods = tuple(dict.fromkeys(entry.method for entry in held.entries))
     known_suites = tuple(dict.fromkeys(entry.suite for entry in held.entries))
     if methods is None and suites is None:
         return []
     chosen_methods = resolve_methods(methods) if methods else known_methods
     chosen_suites = resolve_suites(suites) if suites else known_suites
-    return [f"{method} x {suite}" for method in chosen_methods for suite in chosen_suites]
+    return [(method, suite) for method in chosen_methods for suite in chosen_suites]
 
 
-def _read(held: Baseline, pairs: list[str], rules: Any, results: Path) -> Check:
-    from nsbench.regression import check as compare
+def _read(held: Baseline, pairs: list[tuple[str, str]], rules: Rules, results: Path) -> BaselineCheck:
+    from nsbench.regression import check_results
     from nsbench.results import read_results
 
     if not results.is_dir():
         raise UsageError(f"--results {results}: is not a folder; run something first, or add --run")
-    return compare(held, read_results(results)[0], rules, pairs=pairs)
+    return check_results(held, read_results(results)[0], rules, pairs=pairs)
 
 
-def _run(held: Baseline, pairs: list[str], rules: Any, given: set[str], options: dict[str, Any], cached: bool) -> Check:
+def _run(
+    held: Baseline,
+    pairs: list[tuple[str, str]],
+    rules: Rules,
+    given: set[str],
+    options: dict[str, Any],
+    cached: bool,
+) -> BaselineCheck:
     """Measure the pairs that the baseline holds, with its options where none were given."""
     from nsbench.progress import ConsoleProgress
-    from nsbench.regression import check as compare
+    from nsbench.regression import check_results
     from nsbench.regression.measure import measured
     from nsbench.run.runner import RunOptions
 
@@ -211,19 +231,19 @@ def _run(held: Baseline, pairs: list[str], rules: Any, given: set[str], options:
             f"the baseline was recorded with --{missing[0]}, which lies elsewhere on every machine: "
             f"say what to check with --{missing[0]}"
         )
-    known = [entry for entry in held.entries if not pairs or f"{entry.method} x {entry.suite}" in pairs]
+    known = [entry for entry in held.entries if not pairs or (entry.method, entry.suite) in pairs]
     methods = tuple(dict.fromkeys(e.method for e in known if e.method in registry.methods))
     suites = tuple(dict.fromkeys(e.suite for e in known if e.suite in registry.suites))
     settings = options | {name: value for name, value in held.options.items() if name in options and name not in given}
     run: Measurement
     with measured(RunOptions(methods, suites, **settings), ConsoleProgress(), cached_weights=cached) as run:
-        return compare(
+        return check_results(
             held, run.results, rules, pairs=pairs, any_model=True, why_missing=run.why_missing, reference=run.reference
         )
 
 
 def _write(
-    found: Check,
+    checked: BaselineCheck,
     junit: Path | None,
     summary: Path | None,
     json_: Path | None,
@@ -232,17 +252,17 @@ def _write(
     from nsbench.regression.junit import to_junit
     from nsbench.regression.output import to_annotations, to_json, to_markdown, to_text
 
-    click.echo(to_text(found), nl=False)
+    click.echo(to_text(checked), nl=False)
     if os.environ.get("GITHUB_ACTIONS") == "true" if annotations is None else annotations:
-        for line in to_annotations(found):
+        for line in to_annotations(checked):
             click.echo(line)
     try:
         if junit:
-            junit.write_bytes(to_junit(found))
+            junit.write_bytes(to_junit(checked))
         if json_:
-            json_.write_text(to_json(found), encoding="utf-8")
+            json_.write_text(to_json(checked), encoding="utf-8")
         if summary:
             with summary.open("a", encoding="utf-8") as file:
-                file.write(to_markdown(found))
+                file.write(to_markdown(checked))
     except OSError as error:
         raise ResultError(f"{error.filename}: cannot be written ({error.strerror})") from error

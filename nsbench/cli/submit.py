@@ -59,7 +59,7 @@ def check(file: Path, results: Path, rerun: int | None, sample_seed: int | None,
     Exit status: 0 nothing is wrong; 1 something is, a line each.
     """
     from nsbench.results import read_results
-    from nsbench.submission import check as check_archive
+    from nsbench.submission import check_archive
 
     seed = secrets.randbits(32) if sample_seed is None else sample_seed
     checked = check_archive(
@@ -84,18 +84,12 @@ def check(file: Path, results: Path, rerun: int | None, sample_seed: int | None,
 
 def _rerunner(data: str, model: str | None, checkpoint: Path | None, normalisation: str, device: str) -> Rerunner:
     """The model and images that a submission is held against. Raises UsageError where no model is named."""
-    from nsbench.errors import UsageError
-    from nsbench.models import load_model
     from nsbench.progress import ConsoleProgress
-    from nsbench.run.opening import open_source, resolve_device
+    from nsbench.run.opening import open_all
     from nsbench.submission import Rerunner
 
-    source = open_source(data)
-    name = model or source.default_model
-    if name is None:
-        raise UsageError(f"--data {data}: say which model to run again, --model NAME with --checkpoint FILE")
-    loaded = load_model(name, checkpoint=checkpoint, normalisation=normalisation, device=resolve_device(device))
-    return Rerunner(loaded, source, progress=ConsoleProgress())
+    opened = open_all(data, model, checkpoint=checkpoint, normalisation=normalisation, device=device)
+    return Rerunner(opened.model, opened.source, progress=ConsoleProgress())
 
 
 @submit.command("merge")

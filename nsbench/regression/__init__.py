@@ -1,37 +1,37 @@
-"""Results against a stored baseline: did robustness get worse? `compare` is the heart, `evidence` its statistics.
+"""Results against a stored baseline: did robustness get worse? `compare` makes the verdicts, `evidence` their statistics.
 
 `record` and `Measurement` run models and import torch when they are asked for; the rest starts without it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nsbench.regression.baseline import Baseline, Reference, read_baseline, write_baseline
-from nsbench.regression.compare import check
+from nsbench.regression.compare import check_results
 from nsbench.regression.entry import Entry
-from nsbench.regression.records import Check, Comparison, Rules, Verdict
+from nsbench.regression.records import BaselineCheck, Rules, SuiteCheck, Verdict
 
 if TYPE_CHECKING:
     from nsbench.regression.measure import Measurement, record
 
 __all__ = [
     "Baseline",
-    "Check",
-    "Comparison",
+    "BaselineCheck",
     "Entry",
     "Measurement",
     "Reference",
     "Rules",
+    "SuiteCheck",
     "Verdict",
-    "check",
+    "check_results",
     "read_baseline",
     "record",
     "write_baseline",
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in ("Measurement", "record"):
         from nsbench.regression import measure
 

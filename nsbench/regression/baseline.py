@@ -12,20 +12,22 @@ import json
 import lzma
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from nsbench.errors import ResultError
 from nsbench.files import write_atomically
-from nsbench.regression.entry import Entry, Images
+from nsbench.regression.entry import Definition, Entry, Images, ModelFacts, RunFacts
 from nsbench.regression.evidence import Noise
+from nsbench.types import Setting
 
 SCHEMA = 1
-OF_A_RUN = ("date", "seconds", "fit_seconds", "peak_memory_mib")  # facts that differ from suite to suite
 FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 1 << 20, "lc": 4, "lp": 0, "pb": 0}]  # for text
 LARGEST = 1 << 26  # bytes that one packed field may unpack to: a million images with long names
+Option = Setting | Mapping[str, str]  # as `nsbench run` was given it
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Baseline:
     """What a new run is compared with."""
 
     entries: tuple[Entry, ...]
-    options: Mapping[str, Any] = field(default_factory=dict)  # of `nsbench run` that move figures, as they were given
+    options: Mapping[str, Option] = field(default_factory=dict)  # of `nsbench run` that move figures, as given
     needs: tuple[str, ...] = ()  # options that were given and belong to the machine: data, checkpoint
     repeats: int = 0  # same-code repeats behind the noise
     moved: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # method -> (images flipped, images) of these
@@ -49,61 +51,73 @@ class Baseline:
     recorded: str = ""  # date
     commit: str | None = None
     command: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)  # of Python and of the libraries
+
+
+# --- the file's own records: what stands in it, in this order -------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Images:
+    n: int
+    ids: str  # packed
+    labels: str  # packed
+
+
+@dataclass(frozen=True)
+class _Item:
+    source: str
+    model: str
+    method: str
+    suite: str
+    seed: int
+    score: float
+    definition: int  # position in the file's definitions, and so on
+    images: int
+    noise: Noise
+    model_facts: int
+    facts: RunFacts
+    outcomes: str  # packed
+
+
+@dataclass(frozen=True)
+class _File:
+    schema: int
+    recorded: str
+    commit: str | None
+    command: str
+    versions: dict[str, str]
+    options: dict[str, Option]
+    needs: tuple[str, ...]
+    repeats: int
+    moved: dict[str, tuple[int, int]]
+    reference: Reference | None
+    images: tuple[_Images, ...]
+    definitions: tuple[Definition, ...]
+    models: tuple[ModelFacts, ...]
+    entries: tuple[_Item, ...]
+    sha256: str
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
     """Store a baseline, whole or not at all. Raises ResultError where the file cannot be written."""
-    sets: dict[str, None] = {}
-    suites: dict[str, None] = {}
+    images: dict[str, None] = {}
+    definitions: dict[str, None] = {}
     models: dict[str, None] = {}
-    entries = []
-    for entry in baseline.entries:
-        image_set = _shared(sets, json.dumps(_pack_images(entry.images)))
-        suite = _shared(
-            suites,
-            _line(
-                {
-                    "title": entry.title,
-                    "unit": entry.unit,
-                    "lower_is_better": entry.lower_is_better,
-                    "measured": entry.measured,
-                    "weights": entry.weights,
-                    "rewards": entry.rewards,
-                    "conditions": entry.conditions,
-                }
-            ),
-        )
-        entries.append(
-            _line(
-                {
-                    "source": entry.source,
-                    "model": entry.model,
-                    "method": entry.method,
-                    "suite": entry.suite,
-                    "seed": entry.seed,
-                    "score": entry.score,
-                    "definition": suite,
-                    "images": image_set,
-                    "noise": asdict(entry.noise),
-                    "model_facts": _shared(models, _line(_facts(entry, own=False))),
-                    "facts": _facts(entry, own=True),
-                    "outcomes": _pack(np.packbits(entry.right_CN).tobytes()),
-                }
-            )
-        )
+    entries = [_item(entry, images, definitions, models) for entry in baseline.entries]
     head = {
         "schema": SCHEMA,
         "recorded": baseline.recorded,
         "commit": baseline.commit,
         "command": baseline.command,
-        "versions": next((dict(e.facts.get("versions") or {}) for e in baseline.entries), {}),
+        "versions": dict(baseline.versions),
         "options": dict(baseline.options),
         "needs": baseline.needs,
         "repeats": baseline.repeats,
         "moved": dict(baseline.moved),
         "reference": asdict(baseline.reference) if baseline.reference else None,
     }
-    tables = {"images": list(sets), "definitions": list(suites), "models": list(models), "entries": entries}
+    tables = {"images": list(images), "definitions": list(definitions), "models": list(models), "entries": entries}
     blocks = [f"{json.dumps(key)}: {_line(value)}" for key, value in head.items()]
     blocks += [f"{json.dumps(key)}: [\n {(',' + chr(10) + ' ').join(lines)}\n]" for key, lines in tables.items()]
     content = ("{\n" + ",\n".join(blocks)).encode()
@@ -117,102 +131,110 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
         ) from error
 
 
+def _item(entry: Entry, images: dict[str, None], definitions: dict[str, None], models: dict[str, None]) -> str:
+    """The line of an entry; what it shares with others goes into the tables."""
+    item = _Item(
+        entry.source,
+        entry.model,
+        entry.method,
+        entry.suite,
+        entry.seed,
+        entry.score,
+        _shared(definitions, _line(asdict(entry.definition))),
+        _shared(images, json.dumps(asdict(_pack_images(entry.images)))),
+        entry.noise,
+        _shared(models, _line(asdict(entry.model_facts))),
+        entry.run_facts,
+        _pack(np.packbits(entry.right_CN).tobytes()),
+    )
+    return _line(asdict(item))
+
+
 def read_baseline(path: Path) -> Baseline:
     """A stored baseline. Raises ResultError, naming the file, where it is absent, cut short, altered or too new."""
     try:
         content = path.read_bytes().replace(b"\r\n", b"\n")  # as version control may have it on Windows
-        record = json.loads(content)
-        if record["schema"] > SCHEMA:
-            raise ResultError(f"{path}: schema {record['schema']} is newer than this nsbench knows; update nsbench")
-        body, found, _ = content.rpartition(b',\n"sha256"')
-        if not found or hashlib.sha256(body).hexdigest() != record["sha256"]:
-            raise ValueError("its content differs from its digest")
-        return _baseline(record)
+        schema = json.loads(content)["schema"]
+        if schema > SCHEMA:
+            raise ResultError(f"{path}: schema {schema} is newer than this nsbench knows; update nsbench")
+        return _baseline(content)
     except OSError as error:
         raise ResultError(
             f"{path}: cannot be read ({error.strerror}); record one: nsbench baseline record "
             f"--method all --suite all --limit 100 --out {path}"
         ) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        what = f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, lzma.LZMAError) as error:
-        raise ResultError(
-            f"{path}: is no whole baseline ({type(error).__name__}: {error}); take it from version "
-            "control again, or record it anew"
-        ) from error
+        what = f"{type(error).__name__}: {error}"
+    raise ResultError(f"{path}: is no whole baseline ({what}); take it from version control again, or record it anew")
 
 
-def _baseline(record: dict[str, Any]) -> Baseline:
-    sets = [_unpack_images(packed) for packed in record["images"]]
-    entries = tuple(
-        _entry(
-            item,
-            record["definitions"][item["definition"]],
-            sets[item["images"]],
-            record["models"][item["model_facts"]] | {"versions": record["versions"]},
-        )
-        for item in record["entries"]
-    )
-    if not entries:
+def _baseline(content: bytes) -> Baseline:
+    file = _adapter().validate_json(content)
+    body, mark, _ = content.rpartition(b',\n"sha256"')
+    if not mark or hashlib.sha256(body).hexdigest() != file.sha256:
+        raise ValueError("its content differs from its digest")
+    if not file.entries:
         raise ValueError("it holds no suite")
-    reference = Reference(**record["reference"]) if record["reference"] else None
-    moved = {method: (int(flipped), int(n)) for method, (flipped, n) in record["moved"].items()}
-    options = {key: tuple(value) if isinstance(value, list) else value for key, value in record["options"].items()}
+    images = [_unpack_images(packed) for packed in file.images]
     return Baseline(
-        entries,
-        options,
-        tuple(record["needs"]),
-        int(record["repeats"]),
-        moved,
-        reference,
-        record["recorded"],
-        record["commit"],
-        record["command"],
+        tuple(
+            _entry(item, file.definitions[item.definition], images[item.images], file.models[item.model_facts])
+            for item in file.entries
+        ),
+        file.options,
+        file.needs,
+        file.repeats,
+        file.moved,
+        file.reference,
+        file.recorded,
+        file.commit,
+        file.command,
+        file.versions,
     )
 
 
-def _entry(item: dict[str, Any], definition: dict[str, Any], images: Images, shared: dict[str, Any]) -> Entry:
-    shape = len(definition["conditions"]), len(images.ids)
-    bits = np.frombuffer(_unpack(item["outcomes"]), dtype=np.uint8)
-    if len(bits) != (shape[0] * shape[1] + 7) // 8 or len(definition["weights"]) != shape[0]:
-        raise ValueError(f"{item['suite']}: outcomes and images differ in number")
+def _entry(item: _Item, definition: Definition, images: Images, model_facts: ModelFacts) -> Entry:
+    shape = len(definition.conditions), len(images.ids)
+    bits = np.frombuffer(_unpack(item.outcomes), dtype=np.uint8)
+    if len(bits) != (shape[0] * shape[1] + 7) // 8 or len(definition.weights) != shape[0]:
+        raise ValueError(f"{item.suite}: outcomes and images differ in number")
     right = np.unpackbits(bits, count=shape[0] * shape[1]).astype(bool).reshape(shape)
     return Entry(
-        item["source"],
-        item["model"],
-        item["method"],
-        item["suite"],
-        item["seed"],
-        definition["title"],
-        definition["unit"],
-        definition["lower_is_better"],
-        float(item["score"]),
-        definition["measured"],
-        tuple(definition["weights"]),
-        definition["rewards"],
-        tuple(definition["conditions"]),
+        item.source,
+        item.model,
+        item.method,
+        item.suite,
+        item.seed,
+        item.score,
+        definition,
         images,
         right,
-        shared | item["facts"],
-        Noise(**item["noise"]),
+        model_facts,
+        item.facts,
+        item.noise,
     )
 
 
-def _facts(entry: Entry, *, own: bool) -> dict[str, Any]:
-    """Facts of this suite's run, or those that all suites of a fitted model share."""
-    return {key: value for key, value in entry.facts.items() if key != "versions" and (key in OF_A_RUN) == own}
+@cache
+def _adapter() -> TypeAdapter[_File]:
+    return TypeAdapter(_File)
 
 
-def _pack_images(images: Images) -> dict[str, Any]:
-    return {
-        "n": len(images.ids),
-        "ids": _pack("\n".join(map(json.dumps, images.ids.tolist())).encode()),
-        "labels": _pack(images.labels.astype("<i4").tobytes()),
-    }
+def _pack_images(images: Images) -> _Images:
+    return _Images(
+        len(images.ids),
+        _pack("\n".join(map(json.dumps, images.ids.tolist())).encode()),
+        _pack(images.labels.astype("<i4").tobytes()),
+    )
 
 
-def _unpack_images(packed: dict[str, Any]) -> Images:
-    ids = np.array([json.loads(line) for line in _unpack(packed["ids"]).decode().split("\n")], dtype=np.str_)
-    labels = np.frombuffer(_unpack(packed["labels"]), dtype="<i4").astype(np.int64)
-    if not len(ids) == len(labels) == packed["n"]:
+def _unpack_images(packed: _Images) -> Images:
+    ids = np.array([json.loads(line) for line in _unpack(packed.ids).decode().split("\n")], dtype=np.str_)
+    labels = np.frombuffer(_unpack(packed.labels), dtype="<i4").astype(np.int64)
+    if not len(ids) == len(labels) == packed.n:
         raise ValueError("a set of images has other ids than labels")
     return Images(ids, labels)
 
@@ -229,7 +251,7 @@ def _unpack(text: str) -> bytes:
     return content
 
 
-def _line(value: Any) -> str:
+def _line(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str)
 
 

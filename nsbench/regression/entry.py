@@ -6,37 +6,20 @@ Shapes: C conditions on the same n images; outcomes are right (True) or wrong.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from nsbench.errors import ResultError
 from nsbench.regression.evidence import Noise
-from nsbench.results import Result
+from nsbench.results import Provenance, Result, read_outcomes
 from nsbench.results.comparability import measured
-from nsbench.statistics import MCE_WEIGHTS
-from nsbench.types import Outcomes
+from nsbench.types import Composition, Outcomes, Setting
 
 TOLERANCE = 1e-6  # of a percentage point: rounding of sums in another order
-FACTS = (
-    "normalisation",
-    "recipe",
-    "method_version",
-    "parent_digest",
-    "weights_digest",
-    "preprocessing",
-    "device",
-    "commit",
-    "nsbench",
-    "versions",
-    "date",
-    "seconds",
-    "fit_seconds",
-    "peak_memory_mib",
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +40,83 @@ class Images:
         return ""
 
 
+@dataclass(frozen=True)
+class ModelFacts:
+    """Where a model comes from: what may differ from the baseline, and is then named. The order is the file's."""
+
+    normalisation: str
+    recipe: Mapping[str, Setting] | None  # name, seed and all settings side by side; None: nothing was trained
+    method_version: int
+    parent_digest: str
+    weights_digest: str
+    preprocessing: str
+    device: str
+    commit: str | None
+    nsbench: str
+
+    @classmethod
+    def of(cls, own: Provenance) -> ModelFacts:
+        used = own.recipe
+        return cls(
+            own.normalisation,
+            {"name": used.name, "seed": used.seed, **used.settings} if used else None,
+            own.method_version,
+            own.parent_digest,
+            own.weights_digest,
+            own.preprocessing,
+            own.device,
+            own.commit,
+            own.nsbench,
+        )
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """When an entry was measured and what it cost."""
+
+    date: str
+    seconds: float | None  # of the evaluation; None here and below: not recorded
+    fit_seconds: float | None
+    peak_memory_mib: int | None
+
+    @classmethod
+    def of(cls, own: Provenance) -> RunFacts:
+        return cls(own.date, own.seconds, own.fit_seconds, own.peak_memory_mib)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a suite measured, and how its score is made of that. The order is the file's."""
+
+    title: str
+    unit: str
+    lower_is_better: bool
+    measured: Mapping[str, object]  # what must agree for a comparison, by the words that name a disagreement; plain
+    weights: tuple[float, ...]  # what a right (or wrong) outcome of each condition adds to an image's contribution
+    rewards: bool  # the weights are for right outcomes
+    conditions: tuple[str, ...]  # C names: those on the images of the score
+
+    @property
+    def is_accuracy(self) -> bool:
+        """The score is the share of right outcomes of one condition."""
+        return self.rewards and sum(weight != 0 for weight in self.weights) == 1
+
+    @property
+    def splits(self) -> dict[str, str]:
+        """By condition of the suite."""
+        return {name: split for name, split, *_ in self._evaluated}
+
+    @property
+    def attacked(self) -> bool:
+        """Images are attacked while it is evaluated."""
+        return any(attack is not None for _, _, attack, *_ in self._evaluated)
+
+    @property
+    def _evaluated(self) -> list[list[Any]]:
+        """Of every condition of the suite: name, split, attack, threat, settings."""
+        return cast(list[list[Any]], self.measured["conditions"])
+
+
 @dataclass(frozen=True, eq=False)
 class Entry:
     """One (source, model, method, suite, seed) with its outcomes."""
@@ -66,102 +126,132 @@ class Entry:
     method: str
     suite: str
     seed: int
-    title: str  # of the suite
-    unit: str
-    lower_is_better: bool
     score: float
-    measured: Mapping[str, Any]  # what must agree for a comparison, by the words that name a disagreement
-    weights: tuple[float, ...]  # what a right (or wrong) outcome of each condition adds to an image's contribution
-    rewards: bool  # the weights are for right outcomes
-    conditions: tuple[str, ...]  # C names: those on the images of the score
+    definition: Definition
     images: Images
     right_CN: np.ndarray  # (C, n) bool
-    facts: Mapping[str, Any] = field(default_factory=dict)  # FACTS of the provenance
+    model_facts: ModelFacts
+    run_facts: RunFacts
     noise: Noise = field(default_factory=Noise)
     predictions_CN: np.ndarray | None = None  # class indices; a baseline does not hold them
 
     @property
     def key(self) -> str:
         """For people: "ns x imagenet_c", with the seed where it is not 0."""
-        return f"{self.method} x {self.suite}" + (f" (seed {self.seed})" if self.seed else "")
-
-    @property
-    def is_accuracy(self) -> bool:
-        """The score is the share of right outcomes of one condition."""
-        return self.rewards and sum(weight != 0 for weight in self.weights) == 1
+        return f"{self.method} x {seeded(self.suite, self.seed)}"
 
     @cached_property
     def values(self) -> np.ndarray:
         """(n,) what each image adds: the mean is the score."""
-        return np.asarray(self.weights) @ (self.right_CN if self.rewards else ~self.right_CN)
+        counted_CN = self.right_CN if self.definition.rewards else ~self.right_CN
+        values_N: np.ndarray = np.asarray(self.definition.weights) @ counted_CN
+        return values_N
 
     @property
     def right(self) -> int:
         """Images that can be lost: right in any condition of the score."""
-        return int(self.right_CN[np.asarray(self.weights) != 0].any(axis=0).sum())
+        return int(self.right_CN[np.asarray(self.definition.weights) != 0].any(axis=0).sum())
 
     @classmethod
     def of(cls, result: Result) -> Entry:
-        """A stored result with its outcomes. Raises ResultError where the score is no mean over its images."""
-        outcomes = result.outcomes()
-        if not outcomes or not all(map(len, outcomes.values())):
-            raise ResultError(f"{result.path}: holds no outcomes")
-        first = next(iter(outcomes.values()))
-        ids = np.sort(first.ids)
-        if len(np.unique(ids)) != len(ids):
-            raise ResultError(f"{result.path}: its outcomes name an image twice")
-        sorted_ = {name: _by_id(outcome) for name, outcome in outcomes.items()}
-        shared = {name: outcome for name, outcome in sorted_.items() if np.array_equal(outcome.ids, ids)}
-        right_CN = np.array([outcome.correct for outcome in shared.values()])
-        for weights, rewards in formulas(list(shared)):
-            total = np.asarray(weights) @ (right_CN if rewards else ~right_CN)
-            if abs(float(total.mean()) - result.score.value) <= TOLERANCE:
-                break
-        else:
+        """A stored result with its outcomes. Raises ResultError where its score is no sum over its images."""
+        made_of = result.score.made_of
+        if made_of is None:
             raise ResultError(
-                f"{result.path}: its score is not a mean over its images, so it cannot be compared image by image"
+                f"{result.path}: its suite does not say what its score is made of, so it cannot be compared image by "
+                "image"
             )
-        labels = next(iter(shared.values())).labels
-        return cls(
+        shared = _on_scored_images(result, made_of)
+        first = next(iter(shared.values()))
+        entry = cls(
             result.source,
             result.model,
             result.method,
             result.suite,
             result.seed,
-            result.title,
-            result.unit,
-            result.lower_is_better,
             result.score.value,
-            comparable(result),
-            tuple(weights),
-            rewards,
-            tuple(shared),
-            Images(ids, labels),
-            right_CN,
-            {key: result.provenance.get(key) for key in FACTS},
+            _definition(result, made_of, tuple(shared)),
+            Images(first.ids, first.labels),
+            np.array([outcome.correct for outcome in shared.values()]),
+            ModelFacts.of(result.provenance),
+            RunFacts.of(result.provenance),
             predictions_CN=np.array([outcome.predictions for outcome in shared.values()]),
         )
+        if abs(float(entry.values.mean()) - entry.score) > TOLERANCE:
+            raise ResultError(
+                f"{result.path}: says {entry.score:.4f}, and the outcomes that its score is made of give "
+                f"{float(entry.values.mean()):.4f}"
+            )
+        return entry
 
 
-def comparable(result: Result) -> dict[str, Any]:
+def _definition(result: Result, made_of: Composition, conditions: tuple[str, ...]) -> Definition:
+    return Definition(
+        result.title,
+        result.unit,
+        result.lower_is_better,
+        comparable(result),
+        tuple(float(made_of.weights.get(name, 0.0)) for name in conditions),
+        made_of.counts == "right",
+        conditions,
+    )
+
+
+def _on_scored_images(result: Result, made_of: Composition) -> dict[str, Outcomes]:
+    """Conditions on the images that the score counts, in the stored order, each sorted by id. Raises ResultError."""
+    outcomes = {name: _by_id(one) for name, one in read_outcomes(result).items()}
+    counted = [name for name, weight in made_of.weights.items() if weight]
+    if not counted or not set(counted) <= set(outcomes):
+        raise ResultError(f"{result.path}: its score counts conditions that it does not hold")
+    ids = outcomes[counted[0]].ids
+    shared = {name: one for name, one in outcomes.items() if np.array_equal(one.ids, ids)}
+    if not set(counted) <= set(shared):
+        raise ResultError(f"{result.path}: its score counts conditions on different images")
+    return shared
+
+
+def comparable(result: Result) -> dict[str, object]:
     """`comparability.measured` as JSON gives it back."""
-    return json.loads(json.dumps(measured(result), default=str))
+    plain: dict[str, object] = json.loads(json.dumps(measured(result), default=str))
+    return plain
+
+
+def reason_apart(after: Entry, before: Entry) -> str:
+    """Why two entries cannot be compared: other data, another definition of the suite, other images; named."""
+    images = after.images.reason_apart(before.images)
+    new, old = after.definition, before.definition
+    if new.measured != old.measured:
+        for what, value in old.measured.items():
+            theirs = new.measured.get(what)
+            if theirs != value and what != "images":
+                return f"{what}: {_difference(theirs, value)}" + (f"; {images}" if images else "")
+        return images or "other data: the pictures, ids or labels changed though their names did not"
+    if images:
+        return images
+    alike = (new.conditions, new.rewards) == (old.conditions, old.rewards)
+    if not alike or not np.allclose(new.weights, old.weights, rtol=1e-9, atol=0):
+        return "the score is made of its outcomes in another way than in the baseline"
+    return ""
+
+
+def _difference(new: object, old: object) -> str:
+    """The first place where two plain values differ."""
+    if isinstance(new, list) and isinstance(old, list) and len(new) == len(old):
+        return next(_difference(a, b) for a, b in zip(new, old, strict=True) if a != b)
+    if isinstance(new, list) and isinstance(old, list):
+        return f"{len(new)} instead of {len(old)}"
+    return f"{new} instead of {old}"
 
 
 def flipped_images(before: Entry, after: Entry) -> np.ndarray:
     """Ids of images with another outcome in any condition."""
-    return before.images.ids[(before.right_CN != after.right_CN).any(axis=0)]
+    ids: np.ndarray = before.images.ids[(before.right_CN != after.right_CN).any(axis=0)]
+    return ids
 
 
-def formulas(names: Sequence[str]) -> Iterator[tuple[list[float], bool]]:
-    """Candidates for how a score is made of its conditions: their weights, and whether right outcomes count."""
-    if all(name in names for name in MCE_WEIGHTS):
-        yield [float(MCE_WEIGHTS.get(name, 0.0)) for name in names], False
-    yield [100.0] + [0.0] * (len(names) - 1), True
-    corrupted = sum(name != "clean" for name in names)
-    if corrupted:
-        yield [100 / corrupted if name != "clean" else 0.0 for name in names], False
-    yield [100 / len(names)] * len(names), True
+def seeded(suite: str, seed: int) -> str:
+    """For people: a suite, with the seed where it is not 0."""
+    return suite + (f" (seed {seed})" if seed else "")
 
 
 def _by_id(outcomes: Outcomes) -> Outcomes:

@@ -12,7 +12,7 @@ import numpy as np
 
 from nsbench.errors import NsbenchError, ResultError
 from nsbench.files import write_atomically
-from nsbench.regression.records import Check, Comparison
+from nsbench.regression.records import BaselineCheck, SuiteCheck
 from nsbench.regression.words import HEADS, explanation, headline, notes, row
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Flip:
 class Section:
     """One suite of one method."""
 
-    comparison: Comparison
+    suite: SuiteCheck
     line: str
     attacked: bool  # the pictures are from before the attack
     lost: list[Flip] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Section:
     left_out: int = 0
 
 
-def write_explanation(check: Check, out: Path, data: str = "shapes10") -> Path:
+def write_explanation(check: BaselineCheck, out: Path, data: str = "shapes10") -> Path:
     """Write the page; returns the file. `data` is where the images lie; without them the page has no pictures.
 
     Raises ResultError where the file cannot be written.
@@ -61,7 +61,7 @@ def write_explanation(check: Check, out: Path, data: str = "shapes10") -> Path:
     return out
 
 
-def to_html(check: Check, source: DataSource | None) -> str:
+def to_html(check: BaselineCheck, source: DataSource | None) -> str:
     """The page as text; every value is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -73,11 +73,11 @@ def to_html(check: Check, source: DataSource | None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    sections = [_section(c, source) for c in check.comparisons if len(c.lost) or len(c.won) or c.reason]
+    sections = [_section(c, source) for c in check.suites if len(c.lost) or len(c.won) or c.reason]
     return environment.get_template("explain.html.j2").render(
         check=check,
         heads=HEADS,
-        rows=[(c, row(c)) for c in check.comparisons],
+        rows=[(c, row(c)) for c in check.suites],
         sections=sections,
         headline=headline(check),
         notes=notes(check),
@@ -85,7 +85,7 @@ def to_html(check: Check, source: DataSource | None) -> str:
     )
 
 
-def _open(check: Check, data: str) -> DataSource | None:
+def _open(check: BaselineCheck, data: str) -> DataSource | None:
     """The images of the check, if `data` is the source that they come from."""
     from nsbench.run.opening import open_source
 
@@ -93,29 +93,26 @@ def _open(check: Check, data: str) -> DataSource | None:
         source = open_source(data)
     except NsbenchError:
         return None
-    return source if source.name in {c.before.source for c in check.comparisons if c.before} else None
+    return source if source.name in {c.before.source for c in check.suites if c.before} else None
 
 
-def _section(comparison: Comparison, source: DataSource | None) -> Section:
-    before = comparison.before
-    if before is None or comparison.after is None:
-        return Section(comparison, explanation(comparison), False)
-    attacked = any(condition[2] for condition in before.measured["conditions"])
-    lost, won = (
-        [_flip(comparison, image, source) for image in ids[:MOST].tolist()] for ids in (comparison.lost, comparison.won)
-    )
-    left_out = len(comparison.lost) + len(comparison.won) - len(lost) - len(won)
-    return Section(comparison, explanation(comparison), attacked, lost, won, left_out)
+def _section(suite: SuiteCheck, source: DataSource | None) -> Section:
+    before = suite.before
+    if before is None or suite.after is None:
+        return Section(suite, explanation(suite), False)
+    lost, won = ([_flip(suite, image, source) for image in ids[:MOST].tolist()] for ids in (suite.lost, suite.won))
+    left_out = len(suite.lost) + len(suite.won) - len(lost) - len(won)
+    return Section(suite, explanation(suite), before.definition.attacked, lost, won, left_out)
 
 
-def _flip(comparison: Comparison, image: str, source: DataSource | None) -> Flip:
-    before, after = comparison.before, comparison.after
+def _flip(suite: SuiteCheck, image: str, source: DataSource | None) -> Flip:
+    before, after = suite.before, suite.after
     assert before is not None
     assert after is not None
     at = int(np.searchsorted(before.images.ids, image))
     label = int(before.images.labels[at])
     changed = np.flatnonzero(before.right_CN[:, at] != after.right_CN[:, at])
-    scored = np.flatnonzero(np.asarray(before.weights) != 0)
+    scored = np.flatnonzero(np.asarray(before.definition.weights) != 0)
     if len(scored) == 1:
         predicted = after.predictions_CN[scored[0], at] if after.predictions_CN is not None else None
         was = "right" if before.right_CN[scored[0], at] else "wrong"
@@ -123,11 +120,11 @@ def _flip(comparison: Comparison, image: str, source: DataSource | None) -> Flip
         conditions = ""
     else:
         was, now = (f"right in {int(entry.right_CN[scored, at].sum())} of {len(scored)}" for entry in (before, after))
-        conditions = ", ".join(before.conditions[k] for k in changed[:NAMED])
+        conditions = ", ".join(before.definition.conditions[k] for k in changed[:NAMED])
         conditions += f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
     shown = scored[np.isin(scored, changed)][0]
-    split = {condition[0]: condition[1] for condition in before.measured["conditions"]}[before.conditions[shown]]
-    return Flip(image, _class(source, label), was, now, conditions, _picture(source, str(split), image))
+    split = before.definition.splits[before.definition.conditions[shown]]
+    return Flip(image, _class(source, label), was, now, conditions, _picture(source, split, image))
 
 
 def _class(source: DataSource | None, index: int) -> str:

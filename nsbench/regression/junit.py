@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 
-from nsbench.regression.records import Check, Comparison, Verdict
+from nsbench.regression.entry import seeded
+from nsbench.regression.records import BaselineCheck, SuiteCheck, Verdict
 from nsbench.regression.words import explanation, headline, notes
 
 # XML 1.0, production 2: what no XML file holds, not even escaped
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\N{REPLACEMENT CHARACTER}\U00010000-\U0010ffff]")
 
 
-def to_junit(check: Check) -> bytes:
+def to_junit(check: BaselineCheck) -> bytes:
     """UTF-8. A regression is a failure, what cannot be compared an error; a moved method fails where it is strict."""
     suites = ET.Element("testsuites", name="nsbench check")
-    for method in dict.fromkeys(_method(c) for c in check.comparisons):
-        mine = [c for c in check.comparisons if _method(c) == method]
+    for method in dict.fromkeys(one.method for one in check.suites):
+        mine = [one for one in check.suites if one.method == method]
         cases = [_case(c) for c in mine]
         cases += [
             _plain_case(method, "moved", "moved beyond the recorded noise" if m.moved and check.rules.strict else "")
@@ -42,7 +43,8 @@ def to_junit(check: Check) -> bytes:
     for count in ("tests", "failures", "errors"):
         suites.set(count, str(sum(int(suite.get(count, "0")) for suite in suites)))
     ET.indent(suites)
-    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="utf-8") + b"\n"
+    content: bytes = ET.tostring(suites, encoding="utf-8")
+    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + content + b"\n"
 
 
 def _suite(parent: ET.Element, name: str, cases: list[ET.Element]) -> None:
@@ -60,22 +62,21 @@ def _suite(parent: ET.Element, name: str, cases: list[ET.Element]) -> None:
     suite.extend(cases)
 
 
-def _case(comparison: Comparison) -> ET.Element:
-    after = comparison.after
-    seconds = float((after.facts.get("seconds") if after else 0) or 0)
+def _case(one: SuiteCheck) -> ET.Element:
+    seconds = (one.after.run_facts.seconds if one.after else None) or 0.0
     case = ET.Element(
         "testcase",
-        classname=_clean(f"nsbench.{_method(comparison)}"),
-        name=_clean(comparison.key.removeprefix(f"{_method(comparison)} x ")),
+        classname=_clean(f"nsbench.{one.method}"),
+        name=_clean(seeded(one.suite, one.seed)),
         time=f"{seconds:.2f}",
     )
-    what = {Verdict.REGRESSED: "failure", Verdict.INCOMPARABLE: "error"}.get(comparison.verdict, "system-out")
-    text = explanation(comparison)
+    what = {Verdict.REGRESSED: "failure", Verdict.INCOMPARABLE: "error"}.get(one.verdict, "system-out")
+    text = explanation(one)
     if what == "system-out":
         ET.SubElement(case, what).text = _clean(text)
     else:
-        found = ET.SubElement(case, what, message=_clean(text), type=comparison.verdict.value)
-        found.text = _clean("\n".join([text, "lost: " + ", ".join(comparison.lost.tolist())]))
+        problem = ET.SubElement(case, what, message=_clean(text), type=one.verdict.value)
+        problem.text = _clean("\n".join([text, "lost: " + ", ".join(one.lost.tolist())]))
     return case
 
 
@@ -84,10 +85,6 @@ def _plain_case(method: str, name: str, failure: str) -> ET.Element:
     if failure:
         ET.SubElement(case, "failure", message=_clean(failure), type=name).text = _clean(failure)
     return case
-
-
-def _method(comparison: Comparison) -> str:
-    return comparison.before.method if comparison.before else comparison.key.split(" x ")[0]
 
 
 def _clean(text: str) -> str:

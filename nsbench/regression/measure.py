@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,13 +19,15 @@ import torch
 from nsbench import provenance
 from nsbench.errors import ResultError
 from nsbench.progress import Progress
-from nsbench.regression.baseline import Baseline, Reference
+from nsbench.regression.baseline import Baseline, Option, Reference
 from nsbench.regression.entry import Entry, flipped_images
 from nsbench.regression.evidence import Noise
 from nsbench.results import Result, read_results
 from nsbench.run.opening import resolve_device
-from nsbench.run.runner import RunOptions, Summary, run
+from nsbench.run.recording import Pair
+from nsbench.run.runner import RunOptions, run
 
+Repeat = Mapping[tuple[str, str, int], Entry]  # by method, suite and seed
 PASSES = 5  # of the reference workload, before and after a run; the quickest counts
 
 
@@ -35,7 +36,7 @@ class Measurement:
     """What a run gave."""
 
     results: tuple[Result, ...]
-    why_missing: Mapping[str, str]  # pair -> why there is no result
+    why_missing: Mapping[Pair, str]
     reference: Reference
 
 
@@ -52,13 +53,12 @@ def measured(options: RunOptions, progress: Progress, *, cached_weights: bool = 
         device = resolve_device(options.device)
         before = _time_reference(device)
         memory = provenance.peak_memory_mib(device)
-        summary: Summary = run(own, progress)
+        summary = run(own, progress)
         seconds = min(before, _time_reference(device))
-        found, problems = read_results(own.results)
-        missing = {**summary.missing, **summary.failed}
+        results, problems = read_results(own.results)
         if problems:
             raise ResultError(problems[0])
-        yield Measurement(tuple(found), missing, Reference(seconds, float(max(memory, 1))))
+        yield Measurement(tuple(results), summary.missing | summary.failed, Reference(seconds, float(max(memory or 0, 1))))
 
 
 def record(
@@ -66,7 +66,7 @@ def record(
     progress: Progress,
     *,
     repeats: int = 1,
-    given: Mapping[str, Any] | None = None,
+    given: Mapping[str, Option] | None = None,
     needs: Iterable[str] = (),
 ) -> Baseline:
     """Measure, and measure the same again with fewer threads and other batches, which tells the noise.
@@ -96,10 +96,11 @@ def record(
         provenance.now(),
         provenance.commit(),
         provenance.command_line(),
+        provenance.versions(),
     )
 
 
-def _repeat(options: RunOptions, progress: Progress, number: int) -> dict[tuple[str, str, int], Entry]:
+def _repeat(options: RunOptions, progress: Progress, number: int) -> Repeat:
     """The same once more, with fewer threads (where there are several) and another batch size."""
     threads = torch.get_num_threads()
     other = max(1, threads - 1 - number)
@@ -113,7 +114,7 @@ def _repeat(options: RunOptions, progress: Progress, number: int) -> dict[tuple[
         torch.set_num_threads(threads)
 
 
-def _noise(entry: Entry, again: list[dict[tuple[str, str, int], Entry]]) -> Noise:
+def _noise(entry: Entry, again: Sequence[Repeat]) -> Noise:
     changes = [
         other.values - entry.values
         for repeat in again
@@ -122,25 +123,20 @@ def _noise(entry: Entry, again: list[dict[tuple[str, str, int], Entry]]) -> Nois
     return Noise.of(np.concatenate(changes)) if changes else Noise()
 
 
-def _moved(entries: list[Entry], again: list[dict[tuple[str, str, int], Entry]]) -> dict[str, tuple[int, int]]:
+def _moved(entries: Sequence[Entry], again: Sequence[Repeat]) -> dict[str, tuple[int, int]]:
     """By method: distinct images that a repeat flipped in any suite, and all that it looked at; summed over repeats."""
-    found: dict[str, tuple[int, int]] = {}
+    counts: dict[str, tuple[int, int]] = {}
     for method in dict.fromkeys(entry.method for entry in entries if again):
         mine = [entry for entry in entries if entry.method == method]
         images = {image for entry in mine for image in entry.images.ids.tolist()}
-        flipped = sum(
-            len(
-                {
-                    image
-                    for entry in mine
-                    if (other := repeat.get((method, entry.suite, entry.seed)))
-                    for image in flipped_images(entry, other).tolist()
-                }
-            )
-            for repeat in again
-        )
-        found[method] = (flipped, len(again) * len(images))
-    return found
+        counts[method] = sum(len(_flipped(mine, repeat)) for repeat in again), len(again) * len(images)
+    return counts
+
+
+def _flipped(entries: Sequence[Entry], repeat: Repeat) -> set[str]:
+    """Ids of images that a repeat flipped in any of these entries."""
+    pairs = [(entry, repeat.get((entry.method, entry.suite, entry.seed))) for entry in entries]
+    return {image for before, after in pairs if after for image in flipped_images(before, after).tolist()}
 
 
 def _time_reference(device: str) -> float:

@@ -7,16 +7,16 @@ from dataclasses import asdict
 from typing import Any
 
 from nsbench import __version__
-from nsbench.regression.records import Check, Comparison, Verdict
+from nsbench.regression.records import BaselineCheck, SuiteCheck, Verdict
 from nsbench.regression.words import HEADS, explanation, headline, notes, row
 
 MARKS = {Verdict.OK: "✓", Verdict.IMPROVED: "▲", Verdict.REGRESSED: "✗", Verdict.INCOMPARABLE: "≠"}
 ALIGNED = "lrrrrrrrl"  # of HEADS
 
 
-def to_text(check: Check) -> str:
+def to_text(check: BaselineCheck) -> str:
     """A table with notes, for a terminal or a log."""
-    rows = [HEADS, *(tuple(map(logged, row(comparison))) for comparison in check.comparisons)]
+    rows = [HEADS, *(tuple(map(logged, row(one))) for one in check.suites)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
@@ -25,13 +25,13 @@ def to_text(check: Check) -> str:
         ).rstrip()
         for cells in rows
     ]
-    reasons = [logged(f"{c.key}: {c.reason}") for c in check.comparisons if c.reason]
+    reasons = [logged(f"{c.key}: {c.reason}") for c in check.suites if c.reason]
     return "\n".join([*lines, *reasons, *map(logged, notes(check)), logged(headline(check))]) + "\n"
 
 
-def to_markdown(check: Check) -> str:
+def to_markdown(check: BaselineCheck) -> str:
     """A summary for a pull request: what matters first, the whole table folded below."""
-    marked = [c for c in check.comparisons if c.verdict is not Verdict.OK]
+    marked = [c for c in check.suites if c.verdict is not Verdict.OK]
     moved = [m.method for m in check.moved if m.moved]
     outcome = "failed" if check.exit_status else "passed"
     lines = [f"### nsbench check: {outcome}", "", f"{markdown(headline(check))}.", ""]
@@ -44,19 +44,17 @@ def to_markdown(check: Check) -> str:
         f"| {' | '.join(HEADS)} |",
         f"|{'|'.join('---:' if side == 'r' else '---' for side in ALIGNED)}|",
     ]
-    for comparison in check.comparisons:
-        key, *cells = row(comparison)
+    for one in check.suites:
+        key, *cells = row(one)
         lines.append(f"| {' | '.join([code(key), *map(markdown, cells)])} |")
     lines += ["", *(f"- {markdown(note)}" for note in notes(check)), "", "</details>"]
     return "\n".join(lines) + "\n"
 
 
-def to_annotations(check: Check) -> list[str]:
+def to_annotations(check: BaselineCheck) -> list[str]:
     """GitHub's workflow commands: an error for what regressed or cannot be compared, a notice for what improved."""
     commands = {Verdict.REGRESSED: "error", Verdict.INCOMPARABLE: "error", Verdict.IMPROVED: "notice"}
-    lines = [
-        _annotation(commands[c.verdict], c.key, explanation(c)) for c in check.comparisons if c.verdict in commands
-    ]
+    lines = [_annotation(commands[c.verdict], c.key, explanation(c)) for c in check.suites if c.verdict in commands]
     level = "error" if check.rules.strict else "notice"
     lines += [
         _annotation(
@@ -83,7 +81,7 @@ def _percent(text: str) -> str:
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def to_json(check: Check) -> str:
+def to_json(check: BaselineCheck) -> str:
     """Everything, for programs."""
     record: dict[str, Any] = {
         "nsbench": __version__,
@@ -97,7 +95,7 @@ def to_json(check: Check) -> str:
             "repeats": check.baseline.repeats,
             "options": dict(check.baseline.options),
         },
-        "comparisons": [_comparison(comparison) for comparison in check.comparisons],
+        "comparisons": [_suite_record(one) for one in check.suites],
         "moved": [asdict(moved) for moved in check.moved],
         "costs": [asdict(cost) | {"exceeded": cost.exceeded} for cost in check.costs],
         "notes": notes(check),
@@ -105,34 +103,34 @@ def to_json(check: Check) -> str:
     return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
 
 
-def _comparison(comparison: Comparison) -> dict[str, Any]:
-    before, after = comparison.before, comparison.after
-    found: dict[str, Any] = {"pair": comparison.key, "verdict": comparison.verdict.value, "reason": comparison.reason}
+def _suite_record(one: SuiteCheck) -> dict[str, Any]:
+    before, after = one.before, one.after
+    record: dict[str, Any] = {"pair": one.key, "verdict": one.verdict.value, "reason": one.reason}
     if before is not None:
-        found |= {
+        record |= {
             "source": before.source,
             "model": before.model,
             "method": before.method,
             "suite": before.suite,
             "seed": before.seed,
-            "unit": before.unit,
+            "unit": before.definition.unit,
             "before": before.score,
-            "n": comparison.n,
+            "n": one.n,
             "noise": asdict(before.noise),
         }
     if after is not None:
-        found |= {
+        record |= {
             "now": after.score,
-            "drop": comparison.drop,
-            "lost": comparison.lost.tolist(),
-            "won": comparison.won.tolist(),
-            "mcnemar_p": comparison.mcnemar,
-            "p": comparison.p,
-            "p_holm": comparison.p_holm,
-            "detectable_drop": comparison.detectable,
-            "changes": list(comparison.changes),
+            "drop": one.drop,
+            "lost": one.lost.tolist(),
+            "won": one.won.tolist(),
+            "mcnemar_p": one.mcnemar,
+            "p": one.p,
+            "p_holm": one.p_holm,
+            "detectable_drop": one.detectable,
+            "changes": list(one.changes),
         }
-    return found
+    return record
 
 
 def plain(text: str) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from nsbench.regression.baseline import Baseline
-from nsbench.regression.entry import Entry
+from nsbench.regression.entry import Entry, seeded
 
 NONE = np.array([], dtype=np.str_)
 
@@ -33,10 +33,12 @@ class Rules:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
-    """One suite of one method: what became of each image."""
+class SuiteCheck:
+    """One suite of one method, with one seed: what became of each image."""
 
-    key: str  # "ns x imagenet_c"
+    method: str
+    suite: str
+    seed: int
     before: Entry | None  # None: the baseline does not hold it
     after: Entry | None = None
     verdict: Verdict = Verdict.INCOMPARABLE
@@ -49,6 +51,11 @@ class Comparison:
     p_holm: float = 1.0  # of the whole check
     detectable: float | None = None  # drop that would be called with 80 % probability; None: none would
     changes: tuple[str, ...] = ()  # what is different about the model, in words
+
+    @property
+    def key(self) -> str:
+        """For people: "ns x imagenet_c", with the seed where it is not 0."""
+        return f"{self.method} x {seeded(self.suite, self.seed)}"
 
     @property
     def n(self) -> int:
@@ -69,7 +76,7 @@ class Moved:
 
 
 @dataclass(frozen=True)
-class Cost:
+class CostRatio:
     """New over old, each as ratio to the reference workload of its own run."""
 
     what: str  # "seconds" or "memory"
@@ -82,18 +89,18 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Check:
-    """Everything that a check found."""
+class BaselineCheck:
+    """Everything that a check against a baseline found."""
 
     baseline: Baseline
     rules: Rules
-    comparisons: tuple[Comparison, ...]
+    suites: tuple[SuiteCheck, ...]
     moved: tuple[Moved, ...]
-    costs: tuple[Cost, ...]
+    costs: tuple[CostRatio, ...]
 
     @cached_property
     def counts(self) -> dict[Verdict, int]:
-        return {verdict: sum(c.verdict is verdict for c in self.comparisons) for verdict in Verdict}
+        return {verdict: sum(one.verdict is verdict for one in self.suites) for verdict in Verdict}
 
     @property
     def failed(self) -> bool:

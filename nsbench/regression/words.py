@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from nsbench.regression.records import Check, Comparison, Verdict
+from nsbench.regression.records import BaselineCheck, SuiteCheck, Verdict
 
 HEADS = ("suite", "before", "now", "drop", "lost", "won", "McNemar p", "p", "verdict")
 
 
-def row(comparison: Comparison) -> tuple[str, ...]:
+def row(one: SuiteCheck) -> tuple[str, ...]:
     """Cells under HEADS; "p" is with the recorded noise and Holm's correction. Rounded as everywhere: one decimal."""
-    before, after = comparison.before, comparison.after
+    before, after = one.before, one.after
     if before is None or after is None:
         score = f"{before.score:.1f}" if before else "-"
-        return (comparison.key, score, "-", "-", "-", "-", "-", "-", comparison.verdict.value)
+        return (one.key, score, "-", "-", "-", "-", "-", "-", one.verdict.value)
     return (
-        comparison.key,
+        one.key,
         f"{before.score:.1f}",
         f"{after.score:.1f}",
-        signed(comparison.drop),
-        str(len(comparison.lost)),
-        str(len(comparison.won)),
-        "-" if comparison.mcnemar is None else pvalue(comparison.mcnemar),
-        pvalue(comparison.p_holm),
-        comparison.verdict.value,
+        signed(one.drop),
+        str(len(one.lost)),
+        str(len(one.won)),
+        "-" if one.mcnemar is None else pvalue(one.mcnemar),
+        pvalue(one.p_holm),
+        one.verdict.value,
     )
 
 
@@ -43,42 +43,44 @@ def p_words(p: float) -> str:
     return f"p {pvalue(p)}" if p < 1e-15 else f"p = {pvalue(p)}"
 
 
-def headline(check: Check) -> str:
+def headline(check: BaselineCheck) -> str:
     """One sentence: how many suites, and what became of them."""
     counts = ", ".join(f"{count} {verdict.value}" for verdict, count in check.counts.items() if count)
-    total = len(check.comparisons)
+    total = len(check.suites)
     recorded = f" of {check.baseline.recorded[:10]}" if check.baseline.recorded else ""
     return f"{total} suite{'s' if total != 1 else ''} against the baseline{recorded}: {counts}"
 
 
-def explanation(comparison: Comparison) -> str:
+def explanation(one: SuiteCheck) -> str:
     """One line on a pair that needs one."""
-    if comparison.verdict is Verdict.INCOMPARABLE:
-        return f"incomparable: {comparison.reason}"
-    unit = "points" if comparison.before and comparison.before.unit == "%" else "points of mCE"
-    if comparison.before and comparison.before.unit not in ("%", "mCE"):
-        unit = comparison.before.unit
-    worse = "a drop of" if comparison.drop >= 0 else "a gain of"
+    if one.verdict is Verdict.INCOMPARABLE:
+        return f"incomparable: {one.reason}"
+    unit = (
+        "points"
+        if one.before is None or one.before.definition.unit == "%"
+        else f"points of {one.before.definition.unit}"
+    )
+    worse = "a drop of" if one.drop >= 0 else "a gain of"
     return (
-        f"{comparison.verdict.value}: {worse} {abs(comparison.drop):.1f} {unit}, {len(comparison.lost)} of "
-        f"{comparison.n} images lost and {len(comparison.won)} won, {p_words(comparison.p_holm)}"
+        f"{one.verdict.value}: {worse} {abs(one.drop):.1f} {unit}, {len(one.lost)} of "
+        f"{one.n} images lost and {len(one.won)} won, {p_words(one.p_holm)}"
     )
 
 
-def notes(check: Check) -> list[str]:
+def notes(check: BaselineCheck) -> list[str]:
     """What stands below the table: changes, moved methods, cost, power."""
     return [*_changes(check), *_moved(check), *_costs(check), *_power(check)]
 
 
-def _changes(check: Check) -> list[str]:
+def _changes(check: BaselineCheck) -> list[str]:
     by_change: dict[str, list[str]] = {}
-    for comparison in check.comparisons:
-        for change in comparison.changes:
-            by_change.setdefault(change, []).append(comparison.key.split(" x ")[0])
+    for one in check.suites:
+        for change in one.changes:
+            by_change.setdefault(change, []).append(one.method)
     return [f"changed: {change} ({', '.join(dict.fromkeys(methods))})" for change, methods in by_change.items()]
 
 
-def _moved(check: Check) -> list[str]:
+def _moved(check: BaselineCheck) -> list[str]:
     if not check.baseline.repeats:
         return ["noise: the baseline holds no same-code repeat, so flips are tested against none"]
     lines = []
@@ -90,7 +92,7 @@ def _moved(check: Check) -> list[str]:
     return lines
 
 
-def _costs(check: Check) -> list[str]:
+def _costs(check: BaselineCheck) -> list[str]:
     return [
         f"{cost.what}: {cost.ratio:.2f} x the baseline's, each as ratio to the reference workload of its own run"
         + (f"; beyond the limit of {cost.limit:g}" if cost.exceeded else "")
@@ -98,15 +100,15 @@ def _costs(check: Check) -> list[str]:
     ]
 
 
-def _power(check: Check) -> list[str]:
-    tested = [c for c in check.comparisons if c.after is not None]
-    found = sorted(c.detectable for c in tested if c.detectable is not None)
+def _power(check: BaselineCheck) -> list[str]:
+    tested = [c for c in check.suites if c.after is not None]
+    drops = sorted(c.detectable for c in tested if c.detectable is not None)
     never = [c.key for c in tested if c.detectable is None]
     lines = []
-    if found:
+    if drops:
         sizes = sorted({c.n for c in tested})
         images = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
-        span = f"{found[0]:.1f}" if found[-1] - found[0] < 0.05 else f"{found[0]:.1f} to {found[-1]:.1f}"
+        span = f"{drops[0]:.1f}" if drops[-1] - drops[0] < 0.05 else f"{drops[0]:.1f} to {drops[-1]:.1f}"
         lines.append(
             f"power: with {images} images a suite and {len(tested)} tests at {100 * check.rules.alpha:g} % "
             f"in all, a drop of {span} points is found with 80 % probability where no image is won"

@@ -12,13 +12,12 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nsbench.errors import ResultError
 from nsbench.submission.pack import FORMAT, MANIFEST
 
 WORD = r"[A-Za-z0-9_][A-Za-z0-9._+=@-]{0,99}"  # a name that is a file name on every system
-MEMBER = re.compile(rf"results/(?:{WORD}/){{3}}{WORD}\.(?:json|npz)")
+MEMBER = re.compile(rf"results/(?:{WORD}/){{3}}{WORD}\.(?:json|parquet|npz)")
 RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # devices on Windows
 
 
@@ -29,8 +28,8 @@ class Limits:
     archive: int = 1 << 30
     files: int = 20_000
     json: int = 4 << 20
-    npz: int = 64 << 20
-    unpacked: int = 512 << 20  # of one outcomes file, which is a zip itself
+    outcomes: int = 64 << 20
+    unpacked: int = 512 << 20  # of one .npz, which is a zip itself
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def _wrong(info: zipfile.ZipInfo, limits: Limits) -> str:
     """Why a member is refused; "" where it is not."""
     name = info.orig_filename
     if name != info.filename or not (name == MANIFEST or MEMBER.fullmatch(name)):
-        return "is not results/<source>/<model>/<method>/<suite>.seed<k>.json or .npz"
+        return "is not results/<source>/<model>/<method>/<suite>.seed<k>.json, .parquet or .npz"
     if any(part.endswith(".") or RESERVED.fullmatch(part) for part in name.split("/")):
         return "has a name that not every system can hold"
     mode = info.external_attr >> 16
@@ -94,7 +93,7 @@ def _wrong(info: zipfile.ZipInfo, limits: Limits) -> str:
         return "is encrypted"
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return "is compressed by an unusual method"
-    most = limits.npz if name.endswith(".npz") else limits.json
+    most = limits.json if name.endswith(".json") else limits.outcomes
     return f"has {info.file_size:,} bytes; at most {most:,} are read" if info.file_size > most else ""
 
 
@@ -123,7 +122,7 @@ def _check_manifest(path: Path, manifest: bytes, files: Mapping[str, bytes]) -> 
             raise ResultError(f"{path}: {shown(name)} differs from its digest in {MANIFEST}")
 
 
-def parse(content: bytes, what: str) -> Any:
+def parse(content: bytes, what: str) -> object:
     """JSON without NaN or infinities, without a key twice, not nested beyond reason. Raises ResultError."""
     try:
         return json.loads(content.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
@@ -135,7 +134,7 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no number")
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     record = dict(pairs)
     if len(record) != len(pairs):
         raise ValueError("a key is there twice")
@@ -150,13 +149,14 @@ def unpacked_size(content: bytes) -> int:
 
 def shown(name: str, most: int = 80) -> str:
     """A stranger's word as part of a one-line message: printable, quoted, short."""
-    plain = "".join(c if c.isprintable() else "?" for c in name)
+    plain = printable(name)
     return f"'{plain[:most]}{'…' if len(plain) > most else ''}'"
 
 
+def printable(text: str) -> str:
+    """On one line, without control characters."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def _line(error: BaseException) -> str:
-    return (
-        "".join(c if c.isprintable() else "?" for c in str(error).splitlines()[0])[:120]
-        if str(error)
-        else (type(error).__name__)
-    )
+    return printable((str(error).splitlines() or [type(error).__name__])[0])[:120]

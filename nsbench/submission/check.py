@@ -7,7 +7,6 @@ those of the weights, a re-run of a random sample of images shows where the weig
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ import numpy as np
 from nsbench import registry
 from nsbench.errors import NsbenchError, ResultError
 from nsbench.randomness import generator
-from nsbench.results import Result, read_result
-from nsbench.submission.archive import Archive, Limits, open_archive, shown
+from nsbench.results import Result, outcomes_path, read_outcomes
+from nsbench.submission.archive import Archive, Limits, open_archive, printable, shown
 from nsbench.submission.figures import figure_problems
-from nsbench.submission.schema import schema_problems
+from nsbench.submission.schema import submitted_result
 from nsbench.submission.values import outcomes_of, value_problems
 from nsbench.types import Outcomes
 
@@ -45,7 +44,7 @@ class Checked:
         return not self.problems
 
 
-def check(
+def check_archive(
     path: Path,
     *,
     held: Sequence[Result] = (),
@@ -63,67 +62,71 @@ def check(
     limits = limits or Limits()
     archive = open_archive(path, limits)
     registry.load_content()
-    with tempfile.TemporaryDirectory() as folder:
-        return _check(archive, Path(folder), held, limits, rerun, sample_size, seed)
-
-
-def _check(
-    archive: Archive,
-    folder: Path,
-    held: Sequence[Result],
-    limits: Limits,
-    rerun: Rerun | None,
-    sample_size: int,
-    seed: int,
-) -> Checked:
-    problems: list[str] = []
-    not_rerun: list[str] = []
-    results: list[Result] = []
-    agreed = 0
-    labels = _Labels(held)
     names = sorted(name for name in archive.files if name.endswith(".json"))
-    lonely = {name.rpartition(".")[0] for name in archive.files} ^ {name.removesuffix(".json") for name in names}
-    problems += [f"{stem}.npz: has no result beside it" for stem in sorted(lonely)]
-    for name in names:
-        found = schema_problems(name, archive.files[name])
-        outcomes: dict[str, Outcomes] = {}
-        if not found:
-            result = _stored(folder, name, archive)
-            try:
-                outcomes = outcomes_of(result, archive.files.get(name.removesuffix(".json") + ".npz"), limits)
-                found = (
-                    value_problems(result, outcomes)
-                    or figure_problems(result, outcomes)
-                    or labels.problems(result, outcomes)
-                )
-            except NsbenchError as error:
-                found = [str(error).replace(str(folder), "").splitlines()[0]]
-            if not found and rerun:
-                try:
-                    found, images = _rerun(result, outcomes, rerun, sample_size, seed)
-                    agreed += images
-                except NsbenchError as error:
-                    not_rerun.append(f"{name}: {str(error).splitlines()[0]}")
-            results.append(result)
-        problems += [f"{name}: {line}" for line in found]
-    twice = [identity for identity, count in Counter(r.identity for r in results).items() if count > 1]
-    problems += [f"identity {identity} is there more than once" for identity in twice]
-    if not names:
-        problems.append("holds no result")
-    return Checked(archive.digest, tuple(results), tuple(problems), agreed, tuple(not_rerun))
+    labels = _Labels(held)
+    members = [_check_member(name, archive, labels, limits, rerun, sample_size, seed) for name in names]
+    results = [member.result for member in members if member.result]
+    problems = [
+        *_unpaired(archive, results, names),
+        *(f"{name}: {line}" for name, member in zip(names, members, strict=True) for line in member.problems),
+        *_repeated(results),
+        *([] if names else ["holds no result"]),
+    ]
+    not_rerun = tuple(f"{name}: {one.not_rerun}" for name, one in zip(names, members, strict=True) if one.not_rerun)
+    return Checked(archive.digest, tuple(results), tuple(problems), sum(one.rerun for one in members), not_rerun)
 
 
-def _stored(folder: Path, name: str, archive: Archive) -> Result:
-    """The result as the reader of a results folder sees it."""
-    for file in (name, name.removesuffix(".json") + ".npz"):
-        if file in archive.files:
-            place = folder / file
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(archive.files[file])
+@dataclass(frozen=True)
+class _Member:
+    """What a result of the archive is, and what is wrong with it."""
+
+    result: Result | None  # None: its form is wrong
+    problems: Sequence[str] = ()
+    rerun: int = 0  # images that were run again and agree
+    not_rerun: str = ""  # why not
+
+
+def _check_member(
+    name: str, archive: Archive, labels: _Labels, limits: Limits, rerun: Rerun | None, size: int, seed: int
+) -> _Member:
+    result, problems = submitted_result(name, archive.files[name])
+    if result is None or problems:
+        return _Member(None, problems)
     try:
-        return read_result(folder / name)
-    except ResultError as error:
-        raise ResultError(str(error).replace(str(folder), "").splitlines()[0]) from error
+        outcomes = outcomes_of(result, archive.files.get(outcomes_path(result).as_posix()), limits)
+        problems = (
+            value_problems(result, outcomes) or figure_problems(result, outcomes) or labels.problems(result, outcomes)
+        )
+    except NsbenchError as error:
+        problems = [_line(error)]
+    if problems or not rerun:
+        return _Member(result, problems)
+    try:
+        problems, images = _rerun(result, outcomes, rerun, size, seed)
+    except NsbenchError as error:
+        return _Member(result, not_rerun=_line(error))
+    return _Member(result, problems, images)
+
+
+def _line(error: NsbenchError) -> str:
+    return printable(str(error).splitlines()[0])
+
+
+def _unpaired(archive: Archive, results: Sequence[Result], names: Sequence[str]) -> list[str]:
+    """Files of outcomes that no result names, beside which there is none or one of another format."""
+    stems = {name.removesuffix(".json") for name in names}
+    own = {outcomes_path(result).as_posix() for result in results}
+    read = {outcomes_path(result).with_suffix("").as_posix() for result in results}
+    return [
+        f"{name}: has no result beside it"
+        for name in sorted(set(archive.files) - set(names) - own)
+        if (stem := name.rpartition(".")[0]) in read or stem not in stems
+    ]
+
+
+def _repeated(results: Sequence[Result]) -> list[str]:
+    counts = Counter(result.identity for result in results)
+    return [f"identity {identity} is there more than once" for identity, count in counts.items() if count > 1]
 
 
 class _Labels:
@@ -133,17 +136,17 @@ class _Labels:
         self.held: dict[tuple[str, str], Result] = {}
         for result in held:
             for condition in result.conditions:
-                self.held.setdefault((result.source, str(condition.get("data_digest"))), result)
+                self.held.setdefault((result.source, condition.data_digest), result)
         self.known: dict[tuple[str, str], dict[str, int] | None] = {}
 
     def problems(self, result: Result, outcomes: Mapping[str, Outcomes]) -> list[str]:
         for condition in result.conditions:
-            known = self._known((result.source, str(condition["data_digest"])))
-            mine = outcomes[condition["name"]]
+            known = self._known((result.source, condition.data_digest))
+            mine = outcomes[condition.name]
             if known is not None and known != dict(zip(mine.ids.tolist(), mine.labels.tolist(), strict=True)):
                 return [
-                    f"condition {shown(condition['name'])} has other images or labels than the leaderboard's "
-                    f"results with data digest {condition['data_digest']}"
+                    f"condition {shown(condition.name)} has other images or labels than the leaderboard's "
+                    f"results with data digest {condition.data_digest}"
                 ]
         return []
 
@@ -157,21 +160,21 @@ class _Labels:
         if result is None:
             return None
         try:
-            outcomes = result.outcomes()
+            outcomes = read_outcomes(result)
         except ResultError:
             return None  # a broken result of ours is no evidence against theirs
-        name = next(c["name"] for c in result.conditions if str(c["data_digest"]) == key[1])
+        name = next(one.name for one in result.conditions if one.data_digest == key[1])
         return dict(zip(outcomes[name].ids.tolist(), outcomes[name].labels.tolist(), strict=True))
 
 
 def sample(result: Result, outcomes: Mapping[str, Outcomes], size: int = 20, seed: int = 0) -> dict[str, list[str]]:
     """Ids of at most `size` random images of each condition, which whoever submits cannot foresee but for the seed."""
-    found = {}
+    drawn = {}
     for name, mine in outcomes.items():
         rng = generator(seed, "submission", result.identity, name)
         chosen = rng.choice(len(mine), min(size, len(mine)), replace=False)
-        found[name] = [str(image_id) for image_id in mine.ids[np.sort(chosen)]]
-    return found
+        drawn[name] = [str(image_id) for image_id in mine.ids[np.sort(chosen)]]
+    return drawn
 
 
 def _rerun(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from math import isclose
 
 from nsbench import registry
 from nsbench.errors import NsbenchError
-from nsbench.results import Result
+from nsbench.results import ConditionResult, Result
 from nsbench.statistics import accuracy
 from nsbench.submission.archive import shown
-from nsbench.types import Outcomes, Suite
+from nsbench.types import Composition, Condition, Outcomes, Suite
 
 EXACT = 1e-6
 BOOTSTRAP = 0.1  # of an interval's width: draws and their number may change between versions
@@ -31,37 +31,61 @@ def figure_problems(result: Result, outcomes: Mapping[str, Outcomes]) -> list[st
         for field, stated, own in pairs
         if stated != own
     ]
-    return problems or _conditions(result, suite) or _score(result, suite, outcomes)
+    return problems or _role(result) or _conditions(result, suite) or _score(result, suite, outcomes)
+
+
+def _role(result: Result) -> list[str]:
+    """What the method is in a comparison, where it is known here."""
+    if result.method not in registry.methods:
+        return []
+    own = registry.methods[result.method].role
+    if result.method_role == own:
+        return []
+    return [f"method_role is {shown(result.method_role)}, and that of {shown(result.method)} is {shown(own)}"]
 
 
 def _conditions(result: Result, suite: Suite) -> list[str]:
     """What was evaluated is what the suite says, attack by attack."""
-    own: list[dict[str, Any]] = [
-        {
-            "name": c.name,
-            "split": c.split,
-            "attack": c.attack,
-            "params": dict(c.params),
-            "threat": str(c.threat) if c.threat else None,
-            "preprocess": c.preprocess,
-        }
-        for c in suite.conditions()
-    ]
-    stated = [{key: condition[key] for key in own[0]} for condition in result.conditions]
-    if [c["name"] for c in stated] != [c["name"] for c in own]:
+    own = suite.conditions()
+    if [one.name for one in result.conditions] != [one.name for one in own]:
         return ["lists other conditions than the suite has"]
-    for condition, expected in zip(stated, own, strict=True):
-        for key, value in expected.items():
-            if condition[key] != value:
+    for stated, expected in zip(result.conditions, own, strict=True):
+        theirs = _asked(stated)
+        for field, value in _asked(expected).items():
+            if theirs[field] != value:
                 return [
-                    f"condition {shown(expected['name'])}: {key} is {shown(str(condition[key]))}, and the suite's "
+                    f"condition {shown(expected.name)}: {field} is {shown(str(theirs[field]))}, and the suite's "
                     f"is {shown(str(value))}"
                 ]
     return [
-        f"condition {shown(c.name)}: has more images than the suite's {c.limit:,}"
-        for c, mine in zip(suite.conditions(), result.conditions, strict=True)
-        if c.limit and mine["n"] > c.limit
+        f"condition {shown(expected.name)}: has more images than the suite's {expected.limit:,}"
+        for expected, stated in zip(own, result.conditions, strict=True)
+        if expected.limit and stated.n > expected.limit
     ]
+
+
+def _asked(one: Condition | ConditionResult) -> dict[str, object]:
+    """What a condition asks for, by field; budgets as they are shown."""
+    return {
+        "split": one.split,
+        "attack": one.attack,
+        "params": dict(one.params),
+        "threat": str(one.threat) if one.threat else None,
+        "beforehand": str(one.beforehand) if one.beforehand else None,
+        "preprocess": one.preprocess,
+    }
+
+
+def _same(stated: Composition | None, own: Composition | None) -> bool:
+    """The same outcomes count, with the same weights but for rounding."""
+    if stated is None or own is None:
+        return stated is own
+    mine, theirs = ({name: w for name, w in one.weights.items() if w} for one in (own, stated))
+    return (
+        stated.counts == own.counts
+        and mine.keys() == theirs.keys()
+        and all(isclose(theirs[name], weight, rel_tol=1e-9) for name, weight in mine.items())
+    )
 
 
 def _score(result: Result, suite: Suite, outcomes: Mapping[str, Outcomes]) -> list[str]:
@@ -74,6 +98,8 @@ def _score(result: Result, suite: Suite, outcomes: Mapping[str, Outcomes]) -> li
         problems.append(f"says n = {stated.n:,}, and its outcomes have {score.n:,}")
     if abs(stated.value - score.value) > EXACT:
         problems.append(f"says {stated.value:.4f} {suite.unit}, and its outcomes give {score.value:.4f}")
+    if not _same(stated.made_of, score.made_of):
+        problems.append("says that its score is made of its outcomes in another way than the suite makes it")
     room = EXACT if suite.score is accuracy else max(EXACT, BOOTSTRAP * (score.high - score.low))
     if max(abs(stated.low - score.low), abs(stated.high - score.high)) > room:
         problems.append(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from nsbench.errors import ResultError
 from nsbench.files import write_atomically
-from nsbench.results import folder_of, read_results
+from nsbench.results import Result, folder_of, outcomes_path, read_outcomes, read_results
 from nsbench.submission.archive import Limits, open_archive
-from nsbench.submission.check import Rerun, check
+from nsbench.submission.check import Rerun, check_archive
+from nsbench.submission.values import outcomes_of
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ def merge(archive: Path, results_dir: Path, *, limits: Limits | None = None, rer
     A measurement that is there with the same outcomes is left as it is; with other outcomes it is a conflict.
     """
     held = read_results(results_dir)[0] if results_dir.is_dir() else []
-    checked = check(archive, held=held, limits=limits, rerun=rerun)
+    checked = check_archive(archive, held=held, limits=limits, rerun=rerun)
     if checked.problems:
         others = len(checked.problems) - 1
         raise ResultError(
@@ -37,40 +40,58 @@ def merge(archive: Path, results_dir: Path, *, limits: Limits | None = None, rer
     wanted, present = [], []
     for result in checked.results:
         assert result.path is not None
-        stem = f"results/{folder_of(result.source, result.model, result.method)}/{result.path.stem}"
+        member = result.path.as_posix()
         mine = ours.get(result.identity)
         if mine is None:
-            wanted.append((_free(results_dir / f"{stem.removeprefix('results/')}.json", result.identity), stem))
-        elif mine.outcomes_sha256 == result.outcomes_sha256:
-            present.append(f"{stem}.json")
+            place = results_dir / folder_of(result.source, result.model, result.method)
+            contents = files[member], files[_outcomes_member(result)]
+            wanted.append((replace(result, path=_free(place, result)), contents))
+        elif _same_outcomes(mine, result, files[_outcomes_member(result)], limits):
+            present.append(member)
         else:
             raise ResultError(
-                f"{archive}: {stem}.json is the same measurement as {mine.path} with other outcomes; "
+                f"{archive}: {member} is the same measurement as {mine.path} with other outcomes; "
                 "one of them is wrong, nothing was added"
             )
-    for path, stem in wanted:
-        _add(path, files[f"{stem}.json"], files[f"{stem}.npz"])
-    return Merged(checked.digest, tuple(path for path, _ in wanted), tuple(present))
+    for result, contents in wanted:
+        _add(result, *contents)
+    return Merged(checked.digest, tuple(one.path for one, _ in wanted if one.path), tuple(present))
 
 
-def _free(plain: Path, identity: str) -> Path:
-    """The plain name, or the one with the identity where another measurement has it."""
-    beside = plain.with_name(
-        f"{plain.name.split('.seed')[0]}.seed{plain.name.split('.seed')[1].split('.')[0]}.{identity}.json"
+def _outcomes_member(result: Result) -> str:
+    """In the archive that a result is of."""
+    return outcomes_path(result).as_posix()
+
+
+def _same_outcomes(mine: Result, theirs: Result, content: bytes, limits: Limits | None) -> bool:
+    """The same images, labels and predictions; the bytes may be another format's or another library's."""
+    if mine.outcomes_sha256 == theirs.outcomes_sha256:
+        return True
+    ours, others = read_outcomes(mine), outcomes_of(theirs, content, limits or Limits())
+    return ours.keys() == others.keys() and all(
+        np.array_equal(getattr(ours[name], field), getattr(others[name], field))
+        for name in ours
+        for field in ("ids", "labels", "predictions")
     )
-    for path in (plain, beside):
-        if not path.exists() and not path.with_suffix(".npz").exists():
+
+
+def _free(folder: Path, result: Result) -> Path:
+    """The plain name, or the one with the identity where another measurement has it."""
+    stem = f"{result.suite}.seed{result.seed}"
+    for path in (folder / f"{stem}.json", folder / f"{stem}.{result.identity}.json"):
+        if not any(path.with_suffix(suffix).exists() for suffix in (".json", ".parquet", ".npz")):
             return path
-    raise ResultError(f"{beside}: is there already, with another content; nothing was added")
+    raise ResultError(f"{path}: is there already, with another content; nothing was added")
 
 
-def _add(path: Path, record: bytes, outcomes: bytes) -> None:
+def _add(result: Result, record: bytes, outcomes: bytes) -> None:
+    assert result.path is not None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path.with_suffix(".npz"), outcomes)
-        write_atomically(path, record)
+        result.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(outcomes_path(result), outcomes)
+        write_atomically(result.path, record)
     except OSError as error:
         raise ResultError(
-            f"{path}: cannot be written ({error.strerror or error}); free some space or choose another "
+            f"{result.path}: cannot be written ({error.strerror or error}); free some space or choose another "
             "folder with --results"
         ) from error

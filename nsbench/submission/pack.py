@@ -13,7 +13,7 @@ from pathlib import Path
 from nsbench import __version__
 from nsbench.errors import ResultError, UsageError
 from nsbench.files import write_atomically
-from nsbench.results import Result, folder_of, read_results
+from nsbench.results import Result, folder_of, outcomes_content, read_results
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -76,12 +76,10 @@ def archive_of(files: dict[str, bytes]) -> tuple[bytes, str]:
 def _files(result: Result) -> dict[str, bytes]:
     """The two files of a result under the names that its own words give them."""
     assert result.path is not None
-    outcomes = result.path.with_suffix(".npz")
+    outcomes = outcomes_content(result)
     try:
-        record, packed = result.path.read_bytes(), outcomes.read_bytes()
+        record = result.path.read_bytes()
     except OSError as error:
         raise ResultError(f"{error.filename}: cannot be read ({error.strerror})") from error
-    if hashlib.sha256(packed).hexdigest() != result.outcomes_sha256:
-        raise ResultError(f"{outcomes}: differs from the digest in its result; it was changed or half copied")
     stem = f"results/{folder_of(result.source, result.model, result.method)}/{result.path.stem}"
-    return {f"{stem}.json": record, f"{stem}.npz": packed}
+    return {f"{stem}.json": record, f"{stem}.{result.outcomes_format}": outcomes}

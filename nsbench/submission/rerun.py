@@ -35,15 +35,14 @@ class Rerunner:
         from nsbench.run.evaluate import evaluate
 
         self._check(result)
-        stated = {one["name"]: one for one in result.conditions}
-        found = {}
+        predictions = {}
         for condition in registry.suites[result.suite].conditions():
             split = self._split(condition, result)
-            if split.digest != stated[condition.name]["data_digest"]:
+            if split.digest != result.condition(condition.name).data_digest:
                 raise ResultError(f"the images of '{split.name}' here are not those it was evaluated on")
             position = {image_id: k for k, image_id in enumerate(split.ids.tolist())}
             indices = np.sort([position[image_id] for image_id in wanted[condition.name]])
-            outcomes = evaluate(
+            evaluation = evaluate(
                 self.model,
                 Subset(split, indices),
                 condition,
@@ -53,26 +52,24 @@ class Rerunner:
                 memory=self.memory,
                 label=f"{result.method} x {result.suite} · {condition.name}",
             )
-            found[condition.name] = dict(zip(outcomes.ids.tolist(), outcomes.predictions.tolist(), strict=True))
-        return found
+            outcomes = evaluation.outcomes
+            predictions[condition.name] = dict(zip(outcomes.ids.tolist(), outcomes.predictions.tolist(), strict=True))
+        return predictions
 
     def _check(self, result: Result) -> None:
         own = result.provenance
         if result.source != self.source.name:
             raise ResultError(f"its data source is '{result.source}', here is '{self.source.name}'")
-        if own.get("weights_digest") != self.digest:
-            raise ResultError(f"its weights have digest {own.get('weights_digest')}, those here {self.digest}")
-        if own.get("mean", list(self.model.mean)) != list(self.model.mean) or own.get(
-            "std", list(self.model.std)
-        ) != list(self.model.std):
+        if own.weights_digest != self.digest:
+            raise ResultError(f"its weights have digest {own.weights_digest}, those here {self.digest}")
+        here = tuple(self.model.mean), tuple(self.model.std)
+        if own.mean and (own.mean, own.std) != here:  # the oldest results do not say
             raise ResultError(
-                f"its model normalises by mean {own['mean']} and std {own['std']}; try --normalisation "
-                f"{own.get('normalisation')}"
+                f"its model normalises by mean {list(own.mean)} and std {list(own.std)}; try --normalisation "
+                f"{own.normalisation}"
             )
 
     def _split(self, condition: Condition, result: Result) -> Split:
         return (
-            self.source.split(condition.split, self.progress)
-            .limited(condition.limit)
-            .limited(result.provenance["limit"])
+            self.source.split(condition.split, self.progress).limited(condition.limit).limited(result.provenance.limit)
         )

@@ -1,191 +1,167 @@
-"""The form of one submitted result: fields, types, lengths, and names that are nothing but names."""
+"""The form of one submitted result: safe text, the record of `nsbench.results`, and names that are nothing but names."""
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import unicodedata
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from nsbench.errors import ResultError
-from nsbench.results import SCHEMA, UPGRADES, Result, folder_of
-from nsbench.submission.archive import WORD, parse, shown
+from nsbench.results import SCHEMA, UPGRADES, ConditionResult, Result, folder_of
+from nsbench.results.upgrades import upgrade
+from nsbench.submission.archive import WORD, parse, printable, shown
+from nsbench.types import ROLES
 
 DEPTH, NODES, TEXT = 8, 100_000, 4000  # nesting, values and characters of one text
-Word = Field(pattern=rf"^{WORD}$")
-ModelName = Field(pattern=rf"^{WORD}(:{WORD}){{0,2}}$")  # robustbench:NAME:THREAT
-Digest = Field(pattern=r"^[0-9a-f]{16}$")
-Text = Field(max_length=TEXT)
-FIELDS = {*Result.__dataclass_fields__} - {"path", "unit", "lower_is_better"}
+CONDITIONS = 1000
 NAMES = ("source", "model", "method", "suite", "title", "method_title")  # shown as names
+NAMES_INSIDE = ("conditions.name", "provenance.recipe.name", "provenance.normalisation")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+@dataclass(frozen=True)
+class Form:
+    """What a text must be."""
+
+    words: str
+    pattern: re.Pattern[str]
 
 
-class _Score(_Strict):
-    value: float
-    low: float
-    high: float
-    n: int = Field(ge=1)
-    extra: dict[str, float]
-    unit: str = Field(max_length=20)
-    lower_is_better: bool
+NAME = Form("a name of letters, digits and . _ + = @ -", re.compile(WORD))
+MODEL = Form("a model's name, or LIBRARY:NAME:THREAT", re.compile(rf"{WORD}(:{WORD}){{0,2}}"))  # robustbench:NAME:Linf
+DIGEST = Form("a digest of 16 hex digits", re.compile(r"[0-9a-f]{16}"))
+OLD_DIGEST = Form("a digest of 16 hex digits, or empty", re.compile(r"([0-9a-f]{16})?"))  # old versions kept none
+SHA256 = Form("a SHA-256 of 64 hex digits", re.compile(r"[0-9a-f]{64}"))
+SPLIT = Form("the name of a split", re.compile(r"[A-Za-z0-9_./+-]{1,100}"))
+LABEL = Form("1 to 200 characters", re.compile(r".{1,200}"))
+SHORT = Form("at most 20 characters", re.compile(r".{0,20}"))
 
 
-class _Card(BaseModel):
-    """Of an attack: what the report and the health flags read."""
+def submitted_result(name: str, content: bytes) -> tuple[Result | None, list[str]]:
+    """A result, upgraded to the present schema, and what is wrong with its form, a line each.
 
-    model_config = ConfigDict(extra="allow", strict=True)
-
-    attack: str = Field(max_length=100)
-    images: int = Field(ge=0)
-    forwards: float = Field(ge=0)
-    backwards: float = Field(ge=0)
-    seconds: float = Field(ge=0)
-    zero_gradients: int = Field(default=0, ge=0)
-    looked_at: int = Field(default=0, ge=0)
-    norm: str | None = None
-    eps: str | None = None
-    steps: float = 1
-    restarts: float = 1
-    library: str = ""
-
-
-class _Outputs(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True)
-
-    images: int = 0
-    probabilities: bool = False
-    repeat_change: float = 0
-
-
-class _Condition(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True)
-
-    name: str = Field(min_length=1, max_length=100)
-    split: str = Field(pattern=r"^[A-Za-z0-9_./+-]{1,100}$")
-    attack: str | None
-    params: dict[str, Any]
-    threat: str | None
-    preprocess: str = Field(max_length=100)
-    n: int = Field(ge=1)
-    origin: str = Field(max_length=100)
-    data_digest: str = Field(max_length=100)
-    accuracy: float = Field(ge=0, le=100)
-    attack_card: _Card | None = None
-
-
-class _Round(BaseModel):
-    """Of a training: numbers that the report draws, and which method of a chain it belongs to."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
-    __pydantic_extra__: dict[str, float | bool | None]
-
-    stage: str = ""
-
-
-class _Stage(_Strict):
-    method: str = Field(max_length=100)
-    weights_digest: str = Digest
-
-
-class _Provenance(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True)
-
-    nsbench: str
-    weights_digest: str
-    data_digest: str
-    preprocessing: str
-    normalisation: str
-    date: str
-    limit: int | None
-    recipe: dict[str, Any] | None
-    history: list[_Round] = []
-    lineage: list[_Stage] = []
-    outputs: _Outputs | None = None
-    mean: list[float] = []
-    std: list[float] = []
-    fit_seconds: float | None = Field(default=None, ge=0)
-    seconds: float | None = Field(default=None, ge=0)
-    forward_equivalents: float | None = Field(default=None, ge=0)
-    peak_memory_mib: float | None = Field(default=None, ge=0)
-    device: str | None = None
-    command: str | None = None
-    commit: str | None = None
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True)  # other fields of Result are allowed, and no others
-
-    schema_: int = Field(alias="schema", ge=1, le=SCHEMA)
-    source: str = Word
-    model: str = ModelName
-    method: str = Word
-    suite: str = Word
-    seed: int = Field(ge=0, le=2**63 - 1)
-    score: _Score
-    title: str = Field(min_length=1, max_length=100)
-    group: str = Field(max_length=50)
-    order: int
-    paper: bool
-    suite_version: int
-    summary: str = Text
-    citation: str = Text
-    method_title: str = Field(min_length=1, max_length=100)
-    method_summary: str = Text
-    method_order: int
-    conditions: list[_Condition] = Field(min_length=1, max_length=1000)
-    provenance: _Provenance
-    identity: str = Digest
-    outcomes_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-
-
-def schema_problems(name: str, content: bytes) -> list[str]:
-    """What is wrong with the form of a result, a line each; `name` is its member's name in the archive."""
+    `name` is its member's name in the archive, which becomes its path. None: it is no result.
+    """
     try:
         record = parse(content, "it")
     except ResultError as error:
-        return [str(error)]
-    problems = _safe(record)
-    if problems:
-        return problems
+        return None, [str(error)]
+    if problems := _unsafe(record):
+        return None, problems
     try:
-        record = upgraded(record)
-        _Record.model_validate(record)
-    except (KeyError, TypeError, AttributeError) as error:
-        return [f"is no result ({type(error).__name__}: {str(error)[:80]})"]
+        result = replace(_typed(record), path=Path(name))
     except ValidationError as error:
-        return [f"{'.'.join(map(str, e['loc']))[:100] or 'it'}: {e['msg'][:120]}" for e in error.errors()[:5]]
-    unknown = sorted(set(record) - FIELDS)
-    return [f"has a field {shown(unknown[0])} that no result has"] if unknown else _misplaced(name, record)
+        first = error.errors(include_url=False)[:5]
+        return None, [f"{'.'.join(map(str, one['loc']))[:100] or 'it'}: {one['msg'][:120]}" for one in first]
+    except Exception as error:  # noqa: BLE001  whatever an upgrade makes of a stranger's file, it is no result
+        return None, [f"is no result ({type(error).__name__}: {printable(str(error))[:80]})"]
+    return result, _odd_words(result)[:5] or _odd_counts(result) or _misplaced(name, result)
 
 
-def upgraded(record: dict[str, Any]) -> dict[str, Any]:
-    """The record in the present schema, where it is of an older one that is known."""
-    while isinstance(record["schema"], int) and record["schema"] in UPGRADES:
-        record = UPGRADES[record["schema"]](record)
-    return record
+def _typed(record: object) -> Result:
+    """The one record of results. Raises whatever an upgrade or pydantic raises."""
+    if not isinstance(record, dict):
+        raise TypeError("it holds no fields")
+    if record["schema"] not in (SCHEMA, *UPGRADES):
+        raise ValueError(f"schema {record['schema']} is not known here; update nsbench")
+    if record["schema"] != SCHEMA:
+        record = upgrade(record)
+    return _adapter().validate_json(json.dumps(record), strict=True)
 
 
-def _misplaced(name: str, record: dict[str, Any]) -> list[str]:
+@cache
+def _adapter() -> TypeAdapter[Result]:
+    return TypeAdapter(Result)
+
+
+# --- what only a submission must keep to ----------------------------------------------------------------------------
+
+
+def _odd_words(result: Result) -> list[str]:
+    problems = [
+        f"{field}: {shown(text)} is not {form.words}"
+        for field, text, form in _forms(result)
+        if text is not None and not form.pattern.fullmatch(text)
+    ]
+    if result.method_role not in ROLES:
+        problems.append(f"method_role: {shown(result.method_role)} is none of {', '.join(map(repr, ROLES))}")
+    return problems
+
+
+def _forms(result: Result) -> Iterator[tuple[str, str | None, Form]]:
+    """Every text of a certain form: where it stands, the text, the form. None: there is none."""
+    yield "source", result.source, NAME
+    yield "model", result.model, MODEL
+    yield "method", result.method, NAME
+    yield "suite", result.suite, NAME
+    yield "identity", result.identity, DIGEST
+    yield "outcomes_sha256", result.outcomes_sha256, SHA256
+    yield "unit", result.unit, SHORT
+    for field in ("title", "method_title", "group"):
+        yield field, getattr(result, field), LABEL
+    for index, condition in enumerate(result.conditions):
+        for field, text, form in _condition_forms(condition):
+            yield f"conditions.{index}.{field}", text, form
+    own = result.provenance
+    yield "provenance.weights_digest", own.weights_digest, DIGEST
+    yield "provenance.data_digest", own.data_digest, DIGEST
+    yield "provenance.parent_digest", own.parent_digest, OLD_DIGEST
+    yield "provenance.fit_key", own.fit_key, OLD_DIGEST
+    for index, stage in enumerate(own.lineage):
+        yield f"provenance.lineage.{index}.method", stage.method, NAME
+        yield f"provenance.lineage.{index}.weights_digest", stage.weights_digest, DIGEST
+
+
+def _condition_forms(condition: ConditionResult) -> Iterator[tuple[str, str | None, Form]]:
+    yield "name", condition.name, LABEL
+    yield "split", condition.split, SPLIT
+    yield "attack", condition.attack, LABEL
+    yield "preprocess", condition.preprocess, LABEL
+    yield "origin", condition.origin, LABEL
+    yield "data_digest", condition.data_digest, DIGEST
+    yield "content_digest", condition.content_digest, DIGEST
+    yield "surrogate_digest", condition.surrogate_digest, DIGEST
+
+
+def _odd_counts(result: Result) -> list[str]:
+    if len(result.conditions) > CONDITIONS:
+        return [f"lists {len(result.conditions):,} conditions; at most {CONDITIONS:,} are read"]
+    if len({condition.name for condition in result.conditions}) != len(result.conditions):
+        return ["names a condition twice"]
+    problems = []
+    if result.score.n < 1:
+        problems.append("score.n: there is no image")
+    for condition in result.conditions:
+        card = condition.attack_card
+        if card and not card.zero_gradients <= card.looked_at <= card.images <= condition.n:
+            problems.append(
+                f"condition {shown(condition.name)}: its attack card counts {card.zero_gradients:,} of "
+                f"{card.looked_at:,} of {card.images:,} of {condition.n:,} images"
+            )
+    return problems[:5]
+
+
+def _misplaced(name: str, result: Result) -> list[str]:
     """Its place in the archive must be the one that its own words give."""
     *folders, file = name.split("/")[1:]
-    stem = rf"{re.escape(record['suite'])}\.seed{record['seed']}(\.{record['identity']})?\.json"
-    place = folder_of(record["source"], record["model"], record["method"])
+    stem = rf"{re.escape(result.suite)}\.seed{result.seed}(\.{result.identity})?\.json"
+    place = folder_of(result.source, result.model, result.method)
     if "/".join(folders) != place or not re.fullmatch(stem, file):
-        return [f"stands in another place than that of {record['method']} x {record['suite']}, seed {record['seed']}"]
-    if len({condition["name"] for condition in record["conditions"]}) != len(record["conditions"]):
-        return ["names a condition twice"]
+        return [f"stands in another place than that of {result.method} x {result.suite}, seed {result.seed}"]
     return []
 
 
-def _safe(record: Any) -> list[str]:
-    """Texts without control characters, names without markup, finite numbers, bounded size."""
+# --- text that is safe to show --------------------------------------------------------------------------------------
+
+
+def _unsafe(record: object) -> list[str]:
+    """Texts with control characters, names with markup, numbers that are not finite, a record of unbounded size."""
     for count, (path, value, depth) in enumerate(_walk(record, "", 0)):
         where = shown(path or "it")
         if count > NODES or depth > DEPTH:
@@ -195,7 +171,7 @@ def _safe(record: Any) -> list[str]:
                 return [f"{where}: has {len(value):,} characters; at most {TEXT:,} are read"]
             if any(_hidden(character) for character in value):
                 return [f"{where}: holds control or invisible characters"]
-            if _is_name(path) and any(character in value for character in "<>&\"'`\\{}"):
+            if path in NAMES + NAMES_INSIDE and any(character in value for character in "<>&\"'`\\{}"):
                 return [f"{where}: {shown(value)} holds markup"]
         elif isinstance(value, float) and not math.isfinite(value):
             return [f"{where}: is no finite number"]
@@ -204,7 +180,7 @@ def _safe(record: Any) -> list[str]:
     return []
 
 
-def _walk(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any, int]]:
+def _walk(value: object, path: str, depth: int) -> Iterator[tuple[str, object, int]]:
     """Every value with its path; keys are values too."""
     yield path, value, depth
     if depth > DEPTH:
@@ -216,10 +192,6 @@ def _walk(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any, int]]:
     elif isinstance(value, list):
         for inner in value:
             yield from _walk(inner, path, depth + 1)
-
-
-def _is_name(path: str) -> bool:
-    return path in NAMES or path in ("conditions.name", "provenance.recipe.name", "provenance.normalisation")
 
 
 def _hidden(character: str) -> bool:

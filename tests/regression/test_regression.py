@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import made
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from regression_results import CORRUPTED, baseline, flags, store
+from regression_results import CORRUPTED, baseline, flags, outcomes_of, store
 
+import nsbench as nb
+from nsbench import regression
 from nsbench.cli import main
 from nsbench.data.source import Split
 from nsbench.errors import ResultError
-from nsbench.regression import Baseline, Check, Entry, Reference, Rules, Verdict, check, read_baseline, write_baseline
+from nsbench.regression import (
+    Baseline,
+    BaselineCheck,
+    Entry,
+    Reference,
+    Rules,
+    Verdict,
+    check_results,
+    read_baseline,
+    write_baseline,
+)
 from nsbench.regression.evidence import Noise, mean_pvalue
 from nsbench.results import Result
 from nsbench.run.opening import open_source
+from nsbench.run.recording import Pair
+from nsbench.types import Composition, ThreatModel
 
 REPOSITORY = Path(__file__).parents[2]
 N = 100
@@ -29,8 +45,8 @@ def before(tmp_path: Path) -> Result:
     return store(tmp_path / "before", {"clean": flags(N, 80)})
 
 
-def verdict(held: Baseline, *results: Result, rules: Rules | None = None, **options) -> Check:
-    return check(held, results, rules or Rules(), **options)
+def verdict(held: Baseline, *results: Result, rules: Rules | None = None, **options) -> BaselineCheck:
+    return check_results(held, results, rules or Rules(), **options)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +63,7 @@ def verdict(held: Baseline, *results: Result, rules: Rules | None = None, **opti
 def test_verdicts_of_an_accuracy(tmp_path: Path, before: Result, lose: int, win: int, expected: Verdict) -> None:
     after = store(tmp_path / "after", {"clean": flags(N, 80, lose=lose, win=win)})
     found = verdict(baseline(before), after)
-    (comparison,) = found.comparisons
+    (comparison,) = found.suites
     assert comparison.verdict is expected
     assert (len(comparison.lost), len(comparison.won)) == (lose, win)
     assert comparison.drop == pytest.approx(lose - win)
@@ -75,9 +91,9 @@ def test_holm_covers_the_whole_check(tmp_path: Path) -> None:
         store(tmp_path / "b", {"clean": flags(N, 80, lose=10 * (name == "suite3"))}, suite=name) for name in names
     ]
     assert verdict(held, *results).exit_status == 0, "p = 0.002, times twenty"
-    alone = check(held, results, Rules(), pairs=["ns x suite3"])
+    alone = check_results(held, results, Rules(), pairs=[("ns", "suite3")])
     assert alone.exit_status == 1
-    assert alone.comparisons[0].p_holm == pytest.approx(2 * 0.5**10)
+    assert alone.suites[0].p_holm == pytest.approx(2 * 0.5**10)
 
 
 def test_mce_is_compared_over_images(tmp_path: Path) -> None:
@@ -90,23 +106,27 @@ def test_mce_is_compared_over_images(tmp_path: Path) -> None:
     )
     held = baseline(before)
     assert verdict(held, same).counts[Verdict.OK] == 1
-    (comparison,) = verdict(held, after).comparisons
+    (comparison,) = verdict(held, after).suites
     assert comparison.verdict is Verdict.REGRESSED
     assert comparison.drop == pytest.approx(after.score.value - before.score.value)
     assert comparison.drop > 0, "mCE rose"
     values = [Entry.of(result).values for result in (before, after)]
     assert values[0].mean() == pytest.approx(before.score.value)
     assert comparison.p == mean_pvalue(values[1] - values[0])
-    assert verdict(baseline(after), before).comparisons[0].verdict is Verdict.IMPROVED
+    assert verdict(baseline(after), before).suites[0].verdict is Verdict.IMPROVED
 
 
+STRONGER = {"attack": "fgsm", "threat": ThreatModel("linf", 8 / 255)}
 INCOMPARABLE = {
     "no result": ({"suite": "fgsm"}, "no result"),
     "model": ({"model": "other"}, "model: other instead of vit_shapes10"),
     "source": ({"source": "imagenet"}, "source: imagenet instead of shapes10"),
     "version": ({"suite_version": 2}, "suite version: 2 instead of 1"),
     "pictures": ({"condition": {"data_digest": "1" * 16}}, "other data"),
-    "threat": ({"condition": {"attack": "fgsm", "threat": "linf 8/255"}}, "conditions: fgsm instead of None"),
+    "threat": (
+        {"condition": {"attack": "fgsm", "threat": ThreatModel("linf", 8 / 255)}},
+        "conditions: fgsm instead of None",
+    ),
     "resize": ({"condition": {"preprocess": "none"}}, "preprocessing: none instead of checkpoint"),
     "labels": ({"labels": [1] * N}, "90 (such as clean/00000) of 100 images have another label"),
     "images": ({"ids": [f"clean/{k:05d}" for k in range(1, N + 1)]}, "1 (such as clean/00000) of 100 images are not"),
@@ -117,7 +137,7 @@ INCOMPARABLE = {
 def test_what_cannot_be_compared_is_named(tmp_path: Path, before: Result, case: str) -> None:
     changes, reason = INCOMPARABLE[case]
     found = verdict(baseline(before), store(tmp_path / "after", {"clean": flags(N, 80)}, **changes))
-    (comparison,) = found.comparisons
+    (comparison,) = found.suites
     assert comparison.verdict is Verdict.INCOMPARABLE
     assert reason in comparison.reason
     assert found.exit_status == 3
@@ -125,19 +145,52 @@ def test_what_cannot_be_compared_is_named(tmp_path: Path, before: Result, case: 
 
 def test_fewer_images_are_named(tmp_path: Path, before: Result) -> None:
     found = verdict(baseline(before), store(tmp_path / "after", {"clean": flags(60, 50)}))
-    assert "images per condition: 60 instead of 100; 40 (such as clean/00060)" in found.comparisons[0].reason
+    assert "images per condition: 60 instead of 100; 40 (such as clean/00060)" in found.suites[0].reason
 
 
 def test_a_changed_score_function_is_incomparable(tmp_path: Path, before: Result) -> None:
     result = store(tmp_path / "after", {"clean": flags(N, 80)})
-    record = json.loads(result.path.read_text())  # type: ignore[union-attr]
-    record["score"]["value"] = 81.0
-    result.path.write_text(json.dumps(record))  # type: ignore[union-attr]
-    from nsbench.results import read_result
+    wrong = replace(result, score=replace(result.score, value=81.0))
+    (suite,) = verdict(baseline(before), wrong).suites
+    assert suite.verdict is Verdict.INCOMPARABLE
+    assert "says 81.0000, and the outcomes that its score is made of give 80.0000" in suite.reason
+    halved = replace(result, score=replace(result.score, value=40.0, made_of=Composition({"clean": 50.0})))
+    (suite,) = verdict(baseline(before), halved).suites
+    assert suite.reason == "the score is made of its outcomes in another way than in the baseline"
 
-    (comparison,) = verdict(baseline(before), read_result(result.path)).comparisons  # type: ignore[arg-type]
-    assert comparison.verdict is Verdict.INCOMPARABLE
-    assert "not a mean over its images" in comparison.reason
+
+def test_a_score_that_does_not_say_what_it_is_made_of(tmp_path: Path, before: Result) -> None:
+    result = store(tmp_path / "after", {"clean": flags(N, 80)})
+    silent = replace(result, score=replace(result.score, made_of=None))
+    found = verdict(baseline(before), silent)
+    assert found.suites[0].reason.endswith(
+        "its suite does not say what its score is made of, so it cannot be compared image by image"
+    )
+    assert found.exit_status == 3
+
+
+THREE_SEVERITIES = [f"{corruption}/{severity}" for corruption in ("fog", "snow") for severity in (1, 3, 5)]
+
+
+@pytest.mark.parametrize(("lost", "status"), [(0, 0), (2, 0), (20, 1)])
+def test_a_suite_of_ones_own_is_checked(tmp_path: Path, lost: int, status: int) -> None:
+    """The mean error of three severities of two corruptions, with a planted drop under half of the conditions."""
+    rng = np.random.default_rng(0)
+    right = {name: rng.random(N) < 0.7 for name in THREE_SEVERITIES}
+    planted = {name: values & ~((values.cumsum() <= lost) & name.startswith("fog")) for name, values in right.items()}
+
+    def own(folder: Path, outcome: Mapping[str, np.ndarray]) -> Result:
+        score = nb.weighted(outcomes_of(outcome), counts="wrong")
+        return store(folder, outcome, suite="two_corruptions", score=score, unit="% error")
+
+    before, after = own(tmp_path / "a", right), own(tmp_path / "b", planted)
+    write_baseline(tmp_path / "b.json", baseline(before))
+    found = verdict(read_baseline(tmp_path / "b.json"), after)
+    (suite,) = found.suites
+    assert found.exit_status == status, suite.reason
+    assert suite.drop == pytest.approx(after.score.value - before.score.value)
+    assert suite.drop == pytest.approx(100 * 3 * lost / (6 * N))
+    assert suite.mcnemar is None, "a mean over conditions"
 
 
 def test_a_regression_outweighs_what_is_incomparable(tmp_path: Path, before: Result) -> None:
@@ -148,28 +201,29 @@ def test_a_regression_outweighs_what_is_incomparable(tmp_path: Path, before: Res
 
 
 def test_a_pair_that_the_baseline_lacks(before: Result) -> None:
-    found = verdict(baseline(before), before, pairs=["ns x clean", "madry x clean"])
+    found = verdict(baseline(before), before, pairs=[("ns", "clean"), ("madry", "clean")])
     assert found.exit_status == 3
-    assert "record it anew" in found.comparisons[1].reason
+    assert "record it anew" in found.suites[1].reason
 
 
 def test_seeds_are_compared_one_by_one_and_a_failed_one_is_named(tmp_path: Path) -> None:
     seeds = [store(tmp_path / "a", {"clean": flags(N, 80)}, seed=seed) for seed in (0, 1, 2)]
     after = [store(tmp_path / "b", {"clean": flags(N, 80, lose=20 * seed)}, seed=seed) for seed in (0, 1)]
-    found = verdict(baseline(*seeds), *after, why_missing={"ns x clean (seed 2)": "the disk is full"})
-    assert [c.verdict for c in found.comparisons] == [Verdict.OK, Verdict.REGRESSED, Verdict.INCOMPARABLE]
-    assert [c.key for c in found.comparisons] == ["ns x clean", "ns x clean (seed 1)", "ns x clean (seed 2)"]
-    assert found.comparisons[2].reason == "the disk is full"
+    found = verdict(baseline(*seeds), *after, why_missing={Pair("ns", "clean", 2, name_seed=True): "the disk is full"})
+    assert [c.verdict for c in found.suites] == [Verdict.OK, Verdict.REGRESSED, Verdict.INCOMPARABLE]
+    assert [c.key for c in found.suites] == ["ns x clean", "ns x clean (seed 1)", "ns x clean (seed 2)"]
+    assert found.suites[2].reason == "the disk is full"
 
 
 def test_of_several_results_the_same_recipe_counts(tmp_path: Path) -> None:
-    recipes = {"a": {"name": "shapes10"}, "b": {"name": "quick"}}
-    held = baseline(store(tmp_path / "0", {"clean": flags(N, 80)}, provenance={"recipe": recipes["a"]}))
+    recipes = {"a": made.recipe("shapes10"), "b": made.recipe("quick")}
+    held = baseline(store(tmp_path / "0", {"clean": flags(N, 80)}, recipe=recipes["a"]))
     results = [
         store(
             tmp_path / name,
             {"clean": flags(N, 80, lose=40 * (name == "b"))},
-            provenance={"recipe": recipe, "date": f"2026-0{k}-01T00:00:00"},
+            recipe=recipe,
+            date=f"2026-0{k}-01T00:00:00",
             identity=name,
         )
         for k, (name, recipe) in enumerate(recipes.items(), 1)
@@ -177,7 +231,7 @@ def test_of_several_results_the_same_recipe_counts(tmp_path: Path) -> None:
     assert verdict(held, *results).exit_status == 0
     found = verdict(held, results[1])
     assert found.exit_status == 1
-    assert found.comparisons[0].changes == ("recipe: name quick instead of shapes10",)
+    assert found.suites[0].changes == ("recipe: name quick instead of shapes10",)
 
 
 def test_moved_counts_an_image_once_and_fails_where_it_is_strict(tmp_path: Path) -> None:
@@ -196,7 +250,7 @@ def test_moved_counts_an_image_once_and_fails_where_it_is_strict(tmp_path: Path)
 
 
 def test_cost_is_a_ratio_of_ratios(tmp_path: Path, before: Result) -> None:
-    slow = store(tmp_path / "after", {"clean": flags(N, 80)}, provenance={"seconds": 12.0, "fit_seconds": 24.0})
+    slow = store(tmp_path / "after", {"clean": flags(N, 80)}, seconds=12.0, fit_seconds=24.0)
     held = baseline(before, reference=Reference(1.0, 400))
     machine = Reference(2.0, 400)  # twice as slow, so three times the seconds are 1.5 times the work
     assert [cost.ratio for cost in verdict(held, slow, reference=machine).costs] == [1.5, 1.0]
@@ -219,6 +273,7 @@ def test_a_baseline_comes_back_as_it_was(tmp_path: Path, before: Result) -> None
         moved={"ns": (3, 200)},
         reference=Reference(0.5, 300.0),
         needs=("data",),
+        versions={"torch": "2.15.0"},
     )
     write_baseline(tmp_path / "b.json", held)
     back = read_baseline(tmp_path / "b.json")
@@ -226,20 +281,9 @@ def test_a_baseline_comes_back_as_it_was(tmp_path: Path, before: Result) -> None
         assert np.array_equal(old.right_CN, new.right_CN)
         assert np.array_equal(old.images.ids, new.images.ids)
         assert np.array_equal(old.images.labels, new.images.labels)
-        assert (old.key, old.score, old.weights, old.noise, old.measured) == (
-            new.key,
-            new.score,
-            new.weights,
-            new.noise,
-            new.measured,
-        )
-    assert (back.options, back.moved, back.reference, back.needs, back.repeats) == (
-        held.options,
-        held.moved,
-        held.reference,
-        held.needs,
-        held.repeats,
-    )
+        assert (old.key, old.score, old.definition, old.noise) == (new.key, new.score, new.definition, new.noise)
+        assert (old.model_facts, old.run_facts) == (new.model_facts, new.run_facts)
+    assert replace(back, entries=()) == replace(held, entries=())
     assert verdict(back, before, many).exit_status == 0
 
 
@@ -349,6 +393,20 @@ def test_the_command(tmp_path: Path, before: Result) -> None:
         ["--limit", "3"],
     ):
         assert run(*wrong)[0] == 2, wrong
+
+
+def test_an_unexpected_error_is_no_regression(tmp_path: Path, before: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_baseline(tmp_path / "b.json", baseline(before))
+
+    def broken(*arguments: object, **options: object) -> None:
+        raise ZeroDivisionError("two\nlines")
+
+    monkeypatch.setattr(regression, "check_results", broken)
+    arguments = ["check", "--baseline", str(tmp_path / "b.json"), "--results", str(tmp_path / "before")]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 4
+    assert done.output.startswith("nsbench: unexpected ZeroDivisionError: two lines (")
+    assert done.output.count("\n") == 1
 
 
 def test_a_check_of_stored_results_starts_without_torch(tmp_path: Path, before: Result) -> None:

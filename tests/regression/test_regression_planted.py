@@ -21,7 +21,7 @@ from nsbench.cli import main
 from nsbench.data.source import Subset
 from nsbench.models.preprocessing import Preprocessing
 from nsbench.progress import SILENT
-from nsbench.regression import Baseline, Check, Rules, Verdict, check, read_baseline, write_baseline
+from nsbench.regression import Baseline, BaselineCheck, Rules, Verdict, check_results, read_baseline, write_baseline
 from nsbench.regression.measure import measured, record
 from nsbench.run import evaluate
 from nsbench.run.runner import RunOptions
@@ -45,16 +45,16 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Baseline:
     return read_baseline(path)
 
 
-def checked(held: Baseline, asked: RunOptions, *, strict: bool = False) -> Check:
-    pairs = [f"{method} x {suite}" for method in asked.methods for suite in asked.suites]
+def checked(held: Baseline, asked: RunOptions, *, strict: bool = False) -> BaselineCheck:
+    pairs = [(method, suite) for method in asked.methods for suite in asked.suites]
     with measured(asked, SILENT) as run:
-        return check(
+        return check_results(
             held, run.results, Rules(strict=strict), pairs=pairs, why_missing=run.why_missing, reference=run.reference
         )
 
 
-def regressed(found: Check) -> set[str]:
-    return {c.key.split(" x ")[1] for c in found.comparisons if c.verdict is Verdict.REGRESSED}
+def regressed(found: BaselineCheck) -> set[str]:
+    return {c.suite for c in found.suites if c.verdict is Verdict.REGRESSED}
 
 
 @pytest.fixture
@@ -102,13 +102,13 @@ def test_a_wrong_normalisation(held: Baseline, tmp_path: Path) -> None:
 
 
 def test_a_missing_class_mask(held: Baseline, monkeypatch: pytest.MonkeyPatch) -> None:
-    judge = evaluate._judge
+    judge = evaluate.judge
 
-    def without(model, images, ids, classes):
-        found = judge(model, images, ids, None)
+    def without(model, images, labels, ids, classes):
+        found = judge(model, images, labels, ids, None)
         return found if classes is None else found | {"predictions_all": found["predictions"]}
 
-    monkeypatch.setattr(evaluate, "_judge", without)
+    monkeypatch.setattr(evaluate, "judge", without)
     assert regressed(checked(held, options("imagenet_a", "imagenet_r", "clean"))) == {"imagenet_a", "imagenet_r"}
 
 
@@ -118,7 +118,7 @@ def stronger(monkeypatch: pytest.MonkeyPatch) -> None:
     def eight_times(model, images, labels, *, threat, **settings):
         return fgsm(model, images, labels, threat=replace(threat, eps=8 * threat.eps), **settings)
 
-    monkeypatch.setitem(registry.attacks._items, "fgsm", eight_times)
+    monkeypatch.setitem(registry.attacks._items, "fgsm", replace(fgsm, function=eight_times))
 
 
 def test_eps_8_instead_of_1_in_the_attack(held: Baseline, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +126,7 @@ def test_eps_8_instead_of_1_in_the_attack(held: Baseline, monkeypatch: pytest.Mo
     stronger(monkeypatch)
     found = checked(held, options("fgsm"))
     assert found.exit_status == 3
-    assert "a change beyond linf 1/255" in found.comparisons[0].reason
+    assert "a change beyond linf 1/255" in found.suites[0].reason
 
 
 def test_eps_8_instead_of_1_unnoticed_by_the_harness(held: Baseline, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +147,7 @@ def test_eps_8_instead_of_1_in_the_suite(held: Baseline, monkeypatch: pytest.Mon
     monkeypatch.setitem(registry.suites._items, "fgsm", replace(suite, build=build))
     found = checked(held, options("fgsm"))
     assert found.exit_status == 3
-    assert "linf 8/255 instead of linf 1/255" in found.comparisons[0].reason
+    assert "linf 8/255 instead of linf 1/255" in found.suites[0].reason
 
 
 def test_labels_that_are_shuffled_in_the_data(held: Baseline, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,12 +163,12 @@ def test_labels_that_are_shuffled_in_the_data(held: Baseline, monkeypatch: pytes
 
 
 def test_labels_that_are_shuffled_against_the_images(held: Baseline, monkeypatch: pytest.MonkeyPatch) -> None:
-    judge = evaluate._judge
+    judge = evaluate.judge
 
     def shifted(*arguments):
         return {name: np.roll(values, 1) for name, values in judge(*arguments).items()}
 
-    monkeypatch.setattr(evaluate, "_judge", shifted)
+    monkeypatch.setattr(evaluate, "judge", shifted)
     assert regressed(checked(held, options("clean", "damagenet"))) == {"clean", "damagenet"}
 
 
@@ -182,7 +182,7 @@ def test_labels_that_are_relabelled_after_the_subset(held: Baseline, monkeypatch
     monkeypatch.setattr(Subset, "__init__", relabelled)
     found = checked(held, options("clean"))
     assert found.exit_status == 3
-    assert "of 100 images have another label" in found.comparisons[0].reason
+    assert "of 100 images have another label" in found.suites[0].reason
 
 
 def test_a_resize_of_images_that_are_ready(held: Baseline, monkeypatch: pytest.MonkeyPatch) -> None:
