@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,16 @@ from nsbench import report
 from nsbench.leaderboard import build
 from nsbench.leaderboard.samples import Album
 from nsbench.report import FORMATS
-from nsbench.results import SCHEMA, read_outcomes, read_results
+from nsbench.results import SCHEMA, read_outcomes, read_results, upgrades
+from nsbench.types import ThreatModel
 
 FROZEN = Path(__file__).parents[1] / "frozen"
+DAMAGENET_BUDGET = ThreatModel("linf", 25.5 / 255)
 FOLDERS = sorted(folder.name for folder in FROZEN.iterdir())
-FIGURES = {  # as they were printed when they were written
+FIGURES = {  # by suite, as they were printed when they were written
     "schema1_first": {"clean": "87.5", "fgsm": "31.2", "imagenet_c": "69.2"},
     "schema1_samples": {"clean": "93.8", "cw": "4.7"},
-    "schema2_first": {"clean": "93.8", "fgsm": "68.8", "imagenet_c": "55.2"},
+    "schema2_first": {"clean": "93.8", "fgsm": "68.8", "imagenet_c": "55.2", "damagenet": "62.5", "transfer": "0.0"},
 }
 
 
@@ -37,11 +40,42 @@ def test_old_results_are_read_and_compared_image_by_image(name):
     assert not problems
     assert {result.suite: f"{result.score.value:.1f}" for result in results} == FIGURES[name]
     (table,) = build(results).tables
-    (row,) = table.rows
-    assert {suite: cell.unpaired for suite, cell in row.cells.items()} == dict.fromkeys(FIGURES[name], "")
+    assert {cell.unpaired for row in table.rows for cell in row.cells.values()} == {""}
     for result in results:
         for condition, outcomes in zip(result.conditions, read_outcomes(result).values(), strict=True):
             assert 100 * outcomes.correct.mean() == pytest.approx(condition.accuracy, abs=1e-3)
+            assert (outcomes.top5 is None) == (result.outcomes_format == "npz")
+
+
+def test_what_schema_1_kept_as_text_is_what_schema_2_states():
+    """An upgraded result and one that was written in schema 2 say the same of the same suite."""
+    old, new = (
+        {result.suite: result for result in read_results(FROZEN / name)[0] if result.method_role == "untouched"}
+        for name in ("schema1_first", "schema2_first")
+    )
+    for suite in ("clean", "fgsm", "imagenet_c"):
+        assert old[suite].score.made_of == new[suite].score.made_of
+        for one, other in zip(old[suite].conditions, new[suite].conditions, strict=True):
+            assert (one.name, one.split, one.attack, one.threat) == (
+                other.name,
+                other.split,
+                other.attack,
+                other.threat,
+            )
+    assert new["damagenet"].conditions[0].beforehand == DAMAGENET_BUDGET
+    assert json.loads(json.dumps(upgrades.DAMAGENET_BUDGET)) == asdict(DAMAGENET_BUDGET)
+    assert {one.surrogate_digest for one in new["transfer"].conditions} == {new["clean"].provenance.parent_digest}
+
+
+def test_flags_and_rounds_of_schema_2_are_read():
+    results, _ = read_results(FROZEN / "schema2_first")
+    (trained,) = [result for result in results if result.method_role == "subject"]
+    (one,) = trained.provenance.history
+    assert set(one.accuracies) == {"clean", "fgsm", "imagenet_r"}
+    assert one.noise is not None
+    assert one.noise.norm > 1
+    (table,) = build(results).tables
+    assert {flag.name for row in table.rows for flag in row.flags} == {"judged on its own transfer set"}
 
 
 @pytest.mark.parametrize("name", FOLDERS)
