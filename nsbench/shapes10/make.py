@@ -1,7 +1,8 @@
 """How each split comes about: what it is made from, where it is kept, and the work itself.
 
 Rendering is spread over the cores in pieces of 250 images; the corrupted splits in pieces of one corruption and one
-severity. Which code and weights decide a split's pixels is named in `_ingredients`; their digest is in its file's name.
+severity. A file's name carries a digest of all that decides the pixels: the version of this code, the split's
+parameters, and the weights and the corruption engine behind it.
 """
 
 from __future__ import annotations
@@ -13,21 +14,19 @@ from pathlib import Path
 
 import numpy as np
 
-import nsbench
 from nsbench.data.source import digest_of
 from nsbench.progress import Progress
 from nsbench.randomness import stratified_order
 from nsbench.shapes10 import cache, splits
 
+VERSION = 1  # raise it whenever a change can move a pixel of any split; the tests hold the pixels of each version
 PLAIN_SPLITS = ("train", "clean", "v2", "a", "r", "sketch", "stylized", "damagenet")
 CLASSES = {"a": splits.A_CLASSES, "r": splits.R_CLASSES}
 CORRUPTED = 500  # images of clean behind each corrupted split
 HARD = 500  # images in a
 MOST = 110  # of one class in a
 PIECE = 250
-
-_PACKAGE = Path(nsbench.__file__).parent
-_NATURAL = ("palette.py", "patterns.py", "render.py", "scenes.py", "shapes.py")
+NETWORKS = {"a": "reference", "damagenet": "surrogate"}  # the shipped networks that have a say in a split
 
 
 def corruption_names() -> tuple[str, ...]:
@@ -96,7 +95,7 @@ def _hard(progress: Progress) -> np.ndarray:
     """Candidates in order, kept where the reference classifier errs, until there are enough."""
     from nsbench.shapes10.surrogate import load_network, predict
 
-    network = load_network("reference")
+    network = load_network(NETWORKS["a"])
     kept: list[tuple[int, np.ndarray]] = []
     counts = dict.fromkeys(splits.A_CLASSES, 0)
     with progress.task("Choosing a", HARD) as advance:
@@ -121,7 +120,7 @@ def _damaged(progress: Progress) -> np.ndarray:
     from nsbench.shapes10.surrogate import load_network, perturb
 
     clean = _records("clean")
-    network = load_network("surrogate")
+    network = load_network(NETWORKS["damagenet"])
     images = []
     with progress.task("Perturbing damagenet", len(clean)) as advance:
         for start in range(0, len(clean), 100):
@@ -161,26 +160,15 @@ def _records(split: str) -> np.ndarray:
 
 @remember
 def _recipe_digest(split: str) -> str:
-    parts = [hashlib.sha256(path.read_bytes()).hexdigest() for path in _ingredients(split)]
+    """8 hex digits over all that decides the split's pixels."""
+    drawn = splits.CANDIDATES if split == "a" else splits.DRAWN.get(split, splits.DRAWN["clean"])
+    parts: list[object] = [VERSION, drawn.count, drawn.style, drawn.classes]
+    if split in NETWORKS:
+        from nsbench.shapes10.surrogate import weights_path
+
+        parts.append(hashlib.sha256(weights_path(NETWORKS[split]).read_bytes()).hexdigest())
     if split.startswith("c/"):
         from nsbench.corruptions import engine
 
         parts.append(engine(split.split("/")[1]))
-    drawn = splits.CANDIDATES if split == "a" else splits.DRAWN.get(split, splits.DRAWN["clean"])
-    return digest_of(drawn.count, drawn.style, drawn.classes, *parts)[:8]
-
-
-def _ingredients(split: str) -> list[Path]:
-    """Every file that decides the split's pixels."""
-    here = Path(__file__).parent
-    paths = [*(here / name for name in _NATURAL), _PACKAGE / "randomness.py"]
-    if split in ("r", "sketch", "stylized"):
-        paths.append(here / "renditions.py")
-    if split in ("a", "damagenet"):
-        from nsbench.shapes10.surrogate import weights_path
-
-        network = "reference" if split == "a" else "surrogate"
-        paths += [here / "surrogate.py", weights_path(network)]
-    if split.startswith("c/"):
-        paths += [_PACKAGE / "corruptions" / name for name in ("reference.py", "glass.py", "settings.py")]
-    return paths
+    return digest_of(*parts)[:8]
