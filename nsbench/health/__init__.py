@@ -40,12 +40,12 @@ def flags_by_row(results: Iterable[Result], reader: OutcomesReader | None = None
     rows: dict[RowKey, list[Result]] = {}
     for one in results:
         rows.setdefault((one.source, one.model, one.method, one.seed, one.provenance.weights_digest), []).append(one)
-    return {key: found for key, mine in rows.items() if (found := flags(mine, reader))}
+    return {key: raised for key, mine in rows.items() if (raised := flags(mine, reader))}
 
 
 def flags(results: Sequence[Result], reader: OutcomesReader | None = None) -> list[Flag]:
     """The flags of one row, at most one of each name. A result whose outcomes cannot be read takes no part."""
     reader = reader or OutcomesReader()
     settings = [setting for one in results for setting in settings_of(one, reader)]
-    found = [*compared_flags(settings), *single_flags(results, settings)]
-    return list({flag.name: flag for flag in reversed(found)}.values())[::-1]
+    raised = [*compared_flags(settings), *single_flags(results, settings)]
+    return list({flag.name: flag for flag in reversed(raised)}.values())[::-1]

@@ -22,13 +22,13 @@ def compared_flags(settings: Sequence[Setting]) -> Iterator[Flag]:
         return
     measured = [one.measure() for one in comparisons]
     adjusted = holm([p for _, p, _ in measured])
-    found = [
+    failed = [
         (points, one, text)
         for one, (points, _, text), p in zip(comparisons, measured, adjusted, strict=True)
         if points > LEAST and p < ALPHA
     ]
-    for name in dict.fromkeys(one.flag for _, one, _ in found):
-        mine = sorted((each for each in found if each[1].flag == name), key=lambda each: -each[0])
+    for name in dict.fromkeys(one.flag for _, one, _ in failed):
+        mine = sorted((each for each in failed if each[1].flag == name), key=lambda each: -each[0])
         _, worst, text = mine[0]
         more = f", and {len(mine) - 1} more such pair(s)" if len(mine) > 1 else ""
         suites = dict.fromkeys(setting.result.suite for _, one, _ in mine for setting in (one.weak, one.strong))

@@ -50,13 +50,13 @@ def build(
     where rows lack one of the eleven, average over the suites that all rows have. `lender`: whose rows join the tables
     that they fit. Raises UsageError where a reference was asked for and no table has that row.
     """
-    found, offered = _by_table(results), _by_table(lender.results if lender else ())
-    known = {id(result): Measured.of(result) for mine in (*found.values(), *offered.values()) for result in mine}
-    joined = {key: lent(found[key], offered.get(key, ()), known) for key in found}
+    own, offered = _by_table(results), _by_table(lender.results if lender else ())
+    known = {id(result): Measured.of(result) for mine in (*own.values(), *offered.values()) for result in mine}
+    joined = {key: lent(own[key], offered.get(key, ()), known) for key in own}
     reader = Reader()
     tables = tuple(
-        _table(key, found[key], joined[key], known, Evidence(reader), lender.name if lender else "", reference, partial)
-        for key in sorted(found)
+        _table(key, own[key], joined[key], known, Evidence(reader), lender.name if lender else "", reference, partial)
+        for key in sorted(own)
     )
     if reference is not None and not any(_has(table.rows, reference) for table in tables):
         find_row([row for table in tables for row in table.rows], reference)  # raises, naming the rows
@@ -65,10 +65,10 @@ def build(
 
 def _by_table(results: Iterable[Result]) -> dict[tuple[str, str, str], list[Result]]:
     """By source, image set and preprocessing."""
-    found = defaultdict(list)
+    tables = defaultdict(list)
     for result in results:
-        found[result.source, image_set(result), preprocessing(result)].append(result)
-    return found
+        tables[result.source, image_set(result), preprocessing(result)].append(result)
+    return tables
 
 
 def _has(rows: Sequence[Row], reference: str) -> bool:
@@ -191,13 +191,13 @@ def _pvalues(
     evidence: Evidence,
 ) -> dict[str, tuple[tuple[int, ...], np.ndarray]]:
     """By suite: the rows that may be compared, and the p value of each pair of them."""
-    found = {}
+    columns_p = {}
     for column in columns:
         cells = fair_cells(rows, column.suite)
-        found[column.suite] = tuple(cells), _column_pvalues(cells, evidence.suites.get(column.suite))
+        columns_p[column.suite] = tuple(cells), _column_pvalues(cells, evidence.suites.get(column.suite))
     if averages.cells:
-        found[AVERAGE] = tuple(averages.cells), averages.p
-    return found
+        columns_p[AVERAGE] = tuple(averages.cells), averages.p
+    return columns_p
 
 
 def _column_pvalues(cells: Mapping[int, Cell], column: SuiteEvidence | None) -> np.ndarray:

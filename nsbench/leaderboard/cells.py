@@ -107,10 +107,10 @@ def _row(
 
 def _cell(results: Sequence[Result], reference: Measured, known: Mapping[int, Measured], notes: list[str]) -> Cell:
     """The cell of one row and suite: what is comparable where there is any, and of each seed the newest."""
-    found = [(r, known[id(r)]) for r in results]
-    newest_of_all = max(found, key=lambda each: (_date(each[0]), each[0].identity))[1]
-    fitting = [each for each in found if not each[1].reason_apart(reference)] or [
-        each for each in found if each[1].fingerprint == newest_of_all.fingerprint
+    measured = [(r, known[id(r)]) for r in results]
+    newest_of_all = max(measured, key=lambda each: (_date(each[0]), each[0].identity))[1]
+    fitting = [each for each in measured if not each[1].reason_apart(reference)] or [
+        each for each in measured if each[1].fingerprint == newest_of_all.fingerprint
     ]
     newest = {r.seed: r for r, _ in sorted(fitting, key=lambda each: (_date(each[0]), each[0].identity))}
     chosen = tuple(newest[seed] for seed in sorted(newest))
@@ -131,18 +131,18 @@ def _cell(results: Sequence[Result], reference: Measured, known: Mapping[int, Me
 
 def intervals_over_seeds(cells: Mapping[int, Cell], evidence: SuiteEvidence) -> dict[int, Cell]:
     """Cells of one column, by row, with the intervals of their images' means over seeds."""
-    found = {}
+    changed = {}
     for row in evidence.accuracy & cells.keys():
         low, high = wilson_over_seeds(evidence.values[row].astype(float) / 100)
-        found[row] = replace(cells[row], low=100 * low, high=100 * high)
+        changed[row] = replace(cells[row], low=100 * low, high=100 * high)
     if others := [row for row in cells if row not in evidence.accuracy]:
         # one draw of images for all rows: a draw for each would take minutes for a thousand of them
         lows, highs = percentile_interval(resampled_sums([evidence.matrix(others) / len(evidence.images.ids)]))
-        found |= {
+        changed |= {
             row: replace(cells[row], low=float(low), high=float(high))
             for row, low, high in zip(others, lows, highs, strict=True)
         }
-    return found
+    return changed
 
 
 def _mean(values: Sequence[float]) -> float:

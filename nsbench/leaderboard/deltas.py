@@ -36,11 +36,11 @@ class RowComparison:
 def find_row(rows: Sequence[Row], name: str) -> int:
     """Position of the row with this label, or the only one of this method. Raises UsageError, naming the rows."""
     exact = [index for index, row in enumerate(rows) if row.label == name]
-    found = exact or [index for index, row in enumerate(rows) if name in (row.method, row.title)]
-    if len(found) == 1:
-        return found[0]
-    among = [rows[index].label for index in found] or [row.label for row in rows]
-    what = f"names {len(found)} rows" if found else "is no row"
+    named = exact or [index for index, row in enumerate(rows) if name in (row.method, row.title)]
+    if len(named) == 1:
+        return named[0]
+    among = [rows[index].label for index in named] or [row.label for row in rows]
+    what = f"names {len(named)} rows" if named else "is no row"
     raise UsageError(f"'{name}' {what} of this table; choose one of: {', '.join(among[:20])}")
 
 
@@ -96,31 +96,31 @@ def column_deltas(
 def compare(table: Table, first: str, second: str) -> list[RowComparison]:
     """Two rows of a table in every column that both may be compared in, and in the average. Raises UsageError."""
     one, two = find_row(table.rows, first), find_row(table.rows, second)
-    evidence, found = table.evidence, []
+    evidence, comparisons = table.evidence, []
     assert evidence is not None
     for column in table.columns:
         cells = {row: cell for row in (one, two) if (cell := table.rows[row].cells.get(column.suite))}
         if len({one, two}) == len(cells) and all(cell.comparable for cell in cells.values()):
-            found.append(_comparison(table, column.suite, one, two, cells, column.lower_is_better, None))
+            comparisons.append(_comparison(table, column.suite, one, two, cells, column.lower_is_better, None))
     cells = {row: cell for row in (one, two) if (cell := table.rows[row].cell(AVERAGE))}
     if len({one, two}) == len(cells) and AVERAGE in table.pairs:
-        found.append(_comparison(table, AVERAGE, one, two, cells, False, evidence.sums))
-    return found
+        comparisons.append(_comparison(table, AVERAGE, one, two, cells, False, evidence.sums))
+    return comparisons
 
 
 def compare_all(table: Table) -> dict[str, list[tuple[int, int, RowComparison]]]:
     """By suite, and AVERAGE: all pairs of rows that may be compared, as (first, second, comparison), first < second."""
-    evidence, found = table.evidence, {}
+    evidence, comparisons = table.evidence, {}
     assert evidence is not None
     for suite, pairs in table.pairs.items():
         lower_is_better = any(column.lower_is_better for column in table.columns if column.suite == suite)
         cells = {row: cell for row in sorted(pairs.rows) if (cell := table.rows[row].cell(suite))}
         chosen = list(combinations(cells, 2))
         sums = evidence.sums if suite == AVERAGE else _resampled(evidence.suites.get(suite), chosen)
-        found[suite] = [
+        comparisons[suite] = [
             (one, two, _comparison(table, suite, one, two, cells, lower_is_better, sums)) for one, two in chosen
         ]
-    return found
+    return comparisons
 
 
 def _comparison(

@@ -78,8 +78,8 @@ def shifted_accuracy(cell: Cell | None) -> float | None:
         return None
     if not cell.results[0].lower_is_better:
         return cell.value
-    found = [one for result in cell.results if (one := _mean_accuracy(result)) is not None]
-    return sum(found) / len(found) if found else None
+    accuracies = [one for result in cell.results if (one := _mean_accuracy(result)) is not None]
+    return sum(accuracies) / len(accuracies) if accuracies else None
 
 
 def _mean_accuracy(result: Result) -> float | None:

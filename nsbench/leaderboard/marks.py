@@ -95,17 +95,17 @@ def _with_lines(
 ) -> tuple[tuple[EffectiveLine, ...], dict[str, str], list[Row]]:
     """Lines, why columns under shift have none, and the rows with their effective robustness."""
     clean = next((column for column in columns if column.group == "clean"), None)
-    found = {
+    by_suite = {
         column.suite: effective_line(clean, column, rows) if clean else "no row has a clean accuracy"
         for column in columns
         if column.group == "ood"
     }
-    fitted = [one for one in found.values() if not isinstance(one, str)]
+    fitted = [one for one in by_suite.values() if not isinstance(one, str)]
     beyond = [
         {line.suite: distances[row.label] for line, distances in fitted if row.label in distances} for row in rows
     ]
     return (
         tuple(line for line, _ in fitted),
-        {suite: one for suite, one in found.items() if isinstance(one, str)},
+        {suite: one for suite, one in by_suite.items() if isinstance(one, str)},
         [replace(row, effective=mine) for row, mine in zip(rows, beyond, strict=True)],
     )

@@ -46,25 +46,25 @@ class Evidence:
 
     def add(self, suite: str, cells: Mapping[int, Sequence[Result]]) -> None:
         """Read a column; `cells`: results of each row, one for each seed."""
-        found: dict[int, list[PerImage]] = {}
+        by_row: dict[int, list[PerImage]] = {}
         for row, results in cells.items():
             read = [self.reader.per_image(result) for result in results]
             wrong = [one for one in read if isinstance(one, str)]
             if wrong:
                 self.reasons[row, suite] = wrong[0]
             else:
-                found[row] = [one for one in read if isinstance(one, PerImage)]
-        if not found:
+                by_row[row] = [one for one in read if isinstance(one, PerImage)]
+        if not by_row:
             return
-        images = _most_common(one.images for mine in found.values() for one in mine)
-        for row in [row for row, mine in found.items() if any(one.images is not images for one in mine)]:
+        images = _most_common(one.images for mine in by_row.values() for one in mine)
+        for row in [row for row, mine in by_row.items() if any(one.images is not images for one in mine)]:
             self.reasons[row, suite] = "other images than the rest of the column"
-            del found[row]
+            del by_row[row]
         self.suites[suite] = SuiteEvidence(
             images,
-            {row: _mean(mine) for row, mine in found.items()},
-            frozenset(row for row, mine in found.items() if len(mine) == 1 and mine[0].accuracy),
-            frozenset(row for row, mine in found.items() if all(one.accuracy for one in mine)),
+            {row: _mean(mine) for row, mine in by_row.items()},
+            frozenset(row for row, mine in by_row.items() if len(mine) == 1 and mine[0].accuracy),
+            frozenset(row for row, mine in by_row.items() if all(one.accuracy for one in mine)),
         )
 
     def average_strata(
@@ -89,9 +89,9 @@ class Evidence:
         return strata
 
     def _read(self, result: Result) -> PerImage:
-        found = self.reader.per_image(result)
-        assert isinstance(found, PerImage), found
-        return found
+        one = self.reader.per_image(result)
+        assert isinstance(one, PerImage), one
+        return one
 
 
 def pool_of(result: Result) -> str:
@@ -101,8 +101,8 @@ def pool_of(result: Result) -> str:
     return "validation" if root in VALIDATION_SPLITS or first.beforehand else root
 
 
-def _mean(found: Sequence[PerImage]) -> np.ndarray:
-    return found[0].values if len(found) == 1 else np.array([one.values for one in found]).mean(axis=0)
+def _mean(seeds: Sequence[PerImage]) -> np.ndarray:
+    return seeds[0].values if len(seeds) == 1 else np.array([one.values for one in seeds]).mean(axis=0)
 
 
 def _most_common(sets: Iterable[ImageSet]) -> ImageSet:

@@ -40,9 +40,9 @@ class Pairs:
     def separable(self) -> np.ndarray:
         """(k, k) bool."""
         k = len(self.rows)
-        found = np.zeros((k, k), dtype=bool)
-        found[np.triu_indices(k, 1)] = self.adjusted <= ALPHA
-        return found | found.T
+        apart = np.zeros((k, k), dtype=bool)
+        apart[np.triu_indices(k, 1)] = self.adjusted <= ALPHA
+        return apart | apart.T
 
 
 def upper(square: np.ndarray) -> np.ndarray:

@@ -74,8 +74,8 @@ class Cell:
 
     def extra(self, name: str) -> float | None:
         """A figure that stands beside the score: mean over seeds; None where the result of any seed lacks it."""
-        found = [result.score.extra[name] for result in self.results if name in result.score.extra]
-        return sum(found) / len(found) if found and len(found) == len(self.results) else None
+        values = [result.score.extra[name] for result in self.results if name in result.score.extra]
+        return sum(values) / len(values) if values and len(values) == len(self.results) else None
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ class Album:
     def _predictions(self, suite: str, first: int, second: int) -> list[Mapping[str, int]] | None:
         """By id, of the first condition, for both rows."""
         assert self.table.evidence is not None
-        found: list[Mapping[str, int]] = []
+        predictions: list[Mapping[str, int]] = []
         for row in (first, second):
             result = self.table.rows[row].cells[suite].results[0]
             name = result.conditions[0].name
@@ -163,8 +163,8 @@ class Album:
                 outcomes = self.table.evidence.reader.outcomes(result, [name])[name]
             except ResultError:  # it was readable when the table was made
                 return None
-            found.append(dict(zip(outcomes.ids.tolist(), outcomes.predictions.tolist(), strict=True)))
-        return found
+            predictions.append(dict(zip(outcomes.ids.tolist(), outcomes.predictions.tolist(), strict=True)))
+        return predictions
 
 
 def _picture(sample: Sample, names: Mapping[int, str]) -> Picture:

@@ -48,15 +48,15 @@ def read_columns(content: bytes, columns: Collection[str], known: Known) -> dict
 
     Raises ValueError with one line for what is no such file.
     """
-    found: dict[str, Rows] = {}
+    rows: dict[str, Rows] = {}
     shared: dict[int, Images] = {}  # by id() of the ids: the conditions of a file share them
     for name, one in unpack(content).items():
         if id(one.ids) not in shared:
             key = hashlib.sha256("\0".join(one.ids.tolist()).encode() + one.labels.tobytes()).digest()
             shared[id(one.ids)] = known.images.setdefault(key, Images(one.ids, one.labels))
         held = {"prediction": one.predictions, **one.extra}
-        found[name] = Rows(shared[id(one.ids)], {column: held[column] for column in columns if column in held})
-    return found
+        rows[name] = Rows(shared[id(one.ids)], {column: held[column] for column in columns if column in held})
+    return rows
 
 
 def _check_members(content: bytes) -> None:

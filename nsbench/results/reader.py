@@ -53,8 +53,8 @@ class OutcomesReader:
 
         Raises ResultError, as `rows` does.
         """
-        found = self.rows(result)
-        return {name: self._outcomes(found[name]) for name in names}
+        rows = self.rows(result)
+        return {name: self._outcomes(rows[name]) for name in names}
 
     def common(self, one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Positions in two arrays of ids, both given by this reader, of the images that both hold."""
@@ -66,12 +66,12 @@ class OutcomesReader:
     def _read(self, result: Result) -> dict[str, Rows]:
         content = outcomes_content(result)
         try:
-            found = files.read_columns(content, result.outcomes_format, (PREDICTION, *self.extra), self._known)
+            rows = files.read_columns(content, result.outcomes_format, (PREDICTION, *self.extra), self._known)
         except ValueError as error:
             raise ResultError(f"{outcomes_path(result)}: {error}") from error
-        if list(found) != [condition.name for condition in result.conditions]:
+        if list(rows) != [condition.name for condition in result.conditions]:
             raise ResultError(f"{outcomes_path(result)}: holds other conditions than the result lists")
-        return found
+        return rows
 
     def _outcomes(self, rows: Rows) -> Outcomes:
         extra = {name: rows.columns[name] for name in self.extra if name in rows.columns}
