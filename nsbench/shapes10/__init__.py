@@ -29,13 +29,13 @@ class EmbeddedSplit(Split):
     origin = "embedded"
 
     def __init__(self, name: str, path: Path, classes: tuple[int, ...] | None) -> None:
-        found = cache.read(path)
-        if found is None:
+        kept = cache.read(path)
+        if kept is None:
             raise DataError(f"{path} vanished or changed while it was opened; run the command again")
-        self._records: np.ndarray | None = found[0]
-        self._digest = found[1]
+        records, self._digest = kept
+        self._records: np.ndarray | None = records
         self.name, self.path, self.classes = name, path, classes
-        self.ids, self.labels = np.array(found[0]["id"]), np.array(found[0]["label"])
+        self.ids, self.labels = np.array(records["id"]), np.array(records["label"])
 
     @property
     def images(self) -> np.ndarray:
@@ -54,7 +54,7 @@ class EmbeddedSplit(Split):
     def digest(self) -> str:
         return self._digest
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_records": None}
 
 

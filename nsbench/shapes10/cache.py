@@ -20,7 +20,7 @@ import numpy as np
 from filelock import FileLock
 
 from nsbench.errors import DataError
-from nsbench.files import available_cores, cache_folder, open_atomically
+from nsbench.files import OTHER_CACHE, available_cores, cache_folder, open_atomically, writing
 from nsbench.progress import Progress
 
 RECORD = np.dtype([("id", "U24"), ("label", "<i8"), ("image", "u1", (48, 48, 3))])
@@ -68,27 +68,24 @@ def write(path: Path, records: np.ndarray) -> None:
 
 
 def fetch(paths: Sequence[Path], make: Callable[[list[Path]], Iterator[tuple[Path, np.ndarray]]]) -> None:
-    """See to it that every file is there and whole; `make` yields the records of those that are not.
+    """Make every file that is not there or not whole; `make` yields the records of those. Raises DataError.
 
     One lock, named after the first file, covers them all, so processes that want the same files share the work.
     """
     if all(read(path) for path in paths):
         return
-    try:
+    with writing(paths[0].parent, DataError, OTHER_CACHE):
         paths[0].parent.mkdir(parents=True, exist_ok=True)
         with FileLock(paths[0].with_suffix(".lock")):
             missing = [path for path in paths if not read(path)]
             if missing:
                 for path, records in make(missing):
                     write(path, records)
-    except OSError as problem:
-        raise DataError(
-            f"cannot keep rendered images in {paths[0].parent} ({problem.strerror or problem}); make room there or "
-            "set NSBENCH_CACHE to a folder that can be written"
-        ) from problem
 
 
-def spread(function: Callable, jobs: Sequence[tuple], progress: Progress, label: str, size: int) -> Iterator:
+def spread(
+    function: Callable[..., np.ndarray], jobs: Sequence[tuple[object, ...]], progress: Progress, label: str, size: int
+) -> Iterator[np.ndarray]:
     """`function(*job)` for every job, in order, on all cores; `size` images per job for the progress bar.
 
     Falls back to this process where others cannot be started (one core, a data loader worker, an unguarded script).

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from nsbench.data.source import digest_of
+from nsbench.errors import DataError
 from nsbench.progress import Progress
 from nsbench.randomness import stratified_order
 from nsbench.shapes10 import cache, splits
@@ -152,10 +153,11 @@ def corrupt_images(split: str, records: np.ndarray) -> np.ndarray:
 
 
 def _records(split: str) -> np.ndarray:
-    found = cache.read(path_of(split))
-    if found is None:
-        raise OSError(f"{path_of(split)} vanished")
-    return np.array(found[0])
+    """Of a split that was made just before."""
+    kept = cache.read(path_of(split))
+    if kept is None:
+        raise DataError(f"{path_of(split)} vanished or changed while it was used; run the command again")
+    return np.array(kept[0])
 
 
 @remember

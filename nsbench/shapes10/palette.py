@@ -26,9 +26,11 @@ def oklch(lightness: np.ndarray, chroma: np.ndarray, hue: np.ndarray) -> np.ndar
             break
         chroma[outside] *= 0.85
     linear = np.clip(_linear(lightness, chroma, hue), 0.0, 1.0)
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    rgb: np.ndarray = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return rgb
 
 
 def _linear(lightness: np.ndarray, chroma: np.ndarray, hue: np.ndarray) -> np.ndarray:
     lab = np.stack([lightness, chroma * np.cos(2 * np.pi * hue), chroma * np.sin(2 * np.pi * hue)], axis=1)
-    return ((lab @ _LMS.T) ** 3) @ _RGB.T
+    rgb: np.ndarray = ((lab @ _LMS.T) ** 3) @ _RGB.T
+    return rgb

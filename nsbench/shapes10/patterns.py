@@ -13,55 +13,58 @@ TURN = 2 * np.pi
 
 def _soft(wave: np.ndarray, period: np.ndarray) -> np.ndarray:
     """A sine made square, with edges about one pixel wide."""
-    return np.clip(0.5 + wave * period / 6.0, 0.0, 1.0)
+    field: np.ndarray = np.clip(0.5 + wave * period / 6.0, 0.0, 1.0)
+    return field
 
 
-def dots(x, y, period, coarse, fine):
+def dots(x: np.ndarray, y: np.ndarray, period: np.ndarray, coarse: np.ndarray, fine: np.ndarray) -> np.ndarray:
     row = np.floor(y / (period * 0.866))
     across = (x / period + 0.5 * (row % 2)) % 1.0 - 0.5
     along = (y / (period * 0.866)) % 1.0 - 0.5
-    return np.clip(0.5 + 0.3 * period - period * np.hypot(across, 0.866 * along), 0.0, 1.0)
+    field: np.ndarray = np.clip(0.5 + 0.3 * period - period * np.hypot(across, 0.866 * along), 0.0, 1.0)
+    return field
 
 
-def rings(x, y, period, coarse, fine):
+def rings(x: np.ndarray, y: np.ndarray, period: np.ndarray, coarse: np.ndarray, fine: np.ndarray) -> np.ndarray:
     return _soft(np.sin(TURN * np.hypot(x, y) / period), period)
 
 
-def checks(x, y, period, coarse, fine):
+def checks(x: np.ndarray, y: np.ndarray, period: np.ndarray, coarse: np.ndarray, fine: np.ndarray) -> np.ndarray:
     return _soft(np.sin(np.pi * x / period) * np.sin(np.pi * y / period) * 1.6, period)
 
 
-def stripes(x, y, period, coarse, fine):
+def stripes(x: np.ndarray, y: np.ndarray, period: np.ndarray, coarse: np.ndarray, fine: np.ndarray) -> np.ndarray:
     return _soft(np.sin(TURN * x / period), period)
 
 
-def speckle(x, y, period, coarse, fine):
+def speckle(x: np.ndarray, y: np.ndarray, period: np.ndarray, coarse: np.ndarray, fine: np.ndarray) -> np.ndarray:
     cell_x, cell_y = np.floor(x / period), np.floor(y / period)
     first = np.abs(np.sin(cell_x * 12.9898 + cell_y * 78.233) * 437.585) % 1.0  # three numbers per cell
     second, third = (first * 17.0) % 1.0, (first * 291.0) % 1.0
     size = (0.12 + 0.18 * third) * period
     away = np.hypot(x - (cell_x + 0.35 + 0.3 * first) * period, y - (cell_y + 0.35 + 0.3 * second) * period)
-    return np.clip(0.5 + size - away, 0.0, 1.0) * (0.5 + 0.5 * second)
+    field: np.ndarray = np.clip(0.5 + size - away, 0.0, 1.0) * (0.5 + 0.5 * second)
+    return field
 
 
-def plaid(x, y, period, coarse, fine):
+def plaid(x: np.ndarray, y: np.ndarray, period: np.ndarray, coarse: np.ndarray, fine: np.ndarray) -> np.ndarray:
     return 0.5 * _soft(np.sin(TURN * x / period), period) + 0.5 * _soft(np.sin(TURN * y / period), period)
 
 
-def clouds(x, y, period, coarse, fine):
+def clouds(x: np.ndarray, y: np.ndarray, period: np.ndarray, coarse: np.ndarray, fine: np.ndarray) -> np.ndarray:
     return np.clip(1.5 * (0.7 * coarse + 0.3 * fine) - 0.25, 0.0, 1.0)
 
 
-def waves(x, y, period, coarse, fine):
+def waves(x: np.ndarray, y: np.ndarray, period: np.ndarray, coarse: np.ndarray, fine: np.ndarray) -> np.ndarray:
     return _soft(np.sin(TURN * (x / period + 0.28 * np.sin(TURN * y / (2.2 * period)))), period)
 
 
-def chevron(x, y, period, coarse, fine):
+def chevron(x: np.ndarray, y: np.ndarray, period: np.ndarray, coarse: np.ndarray, fine: np.ndarray) -> np.ndarray:
     zigzag = np.abs((y / (1.6 * period)) % 1.0 - 0.5)
     return _soft(np.sin(TURN * (x / period + 1.3 * zigzag)), period)
 
 
-def honeycomb(x, y, period, coarse, fine):
+def honeycomb(x: np.ndarray, y: np.ndarray, period: np.ndarray, coarse: np.ndarray, fine: np.ndarray) -> np.ndarray:
     height = np.sqrt(3.0)
     u, v = x / period, y / period
     first_u, first_v = u % 1.0 - 0.5, v % height - height / 2
@@ -69,10 +72,11 @@ def honeycomb(x, y, period, coarse, fine):
     nearer = first_u**2 + first_v**2 < other_u**2 + other_v**2
     u, v = np.abs(np.where(nearer, first_u, other_u)), np.abs(np.where(nearer, first_v, other_v))
     border = (0.5 - np.maximum(u, 0.5 * u + 0.866 * v)) * period
-    return np.clip(1.2 - border, 0.0, 1.0)
+    field: np.ndarray = np.clip(1.2 - border, 0.0, 1.0)
+    return field
 
 
-def plain(x, y, period, coarse, fine):
+def plain(x: np.ndarray, y: np.ndarray, period: np.ndarray, coarse: np.ndarray, fine: np.ndarray) -> np.ndarray:
     return np.zeros_like(x)
 
 
@@ -82,7 +86,15 @@ PATTERNS = (dots, rings, checks, stripes, speckle, plaid, clouds, waves, chevron
 PLAIN = len(PATTERNS) - 1
 
 
-def field(kinds, x, y, period, angle, coarse, fine):
+def textures(
+    kinds: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    period: np.ndarray,
+    angle: np.ndarray,
+    coarse: np.ndarray,
+    fine: np.ndarray,
+) -> np.ndarray:
     """The pattern `kinds[i]` on image i: (n, h, w) in [0, 1]; angle (n, 1, 1) in radians."""
     cos, sin = np.cos(angle), np.sin(angle)
     result = np.empty_like(x)
@@ -103,4 +115,5 @@ def smooth_noise(lattice: np.ndarray, size: int) -> np.ndarray:
     blend = np.zeros((size, k))
     blend[np.arange(size), left] = 1 - share
     blend[np.arange(size), left + 1] = share
-    return blend @ lattice @ blend.T
+    enlarged: np.ndarray = blend @ lattice @ blend.T
+    return enlarged

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -25,11 +25,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nsbench.data.source import Split, Subset
 from nsbench.errors import TrainingError
 from nsbench.models import build_vit_shapes10
 from nsbench.progress import ConsoleProgress
 from nsbench.randomness import derive_seed
-from nsbench.shapes10 import Shapes10
+from nsbench.shapes10 import EmbeddedSplit, Shapes10
 from nsbench.shapes10.surrogate import build_network, fold
 
 SHIFT = 3  # pixels
@@ -83,19 +84,21 @@ def main(out: Path, epochs: int | None, seed: int, limit: int | None, only: tupl
 
 def _transformer() -> nn.Module:
     """`vit_shapes10`, untrained, with plain attention: in bfloat16 on a processor it trains three times faster."""
-    network = build_vit_shapes10()
-    for block in network.blocks:
+    vit = build_vit_shapes10()
+    for block in vit.blocks:
         block.attn.fused_attn = False
+    network: nn.Module = vit
     return network
 
 
-def pixels(split) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def]
-    """All images (n, 3, 48, 48) uint8 and labels (n,) of a split of shapes10."""
-    base, indices = getattr(split, "base", split), getattr(split, "indices", slice(None))
-    return torch.from_numpy(np.array(base.images[indices])).permute(0, 3, 1, 2), torch.from_numpy(split.labels)
+def pixels(split: Split) -> tuple[Tensor, Tensor]:
+    """All images (n, 3, 48, 48) uint8 and labels (n,) of a split of shapes10, or of a part of it."""
+    base, chosen = (split.base, split.indices) if isinstance(split, Subset) else (split, slice(None))
+    assert isinstance(base, EmbeddedSplit)
+    return torch.from_numpy(np.array(base.images[chosen])).permute(0, 3, 1, 2), torch.from_numpy(split.labels)
 
 
-def fit(network: nn.Module, images: Tensor, labels: Tensor, cycle: Cycle, check: tuple[Tensor, Tensor],
+def fit(network: nn.Module, images: Tensor, labels: Tensor, cycle: Cycle, clean: tuple[Tensor, Tensor],
         progress: ConsoleProgress) -> None:  # fmt: skip
     """Train in place; prints clean accuracy after each epoch (for the eye only: nothing is chosen by it)."""
     vectors = [p for p in network.parameters() if p.ndim < 2]
@@ -119,7 +122,7 @@ def fit(network: nn.Module, images: Tensor, labels: Tensor, cycle: Cycle, check:
             optimiser.step()
             schedule.step()
             losses.append(loss.item())
-        top1 = accuracy(network, *check)
+        top1 = accuracy(network, *clean)
         progress.line(f"  epoch {epoch + 1:2d} of {cycle.epochs}  loss {np.mean(losses):.3f}  clean {top1:.1f} %  "
                       f"{time.time() - start:.0f} s")  # fmt: skip
 
@@ -162,13 +165,15 @@ def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     return 100 * right / len(labels)
 
 
-def keep(network: nn.Module, path: Path, check: tuple[Tensor, Tensor], facts: dict, progress: ConsoleProgress) -> None:
+def keep(
+    network: nn.Module, path: Path, clean: tuple[Tensor, Tensor], facts: Mapping[str, object], progress: ConsoleProgress
+) -> None:
     """Write the weights: the transformer in float32, the convolutional ones folded and in float16."""
     network.eval()
     if isinstance(network, nn.Sequential):
         fold(network)
         network.load_state_dict({key: value.half().float() for key, value in network.state_dict().items()})
-    top1 = accuracy(network, *check)
+    top1 = accuracy(network, *clean)
     half = isinstance(network, nn.Sequential)
     state = {key: (value.half() if half else value).contiguous() for key, value in network.state_dict().items()}
     facts = {"clean_top1": round(top1, 2), **facts}

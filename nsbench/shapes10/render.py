@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nsbench.shapes10.patterns import field, smooth_noise
+from nsbench.shapes10.patterns import smooth_noise, textures
 from nsbench.shapes10.scenes import Scene
 from nsbench.shapes10.shapes import distances
 
@@ -38,7 +38,8 @@ def distance(scene: Scene, dx: np.ndarray | float = 0.0, dy: np.ndarray | float 
     cos, sin = column(np.cos(scene.angle)), column(np.sin(scene.angle))
     radius, squeeze = column(scene.radius), column(np.sqrt(scene.squeeze))
     across, up = (cos * x + sin * y) / (radius * squeeze), (sin * x - cos * y) * squeeze / radius
-    return distances(scene.labels, across, up, column(scene.variant)) * radius
+    pixels: np.ndarray = distances(scene.labels, across, up, column(scene.variant)) * radius
+    return pixels
 
 
 def layers(scene: Scene, dx: np.ndarray | float = 0.0, dy: np.ndarray | float = 0.0) -> Layers:
@@ -57,14 +58,15 @@ def over(below: np.ndarray, colour: np.ndarray, alpha: np.ndarray) -> np.ndarray
     """`colour` (n, h, w, 3) or (n, 3) painted over `below` with alpha (n, h, w)."""
     if colour.ndim == 2:
         colour = colour[:, None, None, :]
-    return below + alpha[..., None] * (colour - below)
+    painted: np.ndarray = below + alpha[..., None] * (colour - below)
+    return painted
 
 
 def paint_ground(scene: Scene, drawn: Layers) -> np.ndarray:
     """A gradient with a texture on it, a little darker towards the corners away from the light."""
     along = column(np.cos(scene.gradient_angle)) * X + column(np.sin(scene.gradient_angle)) * Y
     share = np.clip(0.5 + along / (1.3 * SIZE), 0.0, 1.0)
-    texture = field(
+    texture = textures(
         scene.ground_pattern, X + column(7 * scene.centre[:, 1]), Y + column(5 * scene.centre[:, 0]),
         column(scene.ground_period), column(scene.ground_angle), drawn.coarse, drawn.fine,
     )  # fmt: skip
@@ -73,7 +75,8 @@ def paint_ground(scene: Scene, drawn: Layers) -> np.ndarray:
     picture = over(picture, scene.ground[:, 2], texture * column(scene.ground_strength))
     towards = (column(np.cos(scene.light_angle)) * X + column(np.sin(scene.light_angle)) * Y) / SIZE
     shade = 1.0 + 0.11 * towards - 0.16 * (X**2 + Y**2) / SIZE**2 + 0.05 * (drawn.coarse - 0.5)
-    return picture * shade[..., None]
+    shaded: np.ndarray = picture * shade[..., None]
+    return shaded
 
 
 def paint_fill(scene: Scene, drawn: Layers) -> np.ndarray:
@@ -81,7 +84,7 @@ def paint_fill(scene: Scene, drawn: Layers) -> np.ndarray:
     x, y = X - column(scene.centre[:, 0]), Y - column(scene.centre[:, 1])
     light_x, light_y = column(np.cos(scene.light_angle)), column(np.sin(scene.light_angle))
     towards = (light_x * x + light_y * y) / column(scene.radius)
-    texture = field(
+    texture = textures(
         scene.fill_pattern, x, y, column(scene.fill_period), column(scene.fill_angle + scene.angle),
         drawn.coarse, drawn.fine,
     )  # fmt: skip
@@ -152,4 +155,5 @@ def add_grain(scene: Scene, picture: np.ndarray) -> np.ndarray:
 
 def quantise(picture: np.ndarray) -> np.ndarray:
     """[0, 1] to 8 bits, rounded to nearest."""
-    return np.floor(np.clip(picture, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+    rounded: np.ndarray = np.floor(np.clip(picture, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+    return rounded

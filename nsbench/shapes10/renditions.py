@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nsbench.shapes10.patterns import field, smooth_noise
+from nsbench.shapes10.patterns import smooth_noise, textures
 from nsbench.shapes10.render import SIZE, X, Y, column, coverage, distance, layers, over
 from nsbench.shapes10.scenes import Scene
 
@@ -74,7 +74,8 @@ def embossed(scene: Scene) -> np.ndarray:
     down, across = np.gradient(height, axis=(1, 2))
     lit = across * column(np.cos(scene.light_angle)) + down * column(np.sin(scene.light_angle))
     tint = 0.62 + 0.18 * (scene.fill[:, 0] - scene.fill[:, 0].mean(axis=1, keepdims=True))
-    return tint[:, None, None] * (1.0 + 0.1 * (drawn.coarse[..., None] - 0.5)) - 1.15 * lit[..., None]
+    relief: np.ndarray = tint[:, None, None] * (1.0 + 0.1 * (drawn.coarse[..., None] - 0.5)) - 1.15 * lit[..., None]
+    return relief
 
 
 def neon(scene: Scene) -> np.ndarray:
@@ -167,7 +168,7 @@ def paint_stylized(scene: Scene, indices: np.ndarray) -> np.ndarray:
     """A painting all over in the favourite pattern of another class, its outline bent, under visible brush strokes."""
     bend_x, bend_y = _wobble(scene, 3.0)
     angle = scene.ground_angle
-    texture = field(
+    texture = textures(
         scene.fill_pattern, X + 2 * bend_x, Y + 2 * bend_y, column(scene.ground_period), column(angle),
         *(smooth_noise(scene.lattice[:, k, :size, :size], SIZE) for k, size in ((0, 6), (1, 13))),
     )  # fmt: skip
@@ -178,7 +179,8 @@ def paint_stylized(scene: Scene, indices: np.ndarray) -> np.ndarray:
     picture = ground + shape[..., None] * (body - ground)
     flow = smooth_noise(scene.lattice[:, 1, :6, :6], SIZE) * 5 + column(angle)
     strokes = np.sin(1.9 * (X * np.cos(flow) + Y * np.sin(flow))) * (0.5 + _pixel_noise(scene))
-    return picture * (1.0 + 0.09 * strokes[..., None])
+    brushed: np.ndarray = picture * (1.0 + 0.09 * strokes[..., None])
+    return brushed
 
 
 def _flat(colour: np.ndarray) -> np.ndarray:

@@ -79,10 +79,12 @@ def draw(split: str, indices: np.ndarray, labels: np.ndarray, style: Style) -> S
     columns = iter(uniform.T)
 
     def between(low: float, high: float) -> np.ndarray:
-        return low + (high - low) * next(columns)
+        drawn: np.ndarray = low + (high - low) * next(columns)
+        return drawn
 
     def chance(probability: float) -> np.ndarray:
-        return next(columns) < probability
+        happens: np.ndarray = next(columns) < probability
+        return happens
 
     n = len(indices)
     radius = between(*style.radius)

@@ -14,12 +14,14 @@ CLASS_NAMES = ("disk", "ring", "square", "triangle", "star", "cross", "heart", "
 
 
 def disk(x: np.ndarray, y: np.ndarray, variant: np.ndarray) -> np.ndarray:
-    return np.hypot(x, y) - (0.84 + 0.08 * variant)
+    away: np.ndarray = np.hypot(x, y) - (0.84 + 0.08 * variant)
+    return away
 
 
 def ring(x: np.ndarray, y: np.ndarray, variant: np.ndarray) -> np.ndarray:
     width = 0.14 + 0.1 * variant
-    return np.abs(np.hypot(x, y) - (0.96 - width)) - width
+    away: np.ndarray = np.abs(np.hypot(x, y) - (0.96 - width)) - width
+    return away
 
 
 def square(x: np.ndarray, y: np.ndarray, variant: np.ndarray) -> np.ndarray:
@@ -38,7 +40,8 @@ def star(x: np.ndarray, y: np.ndarray, variant: np.ndarray) -> np.ndarray:
 
 def cross(x: np.ndarray, y: np.ndarray, variant: np.ndarray) -> np.ndarray:
     arm = 0.2 + 0.1 * variant
-    return np.minimum(_box(x, y, arm, 0.88), _box(x, y, 0.88, arm)) - 0.03
+    away: np.ndarray = np.minimum(_box(x, y, arm, 0.88), _box(x, y, 0.88, arm)) - 0.03
+    return away
 
 
 def heart(x: np.ndarray, y: np.ndarray, variant: np.ndarray) -> np.ndarray:
@@ -47,7 +50,8 @@ def heart(x: np.ndarray, y: np.ndarray, variant: np.ndarray) -> np.ndarray:
     lobe = np.hypot(x - 0.25, y - 0.75) - np.sqrt(2) / 4
     along = 0.5 * np.maximum(x + y, 0.0)
     side = np.sqrt(np.minimum(x**2 + (y - 1) ** 2, (x - along) ** 2 + (y - along) ** 2)) * np.sign(x - y)
-    return np.where(x + y > 1, lobe, side) * size
+    away: np.ndarray = np.where(x + y > 1, lobe, side) * size
+    return away
 
 
 def crescent(x: np.ndarray, y: np.ndarray, variant: np.ndarray) -> np.ndarray:
@@ -58,7 +62,8 @@ def crescent(x: np.ndarray, y: np.ndarray, variant: np.ndarray) -> np.ndarray:
     tip_y = np.sqrt(outer**2 - tip_x**2)
     beyond_tip = x * tip_y - y * tip_x > shift * np.maximum(tip_y - y, 0.0)
     between_arcs = np.maximum(np.hypot(x, y) - outer, inner - np.hypot(x - shift, y))
-    return np.where(beyond_tip, np.hypot(x - tip_x, y - tip_y), between_arcs)
+    away: np.ndarray = np.where(beyond_tip, np.hypot(x - tip_x, y - tip_y), between_arcs)
+    return away
 
 
 def arrow(x: np.ndarray, y: np.ndarray, variant: np.ndarray) -> np.ndarray:
@@ -66,7 +71,8 @@ def arrow(x: np.ndarray, y: np.ndarray, variant: np.ndarray) -> np.ndarray:
     shaft = _box(x + 0.42, y, 0.55, half)
     ahead, aside = 0.98 - x, np.abs(y)  # the head: tip at x = 0.98, base at x = 0
     slanted = (aside * 0.98 - ahead * 0.72) / np.hypot(0.98, 0.72)
-    return np.minimum(shaft, np.maximum(slanted, -x - 0.02)) - 0.02
+    away: np.ndarray = np.minimum(shaft, np.maximum(slanted, -x - 0.02)) - 0.02
+    return away
 
 
 def hexagon(x: np.ndarray, y: np.ndarray, variant: np.ndarray) -> np.ndarray:
@@ -77,7 +83,8 @@ def hexagon(x: np.ndarray, y: np.ndarray, variant: np.ndarray) -> np.ndarray:
 def _box(x: np.ndarray, y: np.ndarray, half_width: np.ndarray | float, half_height: np.ndarray | float) -> np.ndarray:
     right, above = np.abs(x) - half_width, np.abs(y) - half_height
     outside = np.hypot(np.maximum(right, 0.0), np.maximum(above, 0.0))
-    return outside + np.minimum(np.maximum(right, above), 0.0)
+    away: np.ndarray = outside + np.minimum(np.maximum(right, above), 0.0)
+    return away
 
 
 def _pointed(
@@ -92,7 +99,8 @@ def _pointed(
     share = ((along - outer) * edge_x + across * edge_y) / (edge_x**2 + edge_y**2)
     share = np.clip(share, 0.0, 1.0)
     distance = np.hypot(along - outer - share * edge_x, across - share * edge_y)
-    return distance * np.sign(edge_y * (along - outer) - edge_x * across)
+    away: np.ndarray = distance * np.sign(edge_y * (along - outer) - edge_x * across)
+    return away
 
 
 SHAPES = (disk, ring, square, triangle, star, cross, heart, crescent, arrow, hexagon)

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from nsbench.errors import UsageError
+from nsbench.files import writing
 from nsbench.progress import SILENT, Progress
 from nsbench.shapes10 import Shapes10, make, splits
 from nsbench.shapes10.render import SIZE
@@ -41,12 +42,10 @@ def write_sheet(out: Path, progress: Progress = SILENT) -> None:
     sheet = _draw(rows, corrupted)
     out = Path(out)
     try:
-        sheet.save(out)
+        with writing(out, UsageError, "give another --out"):
+            sheet.save(out)
     except ValueError as problem:
         raise UsageError(f"--out {out}: no image format is called '{out.suffix}'; use .png") from problem
-    except OSError as problem:
-        why = problem.strerror or problem
-        raise UsageError(f"--out {out} cannot be written ({why}); give another path") from problem
 
 
 def _samples(source: Shapes10, name: str, progress: Progress) -> np.ndarray:

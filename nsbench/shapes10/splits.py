@@ -1,6 +1,6 @@
 """The splits that are drawn from parameters alone: how many images, which classes, which style, which hand.
 
-`a`, `damagenet` and the corrupted splits are made from these (see `hard.py` and `corrupted.py`).
+`a`, `damagenet` and the corrupted splits are made from these (see `make.py`).
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ CANDIDATES = Drawn(6_000, HARD, A_CLASSES)  # of split a
 
 def labels_of(drawn: Drawn, indices: np.ndarray) -> np.ndarray:
     """Balanced: the classes in turn."""
-    return np.asarray(drawn.classes, dtype=np.int64)[np.asarray(indices) % len(drawn.classes)]
+    labels: np.ndarray = np.asarray(drawn.classes, dtype=np.int64)[np.asarray(indices) % len(drawn.classes)]
+    return labels
 
 
 def render(split: str, indices: np.ndarray) -> np.ndarray:

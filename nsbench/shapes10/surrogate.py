@@ -34,10 +34,13 @@ class Block(nn.Module):
     def fold(self) -> None:
         """Make the normalisation part of the convolution (evaluation mode only)."""
         if isinstance(self.norm, nn.BatchNorm2d):
-            norm = self.norm
-            scale = norm.weight / (norm.running_var + norm.eps) ** 0.5  # type: ignore[operator]
+            norm, bias = self.norm, self.convolution.bias
+            assert bias is not None
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            scale = norm.weight / (norm.running_var + norm.eps) ** 0.5
             self.convolution.weight.data.mul_(scale[:, None, None, None])
-            self.convolution.bias.data.sub_(norm.running_mean).mul_(scale).add_(norm.bias)  # type: ignore
+            bias.data.sub_(norm.running_mean).mul_(scale).add_(norm.bias)
             self.norm = nn.Identity()
 
 
@@ -80,7 +83,8 @@ def to_tensor(images: np.ndarray) -> Tensor:
 def predict(network: nn.Module, images: np.ndarray, classes: tuple[int, ...]) -> np.ndarray:
     """The most likely of `classes` for images (B, H, W, C) uint8."""
     logits_BK = network(to_tensor(images))
-    return np.array(classes)[logits_BK[:, list(classes)].argmax(dim=1).numpy()]
+    predicted: np.ndarray = np.array(classes)[logits_BK[:, list(classes)].argmax(dim=1).numpy()]
+    return predicted
 
 
 def perturb(network: nn.Module, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
