@@ -1,15 +1,19 @@
 """One rule for randomness: every draw is a function of (seed, what it is for, image id).
 
-So an outcome never depends on the batch an image sits in, the order, the workers or the processes.
+So an outcome never depends on an image's batch, the order, the workers or the processes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
 
 def derive_seed(seed: int, *parts: object) -> int:
@@ -23,6 +27,21 @@ def generator(seed: int, *parts: object) -> np.random.Generator:
     import numpy as np
 
     return np.random.Generator(np.random.Philox(derive_seed(seed, *parts)))
+
+
+@contextmanager
+def global_generators_kept(device: torch.device | None = None) -> Iterator[None]:
+    """Afterwards the global generators of Python, NumPy and torch (CPU and `device`) are where they were before."""
+    import numpy as np
+    import torch
+
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[device] if device is not None and device.type == "cuda" else []):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 def stratified_order(ids: np.ndarray, labels: np.ndarray) -> np.ndarray:

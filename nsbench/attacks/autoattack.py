@@ -10,20 +10,18 @@ same outcome in whatever batch, order or shard the image comes.
 from __future__ import annotations
 
 import logging
-import random
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nsbench.attacks.common import check_threat, misclassified, project_l2, project_linf
 from nsbench.errors import UsageError
 from nsbench.models.model import frozen
-from nsbench.randomness import derive_seed
+from nsbench.randomness import derive_seed, global_generators_kept
 from nsbench.registry import attack
 from nsbench.types import ThreatModel
 
@@ -50,7 +48,7 @@ def autoattack(
     """
     eps = check_threat("autoattack", threat, list(NORMS))
     result = images_BCHW.clone()
-    with frozen(model), _undisturbed(images_BCHW.device):
+    with frozen(model), global_generators_kept(images_BCHW.device), _trace_kept():
         with torch.no_grad():
             logits_BK = model(images_BCHW)
         classes = logits_BK.shape[1]
@@ -86,13 +84,10 @@ def _silent() -> logging.Logger:
 
 
 @contextmanager
-def _undisturbed(device: torch.device) -> Iterator[None]:
-    """Global generators and the trace function (which pyautoattack's check for dynamic models removes) come back."""
-    python, numpy, trace = random.getstate(), np.random.get_state(), sys.gettrace()
+def _trace_kept() -> Iterator[None]:
+    """The trace function, which pyautoattack's check for dynamic models removes, is put back."""
+    trace = sys.gettrace()
     try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            yield
+        yield
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
         sys.settrace(trace)

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nsbench.attacks.attention import attention_modules, recorded_attention
 from nsbench.attacks.common import (
     Adam,
     check_threat,
@@ -32,6 +31,7 @@ from nsbench.attacks.common import (
 )
 from nsbench.attacks.patch_choice import choose_patches
 from nsbench.errors import UsageError
+from nsbench.models.attention import attention_modules, recorded_attention
 from nsbench.registry import attack
 from nsbench.types import ThreatModel
 

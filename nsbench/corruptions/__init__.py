@@ -13,17 +13,18 @@ for images of any size (no affine part; much milder at severities 1 and 2).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, overload
 
 from nsbench.errors import DataError, UnknownName, UsageError
 from nsbench.randomness import derive_seed
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
 __all__ = [
-    "CORRUPTIONS", "ENGINES", "EXTRA_CORRUPTIONS", "REFERENCE", "SEVERITIES", "check", "corrupt", "corrupt_batch",
-    "engine",
+    "CORRUPTIONS", "ENGINES", "EXTRA_CORRUPTIONS", "REFERENCE", "SEVERITIES",
+    "check_corruption", "corrupt", "corrupt_batch", "engine",
 ]  # fmt: skip
 
 CORRUPTIONS: tuple[str, ...] = (
@@ -48,7 +49,7 @@ def corrupt(
     All draws come from (seed, name, severity, image_id): the result is the same in every batch, thread and process,
     and NumPy's global random state is neither read nor moved.
     """
-    check(name, severity, engine)
+    check_corruption(name, severity, engine)
     if image_HWC.dtype != "uint8" or image_HWC.ndim != 3 or image_HWC.shape[2] != 3:
         raise DataError(f"{image_id}: corruptions take (H, W, 3) uint8, not {image_HWC.shape} {image_HWC.dtype}")
     _check_size(image_HWC.shape[0], image_HWC.shape[1], image_id)
@@ -62,9 +63,27 @@ def corrupt(
     return fast.corrupt(image_HWC, name, severity, key)
 
 
+@overload
 def corrupt_batch(
-    images: Any, name: str, severity: int, *, seed: int, ids: Sequence[str], engine: str = REFERENCE
-) -> Any:
+    images: np.ndarray, name: str, severity: int, *, seed: int, ids: Sequence[str], engine: str = REFERENCE
+) -> np.ndarray: ...
+
+
+@overload
+def corrupt_batch(
+    images: torch.Tensor, name: str, severity: int, *, seed: int, ids: Sequence[str], engine: str = REFERENCE
+) -> torch.Tensor: ...
+
+
+def corrupt_batch(
+    images: np.ndarray | torch.Tensor,
+    name: str,
+    severity: int,
+    *,
+    seed: int,
+    ids: Sequence[str],
+    engine: str = REFERENCE,
+) -> np.ndarray | torch.Tensor:
     """B corrupted images of one size: a NumPy array (B, H, W, 3) or a torch tensor (B, 3, H, W), uint8, in and out.
 
     Each is what `corrupt` makes of it alone; tensors that our own engine corrupts stay on their device and may differ
@@ -72,27 +91,35 @@ def corrupt_batch(
     """
     import numpy as np
 
-    check(name, severity, engine)
-    is_array, shape = isinstance(images, np.ndarray), tuple(images.shape)
-    expected, channels = ("(B, H, W, 3)", 3) if is_array else ("(B, 3, H, W)", 1)
-    if len(shape) != 4 or shape[channels] != 3 or str(images.dtype).removeprefix("torch.") != "uint8":
-        raise DataError(f"a batch to corrupt must be {expected} uint8, not {shape} {images.dtype}")
-    if len(ids) != len(images):
-        raise DataError(f"corrupt_batch got {len(images)} images and {len(ids)} ids; give one id for each image")
-    if not len(images):
-        return images.copy() if is_array else images.clone()
-    height, width = shape[1:3] if is_array else shape[2:]
-    _check_size(height, width, str(ids[0]))
-    if not is_array and engine != REFERENCE:
-        from nsbench.corruptions import tensors
+    check_corruption(name, severity, engine)
+    channels = 3 if isinstance(images, np.ndarray) else 1
+    _check_batch(tuple(images.shape), channels, str(images.dtype).removeprefix("torch."), ids)
+    if isinstance(images, np.ndarray):
+        if not len(images):
+            return images.copy()
+        return np.stack([
+            corrupt(image, name, severity, seed=seed, image_id=image_id, engine=engine)
+            for image, image_id in zip(images, ids, strict=True)
+        ])  # fmt: skip
+    if engine == REFERENCE:
+        images_BHWC: np.ndarray = images.permute(0, 2, 3, 1).cpu().numpy()
+        made_BHWC = corrupt_batch(images_BHWC, name, severity, seed=seed, ids=ids, engine=engine)
+        return images.new_tensor(made_BHWC.transpose(0, 3, 1, 2))
+    from nsbench.corruptions import tensors
 
-        return tensors.corrupt_batch(images, name, severity, [derive_seed(seed, name, severity, i) for i in ids])
-    images_BHWC = images if is_array else images.permute(0, 2, 3, 1).cpu().numpy()
-    made = np.stack([
-        corrupt(image, name, severity, seed=seed, image_id=image_id, engine=engine)
-        for image, image_id in zip(images_BHWC, ids, strict=True)
-    ])  # fmt: skip
-    return made if is_array else images.new_tensor(made.transpose(0, 3, 1, 2))
+    return tensors.corrupt_batch(images, name, severity, [derive_seed(seed, name, severity, i) for i in ids])
+
+
+def _check_batch(shape: tuple[int, ...], channels: int, dtype: str, ids: Sequence[str]) -> None:
+    """`channels` is the place of the colours: 3 of an array (B, H, W, 3), 1 of a tensor (B, 3, H, W)."""
+    if len(shape) != 4 or shape[channels] != 3 or dtype != "uint8":
+        expected = "(B, H, W, 3)" if channels == 3 else "(B, 3, H, W)"
+        raise DataError(f"a batch to corrupt must be {expected} uint8, not {shape} {dtype}")
+    if len(ids) != shape[0]:
+        raise DataError(f"corrupt_batch got {shape[0]} images and {len(ids)} ids; give one id for each image")
+    if len(ids):
+        height, width = (size for axis, size in enumerate(shape) if axis not in (0, channels))
+        _check_size(height, width, str(ids[0]))
 
 
 def _check_size(height: int, width: int, image_id: str) -> None:
@@ -103,7 +130,7 @@ def _check_size(height: int, width: int, image_id: str) -> None:
         )
 
 
-def check(name: str, severity: int, engine: str = REFERENCE) -> None:
+def check_corruption(name: str, severity: int, engine: str = REFERENCE) -> None:
     """Refuse a corruption, severity or engine that does not exist."""
     if name not in CORRUPTIONS + EXTRA_CORRUPTIONS:
         raise UnknownName("corruption", name, CORRUPTIONS + EXTRA_CORRUPTIONS)
@@ -117,7 +144,7 @@ def engine(name: str, by: str = REFERENCE) -> str:
     """What makes this corruption, with its version: a part of the digest of every set made from it."""
     from importlib.metadata import version
 
-    check(name, 1, by)
+    check_corruption(name, 1, by)
     if by != REFERENCE:
         return f"nsbench corruptions {VERSION}"
     repaired = f"imagecorruptions {version('imagecorruptions')} repaired"

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from nsbench.corruptions import check, corrupt
+from nsbench.corruptions import check_corruption, corrupt
 from nsbench.corruptions import engine as engine_version
 from nsbench.data.source import Split, digest_of
 
@@ -27,7 +27,7 @@ class CorruptedSplit(Split):
     origin = "generated-memory"
 
     def __init__(self, base: Split, corruption: str, severity: int, engine: str = ENGINE) -> None:
-        check(corruption, severity, engine)
+        check_corruption(corruption, severity, engine)
         self.base, self.corruption, self.severity, self.engine = base, corruption, severity, engine
         self.name = f"c/{corruption}/{severity}"
         self.ids, self.labels, self.classes = base.ids, base.labels, base.classes

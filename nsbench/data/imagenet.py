@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nsbench.corruptions import CORRUPTIONS, SEVERITIES, check
+from nsbench.corruptions import CORRUPTIONS, SEVERITIES, check_corruption
 from nsbench.data import wnids
 from nsbench.data.config import PRESENT, Layout, read_config
 from nsbench.data.corrupted import ENGINE, CorruptedSplit
@@ -70,7 +70,7 @@ class ImageNetTree(DataSource):
         corruption, _, severity = name.removeprefix("c/").partition("/")
         if not severity.isdecimal():
             raise _unknown(name)
-        check(corruption, int(severity))
+        check_corruption(corruption, int(severity))
         if "c" not in self.layout.places:
             return CorruptedSplit(self.split("clean"), corruption, int(severity), self.engine)
         tree = self._corrupted_trees.get(f"{corruption}/{severity}")

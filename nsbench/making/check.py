@@ -11,7 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,6 +28,8 @@ from nsbench.progress import SILENT, Progress
 from nsbench.statistics import wilson
 
 if TYPE_CHECKING:
+    import torch
+
     from nsbench.models import Model
 
 ALARM = 3  # times chance: accuracy whose interval reaches below it is no better than permuted labels would give
@@ -207,11 +209,14 @@ def _check_accuracy(found: SetReport, split: Split, model: Model, workers: int, 
         )
 
 
-def _logits(model: Model, images: Any) -> np.ndarray:
+def _logits(model: Model, images: torch.Tensor) -> np.ndarray:
     import torch
 
+    from nsbench.models.preprocessing import unit
+
     with torch.inference_mode():
-        return model(images.to(model.device).float() / 255).cpu().numpy()
+        logits: np.ndarray = model(unit(images, model.device)).cpu().numpy()
+    return logits
 
 
 def _absent_corruptions(source: ImageNetTree, names: list[str]) -> list[SetReport]:

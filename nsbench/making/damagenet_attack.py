@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nsbench.attacks.attention import attention_modules, recorded_attention
 from nsbench.errors import ModelError
 from nsbench.models import Model, frozen
+from nsbench.models.attention import attention_modules, recorded_attention
 
 EPS = 25  # grey levels: the largest whole number within the official set's 25.5
 STEPS = 10
@@ -101,7 +101,8 @@ class _Features:
     def _features(self, images_BCHW: Tensor) -> Tensor:
         """With a patch embedding cut out, what stands in its place wants tokens."""
         inputs = self.model.normalise(images_BCHW) if self.model.patch_embed is None else self.model.embed(images_BCHW)
-        return self.model.vit.forward_features(inputs)
+        features: Tensor = self.model.vit.forward_features(inputs)
+        return features
 
 
 def _unit(slope_BCHW: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ from filelock import FileLock, Timeout
 from PIL import Image
 
 from nsbench import corruptions as corruption_engines
-from nsbench.corruptions import CORRUPTIONS, SEVERITIES, check, corrupt
+from nsbench.corruptions import CORRUPTIONS, SEVERITIES, check_corruption, corrupt
 from nsbench.data import wnids
 from nsbench.data.corrupted import CROP, ENGINE, RESIZE, SEED, resize_and_crop
 from nsbench.data.made import MARKER, parse
@@ -96,7 +96,7 @@ def make_imagenet_c(
 
     conditions = tuple((name, severity) for name in dict.fromkeys(corruptions) for severity in sorted(set(severities)))
     for name, severity in conditions:
-        check(name, severity, engine)
+        check_corruption(name, severity, engine)
     if not conditions or (workers is not None and workers < 1):
         raise UsageError(f"{len(conditions)} corruptions x severities, {workers} workers: give at least one of each")
     images = ImageNetTree(source).split("clean" if split == "val" else split, progress)

@@ -24,6 +24,7 @@ from nsbench.data.source import DataSource, Split, SurrogateName, digest_of
 from nsbench.errors import DataError, MissingSplit, ModelError
 from nsbench.files import cache_folder, write_atomically
 from nsbench.models import Model, frozen, load_model, weights_digest
+from nsbench.models.preprocessing import unit
 from nsbench.progress import SILENT, Progress
 from nsbench.types import ThreatModel
 
@@ -113,7 +114,7 @@ class TransferSplit(Split):
             for batch in batches(
                 self.base, transform, batch_size=batch_size, workers=workers, indices=missing, corrupt={}
             ):
-                images = batch.images.to(device).float() / 255
+                images = unit(batch.images, device)
                 found = mifgsm(
                     model, images, batch.labels.to(device), ids=batch.ids, seed=0, threat=threat, steps=STEPS
                 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
@@ -110,13 +111,22 @@ def wrap(vit: nn.Module, *, name: str, normalisation: str = "own") -> Model:
 
 def _build_timm(name: str, state: Mapping[str, torch.Tensor]) -> nn.Module:
     """timm's architecture with as many classes as the checkpoint's classifier has."""
-    try:
+    with named_failure(name):  # of an architecture that timm knows with a tag that it does not
         classifier = timm.get_pretrained_cfg(name).classifier
-        head = f"{classifier[0] if isinstance(classifier, tuple | list) else classifier}.weight"
-        classes = {"num_classes": len(state[head])} if head in state else {}
-        network: nn.Module = timm.create_model(name, pretrained=False, **classes)
-    except (RuntimeError, AttributeError) as error:  # an architecture that timm knows with a tag that it does not
+    head = f"{classifier[0] if isinstance(classifier, tuple | list) else classifier}.weight"
+    with named_failure(name):
+        network: nn.Module = timm.create_model(
+            name, pretrained=False, **({"num_classes": len(state[head])} if head in state else {})
+        )
+    return network
+
+
+@contextmanager
+def named_failure(name: str) -> Iterator[None]:
+    """ModelError, which names the model, for whatever timm raises when it cannot build one."""
+    try:
+        yield
+    except (RuntimeError, TypeError, AttributeError, ValueError) as error:
         raise ModelError(
             f"model '{name}' cannot be built by timm {timm.__version__}: {str(error).splitlines()[0]}"
         ) from error
-    return network

@@ -5,9 +5,9 @@ from __future__ import annotations
 import timm
 import torch
 
-from nsbench.errors import ModelError, UnknownName
+from nsbench.errors import UnknownName
 from nsbench.models.catalogue import EMBEDDED, known_models
-from nsbench.models.loading import build_vit_shapes10, wrap
+from nsbench.models.loading import build_vit_shapes10, named_failure, wrap
 from nsbench.models.model import Model
 
 
@@ -20,10 +20,6 @@ def untrained_model(name: str, *, seed: int = 0, normalisation: str = "own", **o
         raise UnknownName("model", name, [known for known in known_models() if ":" not in known])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        try:
+        with named_failure(name):
             network = build_vit_shapes10() if name == EMBEDDED else timm.create_model(name, pretrained=False, **options)
-        except (RuntimeError, TypeError, AttributeError, ValueError) as error:
-            raise ModelError(
-                f"model '{name}' cannot be built by timm {timm.__version__}: {str(error).splitlines()[0]}"
-            ) from error
     return wrap(network, name=name, normalisation=normalisation)

@@ -19,6 +19,7 @@ from nsbench.data.loading import batches
 from nsbench.data.source import Subset
 from nsbench.errors import AttackError, DataError
 from nsbench.models.model import frozen
+from nsbench.models.preprocessing import in_8_bits, unit
 from nsbench.progress import SILENT, Progress
 from nsbench.results import AttackCard, OutputCheck
 from nsbench.results.samples import Sample, Sampler
@@ -101,8 +102,7 @@ class _Job:
             indices=indices,
             corrupt=self.unreadable,
         ):
-            images = batch.images.to(self.model.device, non_blocking=True).float() / 255
-            yield images, batch.labels.to(self.model.device), batch.ids, batch.indices
+            yield unit(batch.images, self.model.device), batch.labels.to(self.model.device), batch.ids, batch.indices
 
 
 def evaluate(
@@ -275,9 +275,8 @@ def _measure(
     job: _Job, images: torch.Tensor, adversarial: torch.Tensor, ids: list[str], indices: np.ndarray
 ) -> Columns:
     difference = (adversarial - images).flatten(1)
-    rounded = (adversarial * 255).round() / 255
     return judge(job.model, adversarial, job.split.labels[indices], ids, job.split.classes) | {
-        "predictions_uint8": predictions(job.model, rounded, ids, job.split.classes),
+        "predictions_uint8": predictions(job.model, in_8_bits(adversarial), ids, job.split.classes),
         "linf": difference.abs().amax(dim=1).cpu().numpy(),
         "l2": difference.norm(dim=1).cpu().numpy(),
     }

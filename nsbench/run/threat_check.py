@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from nsbench.attacks.attention import patch_size
 from nsbench.errors import AttackError
+from nsbench.models.attention import patch_size
 from nsbench.types import ThreatModel
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Training images: the same for every method of a comparison, whatever the method, the workers or the device.
 
 Every draw is a function of (recipe's seed, stream, position in the stream, image id), so a method that uses more
-random numbers than another one still sees the same images in the same order with the same crops.
+random numbers than another one still gets the same images in the same order with the same crops.
 """
 
 from __future__ import annotations
@@ -25,23 +25,18 @@ from nsbench.data.source import digest_of
 from nsbench.errors import DataError
 from nsbench.models import Model
 from nsbench.models.preprocessing import unit
-from nsbench.randomness import derive_seed, generator
+from nsbench.randomness import derive_seed, generator, global_generators_kept
 from nsbench.training.recipe import Recipe
 
 
 @contextmanager
 def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Fix the three global random states, which timm's augmentation uses, and give them back afterwards."""
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[device] if device is not None and device.type == "cuda" else []):
+    """Inside, the global generators, which timm's augmentation uses, start from `seed`; afterwards as before."""
+    with global_generators_kept(device):
         random.seed(seed)
         np.random.seed(seed % 2**32)
         torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
+        yield
 
 
 class Augmented(Split):

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nsbench.attacks.attention import attention_modules, patch_mask, recorded_attention
 from nsbench.attacks.common import gradient, misclassified
-from nsbench.attacks.patch_choice import _per_patch
+from nsbench.attacks.patch_choice import _per_patch, patch_mask
 from nsbench.attacks.patchfool import _ascent, direction, patchfool, project_conflict
 from nsbench.errors import ModelError, UsageError
+from nsbench.models.attention import attention_modules, recorded_attention
 from nsbench.types import ThreatModel
 
 ONE = ThreatModel("patch", patches=1)
