@@ -64,22 +64,13 @@ class AttackFunction(Protocol):
 
 @dataclass(frozen=True)
 class AttackFacts:
-    """For the attack card: what neither the signature nor a condition's params tell. None: not stated."""
+    """For the attack card: what stands neither in the signature nor in a condition's params. None: not stated."""
 
     steps: int | None = None
     restarts: int | None = None
     loss: str | None = None
     start: str | None = None
     library: str | None = None  # the distribution that does the work; None: nsbench
-
-    def keys(self) -> list[str]:  # TODO: away with this and the next two as soon as card.py reads fields
-        return [name for name, value in vars(self).items() if value is not None]
-
-    def __getitem__(self, name: str) -> Any:
-        return vars(self)[name]
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return default if vars(self).get(name) is None else vars(self)[name]
 
 
 @dataclass(frozen=True)
@@ -102,10 +93,6 @@ class Attack:
         **params: object,
     ) -> Tensor:
         return self.function(model, images_BCHW, labels_B, ids=ids, seed=seed, threat=threat, **params)
-
-    @property
-    def __signature__(self) -> inspect.Signature:  # TODO: away as soon as card.py and evaluate.py read `parameters`
-        return inspect.signature(self.function)
 
     @property
     def parameters(self) -> Mapping[str, inspect.Parameter]:

@@ -147,6 +147,6 @@ def check_threat(attack: str, threat: ThreatModel, norms: Sequence[str], bounded
     if not bounded and threat.eps is None:
         return float("inf")
     if not bounded or threat.eps is None or threat.eps < 0:
-        wants = "an eps >= 0" if bounded else "no eps, the attack is unbounded"
-        raise UsageError(f"{attack}: threat model '{threat}' does not fit; give {wants}")
+        needed = "an eps >= 0" if bounded else "no eps, the attack is unbounded"
+        raise UsageError(f"{attack}: threat model '{threat}' does not fit; give {needed}")
     return threat.eps

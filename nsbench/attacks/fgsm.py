@@ -19,7 +19,7 @@ def fgsm(
 ) -> Tensor:
     """One step of size eps along the sign of the cross-entropy's gradient at the true label; l-inf.
 
-    torchattacks.FGSM is right and batch-independent (the sign does not see that its loss is a batch mean), so it
+    torchattacks.FGSM is right and batch-independent (its loss is a batch mean, which does not change the sign), so it
     does the work; nothing is drawn, so `ids` and `seed` have no effect. Raises UsageError for another norm.
     """
     import torchattacks  # here because it takes most of a second to import

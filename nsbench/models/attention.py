@@ -18,7 +18,7 @@ from nsbench.models.model import hooked
 
 
 def patch_size(vit: Any) -> tuple[int, int]:
-    """Height and width in pixels of one patch. Raises ModelError where the model does not say."""
+    """Height and width in pixels of one patch. Raises ModelError where the model does not state it."""
     size = getattr(getattr(vit, "patch_embed", None), "patch_size", None)
     if size is None:
         raise ModelError(f"{type(vit).__name__} has no patch_embed.patch_size: a plain vision transformer is needed")

@@ -1,9 +1,9 @@
-"""The last block for the class token alone, where many passes are made and nothing else is read from them.
+"""The last block for the class token alone.
 
-A transformer that pools by its class token lets go of every other token after its last block. There the queries, the
-projection and the MLP of those tokens are work for nothing, and one query needs neither keys nor values: nearly a block
-is saved. The logits are the same up to rounding. Noise learning and training go without; evaluation runs timm's own
-arithmetic, bit for bit.
+A transformer that pools by its class token drops every other token after its last block. So in that block the queries,
+the projection and the MLP of those tokens change nothing, and one query needs neither keys nor values: leaving them out
+saves nearly a block. The logits are the same up to rounding. Noise learning and training use the short form; evaluation
+runs timm's own arithmetic, bit for bit.
 
 Shapes: B images, T tokens with the class token first, D embedding width, H heads of width d.
 """
@@ -33,7 +33,7 @@ class ClassTokenBlock(Block):  # type: ignore[misc]  # timm has no types
     def _attended(self, x_BTD: torch.Tensor) -> torch.Tensor:
         """Attention of one query, without keys and values: q . (W x) = (q W) . x, and sum(a W x) = W sum(a x).
 
-        The bias of the keys adds the same to all scores, so softmax does not see it.
+        The bias of the keys adds the same to all scores, so it cancels in the softmax.
         """
         attn, x_BD = self.attn, x_BTD[:, 0]
         weight_q, weight_k, weight_v = attn.qkv.weight.chunk(3)
@@ -49,7 +49,7 @@ class ClassTokenBlock(Block):  # type: ignore[misc]  # timm has no types
 
 @contextmanager
 def shortened(vit: Any) -> Iterator[None]:
-    """The last block in its short form during one pass; as it is where somebody looks into it."""
+    """The last block in its short form during one pass; unchanged where it has hooks or its maps are recorded."""
     block = vit.blocks[-1]
     if not block.attn.fused_attn or any(getattr(part, name) for part in block.modules() for name in HOOKS):
         yield
@@ -62,7 +62,7 @@ def shortened(vit: Any) -> Iterator[None]:
 
 
 def can_be_shortened(vit: Any) -> bool:
-    """Whether the last block is one that we know, and the class token all that is read of it."""
+    """Whether the last block is timm's plain one, and only its class token is read afterwards."""
     if type(vit) is not VisionTransformer or vit.global_pool != "token":
         return False
     block = vit.blocks[-1]

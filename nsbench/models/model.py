@@ -23,9 +23,9 @@ Triple = tuple[float, float, float]
 
 
 class Seam(nn.Module):
-    """Stands in timm's model where the patch embedding was, and lets tokens through.
+    """Takes the place of the patch embedding in timm's model, and returns tokens as they are.
 
-    Other attributes (grid size, patch size ...) are the patch embedding's: timm's position embedding asks for them.
+    Other attributes (grid size, patch size ...) are the patch embedding's: timm's position embedding reads them.
     """
 
     def __init__(self, patch_embed: nn.Module) -> None:
@@ -200,8 +200,8 @@ def hooked(module: nn.Module, hook: Callable[..., object]) -> Iterator[None]:
 def class_token_only(model: Model) -> Iterator[None]:
     """Inside, `encode` computes of the last block only what reaches the class token: less work, for many passes.
 
-    The logits are the same up to rounding. Nothing changes for a model that needs more of its last block, be it by
-    another pooling, by a kind of block or attention that we do not know, or because a trial does not agree.
+    The logits are the same up to rounding. Nothing changes for a model with another pooling or another kind of block or
+    attention, nor where the logits of one test image differ by more than rounding.
     """
     before = model.class_token_only
     model.class_token_only = before or (can_be_shortened(model.vit) and _agrees_when_shortened(model))

@@ -1,4 +1,4 @@
-"""From a picture to the pixels that a model sees: timm's own evaluation transform, or nothing at all.
+"""From a picture to the pixels that a model takes: timm's own evaluation transform, or nothing at all.
 
 Both give uint8 tensors (3, H, W), so loaders move bytes; `unit` divides by 255 on the device.
 """

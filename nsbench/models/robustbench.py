@@ -172,7 +172,7 @@ def _load(zoo: ModuleType, name: str, entry: str, threat: str, files: list[Path]
             f"model '{name}': {files[0]} is damaged, or holds Python objects other than tensors, which "
             "are not loaded because they could run code; save its state_dict under the same name"
         ) from error
-    except Exception as error:  # downloaders and loaders of three libraries raise what they like
+    except Exception as error:  # downloaders and loaders of three libraries raise errors of many kinds
         missing = [path for path in files if not path.is_file()]
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         why = shorten(": ".join([type(error).__name__, *lines[:1]]), 100, placeholder=" ...")

@@ -72,8 +72,8 @@ def learn_noise(
     after the other. An iterator is used up, a new batch at every step, as in the authors' code; anything else is
     taken in turn again and again, which saves the clean forward passes of all rounds but the first. AdamW with
     PyTorch's defaults (its weight decay of 0.01 shrinks the noise a little), evaluation mode, float32. Each test comes
-    before the update. With `held_out` images, a noise that is inside on its batch must be inside on these too: one
-    lucky batch does not end the search. Raises TrainingError where the logits become NaN.
+    before the update. With `held_out` images, a noise that is inside on its batch must be inside on these too, so that
+    the search does not end by the chance of one batch. Raises TrainingError where the logits become NaN.
     """
     if loss not in LOSSES:
         raise UsageError(f"noise loss '{loss}' is none of {', '.join(LOSSES)}")

@@ -7,10 +7,10 @@ V is in its nullspace where head_i(X + V) = head_i(X) for every head and every X
 2. the row space of Wv_i' lies inside the row space of M_i for every head;
 3. for some heads m and n, a row of M_m that is not zero lies in the row space of M_n.
 
-By 3 the row spaces of all heads together leave a direction of the d free; by 1 and 2 neither scores nor values see it,
-and every row of V may be a multiple of it (appendix A). timm's layers have biases: they add to scores and values, and
-change nothing of this where Wq_i and Wk_i have full column rank. `X` is what enters the layer, after the layer norm;
-the residual path beside it still carries V.
+By 3 the row spaces of all heads together leave a direction of the d free; by 1 and 2 neither scores nor values change
+with it, and every row of V may be a multiple of it (appendix A). timm's layers have biases: they add to scores and
+values, and change nothing of this where Wq_i and Wk_i have full column rank. `X` is what enters the layer, after the
+layer norm; the residual path beside it still carries V.
 
 Shapes: N tokens, D = d token width, E = d_h width of a head, H heads.
 """
@@ -71,7 +71,7 @@ class LayerConditions:
     width: int  # D
     span: int  # dimension of the sum of the heads' row spaces; a direction is free where it is less than D
     holds: bool  # the three conditions, all heads, within the tolerance
-    direction_D: Tensor  # the unit direction that queries, keys and values of all heads see least
+    direction_D: Tensor  # the unit direction that changes queries, keys and values of all heads least
     change: float  # relative l2 change of the heads' outputs by a noise along it, as large as the tokens
     random_change: float  # the same by a noise of the same norm along a random direction
 
@@ -117,7 +117,7 @@ def attention_weights(module: Any) -> AttentionWeights:
     """Weights of a timm attention layer. Raises ModelError where queries and keys are normalised: not bilinear."""
     if any(not isinstance(getattr(module, name, nn.Identity()), nn.Identity) for name in ("q_norm", "k_norm")):
         raise ModelError(
-            "an attention layer normalises its queries and keys: proposition 1 does not speak of it; "
+            "an attention layer normalises its queries and keys: proposition 1 does not cover that; "
             "choose a model without qk_norm"
         )
     heads, weight = module.num_heads, module.qkv.weight.detach().double().cpu()

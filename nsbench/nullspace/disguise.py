@@ -25,7 +25,7 @@ ROLES = ("source", "disguised", "target")
 
 @dataclass(frozen=True)
 class Disguised:
-    """Disguised images, what the model says of all three, and where it looks."""
+    """Disguised images, and for source, disguised image and target the predictions and saliency maps."""
 
     images_BCHW: Tensor
     figures: list[dict[str, Any]]  # one record a pair, see `disguise`

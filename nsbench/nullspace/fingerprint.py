@@ -1,8 +1,8 @@
 """Whose model is this? A set of images that only one model's nullspace explains (arXiv 2403.10476, section 6).
 
 The owner keeps images with and without a strong noise of the nullspace of the owner's patch embedding. The owner's
-model says the same of both; a model with another patch embedding does not. Nothing is trained into the model, and to
-verify a suspect its predicted classes are enough.
+model predicts the same class for both; a model with another patch embedding does not. Nothing is trained into the
+model, and to verify a suspect its predicted classes are enough.
 
 **The test.** Statistic T: the share of images whose predicted class stays the same under the noise. Null hypothesis:
 the suspect has nothing to do with the owner's patch embedding. Then the owner's noise is to it like noise of any other
@@ -23,13 +23,13 @@ looked at, and there is a second part:
 
 **Against independent models.** Where models known to be independent are given, exact McNemar on the same images, one
 sided (does the suspect keep more classes than the independent model?), the largest p of them all: a claim needs every
-one (an intersection-union test, Berger 1982, Technometrics 24:295-300, needs no correction). It speaks of images drawn
+one (an intersection-union test, Berger 1982, Technometrics 24:295-300, needs no correction). It holds for images drawn
 as these were, for this noise and these two models.
 
 Each suspect is a test of its own: with many suspects, lower alpha accordingly.
 
 A small p says that the suspect shares the owner's patch embedding, copied or finetuned; it does not say who copied
-whom. A model that always says the same class has T = 1 for decoys too, hence p = 1.
+whom. A model that always predicts the same class has T = 1 for decoys too, hence p = 1.
 
 Shapes: B images, M noises, J decoys, P patch length, R rank, K classes.
 """
@@ -71,7 +71,7 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class Verification:
-    """What a suspect's predictions say."""
+    """The two tests on a suspect's predictions."""
 
     agreement: float  # T of the owner's noise, share of images
     low: float  # its 95 % Wilson interval over images

@@ -3,7 +3,7 @@
 Four methods, all own code, all on the tokens that the patch embedding gives (B, N, D), so that two images with equal
 tokens have equal maps, whatever their pixels look like (arXiv 2403.10476, appendix F):
 
-- `rollout`: attention rollout (Abnar and Zuidema 2020, arXiv 2005.00928); knows no class.
+- `rollout`: attention rollout (Abnar and Zuidema 2020, arXiv 2005.00928); the same for every class.
 - `grad_cam`: Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) at the last block's first layer norm.
 - `attention_relevance`: relevance that flows through gradient-weighted attention maps (Chefer et al. 2021, arXiv
   2103.15679, equations 5 and 6 for self-attention).

@@ -1,4 +1,4 @@
-"""Watermarks that a vision transformer does not see (arXiv 2403.10476, appendix E, equation 12).
+"""Watermarks that do not change what a vision transformer predicts (arXiv 2403.10476, appendix E, equation 12).
 
 A mark (a picture or a text) is laid over an image, and the change that this would make is replaced by the nearest one
 inside the nullspace of the patch embedding. What the nullspace holds are the fine structures of a patch, so a mark's
@@ -71,7 +71,7 @@ def watermark(
     *,
     bounded: bool = True,
 ) -> Marked:
-    """Put a mark on images inside the nullspace, and say what the model and an observer notice.
+    """Put a mark on images inside the nullspace; figures of the predictions' change and of the mark's visibility.
 
     Raises UsageError where images and mark differ in size.
     """
@@ -88,7 +88,7 @@ def watermark(
 
 
 def compare_predictions(model: Model, images_BCHW: Tensor, edited_BCHW: Tensor) -> list[dict[str, Any]]:
-    """What the model says of each image before and after: classes, confidence of the first, logits, 8-bit rounding.
+    """The model's output for each image before and after: classes, confidence of the first, logits, 8-bit rounding.
 
     `confidence_difference` is after - before of the class assigned before, in [-1, 1].
     """

@@ -79,7 +79,7 @@ class Recipe(BaseModel):
     noise_batch: Positive = 128  # images of one inner step
     noise_batches: Annotated[int, Field(ge=0)] = 0  # of a round, taken in turn; 0: a new one at every inner step
     noise_stop: Literal["batch", "held-out"] = "batch"  # inside on its batch, or on held-out images too
-    noise_held_out: Positive = 128  # images that a round's noise is not learnt on, to see how universal it is
+    noise_held_out: Positive = 128  # images that a round's noise is not learnt on, to measure how universal it is
     noise_shrink: Annotated[float, Field(gt=0, lt=1)] = 0.8  # random_noise: its factor per batch
     outer: Literal["clean+noisy", "noisy"] = "clean+noisy"  # loss of a step with noise (algorithm 1, line 19)
     # Adversarial training: madry and trades
