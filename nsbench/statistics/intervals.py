@@ -101,5 +101,5 @@ def _difference_variance(y_MN: np.ndarray) -> np.ndarray:
     gram = centred @ centred.T
     own = np.diag(gram)
     total = own[:, None] + own[None, :]
-    found = total - 2 * gram
-    return np.where(found > 1e-12 * total, found, 0.0)  # below: rounding of two methods that agree
+    squares = total - 2 * gram
+    return np.where(squares > 1e-12 * total, squares, 0.0)  # below: rounding of two methods that agree

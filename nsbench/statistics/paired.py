@@ -29,7 +29,8 @@ def mcnemar_of_counts(only_a: ArrayLike, only_b: ArrayLike) -> np.ndarray:
     from scipy.special import bdtr
 
     a, b = np.asarray(only_a, dtype=np.int64), np.asarray(only_b, dtype=np.int64)
-    return np.minimum(1.0, 2 * bdtr(np.minimum(a, b).astype(float), a + b, 0.5))
+    pvalues: np.ndarray = np.minimum(1.0, 2 * bdtr(np.minimum(a, b).astype(float), a + b, 0.5))
+    return pvalues
 
 
 def paired_difference(

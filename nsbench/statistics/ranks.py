@@ -63,11 +63,11 @@ def cliques(average_ranks: Sequence[float] | np.ndarray, difference: float) -> l
     """Longest runs, in rank order, of two or more methods that the critical difference does not tell apart."""
     order = np.argsort(np.asarray(average_ranks), kind="stable")
     ordered = np.asarray(average_ranks)[order]
-    found: list[tuple[int, ...]] = []
+    runs: list[tuple[int, ...]] = []
     last = -1
     for start in range(len(order)):
         end = int(np.searchsorted(ordered, ordered[start] + difference, side="right")) - 1
         if end > start and end > last:
-            found.append(tuple(order[start : end + 1].tolist()))
+            runs.append(tuple(order[start : end + 1].tolist()))
         last = max(last, end)
-    return found
+    return runs
