@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CORRUPTIONS", "ENGINES", "EXTRA_CORRUPTIONS", "REFERENCE", "SEVERITIES",
-    "check_corruption", "corrupt", "corrupt_batch", "engine",
+    "check_corruption", "corrupt", "corrupt_batch", "engine_version",
 ]  # fmt: skip
 
 CORRUPTIONS: tuple[str, ...] = (
@@ -140,12 +140,12 @@ def check_corruption(name: str, severity: int, engine: str = REFERENCE) -> None:
         raise UnknownName("corruption engine", engine, ENGINES)
 
 
-def engine(name: str, by: str = REFERENCE) -> str:
+def engine_version(name: str, engine: str = REFERENCE) -> str:
     """What makes this corruption, with its version: a part of the digest of every set made from it."""
     from importlib.metadata import version
 
-    check_corruption(name, 1, by)
-    if by != REFERENCE:
+    check_corruption(name, 1, engine)
+    if engine != REFERENCE:
         return f"nsbench corruptions {VERSION}"
     repaired = f"imagecorruptions {version('imagecorruptions')} repaired"
     return f"nsbench glass_blur 1 (equals {repaired})" if name == "glass_blur" else repaired

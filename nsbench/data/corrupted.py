@@ -12,8 +12,7 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from nsbench.corruptions import check_corruption, corrupt
-from nsbench.corruptions import engine as engine_version
+from nsbench.corruptions import check_corruption, corrupt, engine_version
 from nsbench.data.source import Split, digest_of
 
 RESIZE, CROP = 256, 224  # pixels
@@ -50,4 +49,5 @@ def resize_and_crop(image: Image.Image) -> Image.Image:
     """torchvision's Resize(256) (shorter side, bilinear) and CenterCrop(224)."""
     from torchvision.transforms.functional import center_crop, resize
 
-    return center_crop(resize(image, [RESIZE]), [CROP])
+    cropped: Image.Image = center_crop(resize(image, [RESIZE]), [CROP])
+    return cropped

@@ -170,7 +170,7 @@ def _recipe_digest(split: str) -> str:
 
         parts.append(hashlib.sha256(weights_path(NETWORKS[split]).read_bytes()).hexdigest())
     if split.startswith("c/"):
-        from nsbench.corruptions import engine
+        from nsbench.corruptions import engine_version
 
-        parts.append(engine(split.split("/")[1]))
+        parts.append(engine_version(split.split("/")[1]))
     return digest_of(*parts)[:8]

@@ -12,7 +12,7 @@ import pytest
 from corruption_streams import OriginalDraws
 from PIL import Image
 
-from nsbench.corruptions import CORRUPTIONS, SEVERITIES, corrupt, engine, reference
+from nsbench.corruptions import CORRUPTIONS, SEVERITIES, corrupt, engine_version, reference
 from nsbench.corruptions.glass import glass_blur
 from nsbench.errors import DataError, UnknownName, UsageError
 
@@ -128,8 +128,8 @@ def test_closed_forms() -> None:
 
 
 def test_engine_is_named() -> None:
-    assert engine("fog").startswith("imagecorruptions ")
-    assert engine("glass_blur").startswith("nsbench glass_blur")
+    assert engine_version("fog").startswith("imagecorruptions ")
+    assert engine_version("glass_blur").startswith("nsbench glass_blur")
 
 
 def test_wrong_use() -> None:

@@ -15,7 +15,7 @@ from nsbench.corruptions import (
     SEVERITIES,
     corrupt,
     corrupt_batch,
-    engine,
+    engine_version,
 )
 from nsbench.errors import DataError, UnknownName
 
@@ -114,8 +114,8 @@ def test_empty_batches() -> None:
 
 
 def test_engines_are_named_in_digests() -> None:
-    assert engine("fog", "nsbench").startswith("nsbench corruptions")
-    assert engine("fog", REFERENCE) == engine("fog") != engine("fog", "nsbench")
+    assert engine_version("fog", "nsbench").startswith("nsbench corruptions")
+    assert engine_version("fog", REFERENCE) == engine_version("fog") != engine_version("fog", "nsbench")
     assert len(ENGINES) == 2
 
 

@@ -66,6 +66,6 @@ def test_a_new_version_weight_or_parameter_is_another_file(source: Shapes10, mon
         patch.setitem(make.NETWORKS, "a", "surrogate")
         assert (name_of("a") == before["a"], name_of("clean") == before["clean"]) == (False, True)
     with monkeypatch.context() as patch:
-        patch.setattr("nsbench.corruptions.engine", lambda name: "another engine")
+        patch.setattr("nsbench.corruptions.engine_version", lambda name: "another engine")
         assert (name_of("c/fog/3") == before["c/fog/3"], name_of("a") == before["a"]) == (False, True)
     assert {split: name_of(split) for split in before} == before
