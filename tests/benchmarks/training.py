@@ -151,6 +151,10 @@ def drawn(model: Model, train: Split, recipe: Recipe, inner: int) -> None:
     list(batches(stream, model.preprocessing.transform("none"), batch_size=recipe.batch_size))
 
 
+def noisy_logits(model: Model, images: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    return model.head(model.encode(model.embed(images) + noise))
+
+
 def straightforward(model: Model, train: Split, recipe: Recipe) -> dict[str, Any]:
     """Algorithm 1 as one would write it down."""
     model = deepcopy(model).eval().requires_grad_(True)
@@ -163,7 +167,7 @@ def straightforward(model: Model, train: Split, recipe: Recipe) -> dict[str, Any
     inner = torch.optim.AdamW([noise], lr=recipe.noise_lr)
     for step in range(recipe.noise_max_steps + 1):
         images = next(pool)
-        clean, noisy = model(images), model(images, noise)
+        clean, noisy = model(images), noisy_logits(model, images, noise)
         if mse_probability(noisy, clean).item() < recipe.epsilon or step == recipe.noise_max_steps:
             break
         inner.zero_grad()
@@ -174,7 +178,8 @@ def straightforward(model: Model, train: Split, recipe: Recipe) -> dict[str, Any
     model.train()
     for batch in batches(stream, model.preprocessing.transform("none"), batch_size=recipe.batch_size):
         images = pixels(batch, model.device)
-        loss = cross_entropy(model(images), batch.labels) + cross_entropy(model(images, noise.detach()), batch.labels)
+        noisy = noisy_logits(model, images, noise.detach())
+        loss = cross_entropy(model(images), batch.labels) + cross_entropy(noisy, batch.labels)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

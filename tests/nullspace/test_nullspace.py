@@ -50,7 +50,7 @@ def reference(
     for step in range(max_steps + 1):
         images = batches[step % len(batches)]
         variable = noise.clone().requires_grad_()
-        clean, noisy = model(images).detach(), model(images, variable)
+        clean, noisy = model(images).detach(), model.head(model.encode(model.embed(images) + variable))
         distance = ((noisy.softmax(1) - clean.softmax(1)) ** 2).sum(1).mean().item()
         if distance < epsilon or step == max_steps:
             return noise, step, distance

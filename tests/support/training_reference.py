@@ -75,7 +75,9 @@ def with_noise(noise: torch.Tensor | None, smoothing: float = 0.0) -> Terms:
     """Cross-entropy of the images, and of the images with noise on their tokens."""
 
     def terms(model: Model, images: torch.Tensor, labels: torch.Tensor, step: int) -> list[torch.Tensor]:
-        outputs = [model(images)] + ([] if noise is None else [model(images, noise)])
+        outputs = [model(images)]
+        if noise is not None:
+            outputs.append(model.head(model.encode(model.embed(images) + noise)))
         return [cross_entropy(logits, labels, label_smoothing=smoothing) for logits in outputs]
 
     return terms
