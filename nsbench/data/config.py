@@ -19,10 +19,9 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nsbench.data import wnids
 from nsbench.data.find import FOLDERS, Place, find_sets
@@ -72,23 +71,24 @@ def read_config(path: Path) -> Layout:
     return Layout(path, places, classes, name, SurrogateName.parse(surrogate, path.parent) if surrogate else None)
 
 
-def _paths(value: Any, config: Path, key: str) -> tuple[Path, ...]:
+def _paths(value: object, config: Path, key: str) -> tuple[Path, ...]:
     values = value if isinstance(value, list) else [value]
-    if not values or not all(isinstance(item, str) and item for item in values):
+    names = [item for item in values if isinstance(item, str) and item]
+    if not values or len(names) < len(values):
         raise DataError(f"{config}: '{key}' must be a path or a list of paths")
-    found: list[Path] = []
-    for item in values:
-        path = config.parent / Path(item).expanduser()
+    paths: list[Path] = []
+    for name in names:
+        path = config.parent / Path(name).expanduser()
         if not set("*?[") & set(path.name) or path.exists():
-            found.append(path)
+            paths.append(path)
         elif matches := sorted(path.parent.glob(path.name)):
-            found += matches
+            paths += matches
         else:
             raise DataError(f"{config}: '{key}': nothing is called {path}; correct the pattern")
-    return tuple(found)
+    return tuple(paths)
 
 
-def _classes(value: Any, config: Path, key: str) -> tuple[int, ...] | str:
+def _classes(value: object, config: Path, key: str) -> tuple[int, ...] | str:
     if value == PRESENT:
         return PRESENT
     order = wnids.label_of()
@@ -101,24 +101,25 @@ def _classes(value: Any, config: Path, key: str) -> tuple[int, ...] | str:
     return tuple(sorted(labels))
 
 
-def _table(value: Any, config: Path, name: str) -> list[tuple[str, Any]]:
+def _table(value: object, config: Path, name: str) -> list[tuple[str, object]]:
     if not isinstance(value, dict):
         raise DataError(f"{config}: {name} must be a table, [{name}]")
-    found = list(_flat(value))
-    for key, _ in found:
+    items = list(_flat(value))
+    for key, _ in items:
         _known(key)
-    return found
+    return items
 
 
-def _strings(value: Any, config: Path, name: str) -> list[tuple[str, str]]:
-    found = _table(value, config, name)
-    for key, item in found:
+def _strings(value: object, config: Path, name: str) -> list[tuple[str, str]]:
+    strings = []
+    for key, item in _table(value, config, name):
         if not isinstance(item, str):
             raise DataError(f"{config}: [{name}] {key} must be a path")
-    return found
+        strings.append((key, item))
+    return strings
 
 
-def _flat(table: dict[str, Any], before: str = "") -> Iterable[tuple[str, Any]]:
+def _flat(table: Mapping[str, object], before: str = "") -> Iterator[tuple[str, object]]:
     """Keys with values; TOML reads an unquoted v2-threshold-0.7 as a table with the key 7."""
     for key, value in table.items():
         if isinstance(value, dict):

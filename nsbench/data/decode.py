@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from nsbench.errors import CorruptImage
 
@@ -63,4 +63,4 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def _reason(error: BaseException) -> str:
-    return "no image format that is known" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+    return "no image format that is known" if isinstance(error, UnidentifiedImageError) else str(error)

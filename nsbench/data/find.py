@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from nsbench.corruptions import CORRUPTIONS, EXTRA_CORRUPTIONS, SEVERITIES
 from nsbench.data import layouts, wnids
 from nsbench.data.archives import COMPRESSED, SUFFIXES, open_archive
 from nsbench.data.made import origin_of
-from nsbench.data.parquet import open_tables, saved_files
 from nsbench.data.stored import StoredSplit
+from nsbench.data.tables import open_tables, saved_files
 from nsbench.data.trees import Tree
 from nsbench.data.webdataset import is_shard, open_shards
 from nsbench.errors import DataError
@@ -59,31 +59,31 @@ def find_sets(root: Path) -> dict[str, Place]:
     with os.scandir(root) as items:
         names = sorted((item.name, item.is_dir()) for item in items if not item.name.startswith("."))
     folders = [name for name, is_folder in names if is_folder]
-    found = _named(root, folders, lambda name: name)
+    places = _named(root, folders, lambda name: name)
     archives = [name for name, is_folder in names if not is_folder and name.lower().endswith((*SUFFIXES, *COMPRESSED))]
     for split, place in _named(root, archives, _without_suffix).items():
-        found.setdefault(split, place)
+        places.setdefault(split, place)
     for split, place in {**_numbered_shards(root / "data"), **_numbered_shards(root)}.items():
-        found.setdefault(split, place)
-    if not found:
+        places.setdefault(split, place)
+    if not places:
         inside = any(folder in wnids.label_of() for folder in folders)
         hint = f" It looks like one set: give its parent, {root.resolve().parent}" if inside else ""
         raise DataError(f"{root}: holds no set; expected val/<wnid>/*.JPEG, imagenet-a, sketch or the like.{hint}")
-    return found
+    return places
 
 
 def _named(root: Path, names: list[str], plain: Callable[[str], str]) -> dict[str, Place]:
-    found: dict[str, Place] = {}
+    places: dict[str, Place] = {}
     for name in names:
         split = SPLIT_OF.get(plain(name).lower().replace("_", "-"))
         if split is None:
             continue
-        if split in found:
+        if split in places:
             raise DataError(
-                f"{root}: both {found[split].paths[0].name} and {name} could be '{split}'; move one of them away"
+                f"{root}: both {places[split].paths[0].name} and {name} could be '{split}'; move one of them away"
             )
-        found[split] = Place((root / name,))
-    return found
+        places[split] = Place((root / name,))
+    return places
 
 
 def _without_suffix(name: str) -> str:
@@ -142,40 +142,40 @@ def _pieces(paths: tuple[Path, ...]) -> tuple[Path, ...]:
 
 
 def corrupted_trees(place: Place) -> dict[str, Tree]:
-    """ "fog/3" -> its tree, for every corruption and severity that lies there, grouped (blur/defocus_blur/3) or not."""
-    found: dict[str, Tree] = {}
+    """ "fog/3" -> its tree, for every corruption and severity that lies there, grouped (blur/defocus_blur/3) or not.
+
+    Folders come before archives of the same thing, as everywhere.
+    """
+    trees: dict[str, Tree] = {}
     for path in place.paths:
         if not path.exists():
             raise DataError(f"{path}: does not exist; correct the path of 'c'")
-        _collect(layouts.open_tree(path), found, depth=2)
-    return found
+        for name, tree in _corruptions(layouts.open_tree(path)):
+            if name not in trees or (trees[name].kind != "folder" and tree.kind == "folder"):
+                trees[name] = tree
+    return trees
 
 
-def _collect(tree: Tree, found: dict[str, Tree], depth: int) -> None:
+def _corruptions(tree: Tree, depth: int = 2) -> Iterator[tuple[str, Tree]]:
+    """("fog/3", its tree) of what lies in a folder or archive, and in archives in that folder."""
     for folder in tree.folders():
         if folder in CORRUPTION_FOLDERS:
-            for severity in set(tree.at(folder).folders()) & set(map(str, SEVERITIES)):
-                _add(found, f"{folder}/{severity}", tree.at(f"{folder}/{severity}"))
+            yield from _severities(folder, tree.at(folder))
         elif depth and folder not in wnids.label_of():
-            _collect(tree.at(folder), found, depth - 1)
+            yield from _corruptions(tree.at(folder), depth - 1)
     if tree.kind == "folder":
         for name, _, _ in tree.files():
             if name.lower().endswith(SUFFIXES):
-                _archive(tree.path / name, found)
+                yield from _archived(tree.path / name)
 
 
-def _archive(path: Path, found: dict[str, Tree]) -> None:
+def _archived(path: Path) -> Iterator[tuple[str, Tree]]:
     """blur.tar with its corruptions, or fog.tar with the severities directly inside."""
-    inside = layouts.open_tree(path)
     name = _without_suffix(path.name)
-    if name in CORRUPTION_FOLDERS and set(inside.folders()) & set(map(str, SEVERITIES)):
-        for severity in set(inside.folders()) & set(map(str, SEVERITIES)):
-            _add(found, f"{name}/{severity}", inside.at(severity))
-    else:
-        _collect(open_archive(path), found, depth=2)
+    inside = dict(_severities(name, layouts.open_tree(path))) if name in CORRUPTION_FOLDERS else {}
+    yield from inside.items() or _corruptions(open_archive(path))
 
 
-def _add(found: dict[str, Tree], name: str, tree: Tree) -> None:
-    """Folders come before archives of the same thing, as everywhere."""
-    if name not in found or (found[name].kind != "folder" and tree.kind == "folder"):
-        found[name] = tree
+def _severities(corruption: str, tree: Tree) -> Iterator[tuple[str, Tree]]:
+    for severity in set(tree.folders()) & set(map(str, SEVERITIES)):
+        yield f"{corruption}/{severity}", tree.at(severity)

@@ -131,11 +131,6 @@ def parse_labels(text: str, path: Path) -> dict[str, int]:
     return labels
 
 
-def read_labels(path: Path) -> dict[str, int]:
-    """The label file at `path`; see `parse_labels`."""
-    return parse_labels(_read(path), path)
-
-
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")

@@ -63,7 +63,7 @@ def batches(
     return _iterate(_Chunks(split, transform, chunks, corrupt is not None), min(workers, len(chunks)), corrupt)
 
 
-class _Chunks(Dataset):
+class _Chunks(Dataset["Batch | NsbenchError"]):
     """Item k is batch k whole, or the nsbench error that loading it raised (torch would wrap a raised one)."""
 
     def __init__(self, split: Split, transform: Transform, chunks: list[np.ndarray], skip: bool = False) -> None:
@@ -119,7 +119,7 @@ def _iterate(chunks: _Chunks, workers: int, corrupt: dict[str, str] | None) -> I
             yield batch
 
 
-def _loader(chunks: _Chunks, workers: int) -> DataLoader:
+def _loader(chunks: _Chunks, workers: int) -> DataLoader[Batch | NsbenchError]:
     return DataLoader(
         chunks,
         batch_size=None,  # an item is a batch already
@@ -132,8 +132,8 @@ def _loader(chunks: _Chunks, workers: int) -> DataLoader:
     )
 
 
-def _as_it_is(batch: Any) -> Any:
-    return batch
+def _as_it_is(item: Any) -> Any:  # the type that torch gives it is that of a list of items
+    return item
 
 
 def _one_thread(worker: int) -> None:

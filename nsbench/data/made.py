@@ -7,35 +7,43 @@ folder, so figures from made and from official images never share a column unsee
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
+from nsbench.data.trees import Tree
 from nsbench.errors import DataError
-
-if TYPE_CHECKING:
-    from nsbench.data.trees import Tree
 
 MARKER = "nsbench-made.json"
 
 
+@dataclass(frozen=True)
+class Marker:
+    """What the file says."""
+
+    origin: str  # "generated-jpeg" or "generated-png"
+    complete: bool
+    content: Mapping[str, object]  # all of it: also how the images were made
+
+
 def origin_of(tree: Tree) -> str:
-    """ "official", or what the marker says: "generated-jpeg" or "generated-png".
+    """ "official", or what the marker says.
 
     Raises DataError for a set whose making was stopped before its end.
     """
     if MARKER not in (file.name for file in tree.files()):
         return "official"
-    made = parse(tree.text(MARKER), str(tree.place(MARKER)))
-    if not made.get("complete"):
+    marker = parse_marker(tree.text(MARKER), str(tree.place(MARKER)))
+    if not marker.complete:
         raise DataError(f"{tree.place()}: was not finished; run the same 'nsbench data make' again, and it goes on")
-    return str(made["origin"])
+    return marker.origin
 
 
-def parse(text: str, where: str) -> dict[str, Any]:
-    """The marker's content. Raises DataError where it is damaged."""
+def parse_marker(text: str, where: str) -> Marker:
+    """The marker in a file's text. Raises DataError where it is damaged."""
     try:
-        made = json.loads(text)
+        content = json.loads(text)
     except ValueError:
-        made = None
-    if isinstance(made, dict) and isinstance(made.get("origin"), str):
-        return made
+        content = None
+    if isinstance(content, dict) and isinstance(content.get("origin"), str):
+        return Marker(content["origin"], bool(content.get("complete")), content)
     raise DataError(f"{where}: is damaged; remove this set's folder and make it again")

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nsbench.data.archives import write_array
 from nsbench.data.decode import probe
 from nsbench.data.source import Split, Subset, digest_of
 from nsbench.data.stored import StoredSplit
 from nsbench.errors import CorruptImage
-from nsbench.files import available_cores, cache_folder
+from nsbench.files import available_cores, cache_folder, open_atomically
 from nsbench.progress import SILENT, Progress
 
 CHUNK = 64  # images that one thread reads in a row
@@ -37,10 +36,10 @@ class Manifest:
     @property
     def digest(self) -> str:
         """16 hex digits over the sorted lines (id, label, checksum of the content)."""
-        found = hashlib.sha256(b"contents")
+        digest = hashlib.sha256(b"contents")
         for k in np.argsort(self.ids, kind="stable"):
-            found.update(f"\x1f{self.ids[k]} {self.labels[k]} {self.rows['sha'][k].tobytes().hex()}".encode())
-        return found.hexdigest()[:16]
+            digest.update(f"\x1f{self.ids[k]} {self.labels[k]} {self.rows['sha'][k].tobytes().hex()}".encode())
+        return digest.hexdigest()[:16]
 
 
 def manifest(split: StoredSplit, progress: Progress = SILENT, threads: int | None = None) -> Manifest:
@@ -58,12 +57,12 @@ def manifest(split: StoredSplit, progress: Progress = SILENT, threads: int | Non
         ThreadPoolExecutor(threads or available_cores()) as pool,
         progress.task(f"{split.name}: reading", len(todo)) as advance,
     ):
-        for found in pool.map(look, chunks):
-            for index, width, height, sha, why in found:
+        for looked_at in pool.map(look, chunks):
+            for index, width, height, sha, why in looked_at:
                 rows[index] = (*stamps[index], width, height, np.frombuffer(bytes.fromhex(sha), "<u8"))
                 if why:
                     unreadable[str(split.ids[index])] = why
-            advance(len(found))
+            advance(len(looked_at))
     made = Manifest(split.ids, split.labels, rows, unreadable)
     if len(todo):
         _keep(split, rows)
@@ -117,10 +116,9 @@ def _keep(split: StoredSplit, rows: np.ndarray) -> None:
     kept["id"] = ids[order]
     for name, *_ in FIELDS:
         kept[name] = rows[name][order]
-    path = _path(split)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_array(path, kept)
+        with open_atomically(_path(split)) as file:
+            np.save(file, kept, allow_pickle=False)
     except OSError:
         return  # no room for a cache: the next check reads everything again
 

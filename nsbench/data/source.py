@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -20,6 +20,9 @@ from PIL import Image
 from nsbench.errors import UsageError
 from nsbench.progress import SILENT, Progress
 from nsbench.randomness import stratified_order
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Split(ABC):
         self,
         indices: np.ndarray,
         *,
-        device: Any = "cpu",
+        device: torch.device | str = "cpu",
         batch_size: int = 64,
         workers: int = 0,
         progress: Progress = SILENT,
@@ -97,7 +100,7 @@ class Subset(Split):
         self,
         indices: np.ndarray,
         *,
-        device: Any = "cpu",
+        device: torch.device | str = "cpu",
         batch_size: int = 64,
         workers: int = 0,
         progress: Progress = SILENT,

@@ -69,10 +69,10 @@ class StoredSplit(Split):
 
         File contents are not read: a same-sized edit goes unseen here, and is seen by `nsbench data check`.
         """
-        found = hashlib.sha256(b"files")
+        lines = hashlib.sha256(b"files")
         for k in np.argsort(self.ids, kind="stable"):
-            found.update(f"\x1f{self.ids[k]} {self.labels[k]} {self.sizes[k]}".encode())
-        digest = found.hexdigest()[:16]
+            lines.update(f"\x1f{self.ids[k]} {self.labels[k]} {self.sizes[k]}".encode())
+        digest = lines.hexdigest()[:16]
         declared = self.classes is not None and self.classes != wnids.subset(self.name)
         return digest_of(digest, "classes", *(self.classes or ())) if declared else digest
 

@@ -75,7 +75,7 @@ class FolderTree(Tree):
         folder = self.path / under
         if under and folder.is_symlink():
             self._check_link(folder)
-        found = []
+        files = []
         for item in _visible(folder):
             if item.is_symlink():
                 if item.name.lower().endswith(IMAGE_SUFFIXES):
@@ -83,8 +83,8 @@ class FolderTree(Tree):
                 elif not Path(item.path).exists():
                     continue
             if item.is_file():
-                found.append(File(item.name, item.stat().st_size))
-        return sorted(found)
+                files.append(File(item.name, item.stat().st_size))
+        return sorted(files)
 
     def text(self, name: str) -> str:
         return (self.path / name).read_text(encoding="utf-8", errors="replace")

@@ -10,20 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from nsbench.data.archives import (
-    MEMBER,
-    ArchiveSplit,
-    cached_array,
-    index_of,
-    member_at,
-    members,
-    open_archive,
-    read_member,
-)
+from nsbench.data.archive_index import MEMBER, cached_array, index_of, member_at, members
+from nsbench.data.archives import ArchiveSplit, open_archive, read_member
 from nsbench.data.source import digest_of
 from nsbench.data.stored import file_stamp
 from nsbench.data.trees import IMAGE_SUFFIXES, hidden
@@ -87,16 +78,16 @@ def _shard(number: int, path: Path) -> np.ndarray:
             pictures[key] = at
         elif ending == ".cls" or (ending == ".json" and key not in labels):
             labels[key] = at
-    found = np.empty(len(pictures), dtype=[("name", index.dtype["name"]), ("label", "<i2"), ("shard", "<u4"), *MEMBER])
+    rows = np.empty(len(pictures), dtype=[("name", index.dtype["name"]), ("label", "<i2"), ("shard", "<u4"), *MEMBER])
     for row, (key, at) in enumerate(pictures.items()):
         if key not in labels:
             raise DataError(f"{path}: the picture '{key}' has neither {key}.cls nor {key}.json; complete the shard")
         beside = index["name"][labels[key]].decode("utf-8", errors="replace")
         text = read_member(path, member_at(index, labels[key]), beside).decode("utf-8", errors="replace")
-        found[row] = (index["name"][at], _label(text, beside, path), number, *member_at(index, at))
-    if not len(found):
+        rows[row] = (index["name"][at], _label(text, beside, path), number, *member_at(index, at))
+    if not len(rows):
         raise DataError(f"{path}: holds no picture; expected <key>.jpg with <key>.cls")
-    return found[np.argsort(found["offset"])]
+    return rows[np.argsort(rows["offset"])]
 
 
 def _key(name: str) -> tuple[str, str]:
@@ -108,15 +99,15 @@ def _key(name: str) -> tuple[str, str]:
 
 def _label(text: str, name: str, path: Path) -> int:
     """The class of a .cls or .json text."""
-    value: Any = text.strip()
+    value: object = text.strip()
     if name.lower().endswith(".json"):
         try:
             fields = json.loads(text)
         except ValueError as error:
             raise DataError(f"{path}/{name}: is no JSON ({error}); complete the shard") from error
         fields = fields if isinstance(fields, dict) else {}
-        value = next((fields[name] for name in ("label", "cls", "wnid") if name in fields), "")
-    label = label_of().get(str(value), int(value) if str(value).isdecimal() else None)
+        value = next((fields[key] for key in ("label", "cls", "wnid") if key in fields), "")
+    label = label_of().get(str(value), int(str(value)) if str(value).isdecimal() else None)
     if label is None or label >= len(label_of()):
         raise DataError(f"{path}/{name}: '{str(value)[:40]}' is neither a label from 0 to 999 nor a wnid; correct it")
     return label

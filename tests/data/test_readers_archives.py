@@ -21,7 +21,8 @@ from containers import (
 from PIL import Image
 
 from nsbench.data import wnids
-from nsbench.data.archives import index_of, open_archive
+from nsbench.data.archive_index import index_of
+from nsbench.data.archives import open_archive
 from nsbench.data.decode import decode
 from nsbench.data.imagenet import ImageNetTree
 from nsbench.errors import CorruptImage, DataError

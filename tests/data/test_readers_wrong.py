@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from containers import (
     LABELS,
@@ -24,7 +24,7 @@ from containers import (
 
 from nsbench.data import wnids
 from nsbench.data.imagenet import ImageNetTree
-from nsbench.errors import DataError, UnknownName, UsageError
+from nsbench.errors import DataError, UnknownName
 from nsbench.run.opening import open_source
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -55,9 +55,6 @@ def test_shards_whose_keys_start_again(tmp_path: Path) -> None:
 
 def test_class_names_of_a_table_are_mapped(tmp_path: Path, pictures: Pictures) -> None:
     """A table of five classes numbers them 0 to 4; its wnids say which labels these are."""
-    pytest.importorskip("pyarrow")
-    import pyarrow.parquet as pq
-
     names = [wnids.wnids()[label] for label in LABELS]
     (tmp_path / "val").mkdir()
     pq.write_table(table(pictures, names), tmp_path / "val" / "0000.parquet")
@@ -74,9 +71,6 @@ def test_class_names_of_a_table_are_mapped(tmp_path: Path, pictures: Pictures) -
     (lambda t: t.set_column(0, "image", [["a.jpg"] * len(t)]), "not encoded pictures"),
 ])  # fmt: skip
 def test_tables_that_are_wrong(tmp_path: Path, pictures: Pictures, change: Callable, message: str) -> None:
-    pytest.importorskip("pyarrow")
-    import pyarrow.parquet as pq
-
     (tmp_path / "val").mkdir()
     pq.write_table(change(table(pictures)), tmp_path / "val" / "0000.parquet")
     with pytest.raises(DataError, match=message):
@@ -94,13 +88,6 @@ def test_truncated_tables(tmp_path: Path, pictures: Pictures, write: Callable) -
     if write is as_saved:
         with pytest.raises(DataError, match="is not there; copy the folder again"):
             ImageNetTree(tmp_path).split("clean")
-
-
-def test_without_pyarrow(tmp_path: Path, pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
-    as_parquet(tmp_path, pictures)
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(UsageError, match=r"needs pyarrow; install it: pip install 'nsbench\[parquet\]'"):
-        ImageNetTree(tmp_path).split("clean")
 
 
 def test_flat_without_labels_and_with_two(tmp_path: Path, pictures: Pictures) -> None:

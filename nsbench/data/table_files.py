@@ -1,0 +1,168 @@
+"""Rows of parquet and arrow files, as Hugging Face writes them: encoded pictures and their labels.
+
+Memory: arrow files are mapped. Parquet is read forwards page by page, so reading in order is quick and reading at
+random is not.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from nsbench.errors import DataError
+
+PICTURES = ("image", "img", "jpg", "jpeg", "png", "webp")
+LABELS = ("label", "labels", "cls", "wnid", "synset")
+PAGE = 16  # rows that are decoded at once
+BROKEN = (OSError, ValueError, NotImplementedError, EOFError)  # pyarrow's own errors are kinds of these
+
+
+class Columns(NamedTuple):
+    """All rows of one file, without their pictures."""
+
+    names: list[str | None]  # file names, where the file holds them
+    labels: list[object]  # as the file has them: numbers, wnids, None
+    class_names: list[str] | None  # what the numbers mean, where the file says it
+    sizes: np.ndarray  # int64, bytes of each picture (parquet: of its row group)
+
+
+class TableFiles(ABC):
+    """Several files, of which the one in hand is open. Reading raises one of BROKEN, or DataError for other columns."""
+
+    picture: str  # column of the file in hand
+    label: str
+    nested: bool  # pictures are {bytes, path}
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files, self.opened = files, -1
+
+    @abstractmethod
+    def columns(self, number: int) -> Columns:
+        """Of file `number`."""
+
+    @abstractmethod
+    def row(self, number: int, row: int) -> bytes | None:
+        """The encoded picture in a row of file `number`; None where there is none."""
+
+    def _find_columns(self, schema: pa.Schema, path: Path) -> None:
+        picture = next((name for name in PICTURES if name in schema.names), None)
+        label = next((name for name in LABELS if name in schema.names), None)
+        if picture is None or label is None:
+            raise DataError(
+                f"{path}: its columns are {', '.join(schema.names)}; expected a picture column "
+                f"({', '.join(PICTURES[:3])}) and a label column ({', '.join(LABELS[:4])})"
+            )
+        kind = schema.field(picture).type
+        inner = kind.field("bytes").type if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 else kind
+        if not (pa.types.is_binary(inner) or pa.types.is_large_binary(inner)):
+            raise DataError(
+                f"{path}: the column '{picture}' holds {kind}, not encoded pictures; save the set again "
+                "with its pictures embedded"
+            )
+        self.picture, self.label, self.nested = picture, label, inner is not kind
+
+
+class ParquetFiles(TableFiles):
+    """Reads on from the row before where it can; a step back starts the row group again."""
+
+    file: pq.ParquetFile
+    starts: np.ndarray  # first row of each row group of the file in hand
+    group: int
+    pages: Iterator[list[bytes | None]]
+    page: list[bytes | None]
+    first: int  # row, within the group, that the page starts with
+
+    def columns(self, number: int) -> Columns:
+        self._open(number)
+        meta = self.file.metadata
+        leaves = [meta.schema.column(k).path for k in range(meta.num_columns)]
+        has_paths = f"{self.picture}.path" in leaves
+        table = self.file.read(columns=[self.label] + [f"{self.picture}.path"] * has_paths, use_threads=False)
+        names: list[str | None] = [None] * len(table)
+        if has_paths:
+            names = [row["path"] if row else None for row in table[self.picture].to_pylist()]
+        at = leaves.index(self._leaf)
+        groups = [meta.row_group(g) for g in range(meta.num_row_groups)]
+        sizes = np.repeat(
+            np.array([group.column(at).total_compressed_size for group in groups], dtype=np.int64),
+            [group.num_rows for group in groups],
+        )
+        return Columns(names, table[self.label].to_pylist(), _class_names(self.file.schema_arrow, self.label), sizes)
+
+    def row(self, number: int, row: int) -> bytes | None:
+        if number != self.opened:
+            self._open(number)
+        group = int(np.searchsorted(self.starts, row, side="right")) - 1
+        within = row - int(self.starts[group])
+        if group != self.group or within < self.first:
+            self.group, self.first, self.page = group, 0, []
+            self.pages = self._pages(group)
+        while within >= self.first + len(self.page):
+            self.first += len(self.page)
+            self.page = next(self.pages, [])
+            if not self.page:
+                raise EOFError("the file ends before this row")
+        return self.page[within - self.first]
+
+    def _open(self, number: int) -> None:
+        self.opened, self.group, self.first = number, -1, 0
+        self.page = []
+        self.file = pq.ParquetFile(self.files[number], pre_buffer=False, buffer_size=1 << 20)
+        self._find_columns(self.file.schema_arrow, self.files[number])
+        groups = range(self.file.metadata.num_row_groups)
+        self.starts = np.cumsum([0, *(self.file.metadata.row_group(g).num_rows for g in groups)])
+
+    @property
+    def _leaf(self) -> str:
+        """The column of the pictures' bytes."""
+        return f"{self.picture}.bytes" if self.nested else self.picture
+
+    def _pages(self, group: int) -> Iterator[list[bytes | None]]:
+        for batch in self.file.iter_batches(PAGE, row_groups=[group], columns=[self._leaf], use_threads=False):
+            column = batch.column(0)
+            yield (column.field("bytes") if self.nested else column).to_pylist()
+
+
+class ArrowFiles(TableFiles):
+    """Files that are mapped into memory, not read."""
+
+    table: pa.Table
+
+    def columns(self, number: int) -> Columns:
+        self._open(number)
+        pictures = self.table[self.picture]
+        has_paths = self.nested and pictures.type.get_field_index("path") >= 0
+        names = pc.struct_field(pictures, "path").to_pylist() if has_paths else [None] * len(pictures)
+        content = pc.struct_field(pictures, "bytes") if self.nested else pictures
+        sizes = np.asarray(pc.fill_null(pc.binary_length(content), 0).to_numpy(), dtype=np.int64)
+        return Columns(names, self.table[self.label].to_pylist(), _class_names(self.table.schema, self.label), sizes)
+
+    def row(self, number: int, row: int) -> bytes | None:
+        if number != self.opened:
+            self._open(number)
+        value = self.table[self.picture][row]
+        content: bytes | None = (value["bytes"] if self.nested else value).as_py()
+        return content
+
+    def _open(self, number: int) -> None:
+        self.opened = number
+        self.table = pa.ipc.open_stream(pa.memory_map(str(self.files[number]))).read_all()
+        self._find_columns(self.table.schema, self.files[number])
+
+
+def _class_names(schema: pa.Schema, label: str) -> list[str] | None:
+    """Names of the classes from the metadata that the `datasets` library writes."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        names = features[label]["names"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return [str(name) for name in names] if isinstance(names, list) else None

@@ -1,0 +1,171 @@
+"""Tables with pictures as Hugging Face stores them: parquet files, and folders written by `save_to_disk` (arrow).
+
+A picture column holds {bytes, path} or bytes; a label column holds a class number with the class names in the file's
+metadata, or a wnid. Each process and thread keeps a reader of its own (see `table_files.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nsbench.data import wnids
+from nsbench.data.stored import AGAIN, MAX_BYTES, StoredSplit, file_stamp
+from nsbench.data.table_files import BROKEN, ArrowFiles, Columns, ParquetFiles, TableFiles
+from nsbench.errors import CorruptImage, DataError
+
+ALIKE = 0.9  # share of the 1000 class names that must agree: spellings differ a little from copy to copy
+
+
+class _Reader(threading.local):
+    """The reader of one thread; an inherited one would share its place in the file."""
+
+    files: TableFiles | None = None
+
+
+class TableSplit(StoredSplit):
+    """Pictures in the rows of parquet or arrow files."""
+
+    def __init__(
+        self,
+        name: str,
+        files: Sequence[Path],
+        starts: np.ndarray,
+        ids: np.ndarray,
+        labels: np.ndarray,
+        sizes: np.ndarray,
+    ) -> None:
+        super().__init__(name, ids, labels, sizes)
+        self.files, self.starts = list(files), starts  # starts: first row of each file, and the number of all rows
+        self._reader: tuple[int, _Reader] | None = None  # process, reader
+
+    def read(self, index: int) -> bytes:
+        file = int(np.searchsorted(self.starts, index, side="right")) - 1
+        try:
+            content = self._open().row(file, index - int(self.starts[file]))
+        except BROKEN as error:
+            raise CorruptImage(f"{self.where(index)}: cannot be read ({_reason(error)}); {AGAIN}") from error
+        if content is None:
+            raise CorruptImage(f"{self.where(index)}: this row holds no picture, only a path; embed the pictures")
+        if len(content) > MAX_BYTES:
+            raise CorruptImage(f"{self.where(index)}: is larger than {MAX_BYTES >> 20} MiB and no picture; {AGAIN}")
+        return content
+
+    def where(self, index: int) -> str:
+        file = int(np.searchsorted(self.starts, index, side="right")) - 1
+        return f"{self.files[file]}, row {index - int(self.starts[file])} ({self.ids[index]})"
+
+    def home(self) -> list[Path]:
+        return self.files
+
+    def stamps(self) -> np.ndarray:
+        files = np.array([file_stamp(path) for path in self.files], dtype=np.int64)
+        return np.stack([self.sizes, np.repeat(files[:, 1], np.diff(self.starts))], axis=1)
+
+    def _open(self) -> TableFiles:
+        if self._reader is None or self._reader[0] != os.getpid():
+            self._reader = os.getpid(), _Reader()
+        reader = self._reader[1]
+        if reader.files is None:
+            reader.files = _kind(self.files)(self.files)
+        return reader.files
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_reader": None}
+
+
+def open_tables(name: str, files: Sequence[Path]) -> TableSplit:
+    """One split of all files, which are parquet or arrow throughout.
+
+    Raises DataError for files that cannot be read or lack a column.
+    """
+    ids, labels, sizes = [], [], []
+    for path in files:
+        columns = _columns(path)
+        ids.append(_ids(path, columns.names))
+        labels.append(_labels(columns, path))
+        sizes.append(columns.sizes)
+    counts = [len(part) for part in labels]
+    names = np.concatenate(ids)
+    if len(np.unique(names)) < len(names):  # the same file names again: count the rows instead
+        names = np.concatenate([_ids(path, [None] * n) for path, n in zip(files, counts, strict=True)])
+    return TableSplit(name, files, np.cumsum([0, *counts]), names, np.concatenate(labels), np.concatenate(sizes))
+
+
+def _kind(files: Sequence[Path]) -> type[TableFiles]:
+    return ParquetFiles if files[0].suffix == ".parquet" else ArrowFiles
+
+
+def _columns(path: Path) -> Columns:
+    try:
+        return _kind([path])([path]).columns(0)
+    except BROKEN as error:
+        raise DataError(
+            f"{path}: cannot be read as {path.suffix[1:]} ({_reason(error)}); half copied? Copy it again"
+        ) from error
+
+
+def saved_files(folder: Path) -> list[Path]:
+    """The arrow files of a folder written by `save_to_disk`, in their order. Raises DataError where some are absent."""
+    try:
+        state = json.loads((folder / "state.json").read_text())
+        files = [folder / item["filename"] for item in state["_data_files"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder}: is no folder of save_to_disk ({error}); save the set again") from error
+    for path in files:
+        if path.parent != folder or not path.is_file():
+            raise DataError(f"{path}: is named in {folder / 'state.json'} and is not there; copy the folder again")
+    if state.get("_indices_data_files") or not files:
+        raise DataError(f"{folder}: is a selection, or empty; save the set again with flatten_indices()")
+    return files
+
+
+def _labels(columns: Columns, path: Path) -> np.ndarray:
+    """Labels in sorted-wnid order. Raises DataError for class numbers in another order and for rows without one."""
+    values = columns.labels
+    unlabelled = next((k for k, value in enumerate(values) if value is None or value == -1), None)
+    if unlabelled is not None:
+        raise DataError(f"{path}: row {unlabelled} has no label (a hidden test set?); take a split that has labels")
+    meaning: dict[object, int] = {}
+    if values and isinstance(values[0], str):
+        meaning.update(wnids.label_of().items())
+    else:
+        meaning.update(_meaning(columns.class_names, path).items())
+    foreign = next((value for value in values if value not in meaning), None)
+    if foreign is not None:
+        raise DataError(f"{path}: the label '{str(foreign)[:40]}' is no class; expected wnids, or 0 to 999")
+    return np.array([meaning[value] for value in values], dtype=np.int64)
+
+
+def _meaning(class_names: list[str] | None, path: Path) -> dict[int, int]:
+    """Class number of the file -> label."""
+    order = wnids.label_of()
+    if class_names is None:
+        return {label: label for label in order.values()}
+    if all(name in order for name in class_names):
+        return {number: order[name] for number, name in enumerate(class_names)}
+    if len(class_names) == len(order):
+        alike = sum(_first(ours) == _first(theirs) for ours, theirs in zip(wnids.names(), class_names, strict=True))
+        if alike >= ALIKE * len(order):
+            return {label: label for label in order.values()}
+    raise DataError(
+        f"{path}: its {len(class_names)} classes ({', '.join(class_names[:2])}, ...) are neither wnids nor "
+        "the 1000 names in their usual order; save the set with wnids as class names"
+    )
+
+
+def _first(name: str) -> str:
+    return name.split(",")[0].strip().lower().replace("_", " ")
+
+
+def _ids(path: Path, names: Sequence[str | None]) -> np.ndarray:
+    return np.array([name or f"{path.stem}/{row}" for row, name in enumerate(names)], dtype=str)
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
