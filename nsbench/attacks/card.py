@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -21,7 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from nsbench.results.record import AttackCard
-from nsbench.types import Condition
+from nsbench.types import Attack, Condition
+
+OWN = "nsbench"  # the library of an attack that states none
 
 
 @dataclass
@@ -71,17 +73,20 @@ class AttackCost:
             self.seconds += time.perf_counter() - start
 
 
-def import_library(attack: Callable) -> None:
+def import_library(attack: Attack) -> None:
     """Load what does an attack's work beforehand: importing it is no part of the attack's time."""
-    name = str(getattr(attack, "facts", {}).get("library", "nsbench"))
+    name = attack.facts.library or OWN
     if find_spec(name) is not None:
         import_module(name)
 
 
-def attack_card(attack: Callable[..., Any], condition: Condition, cost: AttackCost) -> AttackCard:
-    """What a result keeps: what is not known is None. Counts and seconds are means over attacked images."""
-    facts = dict(getattr(attack, "facts", {}))
-    settings = {**_defaults(attack), **facts, **condition.params}
+def attack_card(attack: Attack, condition: Condition, cost: AttackCost) -> AttackCard:
+    """What a result keeps: what is not known is None. Counts and seconds are means over attacked images.
+
+    Settings are the condition's, else what the attack states, else the defaults of its signature.
+    """
+    stated = {name: value for name, value in vars(attack.facts).items() if value is not None}
+    settings = {**_defaults(attack), **stated, **condition.params}
     start = settings.get("start")
     if start is None and "random_start" in settings:
         start = "random in the budget" if settings["random_start"] else "the image"
@@ -93,17 +98,25 @@ def attack_card(attack: Callable[..., Any], condition: Condition, cost: AttackCo
         seconds=round(cost.seconds / each, 6),
         zero_gradients=sum(int(count) for count in cost.zero_gradients),
         looked_at=cost.looked_at,
-        library=_library(str(facts.get("library", "nsbench"))),
-        steps=settings.get("steps"),
-        restarts=settings.get("restarts"),
-        loss=settings.get("loss"),
-        start=start,
+        library=_library(attack.facts.library or OWN),
+        steps=_number(settings.get("steps")),
+        restarts=_number(settings.get("restarts")),
+        loss=_text(settings.get("loss")),
+        start=_text(start),
     )
 
 
-def _defaults(attack: Callable) -> Mapping[str, Any]:
+def _number(value: object) -> float | None:
+    return value if isinstance(value, int | float) else None
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _defaults(attack: Attack) -> Mapping[str, object]:
     """The settings that a condition leaves to the attack."""
-    parameters = inspect.signature(attack).parameters.values()
+    parameters = attack.parameters.values()
     return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
 
 
@@ -111,7 +124,7 @@ def _library(name: str) -> str:
     """Name and version of what does the work."""
     import nsbench
 
-    if name == "nsbench":
+    if name == OWN:
         return f"nsbench {nsbench.__version__}"
     try:
         return f"{name} {version(name)}"
