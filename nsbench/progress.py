@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
+
+
+WIDE = 240  # columns of a table that goes to a file or a pipe
 
 
 class Advance(Protocol):
@@ -57,6 +61,14 @@ class ConsoleProgress(Progress):
     def line(self, text: str = "", style: str = "") -> None:
         self.console.print(text, style=style or None, markup=False)
         sys.stdout.flush()
+
+
+def table_console() -> Console:
+    """Where tables are printed: as wide as the terminal; a file or a pipe gets whole tables. Plain with NO_COLOR."""
+    from rich.console import Console
+
+    wide = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(highlight=False, width=None if wide else WIDE)
 
 
 def _bars(console: Console, unit: str) -> Bars:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import warnings
@@ -29,6 +28,7 @@ from nsbench.cli.options import (
 )
 from nsbench.cli.submit import submit
 from nsbench.errors import NsbenchError, UsageError
+from nsbench.progress import table_console
 
 if TYPE_CHECKING:
     from nsbench.progress import Progress
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 DEFAULT_REPORT = Path("reports/index.html")
 PAGE = "html"  # the format that people read on a screen
-WIDE = 240  # columns of a table that goes to a file or a pipe
 
 
 class Commands(click.Group):
@@ -204,7 +203,7 @@ def report(
     _need_results(results)
     if compare:
         lending = lending_of(results, beside)
-        rendering.render_comparison(results, *compare, _console(), partial=partial, lending=lending)
+        rendering.render_comparison(results, *compare, table_console(), partial=partial, lending=lending)
         return
     chosen = rendering.resolve_formats(formats)
     page, files = [name for name in chosen if name == PAGE], [name for name in chosen if name != PAGE]
@@ -228,7 +227,7 @@ def show(results: Path, reference: str | None, partial: bool, beside: str | None
 
     _need_results(results)
     lending = lending_of(results, beside)
-    render_terminal(results, _console(), reference=reference, partial=partial, lending=lending)
+    render_terminal(results, table_console(), reference=reference, partial=partial, lending=lending)
 
 
 def _need_results(results: Path) -> None:
@@ -236,14 +235,6 @@ def _need_results(results: Path) -> None:
         raise UsageError(
             f"--results {results}: is not a folder; run something first: nsbench run --method ns --suite all"
         )
-
-
-def _console() -> Any:
-    """As wide as the terminal; a file or a pipe gets whole tables."""
-    from rich.console import Console
-
-    wide = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(highlight=False, width=None if wide else WIDE)
 
 
 @main.command("list")

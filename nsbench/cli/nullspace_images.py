@@ -1,6 +1,6 @@
 """`nsbench nullspace watermark, disguise, attention, fingerprint`: commands parse, call and print; nothing else.
 
-They are added to the group that cli_nullspace.py makes, which is imported from here.
+They are added to the group that nullspace.py makes, which is imported from here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import click
 from click import option
 
-from nsbench.cli.nullspace import nullspace
+from nsbench.cli.nullspace_noise import nullspace
 from nsbench.cli.options import bench_options
 from nsbench.errors import UsageError
 
@@ -40,8 +40,8 @@ def space_options(command: Any) -> Any:
 def attention(tolerance: float, **options: Any) -> None:
     """Proposition 1: symmetry, containment and colinearity of every attention head, and what the least seen
     direction does to the layer's output."""
-    from nsbench.laboratory.picture_files import open_pictures
-    from nsbench.laboratory.picture_sheets import attention_sheet
+    from nsbench.laboratory.attention import attention_sheet
+    from nsbench.laboratory.pictures import open_pictures
 
     attention_sheet(open_pictures((), needs_data=False, **options), tolerance=tolerance)
 
@@ -78,8 +78,8 @@ def watermark(
     """
     if (text is None) == (mark_file is None):
         raise UsageError("a watermark is either --text WORDS or --mark PICTURE; give one of them")
-    from nsbench.laboratory.picture_files import open_picture, open_pictures, read_images
-    from nsbench.laboratory.picture_sheets import watermark_sheet
+    from nsbench.laboratory.pictures import open_picture, open_pictures, read_images
+    from nsbench.laboratory.watermark import watermark_sheet
     from nsbench.nullspace.watermark import picture_mark, text_mark
 
     space = {key: options.pop(key) for key in ("tolerance", "per_channel", "save")}
@@ -116,16 +116,16 @@ def disguise(
     (appendix F)."""
     if bool(sources) != bool(targets):
         raise UsageError("give both --source and --target, or neither to take pairs of --data")
-    from nsbench.laboratory.picture_files import open_pictures, picture_paths, read_images
-    from nsbench.laboratory.picture_sheets import disguise_sheet, split_pairs
+    from nsbench.laboratory.disguise import disguise_sheet, split_pairs
+    from nsbench.laboratory.pictures import open_pictures, picture_paths, read_images
 
     space = {key: options.pop(key) for key in ("tolerance", "per_channel", "save")}
-    found = (picture_paths(sources), picture_paths(targets))
-    bench = open_pictures([*found[0], *found[1]], **options)
-    images = read_images(bench, sum(map(len, found)) or 2 * pairs, ready=ready)
+    paths = (picture_paths(sources), picture_paths(targets))
+    bench = open_pictures([*paths[0], *paths[1]], **options)
+    images = read_images(bench, sum(map(len, paths)) or 2 * pairs, ready=ready)
     disguise_sheet(
         bench,
-        *split_pairs(images, len(found[0]) or None),
+        *split_pairs(images, len(paths[0]) or None),
         bounded=not unbounded,
         shown=shown,
         methods=tuple(filter(None, methods.split(","))),
@@ -169,8 +169,8 @@ def fingerprint(
 
     PICTURES are files and folders; without any, images of --data are taken.
     """
-    from nsbench.laboratory.fingerprint_sheets import fingerprint_sheet, named_models
-    from nsbench.laboratory.picture_files import open_pictures, read_images
+    from nsbench.laboratory.fingerprint import fingerprint_sheet, named_models
+    from nsbench.laboratory.pictures import open_pictures, read_images
 
     settings = {key: options.pop(key) for key in ("strength", "noises", "decoys", "alpha", "tolerance", "save")}
     bench = open_pictures(pictures, **options)

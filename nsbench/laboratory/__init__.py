@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nsbench.errors import ModelError, UsageError
 from nsbench.laboratory.page import Sheet, write_sheet
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ class Bench:
         """Print, store and draw the outcome of the command `name` on this bench's model; see `Sheet`."""
         subject = self.model.name + (f".{qualifier}" if qualifier else "")
         sheet = Sheet(name, subject, title, lede, columns, rows, self.facts(**(facts or {})), notes, data or {}, order)
-        write_sheet(sheet, self.out, console(), figures)
+        write_sheet(sheet, self.out, figures)
         return sheet
 
 
@@ -115,35 +114,16 @@ def open_bench(
 
     `untrained` takes the architecture as timm initialises it, with the source's number of classes.
     """
-    from nsbench.models import load_model
-    from nsbench.models.untrained import untrained_model
     from nsbench.results import ensure_writable
-    from nsbench.run.opening import open_source, resolve_device
+    from nsbench.run.opening import open_all
 
     ensure_writable(out)
-    source = open_source(data)
-    name = model or source.default_model
-    if name is None:
-        raise UsageError(f"--data {data}: say which model to take, --model NAME with --checkpoint FILE")
-    device = resolve_device(device)
-    if untrained:
-        if checkpoint:
-            raise UsageError(f"--untrained and --checkpoint {checkpoint}: give one of the two")
-        network = untrained_model(name, seed=seed, normalisation=normalisation, num_classes=len(source.class_names)).to(
-            device
-        )
-        return Bench(network, source, seed, device, out, untrained=True)
-    network = load_model(name, checkpoint=checkpoint, normalisation=normalisation, device=device)
-    if network.num_classes != len(source.class_names):
-        raise ModelError(
-            f"model '{name}' has {network.num_classes} classes, {source.title} has "
-            f"{len(source.class_names)}; choose a model and a data source that belong together"
-        )
-    return Bench(network, source, seed, device, out)
-
-
-def console() -> Any:
-    """Where tables are printed: coloured on a terminal, plain elsewhere and with NO_COLOR."""
-    from rich.console import Console
-
-    return Console(highlight=False)
+    opened = open_all(
+        data,
+        model,
+        checkpoint=checkpoint,
+        normalisation=normalisation,
+        device=device,
+        untrained=seed if untrained else None,
+    )
+    return Bench(opened.model, opened.source, seed, opened.device, out, untrained=untrained)

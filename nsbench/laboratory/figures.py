@@ -18,12 +18,14 @@ from nsbench.files import write_atomically
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from torch import Tensor
 
 # Okabe and Ito's set in the order of the leaderboard page: blue, vermilion, green, purple, orange, sky, yellow, black
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a7f00", "#3a3d44")
 DASHES = ((), (5, 2), (1.5, 1.5), (5, 1.5, 1.5, 1.5), (8, 2), (3, 1), (1, 1), ())
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 SEQUENTIAL = "cividis"  # of heat maps: rises in lightness, so it reads in grey and for the colour-blind
+CELL = 1.75  # inches of a thumbnail
 INK, SOFT, LINE = "#191b1f", "#5a606b", "#e4e5e8"
 STYLE: Any = {
     "font.size": 9,
@@ -143,6 +145,24 @@ def picture(axes: Axes, image_CHW: np.ndarray, caption: str = "") -> None:
     axes.set_xlabel(caption, fontsize=8, color=INK)
     for spine in axes.spines.values():
         spine.set_visible(False)
+
+
+def picture_grid(heads: Sequence[str], rows: Sequence[Sequence[tuple[np.ndarray, str]]]) -> Figure:
+    """Thumbnails (3, H, W) with a caption below each, on a strict grid: one head a column."""
+    figure, axes = new_figure(len(rows), len(heads), width=CELL, height=CELL + 0.34)
+    for index, row in enumerate(rows):
+        for column, (image, caption) in enumerate(row):
+            picture(axes[index, column], image, caption)
+            axes[index, column].xaxis.label.set_size(6.5)
+    for column, head in enumerate(heads):
+        axes[0, column].set_title(head, fontsize=8.5, fontweight="bold", loc="left")
+    return figure
+
+
+def plain(image_3HW: Tensor) -> np.ndarray:
+    """(3, H, W) in [0, 1] for drawing; what lies outside is clipped."""
+    pixels: np.ndarray = image_3HW.detach().double().cpu().clamp(0, 1).numpy()
+    return pixels
 
 
 def heat_map(

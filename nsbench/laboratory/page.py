@@ -19,6 +19,7 @@ from nsbench import provenance
 from nsbench.errors import ResultError
 from nsbench.files import write_atomically
 from nsbench.laboratory.figures import save_figure
+from nsbench.progress import table_console
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,12 +51,13 @@ class Sheet:
         return re.sub(r"[^A-Za-z0-9._-]+", "_", f"{self.name}.{self.subject}")
 
 
-def write_sheet(sheet: Sheet, out: Path, console: Console, figures: Mapping[str, Figure] | None = None) -> list[Path]:
+def write_sheet(sheet: Sheet, out: Path, figures: Mapping[str, Figure] | None = None) -> list[Path]:
     """Print the table; write <stem>.json, <stem>.csv, <stem>[.<figure>].svg and .png, and the page. Returns the files.
 
     `figures` maps a short name ("" for the only one) to a matplotlib figure. Raises ResultError where `out` cannot be
     written.
     """
+    console = table_console()
     print_sheet(sheet, console)
     drawn = {f"{sheet.stem}.{name}" if name else sheet.stem: figure for name, figure in (figures or {}).items()}
     record = {
@@ -148,6 +150,11 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def short(value: float) -> float:
+    """Three significant digits, for tables; the data keep all."""
+    return float(f"{value:.3g}")
 
 
 def _numeric(rows: Sequence[Sequence[Any]], index: int) -> bool:

@@ -28,7 +28,7 @@ import torch
 from PIL import Image
 
 from nsbench.data.corrupted import CROP, resize_and_crop
-from nsbench.data.made import MARKER, parse
+from nsbench.data.made import MARKER, parse_marker
 from nsbench.data.source import Split
 from nsbench.errors import CorruptImage, DataError, ModelError, UsageError
 from nsbench.files import available_cores, write_atomically
@@ -128,7 +128,7 @@ def _mark(work: _Work, content: dict[str, Any]) -> None:
     """Write the marker; refuse a folder that holds anything that was made in another way."""
     marker = work.out / MARKER
     if marker.exists():
-        before = parse(marker.read_text(), str(marker))
+        before = parse_marker(marker.read_text(), str(marker)).content
         differing = [
             key for key, value in content.items() if key not in ("unreadable", "complete") and before.get(key) != value
         ]

@@ -34,7 +34,7 @@ from nsbench import corruptions as corruption_engines
 from nsbench.corruptions import CORRUPTIONS, SEVERITIES, check_corruption, corrupt
 from nsbench.data import wnids
 from nsbench.data.corrupted import CROP, ENGINE, RESIZE, SEED, resize_and_crop
-from nsbench.data.made import MARKER, parse
+from nsbench.data.made import MARKER, parse_marker
 from nsbench.data.source import Split
 from nsbench.errors import CorruptImage, DataError, UsageError
 from nsbench.files import available_cores, write_atomically
@@ -146,7 +146,7 @@ def _recipe(work: _Work, name: str, severity: int) -> dict[str, Any]:
             versions[package] = "unknown"
     return {
         "origin": "generated-jpeg", "corruption": name, "severity": severity, "seed": SEED,
-        "engine": corruption_engines.engine(name, work.engine), "resize": RESIZE, "crop": CROP,
+        "engine": corruption_engines.engine_version(name, work.engine), "resize": RESIZE, "crop": CROP,
         "jpeg_quality": QUALITY, "source": work.split.digest, "images": len(work.split), "versions": versions,
     }  # fmt: skip
 
@@ -158,7 +158,7 @@ def _mark(work: _Work, *, complete: bool, unreadable: Sequence[str] = ()) -> Non
         folder.mkdir(parents=True, exist_ok=True)
         marker = folder / MARKER
         if marker.exists():
-            before = parse(marker.read_text(), str(marker))
+            before = parse_marker(marker.read_text(), str(marker)).content
             differing = [key for key in recipe if before.get(key) != recipe[key]]
             if differing:
                 key = differing[0]

@@ -58,7 +58,9 @@ def measured(options: RunOptions, progress: Progress, *, cached_weights: bool = 
         results, problems = read_results(own.results)
         if problems:
             raise ResultError(problems[0])
-        yield Measurement(tuple(results), summary.missing | summary.failed, Reference(seconds, float(max(memory or 0, 1))))
+        yield Measurement(
+            tuple(results), summary.missing | summary.failed, Reference(seconds, float(max(memory or 0, 1)))
+        )
 
 
 def record(

@@ -1,4 +1,4 @@
-"""The fingerprint of a model and what it says of suspects, as a table and figures."""
+"""`nsbench nullspace fingerprint`: the fingerprint of a model, and what it says of suspects (section 6)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import numpy as np
 
 from nsbench.errors import UsageError
 from nsbench.laboratory import Bench, Images
-from nsbench.laboratory.figures import LINE, PALETTE, new_figure, titles
+from nsbench.laboratory.figures import LINE, PALETTE, new_figure, picture_grid, plain, titles
 from nsbench.laboratory.page import Sheet
-from nsbench.laboratory.picture_figures import grid, plain
-from nsbench.laboratory.picture_files import save_pictures
+from nsbench.laboratory.pictures import save_pictures
 from nsbench.models import Model, load_model
 from nsbench.models.untrained import untrained_model
 from nsbench.nullspace.exact import patch_nullspace
@@ -28,7 +27,7 @@ OWNER, FRESH = "the owner's model", "fresh weights"
 
 def named_models(bench: Bench, given: Sequence[str]) -> dict[str, Model]:
     """FILE (weights of the owner's architecture), MODEL=FILE, or a MODEL that comes with weights; by a short name."""
-    found: dict[str, Model] = {}
+    models: dict[str, Model] = {}
     for words in given:
         name, _, file = words.rpartition("=")
         path = Path(file)
@@ -40,10 +39,10 @@ def named_models(bench: Bench, given: Sequence[str]) -> dict[str, Model]:
             device=bench.device,
         )
         short = words if alone else path.stem
-        if short in found or short in (OWNER, FRESH):
+        if short in models or short in (OWNER, FRESH):
             raise UsageError(f"two models would be called '{short}'; give files of different names")
-        found[short] = model
-    return found
+        models[short] = model
+    return models
 
 
 def fingerprint_sheet(
@@ -198,4 +197,4 @@ def picture_figure(mark: Fingerprint, shown: int = 4) -> Figure:
         )
     ]
     heads: list[Any] = [f"image {index + 1}" for index in range(len(rows[0]))]
-    return grid(heads, rows)
+    return picture_grid(heads, rows)

@@ -1,4 +1,4 @@
-"""The exact nullspace as tables and figures: its dimension in many models (table 1), noise from it (figure 2)."""
+"""`nsbench nullspace dims`: the dimension of the patch embedding's nullspace in many models (table 1)."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ import csv
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 
 from nsbench.errors import ModelError
-from nsbench.laboratory import Bench, console
-from nsbench.laboratory import linear_figures as draw
+from nsbench.laboratory.figures import from_zero, legend, new_figure, reference_line, series, titles
 from nsbench.laboratory.page import Sheet, write_sheet
 from nsbench.models import Model
 from nsbench.models.untrained import untrained_model
-from nsbench.nullspace.exact import PatchNullspace, PatchSpectrum, patch_nullspace, patch_spectrum
-from nsbench.nullspace.probe import check_size, random_direction
+from nsbench.nullspace.exact import PatchSpectrum, patch_spectrum
 from nsbench.provenance import device_name
 from nsbench.registry import content_folder
 
-BATCH = 32  # images of one forward pass
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def published_dimensions() -> dict[str, dict[str, int]]:
@@ -101,7 +100,7 @@ def dims_sheet(
         data,
         order=10,
     )
-    write_sheet(sheet, out, console(), {"": draw.spectra(names, spectra)})
+    write_sheet(sheet, out, {"": spectra_figure(names, spectra)})
     return sheet
 
 
@@ -126,92 +125,27 @@ def _dims_row(model: Model, spectrum: PatchSpectrum, trained: bool, published: d
     ]
 
 
-def sample_sheet(
-    bench: Bench, *, norms: Sequence[float], images: int, shown_norm: float, tolerance: float | None = None
-) -> Sheet:
-    """Figure 2: noise of the exact nullspace, whole-matrix and per channel, beside random noise of equal norm."""
-    pictures = bench.images("clean", images)
-    pixels_BCHW = pictures.pixels_BCHW
-    check_size(bench.model, pixels_BCHW)
-    spaces = _spaces(bench.model, tolerance)
-    size = (bench.model.input_size, bench.model.input_size)
-    unit = {
-        name: space.sample(size, norm=1.0, count=len(pixels_BCHW), seed=bench.seed).to(bench.device)
-        for name, space in spaces.items()
-    }
-    draws = random_direction(pixels_BCHW, bench.seed)
-    unit["random"] = draws / draws.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-    clean_BK = _logits(bench.model, pixels_BCHW)
-    rows = []
-    for name, noise in unit.items():
-        for norm in norms:
-            noisy_BCHW = pixels_BCHW + norm * noise
-            noisy_BK = _logits(bench.model, noisy_BCHW)
-            rows.append(
-                [
-                    name,
-                    spaces[name].dimension if name in spaces else None,
-                    float(norm),
-                    (noisy_BK - clean_BK).abs().max().item(),
-                    100 * (noisy_BK.argmax(1) == clean_BK.argmax(1)).double().mean().item(),
-                    100 * ((noisy_BCHW < 0) | (noisy_BCHW > 1)).double().mean().item(),
-                ]
-            )
-    figures = {
-        "strength": draw.strengths(rows),
-        "basis": draw.basis(spaces["whole matrix"]),
-        "images": draw.noisy_images(
-            bench.model,
-            bench.source.class_names,
-            pixels_BCHW[:4],
-            {name: shown_norm * noise[:4] for name, noise in unit.items()},
-            shown_norm,
-        ),
-    }
-    space = spaces["whole matrix"]
-    return bench.write(
-        "sample",
-        "Noise of the exact nullspace",
-        "A random combination of the nullspace's basis vectors (equation 2) leaves the logits as they are at any "
-        "strength; random noise of the same norm does not.",
-        [
-            "noise",
-            "basis vectors per patch",
-            "norm, l2 of pixels in [0, 1]",
-            "largest change of a logit",
-            "same prediction, %",
-            "pixels outside [0, 1], %",
-        ],
-        rows,
-        figures=figures,
-        facts={
-            "images": len(pixels_BCHW),
-            "tolerance": space.tolerance,
-            "largest logit": round(clean_BK.abs().max().item(), 3),
-        },
-        notes=[
-            "What is left of the change is float32 rounding, which grows with the norm.",
-            *(
-                []
-                if "per channel" in spaces
-                else [
-                    "Each channel by itself has an empty nullspace in this model: its "
-                    "patch vector is not longer than the width."
-                ]
-            ),
-        ],
-        order=20,
+def spectra_figure(names: Sequence[str], found: Sequence[PatchSpectrum]) -> Figure:
+    """Singular values of each patch embedding relative to its largest, and the rank that each tolerance gives."""
+    figure, axes = new_figure(1, 2, width=5.2, height=3.6)
+    left, right = axes[0]
+    for index, (name, spectrum) in enumerate(zip(names, found, strict=True)):
+        values = (spectrum.singular_values_GR[0] / spectrum.singular_values_GR[0, 0]).numpy()
+        series(left, np.arange(1, len(values) + 1), values, index, name)
+        places = np.logspace(-8, 0, 161)
+        series(right, places, [spectrum.patch_length - (values > place).sum() for place in places], index)
+    left.set_yscale("log")
+    right.set_xscale("log")
+    from_zero(right)
+    titles(left, "Spectrum of the patch embedding", "index of the singular value", "singular value / largest")
+    titles(
+        right,
+        "The tolerance decides the dimension",
+        "tolerance, relative to the largest singular value",
+        "nullspace dimension per patch",
     )
-
-
-def _spaces(model: Model, tolerance: float | None) -> dict[str, PatchNullspace]:
-    """The whole matrix's nullspace, and that of single channels where it is not empty."""
-    found = {"whole matrix": patch_nullspace(model, tolerance=tolerance)}
-    if patch_spectrum(model, per_channel=True, tolerance=tolerance).dimension:
-        found["per channel"] = patch_nullspace(model, per_channel=True, tolerance=tolerance)
-    return found
-
-
-@torch.no_grad()
-def _logits(model: Model, images_BCHW: torch.Tensor) -> torch.Tensor:
-    return torch.cat([model(part) for part in images_BCHW.split(BATCH)])
+    tolerance = max(spectrum.tolerance for spectrum in found)
+    reference_line(left, tolerance, f"tolerance {tolerance:.1e}")
+    right.axvline(tolerance, color="#191b1f", linewidth=1, dashes=(4, 3))
+    legend(figure, loc="outside lower center", ncols=2 if len(names) > 1 else 1)
+    return figure

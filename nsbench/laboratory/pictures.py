@@ -1,4 +1,4 @@
-"""Picture files as a bench's images: single files and folders, prepared as the checkpoint wants them."""
+"""What the commands on pictures share: files and folders as a bench's images, and pictures written to files."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from nsbench.progress import SILENT, Progress
 if TYPE_CHECKING:
     import torch
     from PIL import Image
+
+    from nsbench.nullspace.exact import PatchNullspace
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
@@ -62,18 +64,18 @@ class PictureFiles(DataSource):
 def picture_paths(given: Sequence[Path]) -> list[Path]:
     """Files as they are, and of each folder every picture below it by its suffix, sorted. Raises DataError for a path
     that is not there and a folder without pictures."""
-    found: list[Path] = []
+    paths: list[Path] = []
     for path in given:
         if path.is_dir():
             inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
             if not inside:
                 raise DataError(f"{path}: this folder holds no pictures ({', '.join(sorted(SUFFIXES))})")
-            found += inside
+            paths += inside
         elif path.is_file():
-            found.append(path)
+            paths.append(path)
         else:
             raise DataError(f"{path}: no such picture file or folder")
-    return found
+    return paths
 
 
 def open_pictures(
@@ -136,6 +138,17 @@ def open_picture(path: Path) -> Image.Image:
             return image.convert("RGBA")
     except BROKEN as error:
         raise CorruptImage(f"{path}: cannot be decoded ({error}); give another picture") from error
+
+
+def space_facts(space: PatchNullspace, bounded: bool) -> dict[str, Any]:
+    """What a sheet says of the nullspace that pictures were changed in."""
+    return {
+        "nullspace dimension": space.dimension,
+        "patch length": space.patch_length,
+        "per channel": space.per_channel,
+        "tolerance": space.tolerance,
+        "pixels bounded to [0, 1]": bounded,
+    }
 
 
 def save_pictures(images_BCHW: torch.Tensor, ids: Sequence[str], folder: Path) -> list[Path]:

@@ -1,0 +1,188 @@
+"""Outcomes of a submitted result: read without trust, and run again where the weights are at hand."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from submissions import N, as_npz, outcomes, problems, store, with_npz
+
+from nsbench import registry
+from nsbench.cli import main
+from nsbench.errors import ResultError
+from nsbench.models import load_model
+from nsbench.results import read_outcomes, read_results
+from nsbench.run.opening import open_source
+from nsbench.submission import Limits, Rerunner, check_archive, pack, sample
+
+
+def tampered(tmp_path, change):
+    """An archive whose outcomes were changed by somebody who made all digests and figures anew."""
+
+    def measure(condition, seed):
+        return change(outcomes(condition, seed))
+
+    store(tmp_path / "results", measure=measure)
+    return pack(tmp_path / "results", tmp_path / "x.zip").path
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda o: replace(o, predictions=np.where(o.correct, o.labels, 10)), "predictions outside the 10 classes"),
+        (lambda o: replace(o, predictions=np.where(o.correct, o.labels, -1)), "predictions outside the 10 classes"),
+        (lambda o: replace(o, ids=np.array([f"{i}\n" for i in range(N)])), "control characters"),
+        (lambda o: replace(o, predictions=o.labels), "that the attack made right"),
+        (lambda o: replace(o, extra={**o.extra, "linf": o.extra["linf"] + 1}), "linf norms beyond the budget"),
+        (lambda o: replace(o, extra={**o.extra, "linf": o.extra["linf"] * np.nan}), "negative or not finite"),
+        (lambda o: replace(o, extra={**o.extra, "l2": -o.extra["l2"]}), "negative or not finite"),
+        (lambda o: replace(o, confidence=None), "some of label_probability, confidence and top5 without the others"),
+        (lambda o: replace(o, confidence=o.confidence + 1), "confidence outside [0, 1]"),
+        (lambda o: replace(o, label_probability=o.label_probability * np.nan), "label_probability outside [0, 1]"),
+        (lambda o: replace(o, label_probability=np.ones(N, "f4")), "label_probability above confidence"),
+        (lambda o: replace(o, label_probability=o.label_probability / 2), "whose label_probability is not their conf"),
+        (lambda o: replace(o, top5=(o.top5 + 1) % 10), "whose first of top5 is not their prediction"),
+        (lambda o: replace(o, top5=np.repeat(o.top5[:, :1], 5, axis=1)), "a class twice in top5"),
+        (lambda o: replace(o, top5=o.top5 + 6), "top5 outside the 10 classes"),
+        (lambda o: replace(o, top5=o.top5[:, :4]), "4 best classes of each image"),
+    ],
+)
+def test_impossible_outcomes_are_named(tmp_path, change, problem):
+    found = problems(tampered(tmp_path, change))
+    assert any(problem in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda o: replace(o, ids=np.array(["same"] * N)), "names an image twice"),
+        (lambda o: replace(o, extra={**o.extra, "linf": o.extra["linf"][:3]}), "other lengths"),
+        (lambda o: replace(o, extra={**o.extra, "odd": np.array(["x"] * N)}), "of a form that no outcomes file has"),
+        (lambda o: replace(o, ids=np.array([f"{i}\x1b" for i in range(N)])), "control characters"),
+        (lambda o: o, ""),
+    ],
+)
+def test_malformed_arrays_are_named(packed, change, problem):
+    conditions = registry.suites["fgsm"].conditions()
+    content = as_npz({c.name: change(outcomes(c, k)) for k, c in enumerate(conditions)})
+    found = problems(with_npz(packed.path, content))
+    assert any(problem in line for line in found) if problem else all("extra" not in line for line in found), found
+
+
+def test_predictions_of_a_subset_are_inside_it(tmp_path):
+    store(tmp_path / "results", "imagenet_a", change=lambda r: replace(r, source="imagenet"))
+    found = problems(pack(tmp_path / "results", tmp_path / "x.zip").path)
+    assert "outside the 200 classes of split 'a'" in found[0]
+
+
+def test_pickled_and_malformed_outcomes_are_not_loaded(packed):
+    for arrays in ({"conditions": np.array(["a"], dtype=object)}, {"surprise": np.zeros(3)}, {}):
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        found = problems(with_npz(packed.path, buffer.getvalue()))
+        assert any("outcomes" in line for line in found), found
+
+
+def test_a_bomb_inside_the_outcomes_is_refused(packed):
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer, **{"conditions": np.array(["a"]), "sets": np.zeros(1, int), "set0.ids": np.zeros(10_000_000, "S1")}
+    )
+    checked = check_archive(with_npz(packed.path, buffer.getvalue()), limits=Limits(unpacked=1 << 20))
+    assert "would unpack to" in checked.problems[0]
+
+
+def test_the_same_data_have_the_same_labels(packed, tmp_path):
+    held = read_results(tmp_path / "results")[0]
+    assert check_archive(packed.path, held=held).accepted
+    path = tampered(
+        tmp_path / "other",
+        lambda o: replace(
+            o,
+            labels=(o.labels + 1) % 10,
+            predictions=(o.predictions + 1) % 10,
+            top5=(o.top5 + 1) % 10,
+            extra={**o.extra, "predictions_clean": (o.extra["predictions_clean"] + 1) % 10},
+        ),
+    )
+    assert check_archive(path).accepted
+    assert "other images or labels than the leaderboard's" in check_archive(path, held=held).problems[0]
+
+
+def test_a_random_sample_is_run_again(packed):
+    asked = []
+
+    def honest(result, wanted):
+        asked.append(wanted)
+        stored = outcomes_by_suite[result.suite]
+        return {
+            name: {i: int(p) for i, p in zip(stored[name].ids, stored[name].predictions, strict=True) if i in ids}
+            for name, ids in wanted.items()
+        }
+
+    outcomes_by_suite = {
+        suite: {c.name: outcomes(c, k) for k, c in enumerate(registry.suites[suite].conditions())}
+        for suite in ("clean", "fgsm")
+    }
+    checked = check_archive(packed.path, rerun=honest, sample_size=5)
+    assert checked.accepted
+    assert checked.rerun == sum(len(ids) for wanted in asked for ids in wanted.values())
+    assert all(len(ids) == 5 for wanted in asked for ids in wanted.values())
+    lying = check_archive(
+        packed.path, rerun=lambda result, wanted: {n: dict.fromkeys(ids, 9) for n, ids in wanted.items()}
+    )
+    assert "images that were run again are predicted otherwise" in lying.problems[0]
+
+    def elsewhere(result, wanted):
+        raise ResultError("other weights")
+
+    away = check_archive(packed.path, rerun=elsewhere)
+    assert (away.accepted, away.rerun, len(away.not_rerun)) == (True, 0, 2)
+    assert away.not_rerun[0].endswith("clean.seed0.json: other weights")
+
+
+def test_weights_at_hand_are_run_again(tmp_path):
+    run = ["run", "--method", "pretrained", "--suite", "clean,fgsm", "--limit", "24", "--results"]
+    assert CliRunner().invoke(main, [*run, str(tmp_path / "results")]).exit_code == 0
+    packed = pack(tmp_path / "results", tmp_path / "own.zip")
+    done = CliRunner().invoke(
+        main,
+        [
+            "submit",
+            "check",
+            str(packed.path),
+            "--rerun",
+            "5",
+            "--sample-seed",
+            "7",
+            "--results",
+            str(tmp_path / "none"),
+        ],
+    )
+    assert done.exit_code == 0, done.output
+    conditions = 1 + len(registry.suites["fgsm"].conditions())
+    assert f"{5 * conditions} images were run again and agree (sample seed 7); 0 results could not" in done.output
+
+    source = open_source("shapes10")
+    other = load_model("vit_shapes10")
+    with torch.no_grad():
+        other.vit.head.weight.copy_(other.vit.head.weight.roll(1, 0))
+    rerunner = Rerunner(other, source)
+    stranger = check_archive(packed.path, rerun=rerunner, sample_size=5)
+    assert stranger.accepted
+    assert all("its weights have digest" in line for line in stranger.not_rerun)
+    rerunner.digest = read_results(tmp_path / "results")[0][0].provenance.weights_digest
+    lying = check_archive(packed.path, rerun=rerunner, sample_size=5)
+    assert "5 of 5 images that were run again are predicted otherwise; at most 2 % may differ" in lying.problems[0]
+    imagenet_like = Rerunner(load_model("vit_shapes10", normalisation="imagenet"), source)
+    assert "normalises by mean" in check_archive(packed.path, rerun=imagenet_like, sample_size=5).not_rerun[0]
+
+
+def test_samples_depend_on_the_seed_and_the_result(packed, tmp_path):
+    result = read_results(tmp_path / "results")[0][0]
+    stored = read_outcomes(result)
+    assert sample(result, stored, 5) == sample(result, stored, 5)
+    assert sample(result, stored, 5) != sample(result, stored, 5, seed=1)
+    assert {len(ids) for ids in sample(result, stored, 10**6).values()} == {N}

@@ -1,0 +1,130 @@
+"""Archives of results for tests: results of real suites as the runner writes them, and archives changed by a stranger."""
+
+import hashlib
+import io
+import json
+
+import made
+import numpy as np
+
+from nsbench import registry
+from nsbench.results import write_result
+from nsbench.submission import check_archive, open_archive
+from nsbench.submission.figures import FIELDS
+from nsbench.submission.pack import archive_of
+from nsbench.types import PROBABILITY_STEP, Outcomes
+
+registry.load_content()
+N = 40
+STEM = "results/shapes10/vit/ns/fgsm.seed0"
+
+
+def outcomes(condition, seed):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(N) % 10
+    clean = np.where(rng.random(N) < 0.8, labels, (labels + 1) % 10)
+    if not condition.attack:
+        return judged(labels, clean, seed)
+    right = clean == labels
+    broken = right & (rng.random(N) < 0.5)
+    predictions = np.where(broken, (labels + 2) % 10, clean)
+    norms = np.where(right, np.float32(condition.threat.eps or 0), 0).astype("f4")
+    extra = {"predictions_clean": clean, "predictions_uint8": predictions, "linf": norms, "l2": norms}
+    return judged(labels, predictions, seed, extra)
+
+
+def judged(labels, predictions, seed, extra=None):
+    """Outcomes with probabilities that fit the predictions."""
+    steps = np.random.default_rng(seed + 1000).integers(1 << 15, 1 << 16, N)
+    confidence = (steps * PROBABILITY_STEP).astype("f4")
+    label = np.where(predictions == labels, confidence, (1 - confidence) / 2).astype("f4")
+    top5 = (predictions[:, None] + np.arange(5)) % 10
+    ids = np.array([f"clean/{i:05d}" for i in range(N)])
+    return Outcomes(ids, labels, predictions, extra or {}, label, confidence, top5)
+
+
+def digest(text):
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def store(folder, suite="fgsm", method="ns", *, seed=0, change=lambda result: result, measure=outcomes):
+    """A result as the runner writes it, for a real suite."""
+    own = registry.suites[suite]
+    measured = {c.name: measure(c, seed + index) for index, c in enumerate(own.conditions())}
+    conditions = tuple(
+        made.condition(
+            c.name,
+            measured[c.name],
+            split=c.split,
+            attack=c.attack,
+            params=dict(c.params),
+            threat=c.threat,
+            beforehand=c.beforehand,
+            preprocess=c.preprocess,
+            data_digest=digest(c.split),
+        )
+        for c in own.conditions()
+    )
+    result = made.result(
+        model="vit",
+        method=method,
+        suite=suite,
+        seed=seed,
+        score=own.score(measured),
+        **{name: getattr(own, name) for name in (*FIELDS, "summary", "citation")},
+        suite_version=own.version,
+        method_title=method.upper(),
+        method_summary="A method.",
+        conditions=conditions,
+        recipe=made.recipe(seed=seed),
+        weights_digest=digest(f"weights {seed}"),
+        identity=digest(f"{suite} {method} {seed}"),
+    )
+    return write_result(folder, change(result), measured)
+
+
+def as_npz(measured):
+    """The outcomes file of schema 1, which takes what no table takes."""
+    arrays = {"conditions": np.array(list(measured)), "sets": np.arange(len(measured))}
+    for index, one in enumerate(measured.values()):
+        arrays |= {f"set{index}.ids": np.char.encode(one.ids, "utf-8"), f"set{index}.labels": one.labels}
+        arrays |= {f"{index}.predictions": one.predictions}
+        arrays |= {f"{index}.extra.{name}": values for name, values in one.extra.items()}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def with_npz(path, content, stem=STEM):
+    """The archive with other outcomes of one result, in the form of schema 1, and their digest made anew."""
+    record = json.loads(open_archive(path).files[f"{stem}.json"])
+    record |= {"outcomes_format": "npz", "outcomes_sha256": hashlib.sha256(content).hexdigest()}
+    changed = {f"{stem}.json": json.dumps(record).encode(), f"{stem}.parquet": None, f"{stem}.npz": content}
+    return rewritten(path, **changed)
+
+
+def problems(path):
+    return check_archive(path).problems
+
+
+def rewritten(path, **members):
+    """The archive with some members changed and the manifest made anew; None removes one."""
+    files = dict(open_archive(path).files) | members
+    path.write_bytes(archive_of({name: content for name, content in files.items() if content is not None})[0])
+    return path
+
+
+def edited(path, change, stem=STEM):
+    """The archive with one result's JSON changed."""
+    record = json.loads(open_archive(path).files[f"{stem}.json"])
+    change(record)
+    return rewritten(path, **{f"{stem}.json": json.dumps(record).encode()})
+
+
+def put(key, value, *path):
+    def change(record):
+        for step in path:
+            record = record[step]
+        record[key] = value
+
+    return change
