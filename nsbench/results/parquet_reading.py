@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -61,8 +62,8 @@ class Known:
 def unpack(content: bytes) -> dict[str, Outcomes]:
     """By condition, in the stored order. Raises ValueError, with one line, for what is no such file."""
     with _one_line():
-        file = _opened(content)
-        columns = _decoded(file, file.schema_arrow.names)
+        file = _opened(content, None)
+        columns = _decoded(file, list(file.columns))
         parts = _parts(columns, Known())
         values = _values({name: column for name, column in columns.items() if name not in IMAGES})
         return {part.condition: _outcomes(part, dict(_held(part, values))) for part in parts}
@@ -75,12 +76,11 @@ def read_columns(content: bytes, columns: Collection[str], known: Known | None =
     """
     known = Known() if known is None else known
     with _one_line():
-        file = _opened(content)
+        file = _opened(content, columns)
         key = _stored(file, content)
         if key not in known.parts:
             known.parts[key] = _parts(_decoded(file, IMAGES), known)
-        wanted = [name for name in file.schema_arrow.names if name in columns and name not in IMAGES]
-        values = _values(_decoded(file, wanted))
+        values = _values(_decoded(file, [name for name in file.columns if name not in IMAGES]))
         return {part.condition: Rows(part.images, dict(_held(part, values))) for part in known.parts[key]}
 
 
@@ -94,53 +94,65 @@ def _one_line() -> Iterator[None]:
         raise ValueError(f"is no table of outcomes ({line})") from error
 
 
-def _opened(content: bytes) -> pq.ParquetFile:
-    """The file, once its footer says that it is a table of outcomes of a size that can be decoded."""
+class _Column(NamedTuple):
+    """How it is stored."""
+
+    kind: str  # Arrow's
+    nullable: bool
+    codec: str
+    size: int  # bytes
+    chunk: pq.ColumnChunkMetaData
+
+
+class _File(NamedTuple):
+    """A file that can be decoded."""
+
+    parquet: pq.ParquetFile
+    rows: int
+    columns: dict[str, _Column]  # IMAGES and those of the wanted columns that it has
+
+
+def _opened(content: bytes, wanted: Collection[str] | None) -> _File:
+    """The file, once its footer says that the wanted columns (None: all) can be decoded."""
     if len(content) < 12 or int.from_bytes(content[-8:-4], "little") > FOOTER:
         raise ValueError("its footer is missing or too long")
     try:
-        file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=IMAGES[:2], pre_buffer=False)
+        parquet = pq.ParquetFile(pa.BufferReader(content), read_dictionary=IMAGES[:2], pre_buffer=False)
     except KeyError as error:
         raise ValueError(f"no column {error.args[0].decode()!r}") from error
-    if file.metadata.num_row_groups != 1:
-        raise ValueError(f"{file.metadata.num_row_groups} row groups")
-    # What raises in these readers of no rows ends the process in the properties of file.metadata's columns.
-    list(file.reader.iter_batches(0, [0], range(file.metadata.num_columns), use_threads=False))
-    _check_footer(file.metadata)
-    _check_types(file.schema_arrow)
-    return file
-
-
-def _check_footer(found: pq.FileMetaData) -> None:
-    rows = found.num_rows
-    if not 0 < rows * found.num_columns * 8 <= LARGEST:
-        raise ValueError(f"{rows} rows of {found.num_columns} columns")
-    group, pages = found.row_group(0), 0
-    for column in map(group.column, range(found.num_columns)):
-        if column.num_values != rows or group.num_rows != rows:
-            raise ValueError("columns of different lengths")
-        if column.compression not in GROWS or column.total_compressed_size < 0:
-            raise ValueError(f"compressed with {column.compression}, whose pages have no bound")
-        pages += column.total_compressed_size * GROWS[column.compression]
-    if pages > PAGES:
+    found, schema = parquet.metadata, parquet.schema_arrow
+    rows, names = found.num_rows, schema.names
+    if found.num_row_groups != 1 or not len(set(names)) == len(names) == found.num_columns:
+        raise ValueError(f"{found.num_row_groups} row groups and {found.num_columns} columns, called {names}")
+    if missing := [name for name in (*IMAGES, "prediction") if name not in names]:
+        raise ValueError(f"no column {missing[0]!r}")
+    if not 0 < rows * len(names) * 8 <= LARGEST:
+        raise ValueError(f"{rows} rows of {len(names)} columns")
+    places = [at for at, name in enumerate(names) if wanted is None or name in IMAGES or name in wanted]
+    # What is raised when columns are opened, to read no rows, would end the process in the properties of their chunks.
+    list(parquet.reader.iter_batches(0, [0], places, use_threads=False))
+    group = found.row_group(0)
+    columns = {names[at]: _checked(schema.field(at), group.column(at), rows) for at in places}
+    pages = sum(one.size * GROWS[one.codec] for one in columns.values())
+    if group.num_rows != rows or pages > PAGES:
         raise ValueError(f"{rows} rows that may be {pages} bytes")
+    return _File(parquet, rows, columns)
 
 
-def _check_types(found: pa.Schema) -> None:
-    types = dict(zip(found.names, map(str, found.types), strict=True))
-    if len(types) != len(found):
-        raise ValueError("two columns have one name")
-    for name in (*IMAGES, "prediction"):
-        if name not in types:
-            raise ValueError(f"no column {name!r}")
-    for name, kind in types.items():
-        if KINDS.get(kind) not in kinds_of(name):
-            raise ValueError(f"column {name!r} holds {kind}")
+def _checked(field: pa.Field, chunk: pq.ColumnChunkMetaData, rows: int) -> _Column:
+    column = _Column(str(field.type), field.nullable, chunk.compression, chunk.total_compressed_size, chunk)
+    if KINDS.get(column.kind) not in kinds_of(field.name):
+        raise ValueError(f"column {field.name!r} holds {column.kind}")
+    if chunk.num_values != rows:
+        raise ValueError("columns of different lengths")
+    if column.codec not in GROWS or column.size < 0:
+        raise ValueError(f"compressed with {column.codec}, whose pages have no bound")
+    return column
 
 
-def _decoded(file: pq.ParquetFile, names: Sequence[str]) -> dict[str, pa.Array]:
-    table = file.read(columns=list(names), use_threads=False)
-    if names and len(table) != file.metadata.num_rows:
+def _decoded(file: _File, names: Sequence[str]) -> dict[str, pa.Array]:
+    table = file.parquet.read(columns=list(names), use_threads=False)
+    if names and len(table) != file.rows:
         raise ValueError("columns of different lengths")
     return dict(zip(table.column_names, map(_whole, table.columns), strict=True))
 
@@ -149,26 +161,16 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def _stored(file: pq.ParquetFile, content: bytes) -> bytes:
+def _stored(file: _File, content: bytes) -> bytes:
     """Equal for files whose IMAGES are stored in the same bytes and decoded alike."""
-    found = hashlib.sha256(f"{file.metadata.num_rows} {file.metadata.created_by}".encode())
-    group, schema = file.metadata.row_group(0), file.schema_arrow
-    for index in map(schema.names.index, IMAGES):
-        column = group.column(index)
-        first = column.dictionary_page_offset if column.has_dictionary_page else None
-        start = column.data_page_offset if first is None else min(first, column.data_page_offset)
-        stop = start + column.total_compressed_size
-        if not 0 < start < stop <= len(content):
+    found = hashlib.sha256(f"{file.rows} {file.parquet.metadata.created_by}".encode())
+    for kind, nullable, codec, size, chunk in map(file.columns.__getitem__, IMAGES):
+        data = chunk.data_page_offset
+        start = min(data, chunk.dictionary_page_offset) if chunk.has_dictionary_page else data
+        if not 0 < start < start + size <= len(content):
             raise ValueError("a column outside the file")
-        how = (
-            schema.field(index),
-            column.physical_type,
-            column.compression,
-            stop - start,
-            column.data_page_offset - start,
-        )
-        found.update(repr(how).encode())
-        found.update(memoryview(content)[start:stop])
+        found.update(f" {kind} {nullable} {chunk.physical_type} {codec} {size} {data - start} ".encode())
+        found.update(memoryview(content)[start : start + size])
     return found.digest()
 
 
