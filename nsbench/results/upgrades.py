@@ -49,6 +49,8 @@ def _from_1(record: Json) -> Json:
 def made_of(value: float, unit: str, conditions: list[Json]) -> Json | None:
     """What a score of schema 1 was made of: the formulas of its time, proved by the conditions' own accuracies."""
     accuracy = {one["name"]: float(one["accuracy"]) for one in conditions}
+    if not accuracy:
+        raise ValueError("it has no conditions")
     corrupted = [name for name in accuracy if name != "clean"]
     candidates: list[tuple[dict[str, float], str]] = [({next(iter(accuracy)): 100.0}, "right")]
     if unit == "mCE" and all(name in accuracy for name in MCE_WEIGHTS):
