@@ -87,7 +87,6 @@ ALLOWED = {  # file -> names that it may hold, each with its reason
     "training/loop.py": {"finetune"},  # its own name, in its message
     "results/upgrades.py": {"finetune", "pretrained", "ns"},  # what files of schema 1 called their methods
     "shapes10/pretrain.py": {"pretrained"},  # a folder
-    "errors.py": {"ns"},  # the command that messages advise
 }
 
 
