@@ -1,7 +1,7 @@
 """Our own corruptions of one image: closed forms, tables and OpenCV instead of loops and conversions.
 
 Each is one function of the image, the severity and a stream of draws. Fed with the stream of `imagecorruptions`, they
-give its images (tests/test_corruptions_agree.py).
+give its images (tests/corruptions/test_corruptions_agree.py).
 """
 
 from __future__ import annotations
