@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -45,12 +44,12 @@ def check(
 
     Exit status: 0 all is well; 1 something needs attention.
     """
-    from nsbench.making.check import check as check_tree
+    from nsbench.making.check import check_sets
     from nsbench.models import load_model
     from nsbench.progress import SILENT, ConsoleProgress
 
     network = load_model(model, checkpoint=checkpoint) if model else None
-    report = check_tree(
+    report = check_sets(
         path,
         model=network,
         limit=limit,
@@ -88,13 +87,13 @@ def make_imagenet_c(
     was stopped."""
     from nsbench.corruptions import CORRUPTIONS
     from nsbench.errors import UsageError
-    from nsbench.making import imagenet_c as making
+    from nsbench.making.imagenet_c import make_imagenet_c as make_set
     from nsbench.progress import ConsoleProgress
 
     names = tuple(filter(None, (corruptions or "").split(","))) or CORRUPTIONS
     if not all(part.strip().isdecimal() for part in severities.split(",")):
         raise UsageError(f"--severities {severities}: give numbers from 1 to 5, comma-separated")
-    made = making.make_imagenet_c(
+    made = make_set(
         source,
         out,
         split=split,
@@ -116,11 +115,22 @@ def make_imagenet_c(
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
 @click.option("--workers", type=click.IntRange(min=1), help="Processes. Default: one per core. Moves no byte.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, or cuda for one process on a GPU.")
-def make_damagenet(source: Path, out: Path, **options: Any) -> None:
+def make_damagenet(
+    source: Path, out: Path, surrogate: str, checkpoint: Path | None, split: str, workers: int | None, device: str
+) -> None:
     """Make a set like DAmageNet, l-inf 25/255, in its layout: <name>.png and val.txt. Goes on where it was stopped."""
-    from nsbench.making import damagenet
+    from nsbench.making.damagenet import make_damagenet as make_set
     from nsbench.progress import ConsoleProgress
 
-    made = damagenet.make_damagenet(source, out, progress=ConsoleProgress(), **options)
+    made = make_set(
+        source,
+        out,
+        surrogate=surrogate,
+        checkpoint=checkpoint,
+        split=split,
+        workers=workers,
+        device=device,
+        progress=ConsoleProgress(),
+    )
     click.echo(str(made))
     sys.exit(1 if made.unreadable else 0)

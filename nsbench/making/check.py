@@ -8,35 +8,30 @@ permutation of the labels would spoil.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nsbench.data import wnids
 from nsbench.data.find import FOLDERS
 from nsbench.data.imagenet import CORRUPTED, ImageNetTree
-from nsbench.data.manifest import Manifest, manifest
+from nsbench.data.manifest import manifest
 from nsbench.data.source import Split
 from nsbench.data.stored import StoredSplit
-from nsbench.errors import DataError, ModelError, NsbenchError
-from nsbench.making.expected import READY_SIDE, VAL_LABELS, Expected, expected
+from nsbench.errors import ModelError, NsbenchError
+from nsbench.files import stem
+from nsbench.making.check_images import check_accuracy, check_contents
+from nsbench.making.expected import VAL_LABELS, expected
 from nsbench.making.findings import Report, SetReport
+from nsbench.models import Model
 from nsbench.progress import SILENT, Progress
-from nsbench.statistics import wilson
 
-if TYPE_CHECKING:
-    import torch
-
-    from nsbench.models import Model
-
-ALARM = 3  # times chance: accuracy whose interval reaches below it is no better than permuted labels would give
 SHOWN = 3  # names that the text gives of many; the JSON gives all
 
 
-def check(
+def check_sets(
     root: str | Path,
     *,
     model: Model | None = None,
@@ -57,195 +52,155 @@ def check(
             f"{len(source.class_names)}; choose a model of ImageNet-1k"
         )
     names = [name for name in source.splits() if not name.startswith("c/") or "c" in source.layout.places]
-    val = _labels_by_stem(source)
-    sets = [_check_set(source, name, val, model, limit, read, workers, progress) for name in names]
+    val, sets = _labels_by_stem(source), []
+    for name in names:
+        report, split = _check_labelling(source, name, val)
+        if split is not None:
+            report = _check_pictures(report, split, model, limit, read, workers, progress)
+        progress.line(f"{name}: {'ok' if not report.problems else report.problems[0]}", style="dim")
+        sets.append(report)
     if "c" in source.layout.places:
         sets += _absent_corruptions(source, names)
-    absent = [name for name in (*FOLDERS, "c") if name not in source.layout.places]
-    return Report(str(root), sets, absent, model.name if model else None)
+    absent = tuple(name for name in (*FOLDERS, "c") if name not in source.layout.places)
+    return Report(str(root), tuple(sets), absent, model.name if model else None)
 
 
-def _check_set(
-    source: ImageNetTree,
-    name: str,
-    val: dict[str, int],
+def _check_labelling(source: ImageNetTree, name: str, val: Mapping[str, int]) -> tuple[SetReport, StoredSplit | None]:
+    """What can be said without opening a picture, and the split, where there is one."""
+    report = SetReport(name, str(source.layout.places["c" if name.startswith("c/") else name]))
+    try:
+        split = source.split(name)
+    except NsbenchError as error:
+        return report.with_problem(str(error)), None
+    if not isinstance(split, StoredSplit):
+        return report.with_problem(f"{name}: is made when it is used, and lies nowhere"), None
+    report = replace(report, origin=split.origin, digest=split.digest)
+    if split.origin != "official":
+        report = report.with_note(
+            f"made by nsbench ({split.origin}); its figures never share a column with official ones"
+        )
+    declared = name.partition("/")[0] in source.layout.classes
+    report = _count_declared(report, split) if declared else _check_counts(report, split)
+    return _check_labels(_note_order(report, split), split, val), split
+
+
+def _check_pictures(
+    report: SetReport,
+    split: StoredSplit,
     model: Model | None,
     limit: int,
     read: bool,
     workers: int,
     progress: Progress,
 ) -> SetReport:
-    found = SetReport(name, str(source.layout.places["c" if name.startswith("c/") else name]))
     try:
-        split = source.split(name)
-        if not isinstance(split, StoredSplit):
-            raise DataError(f"{name}: is made when it is used, and lies nowhere")
-        found.origin, found.digest = split.origin, split.digest
-        if split.origin != "official":
-            found.notes.append(f"made by nsbench ({split.origin}); its figures never share a column with official ones")
-        _check_counts(found, split, declared=(name.partition("/")[0] in source.layout.classes))
-        _check_labels(found, split, val)
         if read:
-            _check_contents(found, manifest(split, progress), expected(name))
+            report = check_contents(report, manifest(split, progress))
         if model is not None:
-            _check_accuracy(found, split.limited(limit), model, workers, progress)
+            report = check_accuracy(report, split.limited(limit), model, workers, progress)
     except NsbenchError as error:
-        found.problems.append(str(error))
-    progress.line(f"{name}: {'ok' if not found.problems else found.problems[0]}", style="dim")
-    return found
+        return report.with_problem(str(error))
+    return report
 
 
-def _check_counts(found: SetReport, split: Split, declared: bool) -> None:
-    """Images in all and in each class, against the published set."""
+def _count_declared(report: SetReport, split: Split) -> SetReport:
+    """The report of a set whose classes a config file declares: no number of images is right or wrong."""
+    report = replace(report, images=len(split), classes=len(np.unique(split.labels)), complete=True)
+    return report.with_note(
+        f"scored over {len(split.classes or ())} declared classes, with the figure over all 1000 beside it"
+    )
+
+
+def _check_counts(report: SetReport, split: Split) -> SetReport:
+    """The report with images in all and in each class, against the published set."""
     labels, counts = np.unique(split.labels, return_counts=True)
-    found.images, found.classes = len(split), len(labels)
-    if declared:
-        found.complete = True
-        found.notes.append(
-            f"scored over {len(split.classes or ())} declared classes, with the figure over all 1000 beside it"
-        )
-        return
     wanted, order = expected(split.name), wnids.wnids()
-    found.expected_images, found.expected_classes = wanted.images, wanted.classes
-    absent = set(split.classes or range(wanted.classes)) - set(labels.tolist())
-    found.absent_classes = [order[label] for label in sorted(absent)]
-    if wanted.per_class:
-        found.odd_classes = {
-            order[label]: count
-            for label, count in zip(labels.tolist(), counts.tolist(), strict=True)
-            if count != wanted.per_class
-        }
-    found.complete = found.images == wanted.images and not found.absent_classes and not found.odd_classes
-    if found.complete:
-        return
-    details = [f"{found.images:,} of {wanted.images:,} images"]
-    if found.absent_classes:
-        details.append(f"{len(found.absent_classes)} of {wanted.classes} classes absent{_such(found.absent_classes)}")
-    if found.odd_classes:
-        details.append(
-            f"{len(found.odd_classes)} classes without their {wanted.per_class} images{_such(found.odd_classes)}"
-        )
-    found.problems.append(
+    absent = sorted(set(split.classes or range(wanted.classes)) - set(labels.tolist()))
+    odd = {
+        order[label]: count
+        for label, count in zip(labels.tolist(), counts.tolist(), strict=True)
+        if wanted.per_class and count != wanted.per_class
+    }
+    report = replace(
+        report,
+        images=len(split),
+        expected_images=wanted.images,
+        classes=len(labels),
+        expected_classes=wanted.classes,
+        absent_classes=tuple(order[label] for label in absent),
+        odd_classes=odd,
+        complete=len(split) == wanted.images and not absent and not odd,
+    )
+    if report.complete:
+        return report
+    details = [f"{report.images:,} of {wanted.images:,} images"]
+    if absent:
+        details.append(f"{len(absent)} of {wanted.classes} classes absent{_such(report.absent_classes)}")
+    if odd:
+        details.append(f"{len(odd)} classes without their {wanted.per_class} images{_such(odd)}")
+    return report.with_problem(
         f"incomplete or altered: {'; '.join(details)}. Copy it again; if it holds fewer classes on "
         "purpose, declare them in a config file"
     )
 
 
-def _check_labels(found: SetReport, split: Split, val: dict[str, int]) -> None:
-    """Order of folders, and agreement with the labels of val and with the published list."""
-    folders = [str(image_id).rpartition("/")[0] for image_id in split.ids]
-    if all(folders) and split.classes is None:
-        order = {folder: position for position, folder in enumerate(sorted(set(folders)))}
-        wrong = sum(order[folder] != label for folder, label in zip(folders, split.labels.tolist(), strict=True))
-        if wrong:
-            kind = "numbers read as numbers" if folders[0].isdecimal() else "wnids looked up in the list of 1000"
-            found.notes.append(
-                f"folders are {kind}; torchvision's ImageFolder, which counts the folders in string "
-                f"order, would label {wrong:,} of {len(split):,} images wrongly"
-            )
+def _note_order(report: SetReport, split: Split) -> SetReport:
+    """The report with a note where torchvision would label a folder tree otherwise."""
+    folders = [image_id.rpartition("/")[0] for image_id in split.ids.tolist()]
+    if not all(folders) or split.classes is not None:
+        return report
+    order = {folder: position for position, folder in enumerate(sorted(set(folders)))}
+    wrong = sum(order[folder] != label for folder, label in zip(folders, split.labels.tolist(), strict=True))
+    if not wrong:
+        return report
+    kind = "numbers read as numbers" if folders[0].isdecimal() else "wnids looked up in the list of 1000"
+    return report.with_note(
+        f"folders are {kind}; torchvision's ImageFolder, which counts the folders in string "
+        f"order, would label {wrong:,} of {len(split):,} images wrongly"
+    )
+
+
+def _check_labels(report: SetReport, split: Split, val: Mapping[str, int]) -> SetReport:
+    """The report of a set that is made from val, with what contradicts the labels of val and the published list."""
     if not expected(split.name).of_val:
-        return
-    labels = {_stem(image_id): label for image_id, label in zip(split.ids, split.labels.tolist(), strict=True)}
-    differ = [stem for stem, label in labels.items() if val.get(stem, label) != label]
+        return report
+    labels = _by_stem(split)
+    differ = [name for name, label in labels.items() if val.get(name, label) != label]
     if differ:
-        found.problems.append(
+        report = report.with_problem(
             f"{len(differ):,} of {len(labels):,} images have another label than in val, such as "
             f"{differ[0]} ({labels[differ[0]]}, in val {val[differ[0]]}); correct the labels"
         )
-    if len(labels) == 50_000 and all(stem.startswith("ILSVRC2012_val_") for stem in labels):
-        text = "".join(f"{stem} {label}\n" for stem, label in sorted(labels.items()))
-        if hashlib.sha256(text.encode()).hexdigest() != VAL_LABELS:
-            found.problems.append(
-                "labels are not those of the published validation list; are files in wrong folders, "
-                "or is the label file from another order of classes?"
-            )
+    if len(labels) != 50_000 or not all(name.startswith("ILSVRC2012_val_") for name in labels):
+        return report
+    text = "".join(f"{name} {label}\n" for name, label in sorted(labels.items()))
+    if hashlib.sha256(text.encode()).hexdigest() == VAL_LABELS:
+        return report
+    return report.with_problem(
+        "labels are not those of the published validation list; are files in wrong folders, "
+        "or is the label file from another order of classes?"
+    )
 
 
-def _check_contents(found: SetReport, contents: Manifest, wanted: Expected) -> None:
-    """Files that cannot be decoded, and sizes where a set is used as it is."""
-    found.content_digest, found.unreadable = contents.digest, contents.unreadable
-    if contents.unreadable:
-        first = next(iter(contents.unreadable.values()))
-        found.problems.append(f"{len(contents.unreadable):,} unreadable: {first}")
-    readable = contents.rows["width"] > 0
-    shapes = np.stack([contents.rows["width"], contents.rows["height"]], axis=1)
-    counted = Counter(map(tuple, shapes[readable].tolist()))
-    found.sizes = {f"{width}x{height}": n for (width, height), n in counted.most_common(10)}
-    if len(counted) > 10:
-        found.notes.append(f"{len(counted):,} different sizes")
-    odd = np.flatnonzero(readable & (shapes != READY_SIDE).any(axis=1))
-    if wanted.ready and len(odd):
-        width, height = shapes[odd[0]]
-        found.problems.append(
-            f"{len(odd):,} images are not {READY_SIDE}x{READY_SIDE}, such as "
-            f"{contents.ids[odd[0]]} ({width}x{height}); this set is used as it is and was resized "
-            "by somebody: get it anew"
-        )
-
-
-def _check_accuracy(found: SetReport, split: Split, model: Model, workers: int, progress: Progress) -> None:
-    """Accuracy inside the set's classes; an alarm where it is not clearly above chance."""
-    from nsbench.data.loading import batches
-
-    ready = expected(split.name).ready
-    transform = model.preprocessing.transform("none" if ready else "checkpoint")
-    classes = np.arange(model.num_classes) if split.classes is None else np.array(split.classes)
-    right = total = 0
-    with progress.task(f"{split.name}: classifying", len(split)) as advance:
-        for batch in batches(split, transform, batch_size=50, workers=workers, corrupt={}):
-            predictions = classes[_logits(model, batch.images)[:, classes].argmax(axis=1)]
-            right, total = right + int((predictions == batch.labels.numpy()).sum()), total + len(batch)
-            advance(len(batch))
-    if not total:
-        return
-    found.accuracy = round(100 * right / total, 2)
-    chance = 100 / len(classes)
-    if expected(split.name).adversarial:
-        return
-    if 100 * wilson(right, total)[0] < ALARM * chance:
-        found.problems.append(
-            f"accuracy of {model.name} is {found.accuracy:g} % of {total} images, near chance "
-            f"({chance:.2g} %): are the labels permuted, or is it another model's label order?"
-        )
-
-
-def _logits(model: Model, images: torch.Tensor) -> np.ndarray:
-    import torch
-
-    from nsbench.models.preprocessing import unit
-
-    with torch.inference_mode():
-        logits: np.ndarray = model(unit(images, model.device)).cpu().numpy()
-    return logits
-
-
-def _absent_corruptions(source: ImageNetTree, names: list[str]) -> list[SetReport]:
+def _absent_corruptions(source: ImageNetTree, names: Sequence[str]) -> list[SetReport]:
     missing = [name for name in CORRUPTED if name not in names]
     if not missing:
         return []
-    return [
-        SetReport(
-            "c",
-            str(source.layout.places["c"]),
-            problems=[
-                f"{len(CORRUPTED) - len(missing)} of {len(CORRUPTED)} corrupted sets are here; absent{_such(missing)}. "
-                "Without them there is no mCE"
-            ],
-        )
-    ]
+    here = len(CORRUPTED) - len(missing)
+    text = f"{here} of {len(CORRUPTED)} corrupted sets are here; absent{_such(missing)}. Without them there is no mCE"
+    return [SetReport("c", str(source.layout.places["c"])).with_problem(text)]
 
 
 def _labels_by_stem(source: ImageNetTree) -> dict[str, int]:
     """Labels of val by file stem, where val is here and can be read; what is wrong with it is reported in its turn."""
     try:
-        val = source.split("clean")
+        return _by_stem(source.split("clean"))
     except NsbenchError:
         return {}
-    return {_stem(image_id): label for image_id, label in zip(val.ids, val.labels.tolist(), strict=True)}
 
 
-def _stem(image_id: object) -> str:
-    return Path(str(image_id)).stem
+def _by_stem(split: Split) -> dict[str, int]:
+    return {stem(image_id): label for image_id, label in zip(split.ids.tolist(), split.labels.tolist(), strict=True)}
 
 
 def _such(names: Iterable[str]) -> str:

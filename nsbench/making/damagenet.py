@@ -7,33 +7,26 @@ one thread each, so that on a CPU the bytes do not depend on the number of proce
 from __future__ import annotations
 
 import io
-import json
-import multiprocessing
-import os
-import signal
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from nsbench.data.corrupted import CROP, resize_and_crop
-from nsbench.data.made import MARKER, parse_marker
+from nsbench.data.imagenet import ImageNetTree
 from nsbench.data.source import Split
-from nsbench.errors import CorruptImage, DataError, ModelError, UsageError
-from nsbench.files import available_cores, write_atomically
+from nsbench.errors import CorruptImage, ModelError, UsageError
+from nsbench.files import available_cores, stem, write_atomically
 from nsbench.making.damagenet_attack import EPS, STEPS, attends, perturb
-from nsbench.making.imagenet_c import Made, being_made, end_with
+from nsbench.making.folder import Made, being_made, check_unique, ends_with, mark, save
+from nsbench.making.workers import Done, Maker, make_pieces, pieces_of
 from nsbench.models import Model, load_model, weights_digest
 from nsbench.progress import SILENT, Progress
 
@@ -44,7 +37,7 @@ PNG_END = b"IEND\xaeB`\x82"
 
 @dataclass(frozen=True)
 class _Work:
-    """What every worker needs to know."""
+    """What every process needs to know."""
 
     split: Split
     out: Path
@@ -53,7 +46,7 @@ class _Work:
     device: str
 
     def path(self, index: int) -> Path:
-        return self.out / f"{_stem(self.split.ids[index])}.png"
+        return self.out / f"{stem(str(self.split.ids[index]))}.png"
 
 
 def make_damagenet(
@@ -73,25 +66,22 @@ def make_damagenet(
     and left out. Raises ModelError for a surrogate of another input size than 224 or without 1000 classes, and
     DataError where the folder cannot be written, holds a set of other making or is being written.
     """
-    from nsbench.data.imagenet import ImageNetTree
-
     if workers is not None and workers < 1:
         raise UsageError(f"{workers} workers: give at least one")
     images = ImageNetTree(source).split("clean" if split == "val" else split, progress)
     work = _Work(images, Path(out), surrogate, Path(checkpoint) if checkpoint else None, device)
-    model = _surrogate(work)
-    started, made = time.monotonic(), Made(work.out, len(images), 1)
+    model = _load_surrogate(work)
+    started = time.monotonic()
     with being_made(work.out):
         recipe = _recipe(work, model)
-        _mark(work, recipe | {"unreadable": [], "complete": False})
-        write_atomically(work.out / LABELS, _labels(images).encode())
-        _run(work, model, 1 if device != "cpu" else workers or available_cores(), made, progress)
-        _mark(work, recipe | {"unreadable": sorted(made.unreadable), "complete": True})
-    made.seconds = time.monotonic() - started
-    return made
+        mark(work.out, recipe, complete=False)
+        write_atomically(work.out / LABELS, _label_lines(images).encode())
+        done = _run(work, model, 1 if device != "cpu" else workers or available_cores(), progress)
+        mark(work.out, recipe, complete=True, unreadable=sorted(done.unreadable))
+    return Made(work.out, len(images), done.written, done.kept, done.unreadable, time.monotonic() - started)
 
 
-def _surrogate(work: _Work) -> Model:
+def _load_surrogate(work: _Work) -> Model:
     model = load_model(work.surrogate, checkpoint=work.checkpoint, device=work.device)
     if model.input_size != CROP or model.num_classes != 1000:
         raise ModelError(
@@ -101,20 +91,14 @@ def _surrogate(work: _Work) -> Model:
     return model
 
 
-def _stem(image_id: str) -> str:
-    return str(image_id).rsplit("/", 1)[-1].rsplit(".", 1)[0]
-
-
-def _labels(split: Split) -> str:
+def _label_lines(split: Split) -> str:
     """The label file in the official set's form: "ILSVRC2012_val_00000001.JPEG 65"."""
-    stems = [_stem(image_id) for image_id in split.ids]
-    twice = [stem for stem, count in Counter(stems).items() if count > 1]
-    if twice:
-        raise DataError(f"{len(twice)} images would be written to the same file, such as {twice[0]}.png; rename them")
-    return "".join(f"{stem}.JPEG {label}\n" for stem, label in sorted(zip(stems, split.labels.tolist(), strict=True)))
+    names = [stem(image_id) for image_id in split.ids.tolist()]
+    check_unique(f"{name}.png" for name in names)
+    return "".join(f"{name}.JPEG {label}\n" for name, label in sorted(zip(names, split.labels.tolist(), strict=True)))
 
 
-def _recipe(work: _Work, model: Model) -> dict[str, Any]:
+def _recipe(work: _Work, model: Model) -> dict[str, object]:
     """All that decides the pixels, apart from the machine's arithmetic."""
     return {
         "origin": "generated-png", "surrogate": work.surrogate, "weights": weights_digest(model),
@@ -124,59 +108,16 @@ def _recipe(work: _Work, model: Model) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _mark(work: _Work, content: dict[str, Any]) -> None:
-    """Write the marker; refuse a folder that holds anything that was made in another way."""
-    marker = work.out / MARKER
-    if marker.exists():
-        before = parse_marker(marker.read_text(), str(marker)).content
-        differing = [
-            key for key, value in content.items() if key not in ("unreadable", "complete") and before.get(key) != value
-        ]
-        if differing:
-            key = differing[0]
-            raise DataError(
-                f"{work.out}: was made with another {key} ({before.get(key)}, now {content[key]}); "
-                "remove it or give another --out"
-            )
-    elif any(not item.name.startswith(".") for item in work.out.iterdir()):
-        raise DataError(f"{work.out}: holds files that nsbench did not make (no {MARKER}); give another --out")
-    write_atomically(marker, (json.dumps(content, indent=1) + "\n").encode())
-
-
-# --- processes ------------------------------------------------------------------------------------------------------
-
-_Result = tuple[int, int, dict[str, str]]  # files written, files kept, unreadable images
-
-
-def _run(work: _Work, model: Model, workers: int, made: Made, progress: Progress) -> None:
-    pieces = [range(start, min(start + BATCH, len(work.split))) for start in range(0, len(work.split), BATCH)]
+def _run(work: _Work, model: Model, workers: int, progress: Progress) -> Done:
+    pieces = pieces_of(len(work.split), BATCH)
+    here, start = partial(_make_piece, work, model), partial(_start, work)
     with progress.task("Making DAmageNet", len(work.split)) as advance:
-        for written, kept, unreadable in _results(work, model, pieces, min(workers, len(pieces))):
-            made.written += written
-            made.kept += kept
-            made.unreadable |= unreadable
-            advance(written + kept + len(unreadable))
+        return make_pieces(pieces, workers, here, start, out=work.out, advance=advance)
 
 
-def _results(work: _Work, model: Model, pieces: list[range], workers: int) -> Iterator[_Result]:
-    if workers <= 1:
-        for piece in pieces:
-            with _one_thread():
-                result = _make_piece(work, model, piece)
-            yield result
-        return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(work, os.getpid()))
-    try:
-        for future in as_completed([pool.submit(_make_piece_here, piece) for piece in pieces]):
-            yield future.result()
-    except BrokenProcessPool:
-        raise DataError(
-            f"{work.out}: a worker process was stopped (out of memory?); run it again with fewer workers: "
-            "what is done is kept"
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+def _start(work: _Work) -> Maker:
+    """In a process of its own: what makes a piece there."""
+    return partial(_make_piece, work, _load_surrogate(work))
 
 
 @contextmanager
@@ -190,26 +131,11 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-_here: tuple[_Work, Model]  # in worker processes: sent and loaded once
-
-
-def _start_worker(work: _Work, parent: int) -> None:
-    global _here
-    torch.set_num_threads(1)
-    _here = work, _surrogate(work)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process stops the work
-    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
-
-
-def _make_piece_here(piece: range) -> _Result:
-    return _make_piece(*_here, piece)
-
-
-def _make_piece(work: _Work, model: Model, piece: range) -> _Result:
+def _make_piece(work: _Work, model: Model, piece: range) -> Done:
     """One batch: attacked as a whole if any of its files is missing, so that the others do not change a bit."""
-    missing = {index for index in piece if not _whole(work.path(index))}
+    missing = {index for index in piece if not ends_with(work.path(index), PNG_END)}
     if not missing:
-        return 0, len(piece), {}
+        return Done(kept=len(piece))
     images: dict[int, np.ndarray] = {}
     unreadable: dict[str, str] = {}
     for index in piece:
@@ -217,29 +143,18 @@ def _make_piece(work: _Work, model: Model, piece: range) -> _Result:
             images[index] = np.asarray(resize_and_crop(work.split.load(index)))
         except CorruptImage as error:
             unreadable[str(work.split.ids[index])] = str(error)
-    written = 0
-    if images:
+    if not images:
+        return Done(unreadable=unreadable)
+    with _one_thread():
         attacked = perturb(model, np.stack(list(images.values())), work.split.labels[list(images)])
-        for index, image_HWC in zip(images, attacked, strict=True):
-            if index in missing:
-                _write(work.path(index), image_HWC)
-                written += 1
-    return written, len(images) - written, unreadable
+    for index, image_HWC in zip(images, attacked, strict=True):
+        if index in missing:
+            save(work.path(index), _png(image_HWC))
+    written = len(missing & images.keys())
+    return Done(written, len(images) - written, unreadable)
 
 
-def _whole(path: Path) -> bool:
-    """The file is there and ends as a PNG does: after a power cut, an empty file may have got its name."""
-    try:
-        with path.open("rb") as file:
-            file.seek(-len(PNG_END), os.SEEK_END)
-            return file.read() == PNG_END
-    except OSError:
-        return False
-
-
-def _write(path: Path, image_HWC: np.ndarray) -> None:
+def _png(image_HWC: np.ndarray) -> bytes:
     content = io.BytesIO()
     Image.fromarray(image_HWC).save(content, "PNG")
-    draft = path.with_name(f".{path.name}.part")  # a killed run's draft is overwritten by the next run
-    draft.write_bytes(content.getvalue())
-    os.replace(draft, path)
+    return content.getvalue()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 
 
-@dataclass
+@dataclass(frozen=True)
 class SetReport:
     """What was found about one split."""
 
@@ -17,42 +18,46 @@ class SetReport:
     classes: int = 0
     expected_classes: int | None = None
     complete: bool = False
-    absent_classes: list[str] = field(default_factory=list)  # wnids
-    odd_classes: dict[str, int] = field(default_factory=dict)  # wnid -> images, where the set has another number
-    sizes: dict[str, int] = field(default_factory=dict)  # "227x227" -> images, the commonest ten
-    unreadable: dict[str, str] = field(default_factory=dict)  # id -> why
+    absent_classes: tuple[str, ...] = ()  # wnids
+    odd_classes: Mapping[str, int] = field(default_factory=dict)  # wnid -> images, where the set has another number
+    sizes: Mapping[str, int] = field(default_factory=dict)  # "227x227" -> images, the commonest ten
+    unreadable: Mapping[str, str] = field(default_factory=dict)  # id -> why
     origin: str = ""
     digest: str = ""
     content_digest: str | None = None
     accuracy: float | None = None  # percent, of the model that was given
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def with_problem(self, text: str) -> SetReport:
+        return replace(self, problems=(*self.problems, text))
+
+    def with_note(self, text: str) -> SetReport:
+        return replace(self, notes=(*self.notes, text))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Report:
-    """What `check` found under one root. `ok` decides the exit status: 0, or 1 where anything needs attention."""
+    """All sets under one root. `ok` decides the exit status: 0, or 1 where anything needs attention."""
 
     root: str
-    sets: list[SetReport]
-    absent: list[str]  # splits that are not here at all, which is no problem in itself
+    sets: tuple[SetReport, ...]
+    absent: tuple[str, ...]  # splits that are not here at all, which is no problem in itself
     model: str | None = None
 
     @property
     def ok(self) -> bool:
-        return not any(found.problems for found in self.sets)
+        return not any(one.problems for one in self.sets)
 
     def to_json(self) -> str:
-        return json.dumps(
-            {
-                "root": self.root,
-                "ok": self.ok,
-                "model": self.model,
-                "absent": self.absent,
-                "sets": [asdict(found) for found in self.sets],
-            },
-            indent=1,
-        )
+        content = {
+            "root": self.root,
+            "ok": self.ok,
+            "model": self.model,
+            "absent": self.absent,
+            "sets": [asdict(one) for one in self.sets],
+        }
+        return json.dumps(content, indent=1)
 
     def to_text(self) -> str:
         """A table, then problems and notes in words."""
@@ -62,51 +67,47 @@ class Report:
         lines = [
             self.root,
             *("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows),
+            *_in_words("problems", [(one.split, one.problems) for one in self.sets]),
+            *_in_words("notes", [(one.split, one.notes) for one in self.sets]),
         ]
-        for title in ("problems", "notes"):
-            said: dict[str, list[str]] = {}
-            for found in self.sets:
-                for text in getattr(found, title):
-                    said.setdefault(text, []).append(found.split)
-            words = [f"  {_all(splits)}: {text}" for text, splits in said.items()]
-            lines += [title, *words] if words else []
         if self.absent:
             lines.append(f"not here: {', '.join(self.absent)}")
         return "\n".join([*lines, "all is well" if self.ok else "not all is well"])
+
+
+def _in_words(title: str, by_split: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    """Lines under a title, the same text of several splits once; none where nothing is said."""
+    said: dict[str, list[str]] = {}
+    for split, texts in by_split:
+        for text in texts:
+            said.setdefault(text, []).append(split)
+    return [title, *(f"  {_all(splits)}: {text}" for text, splits in said.items())] if said else []
 
 
 def _all(splits: list[str]) -> str:
     return splits[0] if len(splits) == 1 else f"{splits[0]} and {len(splits) - 1} more"
 
 
-def _joined(sets: list[SetReport]) -> list[SetReport]:
+def _joined(sets: Sequence[SetReport]) -> Sequence[SetReport]:
     """Rows of the table: corrupted sets with nothing wrong share one."""
-    fine = [found for found in sets if found.split.startswith("c/") and not found.problems]
+    fine = [one for one in sets if one.split.startswith("c/") and not one.problems]
     if len(fine) < 2:
         return sets
-    together = SetReport(
-        f"c, {len(fine)} sets",
-        fine[0].place,
-        images=sum(found.images for found in fine),
-        expected_images=sum(found.expected_images or 0 for found in fine),
-        classes=fine[0].classes,
-        expected_classes=fine[0].expected_classes,
-        sizes=fine[0].sizes,
+    together = replace(
+        fine[0],
+        split=f"c, {len(fine)} sets",
+        images=sum(one.images for one in fine),
+        expected_images=sum(one.expected_images or 0 for one in fine),
+        content_digest=None,
+        accuracy=None,
     )
-    return [*(found for found in sets if found not in fine), together]
+    return [*(one for one in sets if one not in fine), together]
 
 
-def _row(found: SetReport) -> tuple[str, ...]:
-    images = f"{found.images:,}" + (f" of {found.expected_images:,}" if found.expected_images else "")
-    classes = f"{found.classes}" + (f" of {found.expected_classes}" if found.expected_classes else "")
-    sizes = next(iter(found.sizes), "") + (", ..." if len(found.sizes) > 1 else "")
-    accuracy = "" if found.accuracy is None else f"{found.accuracy:.1f} %"
-    return (
-        found.split,
-        images,
-        classes,
-        sizes,
-        found.content_digest or "",
-        accuracy,
-        "ok" if not found.problems else f"{len(found.problems)} problem{'s' * (len(found.problems) > 1)}",
-    )
+def _row(report: SetReport) -> tuple[str, ...]:
+    images = f"{report.images:,}" + (f" of {report.expected_images:,}" if report.expected_images else "")
+    classes = f"{report.classes}" + (f" of {report.expected_classes}" if report.expected_classes else "")
+    sizes = next(iter(report.sizes), "") + (", ..." if len(report.sizes) > 1 else "")
+    accuracy = "" if report.accuracy is None else f"{report.accuracy:.1f} %"
+    verdict = "ok" if not report.problems else f"{len(report.problems)} problem{'s' * (len(report.problems) > 1)}"
+    return report.split, images, classes, sizes, report.content_digest or "", accuracy, verdict

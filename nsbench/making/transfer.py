@@ -13,16 +13,16 @@ import hashlib
 import io
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from nsbench.attacks import mifgsm
 from nsbench.data.loading import batches
 from nsbench.data.source import DataSource, Split, SurrogateName, digest_of
 from nsbench.errors import DataError, MissingSplit, ModelError
-from nsbench.files import cache_folder, write_atomically
+from nsbench.files import OTHER_CACHE, cache_folder, write_atomically, writing
 from nsbench.models import Model, frozen, load_model, weights_digest
 from nsbench.models.preprocessing import unit
 from nsbench.progress import SILENT, Progress
@@ -98,7 +98,7 @@ class TransferSplit(Split):
         self,
         indices: np.ndarray,
         *,
-        device: Any = "cpu",
+        device: torch.device | str = "cpu",
         batch_size: int = 64,
         workers: int = 0,
         progress: Progress = SILENT,
@@ -109,21 +109,20 @@ class TransferSplit(Split):
             return
         model = self.surrogate.model.to(device)
         transform, threat = model.preprocessing.transform(), ThreatModel("linf", self.k / 255)
-        self.path(0).parent.mkdir(parents=True, exist_ok=True)
         with progress.task(f"{self.name}: attacking {self.surrogate.name}", len(missing)) as advance, frozen(model):
             for batch in batches(
                 self.base, transform, batch_size=batch_size, workers=workers, indices=missing, corrupt={}
             ):
                 images = unit(batch.images, device)
-                found = mifgsm(
+                adversarial = mifgsm(
                     model, images, batch.labels.to(device), ids=batch.ids, seed=0, threat=threat, steps=STEPS
                 )
-                pixels_BHWC = (found * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+                pixels_BHWC = (adversarial * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
                 for index, pixels_HWC in zip(batch.indices.tolist(), pixels_BHWC, strict=True):
                     _keep(self.path(index), pixels_HWC)
                 advance(len(batch))
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """For loader processes, which only read what is kept: without the surrogate's weights."""
         return {**self.__dict__, "digest": self.digest, "surrogate": None}
 
@@ -176,10 +175,5 @@ def transfer_split(
 def _keep(path: Path, pixels_HWC: np.ndarray) -> None:
     content = io.BytesIO()
     Image.fromarray(pixels_HWC).save(content, "PNG", compress_level=1)
-    try:
+    with writing(path, DataError, OTHER_CACHE):
         write_atomically(path, content.getvalue())
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be written ({error.strerror or error}); free some space or point "
-            "NSBENCH_CACHE to another folder"
-        ) from error

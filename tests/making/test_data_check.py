@@ -7,7 +7,6 @@ import io
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,9 +17,10 @@ from nsbench.data import manifest, wnids
 from nsbench.data.imagenet import ImageNetTree
 from nsbench.data.made import MARKER
 from nsbench.data.manifest import content_digest
+from nsbench.data.stored import Entry, FolderSplit
 from nsbench.errors import DataError, ModelError
 from nsbench.making import expected
-from nsbench.making.check import check
+from nsbench.making.check import check_sets
 from nsbench.making.findings import Report, SetReport
 from nsbench.models import Preprocessing
 from nsbench.run.evaluate import evaluate
@@ -33,13 +33,11 @@ WNIDS = wnids.wnids()
 @pytest.fixture(autouse=True)
 def _small_world(own_cache: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """An ImageNet of four classes, so that complete sets can be made here."""
-    from nsbench.data import check as module
-
-    def small(split: str) -> expected.Expected:
-        real = expected.EXPECTED[split.partition("/")[0]]
-        return expected.Expected(12, 4, 3, real.ready, real.of_val, real.adversarial)
-
-    monkeypatch.setattr(module, "expected", small)
+    small = {
+        split: expected.Expected(12, 4, 3, real.ready, real.of_val, real.adversarial)
+        for split, real in expected.EXPECTED.items()
+    }
+    monkeypatch.setattr(expected, "EXPECTED", small)
 
 
 def picture(seed: int, size: tuple[int, int] = (224, 224), kind: str = "JPEG") -> bytes:
@@ -84,13 +82,13 @@ def of(report: Report, split: str) -> SetReport:
 
 
 def test_whole_sets_pass(root: Path) -> None:
-    report = check(root)
+    report = check_sets(root)
     assert problems(report) == {}
     assert report.ok
     assert [found.split for found in report.sets] == ["clean", "v2", "sketch", "damagenet"]
     assert all(found.complete and found.content_digest and found.images == 12 for found in report.sets)
     assert of(report, "clean").sizes == {"60x50": 12}
-    assert report.absent == ["train", "v2-threshold-0.7", "v2-top-images", "a", "r", "stylized", "c"]
+    assert report.absent == ("train", "v2-threshold-0.7", "v2-top-images", "a", "r", "stylized", "c")
     text = report.to_text()
     assert "all is well" in text.splitlines()[-1]
     assert "12 of 12" in text
@@ -98,12 +96,12 @@ def test_whole_sets_pass(root: Path) -> None:
 
 def test_json_says_what_the_text_says(root: Path) -> None:
     (root / "sketch" / WNIDS[0] / "sketch_0.JPEG").unlink()
-    report = check(root)
+    report = check_sets(root)
     told = json.loads(report.to_json())
     assert told["ok"] is False
     (sketch,) = (found for found in told["sets"] if found["split"] == "sketch")
     assert sketch["odd_classes"] == {WNIDS[0]: 2}
-    assert sketch["problems"] == of(report, "sketch").problems
+    assert sketch["problems"] == list(of(report, "sketch").problems)
     assert sketch["problems"][0] in report.to_text()
     assert "not all is well" in report.to_text()
 
@@ -173,7 +171,7 @@ DAMAGE = {
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
 def test_damage_is_named_and_the_rest_is_checked(root: Path, damage) -> None:
     damage(root)
-    report = check(root)
+    report = check_sets(root)
     split, message = DAMAGE[damage]
     assert not report.ok
     assert re.search(message, problems(report)[split]), problems(report)
@@ -188,7 +186,7 @@ def test_corrupted_sets_share_a_row_and_say_who_made_them(root: Path) -> None:
             name = f"ILSVRC2012_val_{number:08}.JPEG"
             write(folder / WNIDS[number // 3] / name, picture(number))
         write(folder / MARKER, json.dumps({"origin": "generated-jpeg", "complete": True}).encode())
-    report = check(root)
+    report = check_sets(root)
     assert problems(report).keys() == {"c"}, "73 of 75 are absent"
     assert of(report, "c/fog/2").origin == "generated-jpeg"
     text = report.to_text()
@@ -198,12 +196,12 @@ def test_corrupted_sets_share_a_row_and_say_who_made_them(root: Path) -> None:
 
 def test_absent_corruptions_are_counted(root: Path) -> None:
     damage_c(root)
-    assert "1 of 75 corrupted sets are here; absent (c/gaussian_noise/1, " in problems(check(root))["c"]
+    assert "1 of 75 corrupted sets are here; absent (c/gaussian_noise/1, " in problems(check_sets(root))["c"]
 
 
 def test_unreadable_files_do_not_pass_the_second_time(root: Path) -> None:
     damage_truncated(root)
-    assert problems(check(root)) == problems(check(root)) != {}
+    assert problems(check_sets(root)) == problems(check_sets(root)) != {}
 
 
 def test_grey_cmyk_and_sixteen_bit_are_readable(root: Path) -> None:
@@ -211,12 +209,12 @@ def test_grey_cmyk_and_sixteen_bit_are_readable(root: Path) -> None:
     Image.new("L", (30, 30), 7).save(names[0])
     Image.new("CMYK", (30, 30)).save(names[1])
     Image.fromarray(np.full((30, 30), 40_000, np.uint16)).save(names[2], "PNG")
-    assert check(root).ok
+    assert check_sets(root).ok
 
 
 def test_a_full_validation_set_in_wrong_folders_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """50,000 official names must carry the published labels; one exchange of two is enough to be noticed."""
-    from nsbench.data import check as module
+    from nsbench.making import check as module
 
     ids = np.array([f"ILSVRC2012_val_{k:08}.png" for k in range(1, 50_001)])
     labels = np.arange(50_000) % 1000
@@ -224,9 +222,10 @@ def test_a_full_validation_set_in_wrong_folders_is_noticed(monkeypatch: pytest.M
     monkeypatch.setattr(module, "VAL_LABELS", hashlib.sha256(text.encode()).hexdigest())
     for change in (False, True):
         labels[0] = 5 if change else 0
-        found = SetReport("damagenet", "x")
-        module._check_labels(found, SimpleNamespace(name="damagenet", ids=ids, labels=labels, classes=None), {})
-        assert bool(found.problems) == change
+        split = FolderSplit(
+            "damagenet", tmp_path, [Entry(*entry, 1) for entry in zip(ids.tolist(), labels.tolist(), strict=True)]
+        )
+        assert bool(module._check_labels(SetReport("damagenet", "x"), split, {}).problems) == change
 
 
 def test_published_labels(shared_data: Path) -> None:
@@ -244,24 +243,24 @@ def test_order_of_folders_is_explained(root: Path) -> None:
     for label in (0, 3):
         (root / "imagenetv2-matched-frequency" / str(label)).rename(root / f"moved{label}")
     (root / "moved3").rename(root / "imagenetv2-matched-frequency" / "10")
-    report = check(root)
+    report = check_sets(root)
     (note,) = of(report, "v2").notes
     assert "numbers read as numbers" in note
     assert "would label 6 of 9 images wrongly" in note
-    assert of(report, "clean").notes == [], "with every class there, ImageFolder agrees"
+    assert of(report, "clean").notes == (), "with every class there, ImageFolder agrees"
 
 
 def test_nothing_to_check(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no set"):
-        check(tmp_path)
+        check_sets(tmp_path)
     with pytest.raises(DataError, match="does not exist"):
-        check(tmp_path / "absent")
+        check_sets(tmp_path / "absent")
 
 
 def test_a_declared_subset_is_complete(root: Path) -> None:
     damage_missing_class(root)
     (root / "data.toml").write_text('sketch = "sketch"\n[classes]\nsketch = "present"\n')
-    report = check(root / "data.toml")
+    report = check_sets(root / "data.toml")
     assert report.ok
     assert "scored over 3 declared classes" in report.to_text()
 
@@ -273,16 +272,16 @@ def test_only_what_changed_is_read_again(root: Path, monkeypatch: pytest.MonkeyP
     read: list[str] = []
     look = manifest._look
     monkeypatch.setattr(manifest, "_look", lambda split, k: read.append(str(split.ids[k])) or look(split, k))
-    first = {found.split: found.content_digest for found in check(root).sets}
+    first = {found.split: found.content_digest for found in check_sets(root).sets}
     assert len(read) == 48
     read.clear()
-    assert {found.split: found.content_digest for found in check(root).sets} == first
+    assert {found.split: found.content_digest for found in check_sets(root).sets} == first
     assert read == []
     changed = root / "val" / WNIDS[0] / "ILSVRC2012_val_00000001.JPEG"
     content = bytearray(changed.read_bytes())
     content[-3] ^= 1  # the same size
     changed.write_bytes(content)
-    again = {found.split: found.content_digest for found in check(root).sets}
+    again = {found.split: found.content_digest for found in check_sets(root).sets}
     assert read == [f"{WNIDS[0]}/ILSVRC2012_val_00000001.JPEG"]
     assert again["clean"] != first["clean"]
     assert {**again, "clean": 0} == {**first, "clean": 0}
@@ -291,7 +290,7 @@ def test_only_what_changed_is_read_again(root: Path, monkeypatch: pytest.MonkeyP
 def test_content_digest_only_while_it_is_current(root: Path) -> None:
     split = ImageNetTree(root).split("clean")
     assert content_digest(split) is None, "never checked"
-    told = of(check(root), "clean").content_digest
+    told = of(check_sets(root), "clean").content_digest
     assert content_digest(ImageNetTree(root).split("clean")) == told
     subset = content_digest(split.limited(5))
     assert subset is not None
@@ -299,7 +298,7 @@ def test_content_digest_only_while_it_is_current(root: Path) -> None:
     path = root / "val" / str(split.ids[0])
     path.write_bytes(path.read_bytes())  # the same content, a new time: it has to be looked at again
     assert content_digest(split) is None
-    assert of(check(root), "clean").content_digest == told
+    assert of(check_sets(root), "clean").content_digest == told
 
 
 def test_content_digest_is_that_of_the_contents_wherever_they_lie(root: Path, tmp_path_factory) -> None:
@@ -308,7 +307,7 @@ def test_content_digest_is_that_of_the_contents_wherever_they_lie(root: Path, tm
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     with tarfile.open(elsewhere / "val.tar", "w") as tar:
         tar.add(root / "val", "val")
-    assert of(check(elsewhere), "clean").content_digest == of(check(root), "clean").content_digest
+    assert of(check_sets(elsewhere), "clean").content_digest == of(check_sets(root), "clean").content_digest
 
 
 # --- with a model ----------------------------------------------------------------------------------------------------
@@ -333,10 +332,10 @@ class Knows(torch.nn.Module):
 
 
 def test_a_label_permutation_raises_an_alarm(root: Path) -> None:
-    report = check(root, model=Knows())  # type: ignore[arg-type]
+    report = check_sets(root, model=Knows())  # type: ignore[arg-type]
     assert report.ok, problems(report)
     assert of(report, "sketch").accuracy == 100
-    report = check(root, model=Knows(shift=1))  # type: ignore[arg-type]
+    report = check_sets(root, model=Knows(shift=1))  # type: ignore[arg-type]
     assert "accuracy of knows is 0 % of 12 images, near chance (0.1 %)" in problems(report)["sketch"]
     assert "damagenet" not in problems(report), "low accuracy is what these are made for"
     assert "0.0 %" in report.to_text()
@@ -346,7 +345,7 @@ def test_a_model_of_other_classes(root: Path) -> None:
     model = Knows()
     model.num_classes = 10
     with pytest.raises(ModelError, match="has 10 classes, ImageNet has 1000"):
-        check(root, model=model)  # type: ignore[arg-type]
+        check_sets(root, model=model)  # type: ignore[arg-type]
 
 
 # --- real data, through our own scoring ------------------------------------------------------------------------------
@@ -381,7 +380,7 @@ def test_masks_against_brute_force(root: Path, classes: tuple[int, ...]) -> None
     split = ImageNetTree(root).split("sketch")
     split.classes = classes
     model = Random()
-    outcomes = evaluate(model, split, Condition("subset"), batch_size=5)  # type: ignore[arg-type]
-    rows = torch.cat(model.seen).tolist()
+    outcomes = evaluate(model, split, Condition("subset"), batch_size=5).outcomes  # type: ignore[arg-type]
+    rows = torch.cat(model.seen[2:]).tolist()  # after the two looks at the outputs
     assert outcomes.predictions.tolist() == [max(classes, key=row.__getitem__) for row in rows]
     assert outcomes.extra["predictions_all"].tolist() == [row.index(max(row)) for row in rows]
