@@ -43,7 +43,9 @@ def pack(results_dir: Path, out: Path, methods: Sequence[str] = ()) -> Packed:
             raise UsageError(f"{results_dir}: has no results of method '{method}'; it has: {known}")
     chosen = [result for result in found if not methods or result.method in methods]
     if not chosen:
-        raise UsageError(f"{results_dir}: holds no results; run something first: nsbench run --method METHOD --suite all")
+        raise UsageError(
+            f"{results_dir}: holds no results; run something first: nsbench run --method METHOD --suite all"
+        )
     files: dict[str, bytes] = {}
     for result in chosen:
         files |= _files(result)
