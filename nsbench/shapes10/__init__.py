@@ -4,7 +4,8 @@ Every split means what its ImageNet namesake means: `v2` is drawn anew under mil
 natural pictures that a fixed classifier gets wrong (6 classes), `r` renditions (6 classes, 4 of them in `a`), `sketch`
 black lines on white, `stylized` pictures whose texture contradicts their shape, `damagenet` adversarial pictures made
 beforehand on another network, and `c/<corruption>/<severity>` the first 500 images (in stratified order) of `clean`,
-corrupted. Image `i` of a split is a function of the split's name and `i`, on every machine.
+corrupted. Image `i` of a split is a function of the split's name and `i`: other processors draw the same bytes, apart
+from c/frost, where OpenCV resizes with other roundings (single grey levels), and c/motion_blur from severity 3.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Shapes10(DataSource):
     default_recipe = "shapes10"
 
     @property
-    def root(self) -> Path:  # type: ignore[override]
+    def root(self) -> Path:  # type: ignore[override]  # a property, since NSBENCH_CACHE may change
         return cache.folder()
 
     def splits(self) -> list[str]:

@@ -33,7 +33,7 @@ PINS = {  # version -> digest of each split, and of each corruption's five sever
         "jpeg_compression": "4c765b23dcb1df4d",
     },
 }
-MEANS = {  # version -> mean grey level where OpenCV and NumPy round by the processor, so that digests differ
+MEANS = {  # version -> mean grey level of the corruptions whose digests differ from processor to processor
     1: {"motion_blur": 152.158, "frost": 209.697},
 }
 
