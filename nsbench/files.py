@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-OTHER_CACHE = "free some space or point NSBENCH_CACHE to another folder"  # what to do where the cache takes no more
+# What to do where a place takes no more
+OTHER_CACHE = "free some space or point NSBENCH_CACHE to another folder"
+OTHER_RESULTS = "free some space or choose another folder with --results"
 
 
 def cache_folder() -> Path:
@@ -27,18 +29,22 @@ def available_cores() -> int:
 
 @contextmanager
 def writing(
-    place: Path, error: type[Exception], remedy: str, refusals: tuple[type[Exception], ...] = (OSError,)
+    place: Path,
+    error: type[Exception],
+    remedy: str,
+    refusals: tuple[type[Exception], ...] = (OSError,),
+    what: str = "cannot be written",
 ) -> Iterator[None]:
     """What the operating system refuses inside the block is raised as `error`, in one line.
 
-    "<place>: cannot be written (No space left on device); <remedy>". `refusals`: for libraries that raise another kind
-    of error on a full disk.
+    "<place>: <what> (No space left on device); <remedy>". `refusals`: for libraries that raise another kind of error on
+    a full disk.
     """
     try:
         yield
     except refusals as refusal:
         why = getattr(refusal, "strerror", None) or str(refusal).partition("\n")[0]
-        raise error(f"{place}: cannot be written ({why}); {remedy}") from refusal
+        raise error(f"{place}: {what} ({why}); {remedy}") from refusal
 
 
 def write_atomically(path: Path, content: bytes) -> None:

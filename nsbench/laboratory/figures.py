@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsbench.errors import ResultError
-from nsbench.files import write_atomically
+from nsbench.files import write_atomically, writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +26,7 @@ DASHES = ((), (5, 2), (1.5, 1.5), (5, 1.5, 1.5, 1.5), (8, 2), (3, 1), (1, 1), ()
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 SEQUENTIAL = "cividis"  # of heat maps: rises in lightness, so it reads in grey and for the colour-blind
 CELL = 1.75  # inches of a thumbnail
+OTHER_OUT = "choose another folder with --out"  # what to do where a sheet or a figure cannot be written
 INK, SOFT, LINE = "#191b1f", "#5a606b", "#e4e5e8"
 STYLE: Any = {
     "font.size": 9,
@@ -192,12 +193,7 @@ def save_figure(figure: Figure, folder: Path, stem: str) -> list[Path]:
         with rc_context(STYLE):
             figure.savefig(content, format=kind, metadata=metadata)
         path = folder / f"{stem}.{kind}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+        with writing(path, ResultError, OTHER_OUT):
             write_atomically(path, content.getvalue())
-        except OSError as error:
-            raise ResultError(
-                f"{path}: cannot be written ({error.strerror or error}); choose another folder with --out"
-            ) from error
         written.append(path)
     return written

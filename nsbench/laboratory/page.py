@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from nsbench import provenance
 from nsbench.errors import ResultError
-from nsbench.files import write_atomically
-from nsbench.laboratory.figures import save_figure
+from nsbench.files import write_atomically, writing
+from nsbench.laboratory.figures import OTHER_OUT, save_figure
 from nsbench.progress import table_console
 
 if TYPE_CHECKING:
@@ -191,11 +191,6 @@ def _data_uri(out: Path, stem: str) -> str:
 
 
 def _write(path: Path, text: str) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path, ResultError, OTHER_OUT):
         write_atomically(path, text.encode())
-    except OSError as error:
-        raise ResultError(
-            f"{path}: cannot be written ({error.strerror or error}); choose another folder with --out"
-        ) from error
     return path

@@ -110,7 +110,6 @@ def weights_digest(model: Model) -> str:
 def save_weights(model: Model, path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write the weights as safetensors under timm's names; a file that is there is complete."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.timm_state_dict().items()}
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_atomically(Path(path), save(state, metadata=dict(metadata or {})))
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from nsbench.errors import ResultError
-from nsbench.files import write_atomically
+from nsbench.files import write_atomically, writing
 from nsbench.regression.entry import Definition, Entry, Images, ModelFacts, RunFacts
 from nsbench.regression.evidence import Noise
 from nsbench.types import Setting
@@ -122,13 +122,8 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
     blocks += [f"{json.dumps(key)}: [\n {(',' + chr(10) + ' ').join(lines)}\n]" for key, lines in tables.items()]
     content = ("{\n" + ",\n".join(blocks)).encode()
     content += f',\n"sha256": "{hashlib.sha256(content).hexdigest()}"\n}}\n'.encode()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path, ResultError, "choose another --out", what="cannot write the baseline"):
         write_atomically(path, content)
-    except OSError as error:
-        raise ResultError(
-            f"{path}: cannot write the baseline ({error.strerror or error}); choose another --out"
-        ) from error
 
 
 def _item(entry: Entry, images: dict[str, None], definitions: dict[str, None], models: dict[str, None]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsbench.errors import NsbenchError, ResultError
-from nsbench.files import write_atomically
+from nsbench.files import write_atomically, writing
 from nsbench.regression.records import BaselineCheck, SuiteCheck
 from nsbench.regression.words import HEADS, explanation, headline, notes, row
 
@@ -53,11 +53,8 @@ def write_explanation(check: BaselineCheck, out: Path, data: str = "shapes10") -
     Raises ResultError where the file cannot be written.
     """
     page = to_html(check, _open(check, data))
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+    with writing(out, ResultError, "choose another --explain"):
         write_atomically(out, page.encode())
-    except OSError as error:
-        raise ResultError(f"{out}: cannot be written ({error.strerror or error}); choose another --explain") from error
     return out
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from nsbench.errors import ResultError
-from nsbench.files import write_atomically
+from nsbench.files import OTHER_RESULTS, write_atomically, writing
 from nsbench.results.record import Result
 
 FORMAT = 1
@@ -162,13 +162,8 @@ def write_samples(result: Result, samples: Mapping[str, Sequence[Sample]], class
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(files):
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), files[name])
-    try:
+    with writing(path, ResultError, OTHER_RESULTS):
         write_atomically(path, stream.getvalue())
-    except OSError as error:
-        raise ResultError(
-            f"{path}: cannot be written ({error.strerror or error}); free some space or "
-            "choose another folder with --results"
-        ) from error
 
 
 _PICTURES = ("clean", "adversarial", "change")

@@ -12,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from nsbench.errors import ResultError
-from nsbench.files import write_atomically
+from nsbench.files import OTHER_RESULTS, write_atomically, writing
 from nsbench.results import outcomes as files
 from nsbench.results.record import SCHEMA, Result
 from nsbench.results.upgrades import upgrade
@@ -55,8 +55,7 @@ def write_result(results: Path, result: Result, outcomes: Mapping[str, Outcomes]
     """Store a result and its outcomes; returns it as it was stored. Raises ResultError if it cannot be."""
     folder = results / folder_of(result.source, result.model, result.method)
     packed = files.pack(outcomes)
-    with _io_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    with _writing(folder):
         stored = replace(
             result,
             path=_free_path(folder, result),
@@ -151,7 +150,7 @@ def read_outcomes(result: Result) -> dict[str, Outcomes]:
 
 def ensure_writable(folder: Path) -> None:
     """Fail before the work, not after it."""
-    with _io_errors(folder):
+    with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder):
             pass
@@ -177,12 +176,5 @@ def _free_path(folder: Path, result: Result) -> Path:
     return plain.with_suffix(f".{result.identity}.json") if taken else plain
 
 
-@contextmanager
-def _io_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ResultError(
-            f"{folder}: cannot write results there ({error.strerror or error}); "
-            "free some space or choose another folder with --results"
-        ) from error
+def _writing(folder: Path) -> AbstractContextManager[None]:
+    return writing(folder, ResultError, OTHER_RESULTS, what="cannot write results there")

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from nsbench import models
 from nsbench.data.source import digest_of
 from nsbench.errors import ModelError, ResultError, TrainingError
-from nsbench.files import cache_folder, write_atomically
+from nsbench.files import OTHER_CACHE, cache_folder, write_atomically, writing
 from nsbench.progress import Progress
 from nsbench.provenance import device_name, now, peak_memory_mib, versions
 from nsbench.results import NoiseOfRound, RecipeUsed, Round, Stage
@@ -201,19 +201,13 @@ def _cards() -> TypeAdapter[FitCard]:
 def _store(path: Path, fitted: Fitted) -> None:
     """The weights, the history as a table, and last the card, which says that all of it is there."""
     card = fitted.card
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path, ResultError, OTHER_CACHE, what="cannot keep the fitted weights"):
         models.save_weights(fitted.model, path, {"nsbench": json.dumps({"method": card.method, "key": fitted.key})})
         if card.history:
             write_atomically(
                 path.with_suffix(".dynamics.csv"), history_table(card.history).to_csv(index=False).encode()
             )
         write_atomically(path.with_suffix(".json"), _cards().dump_json(card, indent=1) + b"\n")
-    except OSError as error:
-        raise ResultError(
-            f"{path}: cannot keep the fitted weights ({error.strerror or error}); "
-            "free some space or point NSBENCH_CACHE to another folder"
-        ) from error
 
 
 def history_table(history: Iterable[Round]) -> pd.DataFrame:

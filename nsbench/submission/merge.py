@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from nsbench.errors import ResultError
-from nsbench.files import write_atomically
+from nsbench.files import OTHER_RESULTS, write_atomically, writing
 from nsbench.results import Result, folder_of, outcomes_path, read_outcomes, read_results
 from nsbench.submission.archive import Limits, open_archive
 from nsbench.submission.check import Rerun, check_archive
@@ -86,12 +86,6 @@ def _free(folder: Path, result: Result) -> Path:
 
 def _add(result: Result, record: bytes, outcomes: bytes) -> None:
     assert result.path is not None
-    try:
-        result.path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(result.path, ResultError, OTHER_RESULTS):
         write_atomically(outcomes_path(result), outcomes)
         write_atomically(result.path, record)
-    except OSError as error:
-        raise ResultError(
-            f"{result.path}: cannot be written ({error.strerror or error}); free some space or choose another "
-            "folder with --results"
-        ) from error

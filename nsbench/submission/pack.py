@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nsbench import __version__
 from nsbench.errors import ResultError, UsageError
-from nsbench.files import write_atomically
+from nsbench.files import write_atomically, writing
 from nsbench.results import Result, folder_of, outcomes_content, read_results
 
 FORMAT = 1
@@ -50,13 +50,8 @@ def pack(results_dir: Path, out: Path, methods: Sequence[str] = ()) -> Packed:
     for result in chosen:
         files |= _files(result)
     content, digest = archive_of(files)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+    with writing(out, ResultError, "choose another place with --out", what="the archive cannot be written"):
         write_atomically(out, content)
-    except OSError as error:
-        raise ResultError(
-            f"{out}: the archive cannot be written ({error.strerror or error}); choose another place with --out"
-        ) from error
     return Packed(out, digest, len(chosen), len(content))
 
 

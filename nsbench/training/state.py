@@ -18,7 +18,7 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 
 from nsbench.errors import TrainingError
-from nsbench.files import open_atomically
+from nsbench.files import OTHER_CACHE, open_atomically, writing
 from nsbench.models import Model
 from nsbench.results import Round
 from nsbench.training.cost import TrainingCost
@@ -88,16 +88,10 @@ class State:
 
     def save(self, path: Path) -> None:
         """Whole or not at all. Raises TrainingError naming the path and the reason."""
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open_atomically(path) as file:
-                torch.save(self._record(), file)
-        except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
-            why = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise TrainingError(
-                f"{path}: cannot keep the checkpoint of round {self.round} ({why}); free some space or "
-                "point NSBENCH_CACHE to another folder"
-            ) from error
+        refusals = (OSError, RuntimeError)  # torch's writer raises RuntimeError on a full disk
+        what = f"cannot keep the checkpoint of round {self.round}"
+        with writing(path, TrainingError, OTHER_CACHE, refusals, what), open_atomically(path) as file:
+            torch.save(self._record(), file)
 
     def load(self, path: Path) -> bool:
         """Go on from a checkpoint of this recipe; False where there is none. Raises TrainingError for a broken one."""

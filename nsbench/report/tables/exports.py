@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from nsbench.errors import ResultError, UnknownName
-from nsbench.files import write_atomically
+from nsbench.files import write_atomically, writing
 from nsbench.leaderboard import Leaderboard
 from nsbench.report.page.page import to_html
 from nsbench.report.tables.hubs import to_badges, to_huggingface, to_robustbench
@@ -56,12 +56,7 @@ def export(board: Leaderboard, out: Path, formats: Iterable[str], detail: int | 
         contents = _html(board, detail) if name == "html" else FORMATS[name](board)
         for path, content in contents.items():
             file = out if page and name == "html" else folder / path
-            try:
-                file.parent.mkdir(parents=True, exist_ok=True)
+            with writing(file, ResultError, "choose another place with --out", what="the report cannot be written"):
                 write_atomically(file, content.encode("utf-8", "replace"))
-            except OSError as error:
-                raise ResultError(
-                    f"{file}: the report cannot be written ({error.strerror or error}); choose another place with --out"
-                ) from error
             written.append(file)
     return written
