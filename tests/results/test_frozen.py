@@ -11,10 +11,11 @@ import pytest
 from rich.console import Console
 
 from nsbench import report
+from nsbench.errors import ResultError
 from nsbench.leaderboard import build
 from nsbench.leaderboard.samples import Album
 from nsbench.report import FORMATS
-from nsbench.results import SCHEMA, read_outcomes, read_results, upgrades
+from nsbench.results import SCHEMA, read_outcomes, read_result, read_results, upgrades
 from nsbench.types import ThreatModel
 
 FROZEN = Path(__file__).parents[1] / "frozen"
@@ -114,3 +115,13 @@ def test_a_half_written_file_is_named_and_the_rest_is_shown(tmp_path):
         assert "fgsm.seed0.json" in text
         assert "is no complete result" in text
         assert "87.5" in text
+
+
+def test_an_old_result_without_conditions_is_one_line(tmp_path):
+    record = json.loads((FROZEN / "schema1_first/shapes10/vit_shapes10/pretrained/clean.seed0.json").read_text())
+    path = tmp_path / "clean.seed0.json"
+    path.write_text(json.dumps(record | {"conditions": []}))
+    with pytest.raises(
+        ResultError, match=r"clean\.seed0\.json: is no complete result \(ValueError: it has no conditions\)"
+    ):
+        read_result(path)

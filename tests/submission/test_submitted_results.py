@@ -134,7 +134,7 @@ def test_archives_of_frozen_results_pass(tmp_path, name):
     [
         (put("threat", "linf four", "conditions", 0), "the threat 'linf four' is none that schema 1 knows"),
         (put("threat", ["linf"], "conditions", 0), "is no result (TypeError"),
-        (put("conditions", []), "is no result (StopIteration"),
+        (put("conditions", []), "is no result (ValueError: it has no conditions)"),
         (put("conditions", ["clean"]), "is no result (AttributeError"),
         (put("accuracy", "high", "conditions", 0), "is no result (ValueError"),
         (put("history", [1], "provenance"), "is no result (AttributeError"),
