@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nsbench.errors import ResultError
+from nsbench.files import without_suffix
 from nsbench.leaderboard.outcomes import ImageSet
 from nsbench.leaderboard.records import Row, Table
 from nsbench.results import ConditionResult, Result
@@ -87,8 +88,8 @@ class Details:
         key = id(images), id(others)
         if key not in self._places:
             exact = {image_id: place for place, image_id in enumerate(others.ids.tolist())}
-            stems = {_stem(image_id): place for image_id, place in exact.items()}
-            found = [exact.get(one, stems.get(_stem(one))) for one in images.ids.tolist()]
+            stems = {without_suffix(image_id): place for image_id, place in exact.items()}
+            found = [exact.get(one, stems.get(without_suffix(one))) for one in images.ids.tolist()]
             self._places[key] = None if None in found else np.array(found)
         return self._places[key]
 
@@ -122,8 +123,3 @@ def _plain(result: Result) -> bool:
     """One condition: the clean split, not attacked."""
     first, *others = result.conditions
     return not others and first.split == "clean" and not first.attacked
-
-
-def _stem(image_id: str) -> str:
-    folder, slash, name = image_id.rpartition("/")
-    return folder + slash + (name.rpartition(".")[0] or name)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from nsbench.files import stem
 from nsbench.leaderboard.outcomes import ImageSet, PerImage, Reader
 from nsbench.results import Result
 
@@ -114,7 +115,7 @@ def _most_common(sets: Iterable[ImageSet]) -> ImageSet:
 
 def _positions(ids: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
     """Where each suite's images stand among all images of the pool, and the bit set of suites of each image."""
-    keys = [np.array([_stem(one) for one in mine.tolist()]) for mine in ids]
+    keys = [np.array([stem(one) for one in mine.tolist()]) for mine in ids]
     if any(len(np.unique(key)) != len(key) for key in keys):  # stems are not names here
         keys = list(ids)
     everything = np.unique(np.concatenate(keys))
@@ -123,12 +124,6 @@ def _positions(ids: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]
     for bit, place in enumerate(places):
         membership[place] |= 1 << bit
     return places, membership
-
-
-def _stem(image_id: str) -> str:
-    """ "val/n01/ILSVRC2012_val_00000001.JPEG" and "ILSVRC2012_val_00000001.png" are one image."""
-    name = image_id.rpartition("/")[2]
-    return name.rpartition(".")[0] or name
 
 
 def _strata(membership: np.ndarray) -> list[np.ndarray]:

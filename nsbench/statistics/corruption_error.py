@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nsbench.errors import DataError
+from nsbench.files import without_suffix
 from nsbench.statistics.accuracy import ALEXNET_ERROR, MCE_WEIGHTS, SEVERITIES
 from nsbench.statistics.intervals import bootstrap_mean
 from nsbench.types import Composition, Outcomes, Score
@@ -216,20 +217,15 @@ def _wrong(name: str, outcomes: Outcomes, ids: np.ndarray, first: str) -> np.nda
 
 def _clean_wrong(clean: Outcomes, ids: np.ndarray) -> np.ndarray:
     """(n,) bool: the corrupted images without corruption, found by id, else without its suffix (a made set is JPEG)."""
-    exact = dict(zip(map(str, clean.ids), ~clean.correct, strict=True))
-    flags = {_stem(image_id): wrong for image_id, wrong in exact.items()} | exact
-    absent = [image_id for image_id in ids if str(image_id) not in flags and _stem(image_id) not in flags]
-    if absent:
+    exact = dict(zip(clean.ids.tolist(), ~clean.correct, strict=True))
+    flags = {without_suffix(image_id): wrong for image_id, wrong in exact.items()} | exact
+    found = [flags.get(image_id, flags.get(without_suffix(image_id))) for image_id in ids.tolist()]
+    if absent := [image_id for image_id, wrong in zip(ids.tolist(), found, strict=True) if wrong is None]:
         raise DataError(
             f"relative mCE needs the clean outcomes of the corrupted images; {len(absent)} of {len(ids)} "
             f"are missing, such as {absent[0]}"
         )
-    return np.array([flags[str(i)] if str(i) in flags else flags[_stem(i)] for i in ids])
-
-
-def _stem(image_id: object) -> str:
-    folder, slash, name = str(image_id).rpartition("/")
-    return folder + slash + (name.rpartition(".")[0] or name)
+    return np.array(found)
 
 
 def _score(contribution_N: np.ndarray) -> Score:
