@@ -23,6 +23,7 @@ from nsbench.results.store import (
     read_result,
     read_results,
     to_json,
+    typed,
     write_result,
 )
 from nsbench.results.upgrades import UPGRADES
@@ -49,5 +50,6 @@ __all__ = [
     "read_result",
     "read_results",
     "to_json",
+    "typed",
     "write_result",
 ]

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nsbench.errors import ResultError
 from nsbench.results import outcomes as files
 from nsbench.results.parquet_reading import Known, Rows
 from nsbench.results.record import Result
-from nsbench.results.store import outcomes_content, outcomes_path
+from nsbench.results.store import decoded
 from nsbench.types import Outcomes
 
 PREDICTION = "prediction"
@@ -64,14 +63,10 @@ class OutcomesReader:
         return self._common[key]
 
     def _read(self, result: Result) -> dict[str, Rows]:
-        content = outcomes_content(result)
-        try:
-            rows = files.read_columns(content, result.outcomes_format, (PREDICTION, *self.extra), self._known)
-        except ValueError as error:
-            raise ResultError(f"{outcomes_path(result)}: {error}") from error
-        if list(rows) != [condition.name for condition in result.conditions]:
-            raise ResultError(f"{outcomes_path(result)}: holds other conditions than the result lists")
-        return rows
+        columns = (PREDICTION, *self.extra)
+        return decoded(
+            result, lambda content: files.read_columns(content, result.outcomes_format, columns, self._known)
+        )
 
     def _outcomes(self, rows: Rows) -> Outcomes:
         extra = {name: rows.columns[name] for name in self.extra if name in rows.columns}

@@ -12,12 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -27,6 +27,8 @@ from nsbench.results import outcomes as files
 from nsbench.results.record import SCHEMA, Result
 from nsbench.results.upgrades import upgrade
 from nsbench.types import Outcomes
+
+Decoded = TypeVar("Decoded")  # what a file of outcomes holds of a condition
 
 
 def folder_of(source: str, model: str, method: str) -> str:
@@ -85,15 +87,23 @@ def parse_result(content: bytes) -> Result:
         record = json.loads(content)
         if record["schema"] > SCHEMA:
             raise ResultError(f"schema {record['schema']} is newer than this nsbench knows; update nsbench")
-        if record["schema"] < SCHEMA:
-            content = json.dumps(upgrade(record)).encode()
-        return _adapter().validate_json(content, strict=True)
+        return typed(record, content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         what = f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         what = f"{type(error).__name__}: {error}"
     raise ResultError(f"is no complete result ({what}); delete it and run again")
+
+
+def typed(record: dict[str, Any], content: bytes | None = None) -> Result:
+    """A parsed result file as the one record, upgraded where it is of an older schema.
+
+    `content`: the JSON that it was parsed from, where it is at hand. Raises whatever an upgrade or pydantic raises.
+    """
+    if record["schema"] != SCHEMA:
+        record, content = upgrade(record), None
+    return _adapter().validate_json(content or json.dumps(record), strict=True)
 
 
 def to_json(result: Result) -> bytes:
@@ -134,18 +144,24 @@ def outcomes_content(result: Result) -> bytes:
 
 
 def read_outcomes(result: Result) -> dict[str, Outcomes]:
-    """Per-image outcomes by condition, in the order of the conditions, checked against the digest in the result.
+    """Per-image outcomes by condition. For their order and the errors see `decoded`."""
+    return decoded(result, lambda content: files.unpack(content, result.outcomes_format))
 
-    Raises ResultError for a file that is absent, changed, or of other conditions than the result lists.
+
+def decoded(result: Result, decode: Callable[[bytes], dict[str, Decoded]]) -> dict[str, Decoded]:
+    """What `decode` makes of a stored result's outcomes file: by condition, in the order of the result's conditions.
+
+    Raises ResultError for a file that is absent, changed, no outcomes file (`decode` raises ValueError), or of other
+    conditions than the result lists.
     """
     content = outcomes_content(result)
     try:
-        outcomes = files.unpack(content, result.outcomes_format)
+        conditions = decode(content)
     except ValueError as error:
         raise ResultError(f"{outcomes_path(result)}: {error}") from error
-    if list(outcomes) != [condition.name for condition in result.conditions]:
+    if list(conditions) != [condition.name for condition in result.conditions]:
         raise ResultError(f"{outcomes_path(result)}: holds other conditions than the result lists")
-    return outcomes
+    return conditions
 
 
 def ensure_writable(folder: Path) -> None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from nsbench.errors import ResultError
-from nsbench.results import SCHEMA, UPGRADES, ConditionResult, Result, folder_of
-from nsbench.results.upgrades import upgrade
+from nsbench.results import SCHEMA, UPGRADES, ConditionResult, Result, folder_of, typed
 from nsbench.submission.archive import WORD, parse, printable, shown
 from nsbench.types import ROLES
 
@@ -65,19 +62,12 @@ def submitted_result(name: str, content: bytes) -> tuple[Result | None, list[str
 
 
 def _typed(record: object) -> Result:
-    """The one record of results. Raises whatever an upgrade or pydantic raises."""
+    """Raises whatever `results.typed` raises, and for what is no record of a known schema."""
     if not isinstance(record, dict):
         raise TypeError("it holds no fields")
     if record["schema"] not in (SCHEMA, *UPGRADES):
         raise ValueError(f"schema {record['schema']} is not known here; update nsbench")
-    if record["schema"] != SCHEMA:
-        record = upgrade(record)
-    return _adapter().validate_json(json.dumps(record), strict=True)
-
-
-@cache
-def _adapter() -> TypeAdapter[Result]:
-    return TypeAdapter(Result)
+    return typed(record)
 
 
 # --- what only a submission must keep to ----------------------------------------------------------------------------

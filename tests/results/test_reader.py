@@ -11,7 +11,7 @@ import pytest
 from boards import N, flags, outcomes
 
 from nsbench.errors import ResultError
-from nsbench.results import Result, outcomes_path, read_outcomes, read_results, reader, write_result
+from nsbench.results import Result, outcomes_path, read_outcomes, read_results, reader, store, write_result
 from nsbench.results.reader import OutcomesReader
 from nsbench.types import Outcomes
 
@@ -59,7 +59,7 @@ def test_the_last_files_are_held_and_no_more(tmp_path: Path, monkeypatch: pytest
         return outcomes_path(result).read_bytes()
 
     monkeypatch.setattr(reader, "HELD", 3)
-    monkeypatch.setattr(reader, "outcomes_content", content)
+    monkeypatch.setattr(store, "outcomes_content", content)
     mine = OutcomesReader()
     for result in (results[0], results[1], results[0], results[2], results[3], results[0], results[1]):
         mine.rows(result)
