@@ -31,7 +31,7 @@ from nsbench.leaderboard.outcomes import Reader
 from nsbench.leaderboard.pairs import column_pvalues, corrected, suite_pvalues
 from nsbench.leaderboard.records import AVERAGE, Cell, Column, Leaderboard, Row, Table
 from nsbench.results import Result
-from nsbench.results.comparability import Measured, image_set, preprocessing
+from nsbench.results.comparability import Measured, table_key
 
 PAPER_COLUMNS = 11  # the average of the paper's table 2 is over these
 
@@ -67,7 +67,7 @@ def _by_table(results: Iterable[Result]) -> dict[tuple[str, str, str], list[Resu
     """By source, image set and preprocessing."""
     tables = defaultdict(list)
     for result in results:
-        tables[result.source, image_set(result), preprocessing(result)].append(result)
+        tables[table_key(result)].append(result)
     return tables
 
 

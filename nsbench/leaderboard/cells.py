@@ -11,7 +11,7 @@ from nsbench.leaderboard.extras import cost
 from nsbench.leaderboard.matrices import SuiteEvidence
 from nsbench.leaderboard.records import Cell, Column, Row
 from nsbench.results import Result
-from nsbench.results.comparability import Measured, qualifiers, recipe_key, recipe_names, row_key
+from nsbench.results.comparability import Measured, kin_of, qualifiers, recipe_names, row_key
 from nsbench.statistics import percentile_interval, resampled_sums, wilson_over_seeds
 from nsbench.types import GROUPS
 
@@ -87,8 +87,6 @@ def _row(
     notes: list[str] = []
     cells = {suite: _cell(mine, references[suite], known, notes) for suite, mine in by_suite.items()}
     newest = max(results, key=lambda r: (_date(r), r.identity))
-    own = newest.provenance
-    kin = (newest.model, own.normalisation, recipe_key(newest), own.parent_digest)
     return Row(
         newest.method,
         newest.method_title,
@@ -100,7 +98,7 @@ def _row(
         order=newest.method_order,
         model=newest.model,
         cost=cost(results),
-        kin=kin,
+        kin=kin_of(newest),
         role=newest.method_role,
     )
 

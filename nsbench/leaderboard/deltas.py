@@ -61,7 +61,7 @@ def _control(rows: Sequence[Row], index: int, controls: Sequence[int]) -> int | 
     exact = [other for other in kin if rows[other].kin == row.kin]
     if len(exact) == 1:
         return exact[0]
-    return kin[0] if len(kin) == 1 and not row.kin[2] else None  # an untrained row has no recipe to match
+    return kin[0] if len(kin) == 1 and not row.kin.recipe else None  # an untrained row has no recipe to match
 
 
 def column_deltas(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from nsbench.leaderboard.cells import columns_of
 from nsbench.results import Result
-from nsbench.results.comparability import Measured, recipe_key
+from nsbench.results.comparability import Kin, Measured, kin_of
 
 
 @dataclass(frozen=True)
@@ -30,24 +30,20 @@ def lent(own: Sequence[Result], offered: Iterable[Result], known: Mapping[int, M
     `known`: by id(result), of all of them.
     """
     _, references = columns_of(own, known)
-    rows, seeds = {(r.method, *_kin(r)) for r in own}, {r.seed for r in own}
-    kin, parents = {_kin(r) for r in own}, {_parent(r) for r in own}
-    trained = {_parent(r) for r in own if recipe_key(r)}
+    rows, seeds = {(r.method, kin_of(r)) for r in own}, {r.seed for r in own}
+    kin, starts = {kin_of(r) for r in own}, {kin_of(r).checkpoint for r in own}
+    trained = {kin_of(r).checkpoint for r in own if kin_of(r).recipe}
+
+    def is_related(theirs: Kin) -> bool:
+        start = theirs.checkpoint
+        return theirs in kin or (start in starts and (not theirs.recipe or start not in trained))
+
     return [
         r
         for r in offered
         if r.seed in seeds
-        and (_kin(r) in kin or (_parent(r) in parents and (not recipe_key(r) or _parent(r) not in trained)))
-        and (r.method, *_kin(r)) not in rows
+        and is_related(kin_of(r))
+        and (r.method, kin_of(r)) not in rows
         and r.suite in references
         and not known[id(r)].reason_apart(references[r.suite])
     ]
-
-
-def _parent(result: Result) -> tuple[str, str, str]:
-    return result.model, result.provenance.normalisation, result.provenance.parent_digest
-
-
-def _kin(result: Result) -> tuple[str, str, str, str]:
-    """Equal for results that differ in method, suite and seed alone."""
-    return *_parent(result), recipe_key(result)

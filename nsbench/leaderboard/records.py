@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from nsbench.leaderboard.matrices import Evidence
 from nsbench.leaderboard.pairs import Pairs
 from nsbench.results import Result
-from nsbench.results.comparability import recipe_names
+from nsbench.results.comparability import NO_KIN, Kin, recipe_names
 from nsbench.types import GROUPS
 
 AVERAGE = "average"  # stands for a suite's name where the average is meant
@@ -115,7 +115,7 @@ class Row:
     effective: Mapping[str, float] = field(default_factory=dict)  # effective robustness by suite, percentage points
     cost: RowCost | None = None
     flags: tuple[RowFlag, ...] = ()
-    kin: tuple[str, ...] = ()  # model, normalisation, recipe, parent: equal for rows that differ in method alone
+    kin: Kin = NO_KIN  # equal for rows that differ in method alone
     role: str = ""  # of the method, one of types.ROLES
     lender: str = ""  # the other results folder whose row this is; "": it is of the folder that the table is made of
 

@@ -11,7 +11,7 @@ from nsbench.errors import ResultError
 from nsbench.leaderboard import Leaderboard, Lender
 from nsbench.report.closing import closing_lines
 from nsbench.results import Result, read_result, read_results
-from nsbench.results.comparability import image_set, preprocessing
+from nsbench.results.comparability import table_key
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,10 @@ def findings(folder: Path, made: Sequence[Result], lending: LendingFolder | None
     """What a run that made or found these results in `folder` has found: see `closing_lines`."""
     if not made:
         return []
-    key = _table_of(made[0])  # one run evaluates one model on one source
-    results = [one for one in read_results(folder)[0] if _table_of(one) == key]
+    key = table_key(made[0])  # one run evaluates one model on one source
+    results = [one for one in read_results(folder)[0] if table_key(one) == key]
     board, identities = leaderboard.build(results, lender=_lender(lending, results)[0]), {one.identity for one in made}
     return [line for table in board.tables for line in closing_lines(table, identities)]
-
-
-def _table_of(result: Result) -> tuple[str, str, str]:
-    return result.source, image_set(result), preprocessing(result)
 
 
 def _lender(lending: LendingFolder | None, own: Sequence[Result]) -> tuple[Lender | None, list[str]]:

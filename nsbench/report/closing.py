@@ -94,9 +94,7 @@ def _references(table: Table, ran: Ran) -> list[Row]:
     untouched = [
         row
         for row in table.rows
-        if row.role == UNTOUCHED
-        and row is not ran.row
-        and (row.kin[:2], row.kin[3:]) == (ran.row.kin[:2], ran.row.kin[3:])
+        if row.role == UNTOUCHED and row is not ran.row and row.kin.checkpoint == ran.row.kin.checkpoint
     ]
     return [*([table.rows[control]] if control is not None else []), *untouched[:1]]
 
@@ -204,7 +202,7 @@ def _images(table: Table, cells: Sequence[Cell]) -> str:
 
 def _validity(rows: Sequence[Row]) -> str:
     """What the tests speak of: images are drawn, trainings are not."""
-    trained = [row for row in rows if row.kin[2]]
+    trained = [row for row in rows if row.kin.recipe]
     if not trained:
         return "Tests are over images."
     most = max(len(cell.seeds) for row in trained for cell in row.cells.values())

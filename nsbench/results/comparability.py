@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from nsbench.results.record import RecipeUsed, Result
 
@@ -19,6 +20,11 @@ def image_set(result: Result) -> str:
 def preprocessing(result: Result) -> str:
     """What the checkpoint does to a picture, in words."""
     return result.provenance.preprocessing
+
+
+def table_key(result: Result) -> tuple[str, str, str]:
+    """Source, image set and preprocessing: nothing in a table is compared across these."""
+    return result.source, image_set(result), preprocessing(result)
 
 
 def measured(result: Result) -> dict[str, object]:
@@ -69,33 +75,37 @@ class Measured:
         return ""
 
 
-def fingerprint(result: Result) -> str:
-    """Equal where two figures of a suite may be compared."""
-    return Measured.of(result).fingerprint
-
-
-def reason_apart(result: Result, reference: Result) -> str:
-    """In what a result differs from `reference`; "" where they may be compared."""
-    return Measured.of(result).reason_apart(Measured.of(reference))
-
-
 def recipe_key(result: Result) -> str:
     """The recipe without its seed, "" where nothing was trained; equal for rows trained alike."""
     recipe = result.provenance.recipe
     return json.dumps([recipe.name, dict(recipe.settings)], sort_keys=True, default=str) if recipe else ""
 
 
+class Kin(NamedTuple):
+    """Equal for results that differ in method, suite and seed alone."""
+
+    model: str
+    normalisation: str
+    recipe: str  # see `recipe_key`
+    parent_digest: str
+
+    @property
+    def checkpoint(self) -> Kin:
+        """The same, however it was trained."""
+        return self._replace(recipe="")
+
+
+NO_KIN = Kin("", "", "", "")
+
+
+def kin_of(result: Result) -> Kin:
+    own = result.provenance
+    return Kin(result.model, own.normalisation, recipe_key(result), own.parent_digest)
+
+
 def row_key(result: Result) -> Hashable:
     """What makes a row of its own; the seed does not, and neither does the recipe's."""
-    provenance = result.provenance
-    return (
-        result.model,
-        result.method,
-        provenance.normalisation,
-        recipe_key(result),
-        provenance.parent_digest,
-        provenance.method_version,
-    )
+    return result.method, result.provenance.method_version, kin_of(result)
 
 
 def recipe_names(results: Iterable[Result]) -> list[str]:
