@@ -47,7 +47,7 @@ class FitCard:
     data_digest: str = ""  # of the training images
     history: tuple[Round, ...] = ()
     seconds: float = 0.0
-    forward_equivalents: int | None = None  # None: not counted
+    forward_equivalents: int | None = None  # None: not counted, or nothing was trained
     lineage: tuple[Stage, ...] = ()  # of a chain
     device: str = ""
     peak_memory_mib: int | None = None
@@ -129,7 +129,7 @@ class Fitter:
             cards[-1],
             history=tuple(replace(one, stage=card.method) for card in cards for one in card.history),
             seconds=round(sum(card.seconds for card in cards), 2),
-            forward_equivalents=_sum(card.forward_equivalents for card in cards),
+            forward_equivalents=_sum(card.forward_equivalents for card in cards if card.recipe),
             lineage=tuple(Stage(card.method, card.weights_digest) for card in cards),
         )
         return replace(stages[-1], card=card)
@@ -183,8 +183,9 @@ def _trained(returned: Trained | Model) -> Trained:
 
 
 def _sum(counts: Iterable[int | None]) -> int | None:
-    """What is not counted, such as nothing trained, costs nothing."""
-    return sum(count or 0 for count in counts)
+    """None where one is not known."""
+    known = list(counts)
+    return None if None in known else sum(count for count in known if count)
 
 
 def recipe_used(recipe: Recipe) -> RecipeUsed:

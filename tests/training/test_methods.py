@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -258,6 +259,18 @@ def test_a_chain_goes_on_from_the_model_of_the_one_before(tmp_path: Any) -> None
     assert [entry.stage for entry in found.card.history] == ["finetune", "ns"]
     assert len(list(tmp_path.glob("*.safetensors"))) == 2  # each kept by itself
     assert fitter.fit(chain, parent, "p").card == found.card
+
+
+def test_a_chain_whose_part_was_not_counted_has_no_known_cost(tmp_path: Any) -> None:
+    chain, parent = registry.methods["pretrained+finetune+ns"], tiny_model()
+    fitter = Fitter(recipe(noise_max_steps=2), Source(), SILENT, folder=tmp_path)
+    counted = fitter.fit(chain, parent, "p").card
+    assert counted.forward_equivalents == sum(entry.forward_equivalents for entry in counted.history)
+    for path in tmp_path.glob("*.json"):
+        card = json.loads(path.read_text())
+        if card["method"] == "finetune":
+            path.write_text(json.dumps(card | {"forward_equivalents": None}))
+    assert fitter.fit(chain, parent, "p").card.forward_equivalents is None  # and not the cost of ns alone
 
 
 class Source:
