@@ -165,7 +165,7 @@ def _clean(job: _Job, memory: Memory, progress: Progress, title: str) -> Columns
     """What the model says of the images as they are, computed where it is not known yet."""
     known, positions = memory.of(job.split, job.condition.preprocess)
     bad = [] if job.unreadable is None else list(known.unreadable)
-    if job.unreadable is not None:
+    if job.unreadable is not None and known.unreadable:
         places = dict(zip(positions.tolist(), job.split.ids.tolist(), strict=True))
         job.unreadable.update({str(places[at]): why for at, why in known.unreadable.items() if at in places})
     missing = np.flatnonzero((known.columns["predictions"][positions] == UNKNOWN) & ~np.isin(positions, bad))

@@ -31,13 +31,10 @@ def judge(
     Raises ModelError, naming the first image, for logits that are not finite.
     """
     logits_BK = _logits(model, images_BCHW, ids)
-    columns, logits_BC, places_B = {}, logits_BK, torch.from_numpy(labels_B).to(logits_BK.device)
-    names_C = torch.arange(logits_BK.shape[1], device=logits_BK.device)
-    if classes is not None:
-        columns["predictions_all"] = logits_BK.argmax(dim=1).cpu().numpy()
-        names_C = torch.tensor(classes, device=logits_BK.device)
-        logits_BC = logits_BK[:, names_C]
-        places_B = (names_C == places_B[:, None]).int().argmax(dim=1)  # a label is one of the classes, in any order
+    names_C, logits_BC = _inside(logits_BK, classes)
+    labels_B1 = torch.from_numpy(labels_B).to(logits_BK.device)[:, None]
+    places_B = (names_C == labels_B1).int().argmax(dim=1)  # a label is one of the classes, in any order
+    columns = {} if classes is None else {"predictions_all": logits_BK.argmax(dim=1).cpu().numpy()}
     probability_BC = logits_BC.float().softmax(dim=1)
     best_BC = logits_BC.sort(dim=1, descending=True, stable=True).indices  # of equal ones the first, as argmax
     return columns | {
@@ -50,11 +47,16 @@ def judge(
 
 def predictions(model: Model, images_BCHW: torch.Tensor, ids: list[str], classes: tuple[int, ...] | None) -> np.ndarray:
     """(B,) over the split's classes. Raises ModelError as `judge` does."""
-    logits_BK = _logits(model, images_BCHW, ids)
+    names_C, logits_BC = _inside(_logits(model, images_BCHW, ids), classes)
+    return names_C[logits_BC.argmax(dim=1)].cpu().numpy()
+
+
+def _inside(logits_BK: torch.Tensor, classes: tuple[int, ...] | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """The split's classes (C,), and their logits (B, C)."""
     if classes is None:
-        return logits_BK.argmax(dim=1).cpu().numpy()
-    subset_C = torch.tensor(classes, device=logits_BK.device)
-    return subset_C[logits_BK[:, subset_C].argmax(dim=1)].cpu().numpy()
+        return torch.arange(logits_BK.shape[1], device=logits_BK.device), logits_BK
+    names_C = torch.tensor(classes, device=logits_BK.device)
+    return names_C, logits_BK[:, names_C]
 
 
 def _logits(model: Model, images_BCHW: torch.Tensor, ids: list[str]) -> torch.Tensor:
