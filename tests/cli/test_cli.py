@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from boards import SUITES
 from click.testing import CliRunner, Result
 
 from nsbench.cli import main
@@ -16,19 +17,7 @@ from nsbench.cli.options import resolve_suites
 from nsbench.registry import load_content
 
 REPOSITORY = Path(__file__).parents[2]
-PAPER = [
-    "clean",
-    "patchfool",
-    "cw",
-    "fgsm",
-    "damagenet",
-    "imagenet_a",
-    "imagenet_c",
-    "imagenet_v2",
-    "imagenet_r",
-    "imagenet_sketch",
-    "stylized",
-]  # the order of the paper's table 2
+PAPER = list(SUITES)  # the order of the paper's table 2
 
 
 def nsbench(*arguments: object) -> Result:

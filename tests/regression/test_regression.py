@@ -32,11 +32,6 @@ REPOSITORY = Path(__file__).parents[2]
 N = 100
 
 
-@pytest.fixture
-def before(tmp_path: Path) -> Result:
-    return store(tmp_path / "before", {"clean": flags(N, 80)})
-
-
 def verdict(held: Baseline, *results: Result, rules: Rules | None = None, **options) -> BaselineCheck:
     return check_results(held, results, rules or Rules(), **options)
 

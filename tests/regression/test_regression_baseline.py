@@ -31,11 +31,6 @@ REPOSITORY = Path(__file__).parents[2]
 N = 100
 
 
-@pytest.fixture
-def before(tmp_path: Path) -> Result:
-    return store(tmp_path / "before", {"clean": flags(N, 80)})
-
-
 def test_a_baseline_comes_back_as_it_was(tmp_path: Path, before: Result) -> None:
     many = store(tmp_path / "c", {name: flags(60, 30) for name in CORRUPTED}, suite="imagenet_c")
     held = baseline(

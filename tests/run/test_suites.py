@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from boards import SUITES as SUITES_OF_TABLE_2
 
 import nsbench
 from nsbench import registry
@@ -17,19 +18,7 @@ REPOSITORY = Path(__file__).parents[2]
 SUITES = sorted((REPOSITORY / "suites").glob("*.py"))
 METHODS = sorted((REPOSITORY / "baselines").glob("*.py"))
 SPLIT = re.compile(r"train|clean|v2|a|r|sketch|stylized|damagenet|c/[a-z_]+/[1-5]|transfer/[0-9]+")
-TABLE_2 = [
-    "clean",
-    "patchfool",
-    "cw",
-    "fgsm",
-    "damagenet",
-    "imagenet_a",
-    "imagenet_c",
-    "imagenet_v2",
-    "imagenet_r",
-    "imagenet_sketch",
-    "stylized",
-]
+TABLE_2 = list(SUITES_OF_TABLE_2)
 
 
 @pytest.fixture(scope="module", autouse=True)

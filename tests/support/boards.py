@@ -14,7 +14,7 @@ from nsbench.statistics.corruption_error import mean_corruption_error
 from nsbench.types import Outcomes, ThreatModel
 
 N = 200  # images
-SUITES = {
+SUITES = {  # in the order of the paper's table 2, with their groups
     "clean": "clean",
     "patchfool": "adversarial",
     "cw": "adversarial",
