@@ -14,8 +14,14 @@ NsbenchError
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+
+# What a terminal or an editor would obey instead of showing: control characters, and marks that turn the direction of
+# writing; and halves of a character, which no file can hold.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class NsbenchError(Exception):
@@ -62,3 +68,20 @@ class TrainingError(NsbenchError):
 
 class ResultError(NsbenchError):
     """A result file that cannot be read or written."""
+
+
+def without_controls(text: str) -> str:
+    """A stranger's text as it may be printed or exported: no terminal obeys it. Tabs and ends of lines stay."""
+    return _CONTROLS.sub("", text)
+
+
+@contextmanager
+def doing(what: str) -> Iterator[None]:
+    """An exception of the block that nobody expected carries a note of what was being done, such as "fitting ns"."""
+    try:
+        yield
+    except NsbenchError:
+        raise
+    except Exception as error:
+        error.add_note(what)
+        raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +11,10 @@ import click
 from click.core import ParameterSource
 
 from nsbench import registry
+from nsbench.cli.ending import say_error
 from nsbench.cli.options import resolve_methods, resolve_suites, run_options
-from nsbench.errors import NsbenchError, ResultError, UsageError
+from nsbench.errors import NsbenchError, ResultError, UsageError, without_controls
+from nsbench.files import write_atomically, writing
 
 if TYPE_CHECKING:
     from nsbench.regression import Baseline, BaselineCheck, Measurement, Rules
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 FILE = click.Path(path_type=Path, dir_okay=False)
 NOT_STORED = ("device", "workers", "batch_size", "results", "force", "watch", "log")  # move no figure
 OF_THE_MACHINE = ("data", "checkpoint")  # where things lie here; asked for again elsewhere
-UNEXPECTED = 4  # exit status
+INCOMPARABLE = 3  # exit status
 ALSO_WITHOUT_RUN = ("results", "data")
 
 
@@ -136,8 +137,8 @@ def check(
 ) -> None:
     """Did robustness get worse? Compares results with a baseline, image by image.
 
-    Exit status: 0 ok or improved; 1 regressed (or moved, or slower than allowed); 2 wrong usage; 3 incomparable;
-    4 an unexpected error, which says nothing of the model.
+    Exit status: 0 ok or improved; 1 regressed (or moved, or slower than allowed); 2 wrong usage; 3 incomparable, or a
+    file that was asked for cannot be written; 4 an unexpected error, which says nothing of the model.
     """
     from nsbench.regression import Rules, read_baseline
 
@@ -157,27 +158,16 @@ def check(
             if runs
             else _read(held, pairs, rules, options["results"])
         )
-        _write(checked, junit, summary, json_, annotations)
-        if explain:
-            from nsbench.regression.explain import write_explanation
-
-            click.echo(str(write_explanation(checked, explain, options["data"])))
-    except (UsageError, click.ClickException, click.exceptions.Exit, click.Abort):
+    except UsageError:
         raise
     except NsbenchError as error:  # nothing could be compared, which is no regression
-        click.echo(f"nsbench: {error}", err=True)
-        sys.exit(3)
-    except Exception as error:  # noqa: BLE001  Python would exit with 1, which CI reads as a regression
-        click.echo(f"nsbench: {_unexpected(error)}", err=True)
-        sys.exit(UNEXPECTED)
-    sys.exit(checked.exit_status)
-
-
-def _unexpected(error: Exception) -> str:
-    """One line on an error that is a bug of nsbench, of a suite or of a method: what it is, and where."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    what = " ".join(str(error).split())[:300]
-    return f"unexpected {type(error).__name__}: {what} ({last.filename}:{last.lineno}); nothing is said of the model"
+        say_error(str(error))
+        sys.exit(INCOMPARABLE)
+    _say(checked, annotations)  # the verdict comes first: no full disk may hide it
+    refused = _write(checked, junit, summary, json_, explain, options["data"])
+    for line in refused:
+        say_error(line)
+    sys.exit(checked.exit_status or (INCOMPARABLE if refused else 0))
 
 
 def _given() -> set[str]:
@@ -242,27 +232,54 @@ def _run(
         )
 
 
+def _say(checked: BaselineCheck, annotations: bool | None) -> None:
+    from nsbench.regression.output import to_annotations, to_text
+
+    click.echo(without_controls(to_text(checked)), nl=False)
+    if os.environ.get("GITHUB_ACTIONS") == "true" if annotations is None else annotations:
+        for line in to_annotations(checked):
+            click.echo(line)
+
+
 def _write(
     checked: BaselineCheck,
     junit: Path | None,
     summary: Path | None,
     json_: Path | None,
-    annotations: bool | None,
-) -> None:
+    explain: Path | None,
+    data: str,
+) -> list[str]:
+    """Write what was asked for. Returns a line for each file that could not be written."""
+    from nsbench.regression.explain import write_explanation
     from nsbench.regression.junit import to_junit
-    from nsbench.regression.output import to_annotations, to_json, to_markdown, to_text
+    from nsbench.regression.output import to_json, to_markdown
 
-    click.echo(to_text(checked), nl=False)
-    if os.environ.get("GITHUB_ACTIONS") == "true" if annotations is None else annotations:
-        for line in to_annotations(checked):
-            click.echo(line)
-    try:
-        if junit:
-            junit.write_bytes(to_junit(checked))
-        if json_:
-            json_.write_text(to_json(checked), encoding="utf-8")
-        if summary:
-            with summary.open("a", encoding="utf-8") as file:
-                file.write(to_markdown(checked))
-    except OSError as error:
-        raise ResultError(f"{error.filename}: cannot be written ({error.strerror})") from error
+    def explained(path: Path) -> None:
+        click.echo(str(write_explanation(checked, path, data)))
+
+    def appended(path: Path) -> None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(to_markdown(checked))
+
+    refused = []
+    for path, write in (
+        (junit, lambda path: _replace(path, to_junit(checked))),
+        (json_, lambda path: _replace(path, to_json(checked).encode())),
+        (summary, appended),
+        (explain, explained),
+    ):
+        try:
+            if path:
+                with writing(path, ResultError, "choose another file, or free some space"):
+                    write(path)
+        except NsbenchError as error:
+            refused.append(str(error))
+    return refused
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Whole or not at all, but for devices and pipes, such as /dev/stdout."""
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+    else:
+        write_atomically(path, content)

@@ -14,6 +14,7 @@ import click
 from nsbench import __version__, registry
 from nsbench.cli.check import baseline, check
 from nsbench.cli.data import data
+from nsbench.cli.ending import Commands
 from nsbench.cli.nullspace_images import nullspace
 from nsbench.cli.options import (
     DEFAULT_RESULTS,
@@ -27,7 +28,7 @@ from nsbench.cli.options import (
     run_options,
 )
 from nsbench.cli.submit import submit
-from nsbench.errors import NsbenchError, UsageError
+from nsbench.errors import UsageError
 from nsbench.progress import table_console
 
 if TYPE_CHECKING:
@@ -36,22 +37,6 @@ if TYPE_CHECKING:
 
 DEFAULT_REPORT = Path("reports/index.html")
 PAGE = "html"  # the format that people read on a screen
-
-
-class Commands(click.Group):
-    """Shows every nsbench error as one line: exit status 2 for wrong usage, 1 for the rest."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except NsbenchError as error:
-            click.echo(f"nsbench: {error}", err=True)
-            sys.exit(2 if isinstance(error, UsageError) else 1)
-        except KeyboardInterrupt:
-            click.echo(
-                "\nnsbench: interrupted; what was finished is kept, and the same command goes on from there", err=True
-            )
-            sys.exit(130)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

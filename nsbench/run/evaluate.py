@@ -17,7 +17,7 @@ from nsbench import registry
 from nsbench.attacks.card import AttackCost, attack_card, import_library
 from nsbench.data.loading import batches
 from nsbench.data.source import Subset
-from nsbench.errors import AttackError, DataError
+from nsbench.errors import AttackError, DataError, doing
 from nsbench.models.model import frozen
 from nsbench.models.preprocessing import in_8_bits, unit
 from nsbench.progress import SILENT, Progress
@@ -130,7 +130,7 @@ def evaluate(
     memory = memory or Memory()
     job = _Job(model, split, condition, batch_size, workers, {} if leave_out else None)
     title, sampler, card = label or condition.name, Sampler(pictures), None
-    with frozen(model):
+    with frozen(model), doing(f"evaluating {title}"):
         columns = _clean(job, memory, progress, f"{title} · clean" if condition.attack else title)
         if (columns["predictions"] == UNKNOWN).all():
             raise DataError(f"split '{split.name}': none of its {len(split)} images can be read")

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from nsbench import models
 from nsbench.data.source import digest_of
-from nsbench.errors import ModelError, ResultError, TrainingError
+from nsbench.errors import ModelError, ResultError, TrainingError, doing
 from nsbench.files import OTHER_CACHE, cache_folder, write_atomically, writing
 from nsbench.progress import Progress
 from nsbench.provenance import device_name, now, peak_memory_mib, versions
@@ -139,17 +139,18 @@ class Fitter:
         train = self.source.split("train", self.progress)
         start = time.perf_counter()
         try:
-            trained = _trained(
-                method.fit(
-                    parent,
-                    train,
-                    self.recipe,
-                    progress=self.progress,
-                    workers=self.workers,
-                    checkpoint=checkpoint,
-                    on_round=partial(self.on_round, method.name) if self.on_round else None,
+            with doing(f"fitting {method.name}"):
+                trained = _trained(
+                    method.fit(
+                        parent,
+                        train,
+                        self.recipe,
+                        progress=self.progress,
+                        workers=self.workers,
+                        checkpoint=checkpoint,
+                        on_round=partial(self.on_round, method.name) if self.on_round else None,
+                    )
                 )
-            )
         except torch.OutOfMemoryError as error:
             raise TrainingError(
                 f"{method.name}: {str(error).splitlines()[0]}; give a smaller batch with --set "

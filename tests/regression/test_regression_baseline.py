@@ -172,7 +172,26 @@ def test_an_unexpected_error_is_no_regression(tmp_path: Path, before: Result, mo
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 4
     assert done.output.startswith("nsbench: unexpected ZeroDivisionError: two lines (")
+    assert done.output.endswith("; nothing is said of the model\n")
     assert done.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(("lose", "status"), [(0, 3), (30, 1)])
+@pytest.mark.parametrize("option", ["--junit", "--json", "--summary", "--explain"])
+def test_a_full_disk_hides_no_verdict(tmp_path: Path, before: Result, lose: int, status: int, option: str) -> None:
+    write_baseline(tmp_path / "b.json", baseline(before))
+    store(tmp_path / "after", {"clean": flags(N, 80, lose=lose)})
+    (tmp_path / "file").touch()
+    full = tmp_path / "file" / "out" if option == "--explain" else Path("/dev/full")
+    arguments = ["--baseline", str(tmp_path / "b.json"), "--results", str(tmp_path / "after"), option, str(full)]
+    done = CliRunner().invoke(
+        main, ["check", *arguments, "--json" if option != "--json" else "--junit", str(tmp_path / "w")]
+    )
+    assert done.exit_code == status
+    verdict, line = done.output.splitlines()[-2:]
+    assert ("1 regressed" in verdict) == bool(lose)
+    assert line.startswith(f"nsbench: {full}: cannot be written (")
+    assert (tmp_path / "w").stat().st_size  # the other file was written all the same
 
 
 def test_a_check_of_stored_results_starts_without_torch(tmp_path: Path, before: Result) -> None:

@@ -1,0 +1,89 @@
+"""How commands end: errors of nsbench as one line, and a last line of defence for those that nobody expected."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import tempfile
+import traceback
+from errno import EPIPE
+from typing import Any
+
+import click
+
+from nsbench import __version__
+from nsbench.errors import NsbenchError, UsageError, without_controls
+from nsbench.provenance import command_line
+
+UNEXPECTED = 70  # exit status: EX_SOFTWARE of sysexits.h
+ARGUMENTS = "nsbench.arguments"  # key in the context: all words of the command line
+UNEXPECTED_CHECK = 4  # of `nsbench check`, whose 1 means that a figure moved
+
+
+class Commands(click.Group):
+    """Shows every error as one line.
+
+    Exit status: 2 for wrong usage, 1 for other errors of nsbench, 70 for unexpected ones (`check`: 4).
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[ARGUMENTS] = list(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            refuse_undecodable(ctx.meta[ARGUMENTS])
+            return super().invoke(ctx)
+        except NsbenchError as error:
+            say_error(str(error))
+            sys.exit(2 if isinstance(error, UsageError) else 1)
+        except KeyboardInterrupt:
+            click.echo(
+                "\nnsbench: interrupted; what was finished is kept, and the same command goes on from there", err=True
+            )
+            sys.exit(130)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == EPIPE:
+                raise  # whoever read the output has gone, and click ends quietly
+            check = ctx.invoked_subcommand == "check"
+            say_error(unexpected(error) + ("; nothing is said of the model" if check else ""))
+            sys.exit(UNEXPECTED_CHECK if check else UNEXPECTED)
+
+
+def say_error(message: str) -> None:
+    """One line on stderr, without what a terminal would obey."""
+    click.echo(f"nsbench: {without_controls(' '.join(message.split()))}", err=True)
+
+
+def refuse_undecodable(arguments: list[str]) -> None:
+    """Raises UsageError for an argument that is no text: no result could state it, which would show after the work."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            shown = ascii(argument)[1:-1]
+            raise UsageError(f"{shown}: holds bytes that are not UTF-8; rename the file or folder") from None
+
+
+def unexpected(error: Exception) -> str:
+    """A line on an error that is a bug of nsbench, of a suite or of a method: what it is, where, and during what."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    what = " ".join(str(error).split())[:300]
+    during = "".join(f", while {note}" for note in getattr(error, "__notes__", [])[:1])
+    line = f"unexpected {type(error).__name__}: {what} ({last.filename}:{last.lineno}){during}"
+    return f"{line}. What was finished is kept. {_kept(error)}"
+
+
+def _kept(error: Exception) -> str:
+    """Where the traceback is. It goes to the folder for temporary files: no home and no cache is needed."""
+    head = f"nsbench {__version__}, Python {platform.python_version()}, {platform.platform()}\n{command_line()}\n\n"
+    try:
+        handle, path = tempfile.mkstemp(prefix="nsbench-", suffix=".traceback.txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(head + "".join(traceback.format_exception(error)))
+    except OSError as refusal:
+        return f"The traceback could not be kept ({refusal.strerror or refusal}); set TMPDIR to a folder with room"
+    return f"The traceback is in {path}; please report it"
