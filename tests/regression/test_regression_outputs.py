@@ -217,6 +217,9 @@ def test_the_command_writes_every_file(tmp_path: Path, monkeypatch: pytest.Monke
     assert "<h2>ns x clean</h2>" in (tmp_path / "e.html").read_text()
 
 
+@pytest.mark.parametrize(
+    ("options", "status"), [("", 1), ("--min-drop 60", 0), ("--strict; touch pwned", 2), ("$(touch pwned) *", 2)]
+)
 def test_the_github_action(tmp_path: Path, options: str, status: int) -> None:
     """The script of the composite action, as a runner starts it; its options are words and never commands."""
     yaml = pytest.importorskip("yaml")
