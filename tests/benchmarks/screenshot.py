@@ -60,6 +60,8 @@ def browser(width: int = 1280, height: int = 900, *, dark: bool = False) -> Iter
                 "Emulation.setEmulatedMedia",
                 {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]},
             )
+            # a headless window may not have the focus, and without it a page hears of no change of focus
+            driver.execute_cdp_cmd("Emulation.setFocusEmulationEnabled", {"enabled": True})
             yield driver
         finally:
             driver.quit()
