@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +47,37 @@ def writing(
     except refusals as refusal:
         why = getattr(refusal, "strerror", None) or str(refusal).partition("\n")[0]
         raise error(f"{place}: {what} ({why}); {remedy}") from refusal
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A file that others may have put there, to read. Raises OSError, also for what is no regular file: a pipe would
+    be waited for without end, and a device read without end."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        _require_regular(path, os.fstat(handle).st_mode)
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_regular(path: Path) -> bytes:
+    """Content of a file that others may have put there. Raises OSError, as `open_regular` does."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def check_regular(path: Path) -> Path:
+    """The path, for libraries that open it themselves. Raises OSError where there is no regular file."""
+    _require_regular(path, os.stat(path).st_mode)
+    return path
+
+
+def _require_regular(path: Path, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "is no regular file but a pipe, a socket or a device", str(path))
 
 
 def write_atomically(path: Path, content: bytes) -> None:

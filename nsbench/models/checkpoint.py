@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from nsbench.errors import ModelError
@@ -19,6 +18,9 @@ from nsbench.models.model import Model
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar")
 # Where training scripts keep the weights, best first: the averaged ones only where there are no others.
 WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema")
+DEEPEST = 8  # wrappers that are looked into: a dictionary may contain itself
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # cast to the model's type, and named
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)  # of counters and indices alone
 PREFIXES = ("module.", "_orig_mod.")  # added by DistributedDataParallel and torch.compile
 
 State = dict[str, torch.Tensor]
@@ -37,23 +39,53 @@ def read_checkpoint(path: Path) -> State:
             f"checkpoint '{path}' is damaged, or holds Python objects other than tensors, which are not "
             "loaded because they could run code; save its state_dict as safetensors"
         ) from error
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # torch's reader lets through whatever it meets in a damaged file
         raise ModelError(
             f"checkpoint '{path}' cannot be read ({_first_line(error)}); copy or download it again"
         ) from error
     state = _strip_prefixes(_unwrap(content, path))
     for name, tensor in state.items():
-        if not torch.isfinite(tensor).all():
-            raise ModelError(
-                f"checkpoint '{path}': '{name}' holds NaN or infinite values; "
-                "the file is damaged or its training diverged"
-            )
+        if reason := _no_weights(tensor):
+            raise ModelError(f"checkpoint '{path}': '{name}' {reason}")
     return state
 
 
+def _no_weights(tensor: torch.Tensor) -> str:
+    """Why a tensor cannot be taken, and what to do; "" where it can."""
+    again = "save the state_dict of the model on the CPU, as float32"
+    if tensor.layout is not torch.strided or tensor.is_quantized:
+        return f"is stored as {'a quantised' if tensor.is_quantized else 'a sparse'} tensor; {again}"
+    if tensor.device.type != "cpu":
+        return f"has no values (device '{tensor.device.type}'); {again}"
+    if tensor.dtype not in FLOATS and tensor.dtype not in WHOLE:
+        return f"is of type {_name(tensor.dtype)}, and weights are not made of that; {again}"
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        return f"has {tensor.numel():,} values, of which its file holds fewer; {again}"
+    if not torch.isfinite(tensor.float() if tensor.dtype == torch.float64 else tensor).all():
+        return "holds NaN or infinite values; the file is damaged or its training diverged"
+    return ""
+
+
+def stored_types(state: Mapping[str, torch.Tensor], model_state: Mapping[str, torch.Tensor]) -> str:
+    """The types of floats that are cast to the model's, such as "float16"; "" where none is."""
+    cast = {_name(value.dtype) for key, value in state.items() if value.dtype != model_state[key].dtype}
+    return " and ".join(sorted(cast))
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def _unwrap(content: Any, path: Path) -> State:
-    while isinstance(content, Mapping):
+    for _ in range(DEEPEST):
+        if not isinstance(content, Mapping):
+            break
         if content and all(isinstance(value, torch.Tensor) for value in content.values()):
+            if odd := [key for key in content if not isinstance(key, str)]:
+                raise ModelError(
+                    f"checkpoint '{path}': {str(odd[0])[:40]!r} ({type(odd[0]).__name__}) is no name of a tensor; save the "
+                    "model's state_dict"
+                )
             return dict(content)
         found = [key for key in WRAPPERS if isinstance(content.get(key), Mapping)]
         if not found:
@@ -75,16 +107,22 @@ def _strip_prefixes(state: State) -> State:
 def check_fit(
     state: Mapping[str, torch.Tensor], model_state: Mapping[str, torch.Tensor], name: str, path: Path
 ) -> None:
-    """Raise ModelError, in one line with the first keys of each kind, unless names and shapes are the model's."""
+    """Raise ModelError, in one line with the first keys of each kind, unless names, shapes and kinds are the model's."""
     shapes = [
         f"{key} {list(value.shape)} instead of {list(model_state[key].shape)}"
         for key, value in state.items()
         if key in model_state and value.shape != model_state[key].shape
     ]
+    types = [
+        f"{key} {_name(value.dtype)} instead of {_name(model_state[key].dtype)}"
+        for key, value in state.items()
+        if key in model_state and value.is_floating_point() != model_state[key].is_floating_point()
+    ]
     problems = {
         "missing": [key for key in model_state if key not in state],
         "unexpected": [key for key in state if key not in model_state],
         "of another shape": shapes,
+        "of another kind": types,
     }
     parts = [
         f"{len(keys)} {kind} ({', '.join(keys[:2])}{', ...' if len(keys) > 2 else ''})"

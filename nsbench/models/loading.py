@@ -16,7 +16,7 @@ from torch import nn
 
 from nsbench.errors import ModelError, UnknownName, UsageError
 from nsbench.models.catalogue import EMBEDDED, ROBUSTBENCH, known_models
-from nsbench.models.checkpoint import check_fit, read_checkpoint
+from nsbench.models.checkpoint import check_fit, read_checkpoint, stored_types
 from nsbench.models.model import Model, Triple
 from nsbench.models.preprocessing import Preprocessing
 
@@ -56,8 +56,11 @@ def load_model(
     state = read_checkpoint(Path(checkpoint))
     vit = build_vit_shapes10() if name == EMBEDDED else _build_timm(name, state)
     check_fit(state, vit.state_dict(), name, Path(checkpoint))
+    cast = stored_types(state, vit.state_dict())
     vit.load_state_dict(state)
-    return wrap(vit, name=name, normalisation=normalisation).to(device)
+    model = wrap(vit, name=name, normalisation=normalisation).to(device)
+    model.cast_from = cast
+    return model
 
 
 def _load_robustbench(name: str, checkpoint: Path | None, normalisation: str, device: str | torch.device) -> Model:

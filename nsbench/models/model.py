@@ -55,6 +55,7 @@ class Model(nn.Module):
     mean_3HW: torch.Tensor
     std_3HW: torch.Tensor
     patch_embed: nn.Module | None
+    cast_from = ""  # types of the checkpoint's floats that are not the model's, such as "float16"
     class_token_only = False  # see the function of this name
 
     def __init__(

@@ -94,8 +94,9 @@ def open_job(options: RunOptions, progress: Progress) -> Job:
     recipe = training.load_recipe(
         options.recipe or source.default_recipe, {**options.settings, "seed": str(options.seeds[0])}
     )
+    cast = f", weights cast from {parent.cast_from}" if parent.cast_from else ""
     progress.line(
-        f"{source.title} · {parent.name} ({parent.preprocessing.describe()}) · recipe '{recipe.name}' · "
+        f"{source.title} · {parent.name} ({parent.preprocessing.describe()}{cast}) · recipe '{recipe.name}' · "
         f"{provenance.device_name(opened.device)}",
         style="dim",
     )

@@ -65,10 +65,8 @@ def finetune(
     """
     if perturb and losses:
         raise UsageError("finetune takes `perturb` or `losses`, not both; chain two methods instead: first+second")
-    model = deepcopy(model).requires_grad_(True)
-    state = State.fresh(model, recipe)
-    if checkpoint and state.load(checkpoint):
-        progress.line(f"goes on after round {state.round}, from {checkpoint}", style="dim")
+    state = _begun(model, recipe, checkpoint, progress)
+    model = state.model
     total, unit = (round(recipe.compute), "forwards") if recipe.compute else (recipe.steps, "steps")
     with (
         drop_path(model, recipe.drop_path),
@@ -91,6 +89,19 @@ def finetune(
             if checkpoint:
                 state.save(checkpoint)
     return Trained(state.fitted.eval(), tuple(state.history))
+
+
+def _begun(model: Model, recipe: Recipe, checkpoint: Path | None, progress: Progress) -> State:
+    """The training of a copy of `model` as the checkpoint has it, or from the beginning."""
+    state = State.fresh(deepcopy(model).requires_grad_(True), recipe)
+    if checkpoint and checkpoint.exists():
+        why_not = state.load(checkpoint)
+        progress.line(
+            why_not or f"goes on after round {state.round}, from {checkpoint}", "yellow" if why_not else "dim"
+        )
+        if why_not:
+            return State.fresh(deepcopy(model).requires_grad_(True), recipe)
+    return state
 
 
 def _round(

@@ -7,9 +7,10 @@ the weights of an uninterrupted one, bit for bit on one CPU with the same number
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 
 from nsbench.errors import TrainingError
-from nsbench.files import OTHER_CACHE, open_atomically, writing
+from nsbench.files import OTHER_CACHE, open_atomically, open_regular, writing
 from nsbench.models import Model
 from nsbench.results import Round
 from nsbench.training.cost import TrainingCost
@@ -26,7 +27,7 @@ from nsbench.training.optimisation import averaged, optimiser_of, schedule_of
 from nsbench.training.recipe import Recipe
 
 _ROUNDS = TypeAdapter(list[Round])
-FORMAT = 2  # of the checkpoint; one of another format is not gone on from
+FORMAT = 3  # of the checkpoint; one of another format is not gone on from
 
 
 @dataclass(frozen=True)
@@ -91,23 +92,28 @@ class State:
         refusals = (OSError, RuntimeError)  # torch's writer raises RuntimeError on a full disk
         what = f"cannot keep the checkpoint of round {self.round}"
         with writing(path, TrainingError, OTHER_CACHE, refusals, what), open_atomically(path) as file:
-            torch.save(self._record(), file)
+            record = self._record()
+            torch.save(record | {"digest": _digest(record)}, file)
 
-    def load(self, path: Path) -> bool:
-        """Go on from a checkpoint of this recipe; False where there is none. Raises TrainingError for a broken one."""
+    def load(self, path: Path) -> str:
+        """Go on from a checkpoint of this recipe. Returns "", or in a line why there is nothing to go on from.
+
+        What was read is compared with the digest that was kept with it before anything of it is taken.
+        """
+        if not path.exists():
+            return "nothing was kept"
         try:
-            record = torch.load(path, map_location=self.model.device, weights_only=True)
+            with open_regular(path) as file:
+                record = torch.load(file, map_location="cpu", weights_only=True)
             if record.get("format") != FORMAT or record["recipe"] != self.recipe.digest():
-                return False
+                return f"{path}: is of another version or recipe; the training starts anew"
+            if record.pop("digest") != _digest(record):
+                raise ValueError("its content differs from its digest")
             self._restore(record)
-        except FileNotFoundError:
-            return False
-        except (OSError, EOFError, RuntimeError, UnpicklingError, KeyError, TypeError, ValueError) as error:
-            raise TrainingError(
-                f"{path}: is no checkpoint that training can go on from ({type(error).__name__}); "
-                "delete it to start this training over"
-            ) from error
-        return True
+        except Exception as error:  # noqa: BLE001  torch's reader lets through whatever it meets in a damaged file
+            why = (str(error).splitlines() or [type(error).__name__])[0][:120]
+            return f"{path}: is no checkpoint that training can go on from ({why}); the training starts anew"
+        return ""
 
     def _restore(self, record: dict[str, Any]) -> None:
         self.model.load_timm_state_dict(record["model"])
@@ -132,3 +138,27 @@ class State:
             "step": self.step,
             "micro_batch": self.micro_batch,
         }
+
+
+def _digest(value: object) -> str:
+    """64 hex digits over a checkpoint: names, numbers, and types, shapes and bytes of tensors, in their order."""
+    digest = hashlib.sha256()
+    _feed(value, digest.update)
+    return digest.hexdigest()
+
+
+def _feed(value: object, update: Callable[[bytes | memoryview], None]) -> None:
+    if isinstance(value, torch.Tensor):
+        update(f"\x1f{value.dtype} {tuple(value.shape)}".encode())
+        update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    elif isinstance(value, Mapping):
+        update(f"\x1fmapping {len(value)}".encode())
+        for key, item in value.items():
+            _feed(key, update)
+            _feed(item, update)
+    elif isinstance(value, list | tuple):
+        update(f"\x1flist {len(value)}".encode())
+        for item in value:
+            _feed(item, update)
+    else:
+        update(f"\x1f{type(value).__name__} {value!r}".encode())

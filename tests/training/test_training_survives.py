@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -19,6 +20,7 @@ from training_reference import Pictures, assert_same_weights, recipe, tiny_model
 import nsbench as nb
 from nsbench.errors import TrainingError
 from nsbench.models import Model, weights_digest
+from nsbench.progress import Progress
 from nsbench.results import Round
 from nsbench.training import finetune
 from nsbench.training.state import FORMAT, State
@@ -121,14 +123,92 @@ def test_a_kill_loses_at_most_a_round(tmp_path: Path) -> None:
     assert again.strip() == expected.strip() != ""
 
 
-def test_a_checkpoint_of_another_recipe_is_not_taken_and_a_broken_one_is_named(tmp_path: Path) -> None:
+class Lines(Progress):
+    """What was said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def line(self, text: str = "", style: str = "") -> None:
+        self.said.append(text)
+
+
+def kept(path: Path, **changes: object) -> bytes:
+    """The file of a training of two rounds that was interrupted after the first."""
+
+    def stop(model: Model, entry: Round) -> dict[str, float]:
+        if entry.round == 2:
+            raise Stop
+        return {}
+
+    with pytest.raises(Stop):
+        finetune(tiny_model(), Pictures(), recipe(rounds=2, **changes), checkpoint=path, on_round=stop)
+    return path.read_bytes()
+
+
+def test_a_checkpoint_of_another_recipe_or_version_is_not_taken_and_named(tmp_path: Path) -> None:
     path = tmp_path / "training"
     State.fresh(tiny_model(), recipe()).save(path)
-    assert State.fresh(tiny_model(), recipe()).load(path)
-    assert not State.fresh(tiny_model(), recipe(lr=2e-3)).load(path)
-    path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(TrainingError, match=r"training: is no checkpoint .* delete it to start this training over"):
-        finetune(tiny_model(), Pictures(), recipe(), checkpoint=path)
+    assert State.fresh(tiny_model(), recipe()).load(path) == ""
+    assert "is of another version or recipe" in State.fresh(tiny_model(), recipe(lr=2e-3)).load(path)
+    torch.save(torch.load(path, weights_only=True) | {"format": FORMAT - 1}, path)
+    assert "is of another version or recipe" in State.fresh(tiny_model(), recipe()).load(path)
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 16]) + content[at + 1 :]
+
+
+def test_a_flipped_bit_in_a_weight_or_moment_is_noticed_and_the_training_starts_anew(tmp_path: Path) -> None:
+    path = tmp_path / "training"
+    content, whole = kept(path, ema=0.9), finetune(tiny_model(), Pictures(), recipe(rounds=2, ema=0.9))
+    record = torch.load(path, weights_only=True)
+    first = next(iter(record["optimiser"]["state"].values()))
+    for tensor in (record["model"]["norm.weight"], record["ema"]["norm.weight"], first["exp_avg"]):
+        at = content.index(tensor.numpy().tobytes())
+        path.write_bytes(flipped(content, at + 2))
+        lines = Lines()
+        again = finetune(tiny_model(), Pictures(), recipe(rounds=2, ema=0.9), checkpoint=path, progress=lines)
+        assert lines.said == [
+            f"{path}: is no checkpoint that training can go on from (its content differs from its digest); "
+            "the training starts anew"
+        ]
+        assert weights_digest(again.model) == weights_digest(whole.model)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_damaged_checkpoint_gives_the_same_weights_and_a_line(tmp_path: Path, seed: int) -> None:
+    path, draws = tmp_path / "training", np.random.default_rng(seed)
+    content = kept(path)
+    if seed % 3 == 0:
+        damaged = content[: draws.integers(len(content))]
+    else:
+        damaged = flipped(content, int(draws.integers(len(content))))
+    path.write_bytes(damaged)
+    state, lines = State.fresh(tiny_model(), recipe(rounds=2)), Lines()
+    if state.load(path) == "":  # in bytes that nothing reads, such as a name's padding
+        path.write_bytes(content)
+        whole = State.fresh(tiny_model(), recipe(rounds=2))
+        assert whole.load(path) == ""
+        assert weights_digest(state.model) == weights_digest(whole.model)
+        return
+    finetune(tiny_model(), Pictures(), recipe(rounds=2), checkpoint=path, progress=lines)
+    (line,) = lines.said
+    assert "\n" not in line
+    assert "the training starts anew" in line
+
+
+def test_weights_of_a_broken_checkpoint_are_never_begun_with(tmp_path: Path) -> None:
+    """Its digest is right, and it breaks when half of it is taken."""
+    path, state = tmp_path / "training", State.fresh(tiny_model(), recipe())
+    with torch.no_grad():
+        state.model.vit.norm.weight.fill_(7)
+    state.optimiser.param_groups.pop()
+    state.save(path)
+    lines = Lines()
+    made = finetune(tiny_model(), Pictures(), recipe(), checkpoint=path, progress=lines)
+    assert "the training starts anew" in lines.said[0]
+    assert weights_digest(made.model) == weights_digest(finetune(tiny_model(), Pictures(), recipe()).model)
 
 
 def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
@@ -139,9 +219,14 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
             return os.system, (f"touch {proof}",)
 
     torch.save({"format": FORMAT, "recipe": Hostile()}, path)
-    with pytest.raises(TrainingError, match="is no checkpoint"):
-        finetune(tiny_model(), Pictures(), recipe(), checkpoint=path)
+    assert "is no checkpoint" in State.fresh(tiny_model(), recipe()).load(path)
     assert not proof.exists()
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_place_of_a_checkpoint_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "training")
+    assert "is no regular file" in State.fresh(tiny_model(), recipe()).load(tmp_path / "training")
 
 
 def test_a_full_disk_is_named_and_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
