@@ -1,16 +1,27 @@
-"""Where nsbench keeps files, how it writes them (whole or not at all), and ids of images without their suffix."""
+"""Where nsbench keeps files, how it writes them (whole or not at all), and ids of images without their suffix.
+
+What is being written is a draft, `.<name>.<8 hex digits>.draft`, and a process holds a lock on each of its drafts as
+long as it lives. So what a killed process left behind can be told from what another one is writing, and is removed by
+the next process that writes to the folder. The locks are flock's: they end with the process, hold between the
+containers of one machine, and on NFS between machines where the server offers locks (version 4, or lockd). Where there
+are none, files are as whole as elsewhere, but drafts of killed processes stay.
+"""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import secrets
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+DRAFT = ".draft"
 # What to do where a place takes no more
 OTHER_CACHE = "free some space or point NSBENCH_CACHE to another folder"
 OTHER_RESULTS = "free some space or choose another folder with --results"
@@ -90,20 +101,134 @@ def write_atomically(path: Path, content: bytes) -> None:
 def open_atomically(path: Path) -> Iterator[BinaryIO]:
     """A file to write to that takes this name when the block ends, and leaves nothing where it fails.
 
-    Makes the folder where it is absent. Raises OSError.
+    Makes the folder where it is absent, and removes from it what killed processes left. Its permissions are those that
+    the process's umask leaves. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    clear_drafts(path.parent)
+    with _draft(path) as (file, draft):
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+        os.replace(draft, path)
+
+
+def try_to_write(folder: Path) -> None:
+    """Raises OSError where no file can be written to a folder; makes it where it is absent."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with _draft(folder / "trial"):
+        pass
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One process at a time in this folder, of those that ask here; the others wait. Raises OSError.
+
+    The lock is a file that is gone at the end. Where the file system has no locks, nobody waits for anybody.
+    """
+    lock = folder / f".writing{DRAFT}"
+    handle = _open_lock(lock)
+    while not _is_there(handle, lock):  # its last holder has removed it
+        os.close(handle)
+        handle = _open_lock(lock)
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def clear_drafts(folder: Path, below: bool = False) -> None:
+    """Remove the drafts of killed processes in a folder, or in all folders below it, too."""
+    for draft in (folder.rglob if below else folder.glob)(f".*{DRAFT}"):
+        with _abandoned(draft) as dead:
+            if dead:
+                draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """A folder in the system's temporary one, gone at the end; those of this prefix that killed processes left go first.
+
+    Raises OSError.
+    """
+    root = Path(tempfile.gettempdir())
+    for lock in root.glob(f"{prefix}*{DRAFT}"):
+        with _abandoned(lock) as dead:
+            if dead:
+                shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+                lock.unlink(missing_ok=True)
+    with _draft(root / prefix, hidden=False) as (_, lock):
+        folder = lock.with_suffix("")
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _draft(path: Path, hidden: bool = True) -> Iterator[tuple[BinaryIO, Path]]:
+    """A new file beside `path`, locked by this process, that is removed at the end unless it was renamed."""
+    while True:
+        name = f".{path.name}." if hidden else path.name
+        draft = path.with_name(f"{name}{secrets.token_hex(4)}{DRAFT}")
+        with suppress(FileExistsError):
+            handle = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            if _lock(handle) is not False and _is_there(handle, draft):
+                break
+            os.close(handle)  # another process took it for a killed one's, in the instant before it was locked
+    with os.fdopen(handle, "wb") as file:
+        try:
+            yield file, draft
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def _abandoned(draft: Path) -> Iterator[bool]:
+    """Whether the process that made this draft is dead; if so, nobody else finds it abandoned inside the block."""
+    try:
+        handle = os.open(draft, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:  # gone meanwhile, or another user's
+        yield False
+        return
+    try:
+        found = os.fstat(handle)
+        mine = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+        yield mine and _lock(handle) is True and _is_there(handle, draft)
+    finally:
+        os.close(handle)
+
+
+def _open_lock(lock: Path) -> int:
+    """Open, and locked as soon as no other process holds it."""
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    try:
+        _lock(handle, wait=True)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        os.close(handle)
         raise
+    return handle
+
+
+def _lock(handle: int, wait: bool = False) -> bool | None:
+    """Whether this process has the lock now; None: the file system has no locks."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _is_there(handle: int, path: Path) -> bool:
+    """The open file still has this name."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
 
 
 def without_suffix(image_id: str) -> str:

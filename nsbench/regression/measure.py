@@ -6,18 +6,17 @@ cache would hide a change of the training code, and weights of a broken version 
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from nsbench import provenance
 from nsbench.errors import ResultError
+from nsbench.files import temporary_folder
 from nsbench.progress import Progress
 from nsbench.regression.baseline import Baseline, Option, Reference
 from nsbench.regression.entry import Entry, flipped_images
@@ -43,12 +42,12 @@ class Measurement:
 @contextmanager
 def measured(options: RunOptions, progress: Progress, *, cached_weights: bool = False) -> Iterator[Measurement]:
     """Run `options` in folders of its own, which are gone at the end; `cached_weights`: fits come from the cache."""
-    with tempfile.TemporaryDirectory(prefix="nsbench-check-") as folder:
+    with temporary_folder("nsbench-check-") as folder:
         own = replace(
             options,
-            results=Path(folder) / "results",
+            results=folder / "results",
             force=False,
-            weights=None if cached_weights else Path(folder) / "weights",
+            weights=None if cached_weights else folder / "weights",
         )
         device = resolve_device(options.device)
         before = _time_reference(device)

@@ -1,5 +1,6 @@
 """The results folder: one record, one store, one reader of outcomes for the whole house."""
 
+from nsbench.results.parts import folder_of, old_outcomes_path, outcomes_path, samples_path
 from nsbench.results.record import (
     SCHEMA,
     AttackCard,
@@ -13,11 +14,11 @@ from nsbench.results.record import (
     Stage,
 )
 from nsbench.results.store import (
+    Found,
+    add_result,
     ensure_writable,
     find_result,
-    folder_of,
     outcomes_content,
-    outcomes_path,
     parse_result,
     read_outcomes,
     read_result,
@@ -33,6 +34,7 @@ __all__ = [
     "UPGRADES",
     "AttackCard",
     "ConditionResult",
+    "Found",
     "NoiseOfRound",
     "OutputCheck",
     "Provenance",
@@ -40,15 +42,18 @@ __all__ = [
     "Result",
     "Round",
     "Stage",
+    "add_result",
     "ensure_writable",
     "find_result",
     "folder_of",
+    "old_outcomes_path",
     "outcomes_content",
     "outcomes_path",
     "parse_result",
     "read_outcomes",
     "read_result",
     "read_results",
+    "samples_path",
     "to_json",
     "typed",
     "write_result",

@@ -1,8 +1,9 @@
 """A few pictures of every condition, kept beside its result so that the report can show them: clean, attacked, change.
 
-`<result>.samples.zip` holds `samples.json` and small WebP files. Which images are kept is decided by their ids alone:
-of those that the model has right, and of those that it has wrong, the first by the digest of the id. So methods keep
-the same images wherever they can, and neither batches nor order matter. Results are complete without these files.
+The file (`parts.samples_path`) holds `samples.json` and small WebP files. Which images are kept is decided by their
+ids alone: of those that the model has right, and of those that it has wrong, the first by the digest of the id. So
+methods keep the same images wherever they can, and neither batches nor order matter. The runner stores it before the
+result's JSON; a result that came from elsewhere may have none.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ import json
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nsbench.errors import ResultError
-from nsbench.files import OTHER_RESULTS, write_atomically, writing
+from nsbench.results.parts import samples_path
 from nsbench.results.record import Result
 
 FORMAT = 1
@@ -135,16 +135,8 @@ def thumbnail(image_CHW: np.ndarray, photograph: bool = True) -> bytes:
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
-def path_of(result: Path) -> Path:
-    """The samples' file of a result's JSON."""
-    return result.with_suffix(".samples.zip")
-
-
-def write_samples(result: Result, samples: Mapping[str, Sequence[Sample]], class_names: Sequence[str] = ()) -> None:
-    """Store what was sampled by condition beside a stored result. Raises ResultError."""
-    if result.path is None:
-        raise ResultError(f"{result.method} x {result.suite}: has not been stored, so nothing can lie beside it")
-    path = path_of(result.path)
+def pack_samples(identity: str, samples: Mapping[str, Sequence[Sample]], class_names: Sequence[str] = ()) -> bytes:
+    """The file of what was sampled, by condition, of the result of this identity."""
     files: dict[str, bytes] = {}
     conditions = {}
     used: set[int] = set()
@@ -153,7 +145,7 @@ def write_samples(result: Result, samples: Mapping[str, Sequence[Sample]], class
         used |= {label for one in taken for label in (one.label, one.prediction)}
     record = {
         "format": FORMAT,
-        "identity": result.identity,
+        "identity": identity,
         "conditions": conditions,
         "class_names": {str(k): class_names[k] for k in sorted(used) if k < len(class_names)},
     }
@@ -162,8 +154,7 @@ def write_samples(result: Result, samples: Mapping[str, Sequence[Sample]], class
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(files):
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), files[name])
-    with writing(path, ResultError, OTHER_RESULTS):
-        write_atomically(path, stream.getvalue())
+    return stream.getvalue()
 
 
 _PICTURES = ("clean", "adversarial", "change")
@@ -194,9 +185,8 @@ def read_samples(result: Result) -> Kept:
 
     Raises ResultError for a file that is broken.
     """
-    if result.path is None or not path_of(result.path).is_file():
+    if result.path is None or not (path := samples_path(result)).is_file():
         return NOTHING
-    path = path_of(result.path)
     try:
         with zipfile.ZipFile(path) as archive:
             record = json.loads(_bytes(archive, "samples.json", 1 << 20))

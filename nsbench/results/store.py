@@ -1,20 +1,22 @@
-"""The results folder: one JSON and one outcomes file per (source, model, method, suite, seed).
+"""The results folder: a JSON with its outcomes and pictures per (source, model, method, suite, seed).
 
-`<results>/<source>/<model>/<method>/<suite>.seed<k>.json` holds the score, its conditions and its provenance, and
-everything that the report shows, so that the report needs no suite code. `<same stem>.parquet` holds what happened to
-each image (`.npz` beside results of schema 1). The JSON is written last and atomically: if it is there, the result is
-complete. A result that differs from the stored one in what was evaluated (limit, recipe, weights, ...) never replaces
-it: it gets its identity as a suffix and stands beside it.
+The JSON holds the score, its conditions and its provenance, and everything that the report shows, so that the report
+needs no suite code; the Parquet table beside it holds what happened to each image. For their names see `parts`.
+
+The JSON is written last and atomically: if it is there, the result is complete. What differs in what was evaluated
+never replaces it, nor does anything replace what cannot be read: it stands beside it. A name is chosen and written to
+by one process at a time in a folder (`files.alone`, which says what holds on NFS), so that any number of processes may
+finish together. What a killed process left is removed by the next one that writes to the folder.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,51 +24,111 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from nsbench.errors import ResultError
-from nsbench.files import OTHER_RESULTS, write_atomically, writing
+from nsbench.files import OTHER_RESULTS, alone, clear_drafts, try_to_write, write_atomically, writing
 from nsbench.results import outcomes as files
+from nsbench.results.parts import (
+    clear_parts,
+    crowded,
+    folder_of,
+    new_outcomes_path,
+    new_samples_path,
+    outcomes_path,
+    path_of,
+)
 from nsbench.results.record import SCHEMA, Result
-from nsbench.results.upgrades import upgrade
+from nsbench.results.upgrades import UPGRADES, upgrade
 from nsbench.types import Outcomes
 
 Decoded = TypeVar("Decoded")  # what a file of outcomes holds of a condition
 
 
-def folder_of(source: str, model: str, method: str) -> str:
-    """Where results lie, with a name for the folder that every system and archive can hold: "robustbench@Name" for the
-    model robustbench:Name. What a result is called stands in the result."""
-    return f"{source}/{model}/{method}".replace(":", "@")
+@dataclass(frozen=True)
+class Found:
+    """What the results folder holds of one measurement."""
+
+    result: Result | None = None
+    problem: str = ""  # why there is none, where a file that was looked at is broken
 
 
-def find_result(
-    results: Path, source: str, model: str, method: str, suite: str, seed: int, identity: str
-) -> Result | None:
-    """The stored result of this very measurement, or None. An unreadable file counts as absent."""
+def find_result(results: Path, source: str, model: str, method: str, suite: str, seed: int, identity: str) -> Found:
+    """The stored result of this very measurement, whole and with its outcomes.
+
+    Raises ResultError where the file that is named by this measurement cannot be read, and so not be replaced.
+    """
     folders = dict.fromkeys([results / folder_of(source, model, method), results / source / model / method])
     names = [f"{suite}.seed{seed}.json", f"{suite}.seed{seed}.{identity}.json"]
+    problem = ""
     for path in [folder / name for folder in folders for name in names]:  # older versions kept the colon of a name
+        if not path.exists():
+            continue
         try:
             stored = read_result(path)
-        except ResultError:
+        except ResultError as error:
+            if path.name == names[1]:
+                raise
+            problem = problem or str(error)
             continue
-        if stored.identity == identity and outcomes_path(stored).is_file():
-            return stored
-    return None
+        if stored.identity == identity:
+            try:
+                outcomes_content(stored)
+            except ResultError as error:
+                problem = str(error)
+            else:
+                return Found(stored)
+    return Found(problem=problem)
 
 
-def write_result(results: Path, result: Result, outcomes: Mapping[str, Outcomes]) -> Result:
-    """Store a result and its outcomes; returns it as it was stored. Raises ResultError if it cannot be."""
-    folder = results / folder_of(result.source, result.model, result.method)
+def write_result(
+    results: Path, result: Result, outcomes: Mapping[str, Outcomes], pictures: bytes | None = None
+) -> Result:
+    """Store a result with its outcomes, and with the file of `samples.pack_samples`; returns it as it was stored.
+
+    It replaces the same measurement. Raises ResultError if it cannot be stored.
+    """
     packed = files.pack(outcomes)
+    digest = hashlib.sha256(packed).hexdigest()
+    return _keep(results, replace(result, outcomes_format="parquet", outcomes_sha256=digest), packed, pictures)
+
+
+def add_result(results: Path, result: Result, outcomes: bytes, record: bytes) -> Result:
+    """Store the two files of a result that came from elsewhere, as they are; returns it as it was stored.
+
+    Raises ResultError if they cannot be stored, or where the same measurement is there.
+    """
+    return _keep(results, result, outcomes, record=record)
+
+
+def _keep(
+    results: Path, result: Result, outcomes: bytes, pictures: bytes | None = None, record: bytes | None = None
+) -> Result:
+    folder = results / folder_of(result.source, result.model, result.method)
     with _writing(folder):
-        stored = replace(
-            result,
-            path=_free_path(folder, result),
-            outcomes_format="parquet",
-            outcomes_sha256=hashlib.sha256(packed).hexdigest(),
-        )
-        write_atomically(outcomes_path(stored), packed)
-        write_atomically(_path(stored), to_json(stored))
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone(folder):
+            stored = replace(result, path=_place(folder, result))
+            if record is not None and path_of(stored).exists():
+                raise ResultError(f"{stored.path}: is the same measurement, and was added meanwhile")
+            write_atomically(new_outcomes_path(stored), outcomes)
+            if pictures is not None:
+                write_atomically(new_samples_path(stored), pictures)
+            write_atomically(path_of(stored), record or to_json(stored))
+            clear_parts(stored)
     return stored
+
+
+def _place(folder: Path, result: Result) -> Path:
+    """Where the same measurement is, or where nothing is. Raises ResultError where neither can be told."""
+    plain = folder / f"{result.suite}.seed{result.seed}.json"
+    beside = plain.with_suffix(f".{result.identity}.json")
+    if beside.exists():
+        if read_result(beside).identity != result.identity:
+            raise ResultError(f"{beside}: is named by another measurement than it holds; move it away and run again")
+        return beside
+    try:
+        taken = plain.exists() and read_result(plain).identity != result.identity
+    except ResultError:  # it may be a newer version's
+        taken = True
+    return beside if taken else plain
 
 
 def read_result(path: Path) -> Result:
@@ -85,8 +147,12 @@ def parse_result(content: bytes) -> Result:
     """A result file's content, upgraded to the present schema. Raises ResultError naming what is wrong with it."""
     try:
         record = json.loads(content)
-        if record["schema"] > SCHEMA:
-            raise ResultError(f"schema {record['schema']} is newer than this nsbench knows; update nsbench")
+        schema = record["schema"]
+        if schema > SCHEMA:
+            raise ResultError(f"schema {schema} is newer than this nsbench knows; update nsbench")
+        if schema not in (SCHEMA, *UPGRADES):
+            known = f"{min(UPGRADES)} to {SCHEMA}"
+            raise ResultError(f"schema {schema!r} is none that nsbench ever wrote ({known}); delete it and run again")
         return typed(record, content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -122,11 +188,6 @@ def read_results(folder: Path) -> tuple[list[Result], list[str]]:
         except ResultError as error:
             problems.append(str(error))
     return results, problems
-
-
-def outcomes_path(result: Result) -> Path:
-    """The file of a stored result's outcomes."""
-    return _path(result).with_suffix(f".{result.outcomes_format}")
 
 
 def outcomes_content(result: Result) -> bytes:
@@ -165,31 +226,28 @@ def decoded(result: Result, decode: Callable[[bytes], dict[str, Decoded]]) -> di
 
 
 def ensure_writable(folder: Path) -> None:
-    """Fail before the work, not after it."""
+    """Fail before the work, not after it. Removes what killed processes left in the results folder."""
     with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder):
-            pass
+        try_to_write(folder)
+        clear_drafts(folder, below=True)
+        for place, _, names in os.walk(folder):
+            for name in crowded(names):
+                _clear(Path(place) / name)
+
+
+def _clear(path: Path) -> None:
+    """Remove what is none of a result's parts; of a result that cannot be read, nothing."""
+    with alone(path.parent):
+        try:
+            stored = read_result(path)
+        except ResultError:
+            return
+        clear_parts(stored)
 
 
 @cache
 def _adapter() -> TypeAdapter[Result]:
     return TypeAdapter(Result)
-
-
-def _path(result: Result) -> Path:
-    if result.path is None:
-        raise ResultError(f"{result.method} x {result.suite}: has not been stored")
-    return result.path
-
-
-def _free_path(folder: Path, result: Result) -> Path:
-    plain = folder / f"{result.suite}.seed{result.seed}.json"
-    try:
-        taken = read_result(plain).identity != result.identity
-    except ResultError:
-        taken = plain.exists()  # what cannot be read may be a newer version's: it is never replaced
-    return plain.with_suffix(f".{result.identity}.json") if taken else plain
 
 
 def _writing(folder: Path) -> AbstractContextManager[None]:

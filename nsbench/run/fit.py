@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -105,12 +106,13 @@ class Fitter:
             card = FitCard(method.name, method.version, parent.name, parent_digest, models.weights_digest(model), None)
             return Fitted(model, key, card)
         path = (self.folder or cache_folder() / "fitted") / f"{key}.safetensors"
+        checkpoint = path.with_suffix(".training")
         if not self.again and (kept := _stored(path, parent, key)):
             self.progress.line(
                 f"{method.name}: fitted before ({kept.card.seconds:.0f} s), weights {kept.weights_digest}"
             )
+            _clear(checkpoint, path.with_suffix(".json"))
             return kept
-        checkpoint = path.with_suffix(".training")
         if self.again:
             checkpoint.unlink(missing_ok=True)
         fitted = self._train(method, parent, parent_digest, key, checkpoint)
@@ -210,6 +212,13 @@ def _store(path: Path, fitted: Fitted) -> None:
                 path.with_suffix(".dynamics.csv"), history_table(card.history).to_csv(index=False).encode()
             )
         write_atomically(path.with_suffix(".json"), _cards().dump_json(card, indent=1) + b"\n")
+
+
+def _clear(checkpoint: Path, card: Path) -> None:
+    """Remove what a process left that was killed after it had stored a model; a training in progress is newer."""
+    with suppress(OSError):  # there is none, or nothing may be removed here
+        if checkpoint.stat().st_mtime_ns <= card.stat().st_mtime_ns:
+            checkpoint.unlink()
 
 
 def history_table(history: Iterable[Round]) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from nsbench.data.source import digest_of
 from nsbench.errors import CorruptImage, MissingSplit, NsbenchError, UsageError
 from nsbench.progress import Progress
 from nsbench.results import Result
-from nsbench.results.samples import pictures_of, write_samples
+from nsbench.results.samples import pack_samples, pictures_of
 from nsbench.run.evaluate import Evaluation, Memory, evaluate
 from nsbench.run.fit import Fitted, Fitter
 from nsbench.run.job import Job, RunOptions, open_job
@@ -121,7 +121,7 @@ def _run_method(job: Job, method: Method, summary: Summary) -> None:
         try:
             splits = _splits(job, suite)
             identity = _identity(job, suite, splits, key)
-            if not job.options.force and (stored := _held(job, method, suite, identity)):
+            if stored := _held(job, method, suite, identity, pair):
                 summary.held.append(pair)
                 summary.results.append(stored)
                 job.progress.line(f"{pair}: held already", style="dim")
@@ -152,9 +152,9 @@ def _run_pair(
         evaluations = _evaluations(job, suite, splits, model.model, memory, pair)
         result = result_of(job, method, suite, splits, model, evaluations, identity, time.perf_counter() - start)
         outcomes = {name: evaluation.outcomes for name, evaluation in evaluations.items()}
-        stored = results.write_result(job.options.results, result, outcomes)
         samples = {name: evaluations[name].samples for name in pictures_of(list(evaluations))}
-        write_samples(stored, samples, job.source.class_names)
+        pictures = pack_samples(identity, samples, job.source.class_names)
+        stored = results.write_result(job.options.results, result, outcomes, pictures)
     except (NsbenchError, torch.OutOfMemoryError) as error:
         _note(job, summary.failed, pair, error)
         return
@@ -213,11 +213,19 @@ def _identity(job: Job, suite: Suite, splits: list[Split], key: str) -> str:
     return digest_of(job.source.name, key, job.parent.preprocessing, suite.name, suite.version, job.seed, settings)
 
 
-def _held(job: Job, method: Method, suite: Suite, identity: str) -> Result | None:
-    """This very measurement, if it is stored; one without all its images only counts where that is accepted."""
-    stored = results.find_result(
+def _held(job: Job, method: Method, suite: Suite, identity: str, pair: Pair) -> Result | None:
+    """This very measurement, if it is stored; one without all its images only counts where that is accepted.
+
+    A broken one is named. Raises ResultError for one that could not be replaced.
+    """
+    found = results.find_result(
         job.options.results, job.source.name, job.parent.name, method.name, suite.name, job.seed, identity
     )
+    if job.options.force:
+        return None
+    if found.problem:
+        job.progress.line(f"{pair}: is computed, since {found.problem}", style="yellow")
+    stored = found.result
     return stored if stored and (job.options.allow_missing or not stored.unreadable) else None
 
 

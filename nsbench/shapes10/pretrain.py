@@ -21,12 +21,13 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nsbench.data.source import Split, Subset
 from nsbench.errors import TrainingError
+from nsbench.files import write_atomically
 from nsbench.models import build_vit_shapes10
 from nsbench.progress import ConsoleProgress
 from nsbench.randomness import derive_seed
@@ -177,9 +178,8 @@ def keep(
     half = isinstance(network, nn.Sequential)
     state = {key: (value.half() if half else value).contiguous() for key, value in network.state_dict().items()}
     facts = {"clean_top1": round(top1, 2), **facts}
-    save_file(state, path, metadata={key: value if isinstance(value, str) else json.dumps(value)
-                                     for key, value in facts.items()})  # fmt: skip
-    path.chmod(0o644)  # save_file makes it private
+    metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
+    write_atomically(path, save(state, metadata=metadata))
     progress.line(f"{path}: clean {top1:.1f} %, {path.stat().st_size / 1000:.0f} kB")
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from nsbench import registry
 from nsbench.errors import NsbenchError, ResultError
 from nsbench.randomness import generator
-from nsbench.results import Result, outcomes_path, read_outcomes
+from nsbench.results import Result, old_outcomes_path, read_outcomes
 from nsbench.submission.archive import Archive, Limits, open_archive, printable, shown
 from nsbench.submission.figures import figure_problems
 from nsbench.submission.schema import submitted_result
@@ -93,7 +93,7 @@ def _check_member(
     if result is None or problems:
         return _Member(None, problems)
     try:
-        outcomes = outcomes_of(result, archive.files.get(outcomes_path(result).as_posix()), limits)
+        outcomes = outcomes_of(result, archive.files.get(old_outcomes_path(result).as_posix()), limits)
         problems = (
             value_problems(result, outcomes) or figure_problems(result, outcomes) or labels.problems(result, outcomes)
         )
@@ -115,8 +115,8 @@ def _line(error: NsbenchError) -> str:
 def _unpaired(archive: Archive, results: Sequence[Result], names: Sequence[str]) -> list[str]:
     """Files of outcomes that no result names, beside which there is none or one of another format."""
     stems = {name.removesuffix(".json") for name in names}
-    own = {outcomes_path(result).as_posix() for result in results}
-    read = {outcomes_path(result).with_suffix("").as_posix() for result in results}
+    own = {old_outcomes_path(result).as_posix() for result in results}
+    read = {old_outcomes_path(result).with_suffix("").as_posix() for result in results}
     return [
         f"{name}: has no result beside it"
         for name in sorted(set(archive.files) - set(names) - own)

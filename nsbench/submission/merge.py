@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from nsbench.errors import ResultError
-from nsbench.files import OTHER_RESULTS, write_atomically, writing
-from nsbench.results import Result, folder_of, outcomes_path, read_outcomes, read_results
+from nsbench.results import Result, add_result, old_outcomes_path, read_outcomes, read_results
 from nsbench.submission.archive import Limits, open_archive
 from nsbench.submission.check import Rerun, check_archive
 from nsbench.submission.values import outcomes_of
@@ -25,7 +24,8 @@ class Merged:
 def merge(archive: Path, results_dir: Path, *, limits: Limits | None = None, rerun: Rerun | None = None) -> Merged:
     """Check an archive and add its results. Raises ResultError, and adds nothing, where anything is wrong with it.
 
-    A measurement that is there with the same outcomes is left as it is; with other outcomes it is a conflict.
+    A measurement that is there with the same outcomes is left as it is; with other outcomes it is a conflict. A merge
+    that was stopped is run again: what it has added is there with the same outcomes.
     """
     held = read_results(results_dir)[0] if results_dir.is_dir() else []
     checked = check_archive(archive, held=held, limits=limits, rerun=rerun)
@@ -43,9 +43,7 @@ def merge(archive: Path, results_dir: Path, *, limits: Limits | None = None, rer
         member = result.path.as_posix()
         mine = ours.get(result.identity)
         if mine is None:
-            place = results_dir / folder_of(result.source, result.model, result.method)
-            contents = files[member], files[_outcomes_member(result)]
-            wanted.append((replace(result, path=_free(place, result)), contents))
+            wanted.append((result, files[_outcomes_member(result)], files[member]))
         elif _same_outcomes(mine, result, files[_outcomes_member(result)], limits):
             present.append(member)
         else:
@@ -53,14 +51,13 @@ def merge(archive: Path, results_dir: Path, *, limits: Limits | None = None, rer
                 f"{archive}: {member} is the same measurement as {mine.path} with other outcomes; "
                 "one of them is wrong, nothing was added"
             )
-    for result, contents in wanted:
-        _add(result, *contents)
-    return Merged(checked.digest, tuple(one.path for one, _ in wanted if one.path), tuple(present))
+    added = [add_result(results_dir, *one) for one in wanted]
+    return Merged(checked.digest, tuple(one.path for one in added if one.path), tuple(present))
 
 
 def _outcomes_member(result: Result) -> str:
     """In the archive that a result is of."""
-    return outcomes_path(result).as_posix()
+    return old_outcomes_path(result).as_posix()
 
 
 def _same_outcomes(mine: Result, theirs: Result, content: bytes, limits: Limits | None) -> bool:
@@ -73,19 +70,3 @@ def _same_outcomes(mine: Result, theirs: Result, content: bytes, limits: Limits 
         for name in ours
         for field in ("ids", "labels", "predictions")
     )
-
-
-def _free(folder: Path, result: Result) -> Path:
-    """The plain name, or the one with the identity where another measurement has it."""
-    stem = f"{result.suite}.seed{result.seed}"
-    for path in (folder / f"{stem}.json", folder / f"{stem}.{result.identity}.json"):
-        if not any(path.with_suffix(suffix).exists() for suffix in (".json", ".parquet", ".npz")):
-            return path
-    raise ResultError(f"{path}: is there already, with another content; nothing was added")
-
-
-def _add(result: Result, record: bytes, outcomes: bytes) -> None:
-    assert result.path is not None
-    with writing(result.path, ResultError, OTHER_RESULTS):
-        write_atomically(outcomes_path(result), outcomes)
-        write_atomically(result.path, record)

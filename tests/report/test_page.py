@@ -23,8 +23,8 @@ from nsbench.report.page.rows import (
     references,
 )
 from nsbench.report.page.suite_cards import attack_table
-from nsbench.results import AttackCard, read_results
-from nsbench.results.samples import Sampler, write_samples
+from nsbench.results import AttackCard, read_results, samples_path
+from nsbench.results.samples import Sampler, pack_samples
 from nsbench.statistics import ALEXNET_ERROR, SEVERITIES
 from nsbench.statistics.corruption_error import mean_corruption_error
 from nsbench.types import Composition, Score, ThreatModel
@@ -330,14 +330,17 @@ def with_pictures(folder):
             clean + 0.03,
             {"linf": np.full(100, 8 / 255), "l2": np.full(100, 0.83)},
         )
-        write_samples(result, {"eps": sampler.samples}, ["<square>", "disk"])
+        pictures = pack_samples(result.identity, {"eps": sampler.samples}, ["<square>", "disk"])
+        samples_path(result).write_bytes(pictures)
     return build(*read_results(folder))
 
 
 def test_pictures_show_samples_and_what_one_row_wins(tmp_path):
     board = with_pictures(tmp_path)
-    next(tmp_path.rglob("finetune/*.samples.zip")).write_bytes(b"half")
-    assert re.search(r"samples\.zip", report.to_html(build(*read_results(tmp_path))))  # named, and the rest is shown
+    next(tmp_path.rglob("finetune/*.samples.*.zip")).write_bytes(b"half")
+    assert re.search(
+        r"samples\.[0-9a-f]+\.zip", report.to_html(build(*read_results(tmp_path)))
+    )  # named, and the rest is shown
     text = report.to_html(board)
     assert "Won by NS: 6 images" in text
     assert "Lost to FINETUNE: 2 images" in text

@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 from nsbench.errors import ResultError
+from nsbench.files import write_atomically
 from nsbench.results import (
+    SCHEMA,
     AttackCard,
+    Found,
     NoiseOfRound,
     OutputCheck,
     Result,
@@ -24,8 +27,11 @@ from nsbench.results import (
     read_outcomes,
     read_result,
     read_results,
+    samples_path,
+    store,
     write_result,
 )
+from nsbench.results.samples import pack_samples
 from nsbench.types import Composition, Outcomes, Score, ThreatModel
 
 
@@ -98,7 +104,7 @@ def test_a_wrong_type_names_the_file_and_the_field(tmp_path: Path) -> None:
 
 def test_json_begins_with_its_schema(tmp_path: Path) -> None:
     record = json.loads(write_result(tmp_path, result(), BOTH).path.read_text())
-    assert next(iter(record.items())) == ("schema", 2)
+    assert next(iter(record.items())) == ("schema", SCHEMA)
     assert "path" not in record
     assert {"source", "model", "method", "suite", "seed", "score", "unit", "conditions", "provenance"} <= set(record)
 
@@ -108,11 +114,11 @@ def test_a_colon_in_a_model_s_name_is_in_no_path_and_older_folders_are_found(tmp
     asked = ("shapes10", zoo.model, "ns", "fgsm", 0, zoo.identity)
     path = write_result(tmp_path, zoo, BOTH).path
     assert path == tmp_path / "shapes10" / "robustbench@Salman2020Do_R50@Linf" / "ns" / "fgsm.seed0.json"
-    found = find_result(tmp_path, *asked)
+    found = find_result(tmp_path, *asked).result
     assert found is not None
     assert found.model == zoo.model
     path.parents[1].rename(tmp_path / "shapes10" / zoo.model)  # where older versions put it
-    found = find_result(tmp_path, *asked)
+    found = find_result(tmp_path, *asked).result
     assert found is not None
     assert found.path == tmp_path / "shapes10" / zoo.model / "ns" / "fgsm.seed0.json"
 
@@ -124,10 +130,10 @@ def test_another_measurement_stands_beside(tmp_path: Path) -> None:
     assert first.is_file()
     assert write_result(tmp_path, result(), BOTH).path == first, "the same measurement replaces itself"
     for identity, path in (("0123456789abcdef", first), ("f" * 16, second)):
-        found = find_result(tmp_path, "shapes10", "vit", "ns", "fgsm", 0, identity)
+        found = find_result(tmp_path, "shapes10", "vit", "ns", "fgsm", 0, identity).result
         assert found is not None
         assert found.path == path
-    assert find_result(tmp_path, "shapes10", "vit", "ns", "fgsm", 0, "0" * 16) is None
+    assert find_result(tmp_path, "shapes10", "vit", "ns", "fgsm", 0, "0" * 16) == Found()
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"schema": 1}', '{"schema": 99}', '{"schema": "x"}', "\x00\xff"])
@@ -157,15 +163,111 @@ def test_changed_outcomes_are_refused(tmp_path: Path) -> None:
         read_outcomes(written)
 
 
+ASKED = ("shapes10", "vit", "ns", "fgsm", 0, "0123456789abcdef")
+
+
 def test_what_cannot_be_read_is_never_replaced(tmp_path: Path) -> None:
     path = write_result(tmp_path, result(), BOTH).path
-    newer = path.read_text().replace('"schema": 2', '"schema": 3')
+    newer = path.read_text().replace(f'"schema": {SCHEMA}', f'"schema": {SCHEMA + 1}')
     path.write_text(newer)
-    assert find_result(tmp_path, "shapes10", "vit", "ns", "fgsm", 0, "0123456789abcdef") is None
+    found = find_result(tmp_path, *ASKED)
+    assert found.result is None
+    assert f"{path}: schema {SCHEMA + 1} is newer than this nsbench knows" in found.problem
     beside = write_result(tmp_path, result(), BOTH)
     assert path.read_text() == newer
     assert beside.path == path.with_suffix(".0123456789abcdef.json")
-    assert find_result(tmp_path, "shapes10", "vit", "ns", "fgsm", 0, "0123456789abcdef") == beside
+    assert find_result(tmp_path, *ASKED).result == beside
+    beside.path.write_text(newer)
+    with pytest.raises(ResultError, match="is newer than this nsbench knows"):  # before the work
+        find_result(tmp_path, *ASKED)
+    with pytest.raises(ResultError, match="is newer than this nsbench knows"):
+        write_result(tmp_path, result(), BOTH)
+    assert beside.path.read_text() == newer
+
+
+@pytest.mark.parametrize("schema", [0, -1, 1.5])
+def test_a_schema_that_never_was_is_named(tmp_path: Path, schema: float) -> None:
+    path = write_result(tmp_path, result(), BOTH).path
+    path.write_text(path.read_text().replace(f'"schema": {SCHEMA}', f'"schema": {schema}'))
+    with pytest.raises(ResultError, match=rf"{path}: schema {schema} is none .* \(1 to {SCHEMA}\); delete it and run"):
+        read_result(path)
+
+
+@pytest.mark.parametrize("damage", ["cut short", "changed", "gone"])
+def test_a_result_without_its_outcomes_is_not_held(tmp_path: Path, damage: str) -> None:
+    written = write_result(tmp_path, result(), BOTH)
+    packed = outcomes_path(written)
+    content = packed.read_bytes()
+    packed.write_bytes({"cut short": content[:-9], "changed": content[:-1] + b"x", "gone": b""}[damage])
+    if damage == "gone":
+        packed.unlink()
+    found = find_result(tmp_path, *ASKED)
+    assert found.result is None
+    assert str(packed) in found.problem
+    assert write_result(tmp_path, result(), BOTH) == written
+    assert find_result(tmp_path, *ASKED).result == written
+
+
+def old_names(stored: Result) -> None:
+    """The names that a result's parts had before the outcomes' digest was in them."""
+    outcomes_path(stored).rename(stored.path.with_suffix(".parquet"))
+    samples_path(stored).rename(stored.path.with_suffix(".samples.zip"))
+
+
+def test_parts_under_their_former_names_are_read_and_replaced(tmp_path: Path) -> None:
+    pictures = pack_samples("0123456789abcdef", {"a": []}, ["cat"])
+    written = write_result(tmp_path, result(), BOTH, pictures)
+    beside = write_result(tmp_path, result(identity="f" * 16), BOTH, pictures)
+    for one in (written, beside):
+        old_names(one)
+        assert find_result(tmp_path, *ASKED[:-1], one.identity).result == one
+        assert read_outcomes(one).keys() == BOTH.keys()
+        assert samples_path(one).read_bytes() == pictures
+    write_result(tmp_path, result(), BOTH, pictures)
+    digest = written.outcomes_sha256[:16]
+    assert {path.name for path in written.path.parent.iterdir()} == {
+        "fgsm.seed0.json",
+        f"fgsm.seed0.outcomes.{digest}.parquet",
+        f"fgsm.seed0.samples.{digest}.zip",
+        *(f"fgsm.seed0.{'f' * 16}.{ending}" for ending in ("json", "parquet", "samples.zip")),
+    }
+
+
+def test_one_measurement_with_other_bits_is_replaced_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another number of threads gives other float bits; a kill before the last rename keeps the first run's files."""
+    pictures = pack_samples("0123456789abcdef", {"a": []})
+    first = write_result(tmp_path, result(), BOTH, pictures)
+    norms = {"l2": np.linspace(0, 1, 5) + 1e-7}
+    other = {name: replace(one, extra=one.extra | norms) for name, one in BOTH.items()}
+
+    def killed(path: Path, content: bytes) -> None:
+        if path.suffix == ".json":
+            raise KeyboardInterrupt
+        write_atomically(path, content)
+
+    monkeypatch.setattr(store, "write_atomically", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_result(tmp_path, result(), other, pictures)
+    monkeypatch.undo()
+    assert find_result(tmp_path, *ASKED).result == first
+    assert len(list(first.path.parent.iterdir())) == 5
+    ensure_writable(tmp_path)
+    assert len(list(first.path.parent.iterdir())) == 3
+    assert read_outcomes(first).keys() == BOTH.keys()
+    second = write_result(tmp_path, result(), other, pictures)
+    assert second.outcomes_sha256 != first.outcomes_sha256
+    assert find_result(tmp_path, *ASKED).result == second
+    assert len(list(first.path.parent.iterdir())) == 3
+
+
+def test_beside_what_cannot_be_read_nothing_is_removed(tmp_path: Path) -> None:
+    path = write_result(tmp_path, result(), BOTH).path
+    path.with_suffix(f".outcomes.{'0' * 16}.parquet").write_bytes(b"a newer version's")
+    path.write_text("{")
+    ensure_writable(tmp_path)
+    assert len(list(path.parent.iterdir())) == 3
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import zipfile
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,19 +16,18 @@ from test_evaluate import model, right  # noqa: F401  (fixtures)
 from nsbench.errors import ResultError
 from nsbench.leaderboard import build
 from nsbench.leaderboard.samples import Album
-from nsbench.results import read_result, read_results
+from nsbench.results import read_result, read_results, samples_path
 from nsbench.results.samples import (
     CONDITIONS,
     EACH,
     MAGNIFIED,
     SIDE,
     Sampler,
-    path_of,
+    pack_samples,
     pictures_of,
     place,
     read_samples,
     thumbnail,
-    write_samples,
 )
 from nsbench.run.evaluate import evaluate
 from nsbench.types import Condition, ThreatModel
@@ -114,7 +112,7 @@ def kept(tmp_path):
     result = store(tmp_path, "a", "clean", flags(0.5, 0))
     sampler = Sampler(EACH)
     offered(sampler, [f"clean/{k:05d}" for k in range(20)], np.arange(20) % 2 == 0)
-    write_samples(result, {"clean": sampler.samples}, ["cat", "dog", "eel"])
+    samples_path(result).write_bytes(pack_samples(result.identity, {"clean": sampler.samples}, ["cat", "dog", "eel"]))
     return result
 
 
@@ -124,14 +122,15 @@ def test_samples_are_read_as_written_and_belong_to_one_measurement(kept):
     assert [one.right for one in found.samples["clean"]] == [False] * 4 + [True] * 4
     assert found.class_names == {0: "cat", 1: "dog"}
     assert picture(found.samples["clean"][0].clean).shape == (3, 8, 8)
-    before = path_of(kept.path).read_bytes()
+    path = samples_path(kept)
+    before = path.read_bytes()
     sampler = Sampler(EACH)
     offered(sampler, [f"clean/{k:05d}" for k in range(20)], np.arange(20) % 2 == 0)
-    write_samples(kept, {"clean": sampler.samples}, ["cat", "dog", "eel"])
-    assert path_of(kept.path).read_bytes() == before  # the same samples, the same bytes
-    write_samples(replace(kept, identity="another measurement"), {"clean": sampler.samples})
+    again = pack_samples(kept.identity, {"clean": sampler.samples}, ["cat", "dog", "eel"])
+    assert again == before  # the same samples, the same bytes
+    path.write_bytes(pack_samples("another measurement", {"clean": sampler.samples}))
     assert not read_samples(result).samples
-    path_of(kept.path).unlink()
+    path.unlink()
     assert not read_samples(result).samples
     assert read_results(kept.path.parent)[1] == []
 
@@ -167,7 +166,7 @@ def test_lost_and_won_images_of_two_rows(kept):
     content = base64.b64decode(gallery.pictures[0].clean.removeprefix("data:image/webp;base64,"))
     assert picture(content).shape == (3, 8, 8)
     assert album.galleries(table.rows[b], "clean") == []
-    path_of(kept.path).write_bytes(b"")
+    samples_path(kept).write_bytes(b"")
     broken = Album(table)
     assert broken.galleries(table.rows[a], "clean") == []
     assert "its samples cannot be read" in broken.problems[0]
@@ -175,7 +174,7 @@ def test_lost_and_won_images_of_two_rows(kept):
 
 @pytest.mark.parametrize("damage", ["no zip", "no picture", "html", "too large", "no json"])
 def test_broken_samples_are_named(kept, damage):
-    path = path_of(kept.path)
+    path = samples_path(kept)
     with zipfile.ZipFile(path) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     if damage == "no zip":
@@ -192,5 +191,5 @@ def test_broken_samples_are_named(kept, damage):
         with zipfile.ZipFile(path, "w") as archive:
             for name, content in files.items():
                 archive.writestr(name, content)
-    with pytest.raises(ResultError, match=r"samples\.zip: its samples cannot be read"):
+    with pytest.raises(ResultError, match=r"samples\.\w+\.zip: its samples cannot be read"):
         read_samples(kept)

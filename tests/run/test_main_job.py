@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from nsbench.cli import main
-from nsbench.results import read_outcomes, read_results, store
+from nsbench.results import read_outcomes, read_result, read_results, store
 from nsbench.run import runner
 
 LIMIT = 12
@@ -67,13 +67,14 @@ def test_noise_is_recorded_by_round(stored: Path) -> None:
 def test_a_second_run_computes_only_what_is_missing(stored: Path) -> None:
     folder = stored / "shapes10" / "vit_shapes10" / "ns"
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    digest = read_result(folder / "cw.seed0.json").outcomes_sha256[:16]
     (folder / "cw.seed0.json").unlink()
     result = nsbench(
         "run", "--method", "ns", "--suite", "all", "--recipe", "quick", "--limit", LIMIT, "--results", stored
     )
     assert "1 done, 10 held already, 0 missing, 0 failed" in result.output
     changed = {path.name for path in folder.iterdir() if before.get(path) != path.stat().st_mtime_ns}
-    assert changed == {"cw.seed0.json", "cw.seed0.parquet", "cw.seed0.samples.zip"}
+    assert changed == {"cw.seed0.json", f"cw.seed0.outcomes.{digest}.parquet", f"cw.seed0.samples.{digest}.zip"}
 
 
 def test_another_limit_stands_beside_and_its_images_are_inside(stored: Path) -> None:
