@@ -21,6 +21,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from nsbench.errors import UsageError
+
 DRAFT = ".draft"
 # What to do where a place takes no more
 OTHER_CACHE = "free some space or point NSBENCH_CACHE to another folder"
@@ -32,7 +34,15 @@ def cache_folder() -> Path:
     from platformdirs import user_cache_path
 
     root = os.environ.get("NSBENCH_CACHE")
-    return Path(root).expanduser() if root else user_cache_path("nsbench")
+    return expanded(root) if root else user_cache_path("nsbench")
+
+
+def expanded(path: str) -> Path:
+    """The path, with a leading "~" or "~user" replaced by that home. Raises UsageError where nobody has one."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{path}: there is no such home; write the whole path") from None
 
 
 def available_cores() -> int:

@@ -213,8 +213,7 @@ def _run(
     """Measure the pairs that the baseline holds, with its options where none were given."""
     from nsbench.progress import ConsoleProgress
     from nsbench.regression import check_results
-    from nsbench.regression.measure import measured
-    from nsbench.run.runner import RunOptions
+    from nsbench.regression.measure import measured, typed_options
 
     if missing := [name for name in held.needs if name not in given]:
         raise UsageError(
@@ -226,7 +225,7 @@ def _run(
     suites = tuple(dict.fromkeys(e.suite for e in known if e.suite in registry.suites))
     settings = options | {name: value for name, value in held.options.items() if name in options and name not in given}
     run: Measurement
-    with measured(RunOptions(methods, suites, **settings), ConsoleProgress(), cached_weights=cached) as run:
+    with measured(typed_options(methods, suites, settings), ConsoleProgress(), cached_weights=cached) as run:
         return check_results(
             held, run.results, rules, pairs=pairs, any_model=True, why_missing=run.why_missing, reference=run.reference
         )

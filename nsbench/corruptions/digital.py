@@ -68,7 +68,7 @@ def pixelate(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
 def jpeg_compression(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
     file = BytesIO()
     Image.fromarray(image_HWC).save(file, "JPEG", quality=settings.JPEG_COMPRESSION[severity - 1])
-    return np.array(Image.open(file))
+    return np.array(Image.open(file, formats=("JPEG",)))
 
 
 def saturate(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:

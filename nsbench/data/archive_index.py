@@ -7,8 +7,10 @@ archive, links to images are refused, and a tar without its end mark is reported
 from __future__ import annotations
 
 import stat
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -16,12 +18,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nsbench.data.kept import keep_array, kept_array
 from nsbench.data.trees import IMAGE_SUFFIXES, hidden
 from nsbench.errors import DataError
-from nsbench.files import cache_folder, open_atomically
+from nsbench.files import cache_folder, check_regular
 
 PLAIN, STORED, DEFLATED = 0, 1, 2  # tar member; zip members as they are, and deflated
 MEMBER = [("offset", "<i8"), ("stored", "<i8"), ("size", "<i8"), ("crc", "<u4"), ("method", "u1")]
+BROKEN = (  # what tarfile and zipfile raise for damaged files
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, LookupError),
+    *(NotImplementedError, OverflowError, RecursionError, MemoryError, TypeError, AttributeError),
+)
 LONGEST_NAME = 512  # bytes
 BLOCK = 1 << 16  # members that are collected as Python objects before they become an array
 
@@ -43,8 +50,8 @@ def index_of(path: Path) -> np.ndarray:
     """
     scan = _zip_members if path.suffix.lower() == ".zip" else _tar_members
     try:
-        return _sorted(path, scan(path))
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError) as error:
+        return _sorted(path, scan(check_regular(path)))
+    except BROKEN as error:
         raise DataError(
             f"{path}: cannot be read as {path.suffix.lower()[1:]} ({error}); half copied? Copy it again"
         ) from error
@@ -137,17 +144,11 @@ def cached_array(kind: str, key: str, build: Callable[[], np.ndarray]) -> np.nda
     """The array kept under `key`, mapped from its file; built and kept where it is not there or damaged."""
     path = cache_folder() / kind / f"{key}.npy"
     try:
-        return _mapped(path)
-    except (OSError, ValueError, EOFError):
+        return kept_array(path)
+    except (OSError, ValueError):
         array = build()
     try:
-        with open_atomically(path) as file:
-            np.save(file, array, allow_pickle=False)
-        return _mapped(path)
+        keep_array(path, array)
+        return kept_array(path)
     except (OSError, ValueError):
         return array  # no room for a cache: it works, and is built again next time
-
-
-def _mapped(path: Path) -> np.ndarray:
-    array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array

@@ -17,10 +17,11 @@ from nsbench.data.source import digest_of
 from nsbench.data.stored import AGAIN, MAX_BYTES, Entry, StoredSplit, columns, file_stamp
 from nsbench.data.trees import File, Tree, hidden
 from nsbench.errors import CorruptImage, DataError
+from nsbench.files import open_regular
 
 SUFFIXES = (".tar", ".zip")
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 
 
 def read_member(path: Path, member: Member, name: str) -> bytes:
@@ -28,7 +29,7 @@ def read_member(path: Path, member: Member, name: str) -> bytes:
     if max(member.size, member.stored) > MAX_BYTES:
         raise CorruptImage(f"{path}/{name}: is larger than {MAX_BYTES >> 20} MiB and no picture; {AGAIN}")
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(member.offset)
             if member.method != PLAIN:
                 header = file.read(30)

@@ -27,9 +27,12 @@ from nsbench.data import wnids
 from nsbench.data.find import FOLDERS, Place, find_sets
 from nsbench.data.source import SurrogateName
 from nsbench.errors import DataError, UnknownName
+from nsbench.files import expanded, read_regular
 
 KNOWN = (*FOLDERS, "c")
 PRESENT = "present"
+IMAGENET = "imagenet"  # the name of a source that is given none
+RESERVED = ("shapes10", "files", "logs")  # other sources, whose results these would pass for, and a folder of results
 
 
 @dataclass(frozen=True)
@@ -39,23 +42,26 @@ class Layout:
     root: Path  # for messages
     places: dict[str, Place]
     classes: dict[str, tuple[int, ...] | str] = field(default_factory=dict)  # split -> labels, or "present"
-    name: str = "imagenet"
+    name: str = IMAGENET
     surrogate: SurrogateName | None = None
 
 
 def read_config(path: Path) -> Layout:
     """The layout that the file describes. Raises DataError or UnknownName, which name the line's key."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return _layout(tomllib.loads(read_regular(path).decode("utf-8")), path)
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as a config file ({error}); see nsbench/data/config.py") from error
-    root, name = content.pop("root", None), content.pop("name", "imagenet")
+
+
+def _layout(content: dict[str, object], path: Path) -> Layout:
+    root, name = content.pop("root", None), content.pop("name", IMAGENET)
     surrogate = content.pop("surrogate", None)
     if not isinstance(surrogate, str | None):
         raise DataError(f'{path}: surrogate must be a text such as "vit_tiny_patch16_224:tiny.safetensors"')
     labels = {key: path.parent / value for key, value in _strings(content.pop("labels", {}), path, "labels")}
     classes = {key: _classes(value, path, key) for key, value in _table(content.pop("classes", {}), path, "classes")}
-    places = dict(find_sets(path.parent / Path(str(root)).expanduser())) if root is not None else {}
+    places = dict(find_sets(path.parent / expanded(str(root)))) if root is not None else {}
     for key, value in _flat(content):
         _known(key)
         places[key] = Place(_paths(value, path, key), labels.get(key))
@@ -67,7 +73,9 @@ def read_config(path: Path) -> Layout:
     if not places:
         raise DataError(f'{path}: names no set; add a line such as clean = "val"')
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise DataError(f"{path}: the name '{name}' must consist of letters, digits, '.', '_' and '-'")
+        raise DataError(f"{path}: the name '{str(name)[:80]}' must consist of letters, digits, '.', '_' and '-'")
+    if name.lower() in RESERVED or (name.lower() == IMAGENET and name != IMAGENET):
+        raise DataError(f"{path}: the name '{name}' is reserved for another source; choose one of your own")
     return Layout(path, places, classes, name, SurrogateName.parse(surrogate, path.parent) if surrogate else None)
 
 
@@ -78,7 +86,9 @@ def _paths(value: object, config: Path, key: str) -> tuple[Path, ...]:
         raise DataError(f"{config}: '{key}' must be a path or a list of paths")
     paths: list[Path] = []
     for name in names:
-        path = config.parent / Path(name).expanduser()
+        if "**" in name or "\0" in name:
+            raise DataError(f"{config}: '{key}': '{name}' is no path; name the folder, or files with one * a name")
+        path = config.parent / expanded(name)
         if not set("*?[") & set(path.name) or path.exists():
             paths.append(path)
         elif matches := sorted(path.parent.glob(path.name)):
@@ -92,8 +102,8 @@ def _classes(value: object, config: Path, key: str) -> tuple[int, ...] | str:
     if value == PRESENT:
         return PRESENT
     order = wnids.label_of()
-    listed = [order.get(item, item) for item in value] if isinstance(value, list) else []
-    labels = {label for label in listed if isinstance(label, int) and label in order.values()}
+    listed = [order.get(item) if isinstance(item, str) else item for item in value] if isinstance(value, list) else []
+    labels = {label for label in listed if type(label) is int and 0 <= label < len(order)}
     if not listed or len(labels) < len(listed):
         raise DataError(
             f'{config}: [classes] {key} must be "{PRESENT}", or a list of different wnids or labels from 0 to 999'

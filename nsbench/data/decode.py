@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from pathlib import Path
 from typing import IO
 
@@ -10,9 +11,18 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from nsbench.errors import CorruptImage
+from nsbench.files import check_regular
 
-# What Pillow raises for broken files of the formats that the sets use.
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+# The formats of the sets. Pillow would open fifty more, one of which starts Ghostscript, whatever a file's suffix says.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+ELONGATED = (
+    300  # times as long as wide: resized to a shorter side of 512 px it would have as many pixels as Pillow takes
+)
+# What Pillow raises for broken files of these formats.
+BROKEN = (
+    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, OverflowError, MemoryError),
+    *(struct.error, zlib.error, NotImplementedError, RecursionError, Image.DecompressionBombError),
+)
 
 
 def decode(source: Path | IO[bytes], name: str | None = None) -> Image.Image:
@@ -21,7 +31,7 @@ def decode(source: Path | IO[bytes], name: str | None = None) -> Image.Image:
     As torchvision does, EXIF rotation is not applied. Raises CorruptImage, which names the file.
     """
     try:
-        with Image.open(source) as image:
+        with Image.open(_regular(source), formats=FORMATS) as image:
             _bounded(image)
             return _eight_bit(image).convert("RGB")
     except BROKEN as error:
@@ -36,7 +46,7 @@ def probe(source: IO[bytes], name: str) -> tuple[int, int]:
     Raises CorruptImage, as `decode` would.
     """
     try:
-        with Image.open(source) as image:
+        with Image.open(source, formats=FORMATS) as image:
             _bounded(image)
             size = image.size
             image.draft("L", (max(1, size[0] // 8), max(1, size[1] // 8)))
@@ -53,6 +63,14 @@ def _bounded(image: Image.Image) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit and image.width * image.height > limit:
         raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels are more than {limit:,}")
+    if max(image.size) > ELONGATED * min(image.size):
+        raise Image.DecompressionBombError(
+            f"{image.width} x {image.height} pixels: resized it would be a thousand times as large"
+        )
+
+
+def _regular(source: Path | IO[bytes]) -> Path | IO[bytes]:
+    return check_regular(source) if isinstance(source, Path) else source
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

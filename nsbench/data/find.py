@@ -56,8 +56,7 @@ def find_sets(root: Path) -> dict[str, Place]:
     """Split name (and "c") -> place, for the sets that are here. Raises DataError where there is none."""
     if not root.is_dir():
         raise DataError(f"{root}: {'is not a folder' if root.exists() else 'does not exist'}; give an ImageNet tree")
-    with os.scandir(root) as items:
-        names = sorted((item.name, item.is_dir()) for item in items if not item.name.startswith("."))
+    names = [(name, os.path.isdir(root / name)) for name in _listed(root)]
     folders = [name for name, is_folder in names if is_folder]
     places = _named(root, folders, lambda name: name)
     archives = [name for name, is_folder in names if not is_folder and name.lower().endswith((*SUFFIXES, *COMPRESSED))]
@@ -70,6 +69,14 @@ def find_sets(root: Path) -> dict[str, Place]:
         hint = f" It looks like one set: give its parent, {root.resolve().parent}" if inside else ""
         raise DataError(f"{root}: holds no set; expected val/<wnid>/*.JPEG, imagenet-a, sketch or the like.{hint}")
     return places
+
+
+def _listed(folder: Path) -> list[str]:
+    """Names of what is not hidden, sorted. Raises DataError for a folder that cannot be listed."""
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed ({error.strerror}); check the disk and your rights") from error
 
 
 def _named(root: Path, names: list[str], plain: Callable[[str], str]) -> dict[str, Place]:
@@ -94,7 +101,7 @@ def _without_suffix(name: str) -> str:
 def _numbered_shards(folder: Path) -> dict[str, Place]:
     """Sets in numbered pieces, such as validation-00000-of-00014.parquet."""
     pieces: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in (folder / name for name in (_listed(folder) if folder.is_dir() else ())):
         if match := SHARDS.fullmatch(path.name.lower()):
             pieces.setdefault("train" if match[1] == "train" else "clean", []).append(path)
     return {split: Place(tuple(paths)) for split, paths in pieces.items()}
@@ -132,8 +139,7 @@ def _pieces(paths: tuple[Path, ...]) -> tuple[Path, ...]:
     folder = paths[0]
     if (folder / "state.json").is_file():
         return tuple(saved_files(folder))
-    with os.scandir(folder) as items:
-        names = sorted(item.name for item in items if not item.name.startswith("."))
+    names = _listed(folder)
     for suffix in (".parquet", ".tar"):
         pieces = tuple(folder / name for name in names if name.lower().endswith(suffix))
         if pieces and not any((folder / name).is_dir() for name in names):

@@ -15,6 +15,7 @@ from nsbench.data.stored import Entry
 from nsbench.data.trees import FolderTree, Tree
 from nsbench.data.wnids import label_of
 from nsbench.errors import DataError
+from nsbench.files import read_regular
 
 LABEL_FILES = ("val.txt", "labels.txt", "labels.csv")
 Reader = Callable[[Tree], list[Entry]]
@@ -133,7 +134,7 @@ def parse_labels(text: str, path: Path) -> dict[str, int]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return read_regular(path).decode("utf-8", errors="replace")
     except OSError as error:
         raise DataError(f"{path}: cannot be read as a label file ({error.strerror}); give an existing file") from error
 

@@ -42,7 +42,7 @@ def parse_marker(text: str, where: str) -> Marker:
     """The marker in a file's text. Raises DataError where it is damaged."""
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     if isinstance(content, dict) and isinstance(content.get("origin"), str):
         return Marker(content["origin"], bool(content.get("complete")), content)

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from nsbench.data.decode import probe
+from nsbench.data.kept import keep_array, kept_array
 from nsbench.data.source import Split, Subset, digest_of
 from nsbench.data.stored import StoredSplit
 from nsbench.errors import CorruptImage
-from nsbench.files import available_cores, cache_folder, open_atomically
+from nsbench.files import available_cores, cache_folder
 from nsbench.progress import SILENT, Progress
 
 CHUNK = 64  # images that one thread reads in a row
@@ -95,17 +96,17 @@ def _known(split: StoredSplit, stamps: np.ndarray) -> np.ndarray:
     """Rows of the kept manifest whose files have not changed since; all other rows are zero."""
     rows = np.zeros(len(split), dtype=FIELDS)
     try:
-        kept = np.load(_path(split), allow_pickle=False)
-        ids, old = kept["id"], kept[[name for name, *_ in FIELDS]]
-    except (OSError, ValueError, EOFError, KeyError, IndexError):
+        kept = kept_array(_path(split))
+    except (OSError, ValueError):
         return rows
+    ids = kept["id"]
     if not len(ids):
         return rows
     wanted = np.char.encode(split.ids, "utf-8")
     at = np.searchsorted(ids, wanted).clip(max=len(ids) - 1)
-    same = (ids[at] == wanted) & (old["size"][at] == stamps[:, 0]) & (old["changed"][at] == stamps[:, 1])
+    same = (ids[at] == wanted) & (kept["size"][at] == stamps[:, 0]) & (kept["changed"][at] == stamps[:, 1])
     for name, *_ in FIELDS:
-        rows[name][same] = old[name][at[same]]
+        rows[name][same] = kept[name][at[same]]
     return rows
 
 
@@ -117,8 +118,7 @@ def _keep(split: StoredSplit, rows: np.ndarray) -> None:
     for name, *_ in FIELDS:
         kept[name] = rows[name][order]
     try:
-        with open_atomically(_path(split)) as file:
-            np.save(file, kept, allow_pickle=False)
+        keep_array(_path(split), kept)
     except OSError:
         return  # no room for a cache: the next check reads everything again
 

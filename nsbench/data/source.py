@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from nsbench.errors import UsageError
+from nsbench.files import expanded
 from nsbench.progress import SILENT, Progress
 from nsbench.randomness import stratified_order
 
@@ -40,7 +41,7 @@ class SurrogateName:
             raise UsageError(
                 f"surrogate '{spec}': give NAME or NAME:CHECKPOINT, such as vit_tiny_patch16_224:vit_tiny.safetensors"
             )
-        return cls(name, folder / Path(checkpoint).expanduser() if checkpoint else None)
+        return cls(name, folder / expanded(checkpoint) if checkpoint else None)
 
 
 class Split(ABC):

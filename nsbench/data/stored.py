@@ -21,6 +21,7 @@ from nsbench.data import wnids
 from nsbench.data.decode import decode
 from nsbench.data.source import Split, digest_of
 from nsbench.errors import CorruptImage
+from nsbench.files import open_regular
 
 MAX_BYTES = 1 << 28  # of one encoded image: a larger one is no picture of these sets
 AGAIN = "copy it again or remove it from the set"
@@ -87,7 +88,7 @@ class FolderSplit(StoredSplit):
     def read(self, index: int) -> bytes:
         path = self.folder / str(self.ids[index])
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 content = file.read(MAX_BYTES + 1)
         except FileNotFoundError:
             raise CorruptImage(f"{path}: does not exist; {AGAIN}") from None

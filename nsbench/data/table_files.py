@@ -18,11 +18,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nsbench.errors import DataError
+from nsbench.files import check_regular
 
 PICTURES = ("image", "img", "jpg", "jpeg", "png", "webp")
 LABELS = ("label", "labels", "cls", "wnid", "synset")
 PAGE = 16  # rows that are decoded at once
-BROKEN = (OSError, ValueError, NotImplementedError, EOFError)  # pyarrow's own errors are kinds of these
+BROKEN = (  # what pyarrow raises for damaged files
+    *(pa.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError),
+    *(NotImplementedError, EOFError, MemoryError, RecursionError),
+)
 
 
 class Columns(NamedTuple):
@@ -40,6 +44,7 @@ class TableFiles(ABC):
     picture: str  # column of the file in hand
     label: str
     nested: bool  # pictures are {bytes, path}
+    named: bool  # the file holds the names of its pictures
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.files, self.opened = files, -1
@@ -68,6 +73,7 @@ class TableFiles(ABC):
                 "with its pictures embedded"
             )
         self.picture, self.label, self.nested = picture, label, inner is not kind
+        self.named = self.nested and kind.get_field_index("path") >= 0 and pa.types.is_string(kind.field("path").type)
 
 
 class ParquetFiles(TableFiles):
@@ -84,10 +90,9 @@ class ParquetFiles(TableFiles):
         self._open(number)
         meta = self.file.metadata
         leaves = [meta.schema.column(k).path for k in range(meta.num_columns)]
-        has_paths = f"{self.picture}.path" in leaves
-        table = self.file.read(columns=[self.label] + [f"{self.picture}.path"] * has_paths, use_threads=False)
+        table = self.file.read(columns=[self.label] + [f"{self.picture}.path"] * self.named, use_threads=False)
         names: list[str | None] = [None] * len(table)
-        if has_paths:
+        if self.named:
             names = [row["path"] if row else None for row in table[self.picture].to_pylist()]
         at = leaves.index(self._leaf)
         groups = [meta.row_group(g) for g in range(meta.num_row_groups)]
@@ -115,9 +120,11 @@ class ParquetFiles(TableFiles):
     def _open(self, number: int) -> None:
         self.opened, self.group, self.first = number, -1, 0
         self.page = []
-        self.file = pq.ParquetFile(self.files[number], pre_buffer=False, buffer_size=1 << 20)
+        self.file = pq.ParquetFile(check_regular(self.files[number]), pre_buffer=False, buffer_size=1 << 20)
         self._find_columns(self.file.schema_arrow, self.files[number])
         groups = range(self.file.metadata.num_row_groups)
+        for group in groups:  # what is raised here would end the process in the properties of the chunks
+            list(self.file.reader.iter_batches(0, [group], None, use_threads=False))
         self.starts = np.cumsum([0, *(self.file.metadata.row_group(g).num_rows for g in groups)])
 
     @property
@@ -139,8 +146,7 @@ class ArrowFiles(TableFiles):
     def columns(self, number: int) -> Columns:
         self._open(number)
         pictures = self.table[self.picture]
-        has_paths = self.nested and pictures.type.get_field_index("path") >= 0
-        names = pc.struct_field(pictures, "path").to_pylist() if has_paths else [None] * len(pictures)
+        names = pc.struct_field(pictures, "path").to_pylist() if self.named else [None] * len(pictures)
         content = pc.struct_field(pictures, "bytes") if self.nested else pictures
         sizes = np.asarray(pc.fill_null(pc.binary_length(content), 0).to_numpy(), dtype=np.int64)
         return Columns(names, self.table[self.label].to_pylist(), _class_names(self.table.schema, self.label), sizes)
@@ -154,7 +160,7 @@ class ArrowFiles(TableFiles):
 
     def _open(self, number: int) -> None:
         self.opened = number
-        self.table = pa.ipc.open_stream(pa.memory_map(str(self.files[number]))).read_all()
+        self.table = pa.ipc.open_stream(pa.memory_map(str(check_regular(self.files[number])))).read_all()
         self._find_columns(self.table.schema, self.files[number])
 
 
@@ -163,6 +169,6 @@ def _class_names(schema: pa.Schema, label: str) -> list[str] | None:
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         names = features[label]["names"]
-    except (KeyError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError, RecursionError):
         return None
     return [str(name) for name in names] if isinstance(names, list) else None

@@ -18,6 +18,7 @@ from nsbench.data import wnids
 from nsbench.data.stored import AGAIN, MAX_BYTES, StoredSplit, file_stamp
 from nsbench.data.table_files import BROKEN, ArrowFiles, Columns, ParquetFiles, TableFiles
 from nsbench.errors import CorruptImage, DataError
+from nsbench.files import read_regular
 
 ALIKE = 0.9  # share of the 1000 class names that must agree: spellings differ a little from copy to copy
 
@@ -113,9 +114,9 @@ def _columns(path: Path) -> Columns:
 def saved_files(folder: Path) -> list[Path]:
     """The arrow files of a folder written by `save_to_disk`, in their order. Raises DataError where some are absent."""
     try:
-        state = json.loads((folder / "state.json").read_text())
+        state = json.loads(read_regular(folder / "state.json"))
         files = [folder / item["filename"] for item in state["_data_files"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise DataError(f"{folder}: is no folder of save_to_disk ({error}); save the set again") from error
     for path in files:
         if path.parent != folder or not path.is_file():
@@ -136,7 +137,7 @@ def _labels(columns: Columns, path: Path) -> np.ndarray:
         meaning.update(wnids.label_of().items())
     else:
         meaning.update(_meaning(columns.class_names, path).items())
-    foreign = next((value for value in values if value not in meaning), None)
+    foreign = next((value for value in values if type(value) not in (int, str) or value not in meaning), None)
     if foreign is not None:
         raise DataError(f"{path}: the label '{str(foreign)[:40]}' is no class; expected wnids, or 0 to 999")
     return np.array([meaning[value] for value in values], dtype=np.int64)

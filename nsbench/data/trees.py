@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from nsbench.data.stored import Entry, FolderSplit, StoredSplit
 from nsbench.errors import DataError
+from nsbench.files import read_regular
 
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
 
@@ -69,7 +70,8 @@ class FolderTree(Tree):
         self.path = path
 
     def folders(self, under: str = "") -> list[str]:
-        return sorted(item.name for item in _visible(self.path / under) if item.is_dir())
+        folder = self.path / under
+        return sorted(_text(folder, item.name) for item in _visible(folder) if os.path.isdir(item.path))
 
     def files(self, under: str = "") -> list[File]:
         folder = self.path / under
@@ -82,12 +84,17 @@ class FolderTree(Tree):
                     self._check_link(Path(item.path))
                 elif not Path(item.path).exists():
                     continue
-            if item.is_file():
-                files.append(File(item.name, item.stat().st_size))
+            if os.path.isfile(item.path):
+                picture = item.name.lower().endswith(IMAGE_SUFFIXES)
+                files.append(File(_text(folder, item.name) if picture else item.name, item.stat().st_size))
         return sorted(files)
 
     def text(self, name: str) -> str:
-        return (self.path / name).read_text(encoding="utf-8", errors="replace")
+        path = self.path / name
+        try:
+            return read_regular(path).decode("utf-8", errors="replace")
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
     def at(self, under: str) -> FolderTree:
         return FolderTree(self.path / under)
@@ -99,13 +106,25 @@ class FolderTree(Tree):
         return FolderSplit(name, self.path, entries)
 
     def _check_link(self, link: Path) -> None:
-        target = link.resolve()
+        try:
+            target = link.resolve()
+        except RuntimeError:
+            raise DataError(f"{link}: is a link to itself; copy the file again") from None
         if not target.is_relative_to(self.path.resolve()):
             raise DataError(
                 f"{link}: is a link out of {self.path}; copy what it points to, or link the set's folder as a whole"
             )
         if not target.exists():
             raise DataError(f"{link}: is a link to nothing; copy the file again")
+
+
+def _text(folder: Path, name: str) -> str:
+    """The name. Raises DataError for one that is no text: no result could state it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{folder}: holds a name that is not UTF-8, {name!a}; rename it") from None
+    return name
 
 
 def hidden(name: str) -> bool:

@@ -23,7 +23,7 @@ from nsbench.errors import DataError
 
 SIDECARS = (".cls", ".json")
 LOOK = 64  # members by which a shard is recognised
-TABLE_VERSION = 1
+TABLE_VERSION = 2
 
 
 def is_shard(path: Path) -> bool:
@@ -103,11 +103,13 @@ def _label(text: str, name: str, path: Path) -> int:
     if name.lower().endswith(".json"):
         try:
             fields = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path}/{name}: is no JSON ({error}); complete the shard") from error
         fields = fields if isinstance(fields, dict) else {}
         value = next((fields[key] for key in ("label", "cls", "wnid") if key in fields), "")
-    label = label_of().get(str(value), int(str(value)) if str(value).isdecimal() else None)
-    if label is None or label >= len(label_of()):
-        raise DataError(f"{path}/{name}: '{str(value)[:40]}' is neither a label from 0 to 999 nor a wnid; correct it")
+    given = str(value)
+    number = given.lstrip("0") or given[:1]
+    label = label_of().get(given, int(number) if number.isdecimal() and len(number) <= 3 else None)
+    if label is None:
+        raise DataError(f"{path}/{name}: '{given[:40]}' is neither a label from 0 to 999 nor a wnid; correct it")
     return label

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from nsbench import provenance
 from nsbench.errors import ResultError
-from nsbench.files import write_atomically, writing
+from nsbench.files import read_regular, write_atomically, writing
 from nsbench.laboratory.figures import OTHER_OUT, save_figure
 from nsbench.progress import table_console
 
@@ -110,8 +110,8 @@ def read_sheets(out: Path) -> tuple[list[dict[str, Any]], list[str]]:
     found, problems = [], []
     for path in sorted(out.glob("*.json")):
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            record = json.loads(read_regular(path))
+        except (OSError, ValueError, RecursionError) as error:
             problems.append(f"{path.name}: cannot be read ({error})")
             continue
         if isinstance(record, dict) and record.get("kind") == KIND:

@@ -12,7 +12,7 @@ import numpy as np
 from nsbench.data.decode import decode
 from nsbench.data.source import DataSource, Split, digest_of
 from nsbench.errors import CorruptImage, DataError, MissingSplit, UsageError
-from nsbench.files import write_atomically
+from nsbench.files import read_regular, write_atomically
 from nsbench.laboratory import Bench, Images, open_bench
 from nsbench.progress import SILENT, Progress
 
@@ -40,7 +40,7 @@ class _Files(Split):
 
     @property
     def digest(self) -> str:
-        return digest_of(*(hashlib.sha256(path.read_bytes()).hexdigest() for path in self.paths))
+        return digest_of(*(hashlib.sha256(read_regular(path)).hexdigest() for path in self.paths))
 
 
 class PictureFiles(DataSource):
@@ -130,11 +130,11 @@ def open_picture(path: Path) -> Image.Image:
     """A picture with its transparency (RGBA), as a mark needs it. Raises CorruptImage, which names the file."""
     from PIL import Image
 
-    from nsbench.data.decode import BROKEN
+    from nsbench.data.decode import BROKEN, FORMATS
 
     decode(path)  # every error of a broken file, in one line
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return image.convert("RGBA")
     except BROKEN as error:
         raise CorruptImage(f"{path}: cannot be decoded ({error}); give another picture") from error

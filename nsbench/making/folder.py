@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from nsbench.data.made import MARKER, parse_marker
 from nsbench.errors import DataError
-from nsbench.files import write_atomically, writing
+from nsbench.files import read_regular, write_atomically, writing
 
 REMEDY = "make room or check the path and your rights, and run it again: what is done is kept"
 
@@ -61,7 +61,7 @@ def mark(folder: Path, recipe: Mapping[str, object], *, complete: bool, unreadab
     folder.mkdir(parents=True, exist_ok=True)
     marker = folder / MARKER
     if marker.exists():
-        before = parse_marker(marker.read_text(), str(marker)).content
+        before = parse_marker(read_regular(marker).decode(errors="replace"), str(marker)).content
         other = next((key for key, value in recipe.items() if before.get(key) != value), None)
         if other is not None:
             raise DataError(

@@ -19,10 +19,11 @@ import torch
 from PIL import Image
 
 from nsbench.attacks import mifgsm
+from nsbench.data.decode import BROKEN
 from nsbench.data.loading import batches
 from nsbench.data.source import DataSource, Split, SurrogateName, digest_of
 from nsbench.errors import DataError, MissingSplit, ModelError
-from nsbench.files import OTHER_CACHE, cache_folder, write_atomically, writing
+from nsbench.files import OTHER_CACHE, cache_folder, read_regular, write_atomically, writing
 from nsbench.models import Model, frozen, load_model, weights_digest
 from nsbench.models.preprocessing import unit
 from nsbench.progress import SILENT, Progress
@@ -30,6 +31,8 @@ from nsbench.types import ThreatModel
 
 TRANSFER = "transfer/"  # how the names of transfer sets begin
 STEPS = 10
+PNG_END = b"IEND\xaeB`\x82"
+DIGEST = -32  # where the digest begins
 VERSION = 1  # raise it whenever a change can move a pixel
 
 
@@ -82,8 +85,8 @@ class TransferSplit(Split):
 
     def load(self, index: int) -> Image.Image:
         try:
-            return Image.open(self.path(index)).convert("RGB")
-        except OSError:
+            return _kept(self.path(index))
+        except BROKEN:
             self.base.load(index)  # one that cannot be read was never attacked, and says so here
             raise DataError(
                 f"{self.path(index)}: vanished or was damaged; remove it and run the command again"
@@ -173,7 +176,20 @@ def transfer_split(
 
 
 def _keep(path: Path, pixels_HWC: np.ndarray) -> None:
-    content = io.BytesIO()
-    Image.fromarray(pixels_HWC).save(content, "PNG", compress_level=1)
+    """A PNG with its digest behind it, where readers of pictures do not look."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels_HWC).save(stream, "PNG", compress_level=1)
+    content = stream.getvalue()
     with writing(path, DataError, OTHER_CACHE):
-        write_atomically(path, content.getvalue())
+        write_atomically(path, content + hashlib.sha256(content).digest())
+
+
+def _kept(path: Path) -> Image.Image:
+    """Raises one of BROKEN for a file that is absent or not what was kept. Older files end without a digest."""
+    content = read_regular(path)
+    if not content.endswith(PNG_END):
+        content, digest = content[:DIGEST], content[DIGEST:]
+        if hashlib.sha256(content).digest() != digest:
+            raise ValueError("differs from its digest")
+    with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+        return image.convert("RGB")

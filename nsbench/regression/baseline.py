@@ -19,12 +19,17 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from nsbench.errors import ResultError
-from nsbench.files import write_atomically, writing
+from nsbench.files import read_regular, write_atomically, writing
 from nsbench.regression.entry import Definition, Entry, Images, ModelFacts, RunFacts
 from nsbench.regression.evidence import Noise
+from nsbench.regression.sound import check_sound
 from nsbench.types import Setting
 
 SCHEMA = 1
+BROKEN = (  # what json, base64, lzma and numpy raise for damaged content
+    *(ValueError, LookupError, TypeError, AttributeError, OverflowError, lzma.LZMAError, EOFError, RecursionError),
+    *(MemoryError,),
+)
 FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 1 << 20, "lc": 4, "lp": 0, "pb": 0}]  # for text
 LARGEST = 1 << 26  # bytes that one packed field may unpack to: a million images with long names
 Option = Setting | Mapping[str, str]  # as `nsbench run` was given it
@@ -148,7 +153,7 @@ def _item(entry: Entry, images: dict[str, None], definitions: dict[str, None], m
 def read_baseline(path: Path) -> Baseline:
     """A stored baseline. Raises ResultError, naming the file, where it is absent, cut short, altered or too new."""
     try:
-        content = path.read_bytes().replace(b"\r\n", b"\n")  # as version control may have it on Windows
+        content = read_regular(path).replace(b"\r\n", b"\n")  # as version control may have it on Windows
         schema = json.loads(content)["schema"]
         if schema > SCHEMA:
             raise ResultError(f"{path}: schema {schema} is newer than this nsbench knows; update nsbench")
@@ -161,8 +166,8 @@ def read_baseline(path: Path) -> Baseline:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         what = f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, lzma.LZMAError) as error:
-        what = f"{type(error).__name__}: {error}"
+    except BROKEN as error:
+        what = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
     raise ResultError(f"{path}: is no whole baseline ({what}); take it from version control again, or record it anew")
 
 
@@ -174,11 +179,16 @@ def _baseline(content: bytes) -> Baseline:
     if not file.entries:
         raise ValueError("it holds no suite")
     images = [_unpack_images(packed) for packed in file.images]
+    if any(min(item.definition, item.images, item.model_facts) < 0 for item in file.entries):
+        raise ValueError("an entry refers to nothing")
+    entries = tuple(
+        _entry(item, file.definitions[item.definition], images[item.images], file.models[item.model_facts])
+        for item in file.entries
+    )
+    for entry in entries:
+        check_sound(entry)
     return Baseline(
-        tuple(
-            _entry(item, file.definitions[item.definition], images[item.images], file.models[item.model_facts])
-            for item in file.entries
-        ),
+        entries,
         file.options,
         file.needs,
         file.repeats,
@@ -227,7 +237,10 @@ def _pack_images(images: Images) -> _Images:
 
 
 def _unpack_images(packed: _Images) -> Images:
-    ids = np.array([json.loads(line) for line in _unpack(packed.ids).decode().split("\n")], dtype=np.str_)
+    names = [json.loads(line) for line in _unpack(packed.ids).decode().split("\n")]
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("an id of an image is no text")
+    ids = np.array(names, dtype=np.str_)
     labels = np.frombuffer(_unpack(packed.labels), dtype="<i4").astype(np.int64)
     if not len(ids) == len(labels) == packed.n:
         raise ValueError("a set of images has other ids than labels")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from nsbench import provenance
 from nsbench.errors import ResultError
@@ -37,6 +38,15 @@ class Measurement:
     results: tuple[Result, ...]
     why_missing: Mapping[Pair, str]
     reference: Reference
+
+
+def typed_options(methods: tuple[str, ...], suites: tuple[str, ...], settings: Mapping[str, object]) -> RunOptions:
+    """The options of a run, some of which a baseline states. Raises ResultError, which names one that cannot be."""
+    try:
+        return TypeAdapter(RunOptions).validate_python({"methods": methods, "suites": suites, **settings})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ResultError(f"the baseline's options: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 @contextmanager

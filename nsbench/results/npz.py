@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Collection, Mapping
 from io import BytesIO
+from tokenize import TokenError
 
 import numpy as np
 
+from nsbench.results.parquet import LARGEST
 from nsbench.results.parquet_reading import Images, Known, Rows
 from nsbench.types import Outcomes
 
-LARGEST = 1 << 30  # bytes of all arrays, unpacked: more than any data set needs, less than a machine has
+BROKEN = (  # what numpy and zipfile raise for damaged files
+    *(zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, LookupError, TypeError),
+    *(AttributeError, SyntaxError, TokenError, OverflowError, NotImplementedError, RuntimeError, MemoryError),
+)
 MEMBER = re.compile(r"(conditions|sets|set\d{1,4}\.(ids|labels)|\d{1,4}\.(predictions|extra\.\w{1,40}))\.npy")
 
 
@@ -37,10 +43,10 @@ def unpack(content: bytes) -> dict[str, Outcomes]:
             name: _outcomes(arrays, index, images[which])
             for index, (name, which) in enumerate(zip(names, sets.tolist(), strict=True))
         }
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, NotImplementedError) as error:
-        raise ValueError(f"is no outcomes file ({type(error).__name__}: {error})") from error
-    except (ValueError, MemoryError) as error:
-        raise ValueError(f"is no outcomes file ({error})") from error
+    except BROKEN as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"is no outcomes file ({kind}{line})") from error
 
 
 def read_columns(content: bytes, columns: Collection[str], known: Known) -> dict[str, Rows]:

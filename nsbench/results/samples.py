@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -27,6 +29,10 @@ EACH = 4  # pictures of each kind, right and wrong, of one condition
 CONDITIONS = 15  # a suite with more conditions keeps one of each kind of this many, evenly among them
 SIDE = 96  # px: larger images are reduced
 MAGNIFIED = 10  # how much the change is enlarged in its picture; grey is no change
+BROKEN = (  # what zipfile and json raise for damaged files
+    *(zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, LookupError, TypeError),
+    *(AttributeError, OverflowError, NotImplementedError, RuntimeError, MemoryError),
+)
 LARGEST = 64 * 1024  # bytes of one picture that is still shown
 
 
@@ -196,10 +202,10 @@ def read_samples(result: Result) -> Kept:
             return Kept(
                 {str(name): tuple(_samples(archive, entries)) for name, entries in record["conditions"].items()}, names
             )
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError) as error:
+    except BROKEN as error:
+        why = (str(error).splitlines() or [""])[0][:200]
         raise ResultError(
-            f"{path}: its samples cannot be read ({type(error).__name__}: {error}); delete it and run "
-            "again with --force"
+            f"{path}: its samples cannot be read ({type(error).__name__}: {why}); delete it and run again with --force"
         ) from error
 
 

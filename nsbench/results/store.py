@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from nsbench.errors import ResultError
-from nsbench.files import OTHER_RESULTS, alone, clear_drafts, try_to_write, write_atomically, writing
+from nsbench.files import OTHER_RESULTS, alone, clear_drafts, read_regular, try_to_write, write_atomically, writing
 from nsbench.results import outcomes as files
 from nsbench.results.parts import (
     clear_parts,
@@ -134,7 +134,7 @@ def _place(folder: Path, result: Result) -> Path:
 def read_result(path: Path) -> Result:
     """One stored result, upgraded to the present schema. Raises ResultError naming the file and what is wrong."""
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise ResultError(f"{path}: cannot be read ({error})") from error
     try:
@@ -196,7 +196,7 @@ def outcomes_content(result: Result) -> bytes:
         raise ResultError(f"{result.method} x {result.suite}: has not been stored, so it has no outcomes file")
     path = outcomes_path(result)
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise ResultError(f"{path}: the per-image outcomes cannot be read ({error.strerror})") from error
     if hashlib.sha256(content).hexdigest() != result.outcomes_sha256:

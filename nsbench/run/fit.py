@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from nsbench import models
 from nsbench.data.source import digest_of
 from nsbench.errors import ModelError, ResultError, TrainingError, doing
-from nsbench.files import OTHER_CACHE, cache_folder, write_atomically, writing
+from nsbench.files import OTHER_CACHE, cache_folder, read_regular, write_atomically, writing
 from nsbench.progress import Progress
 from nsbench.provenance import device_name, now, peak_memory_mib, versions
 from nsbench.results import NoiseOfRound, RecipeUsed, Round, Stage
@@ -257,7 +257,7 @@ def _stored(path: Path, parent: Model, key: str) -> Fitted | None:
 
 def _read_card(path: Path) -> FitCard:
     """A card of this version or of the first. Raises ValueError, KeyError, TypeError or AttributeError."""
-    content = path.read_bytes()
+    content = read_regular(path)
     try:
         return _cards().validate_json(content)
     except ValidationError:

@@ -10,6 +10,7 @@ import torch
 
 from nsbench.data import DataSource, SurrogateName
 from nsbench.errors import DataError, ModelError, UsageError
+from nsbench.files import expanded
 
 if TYPE_CHECKING:
     from nsbench.models import Model
@@ -83,7 +84,7 @@ def _source(spec: str, corruption_engine: str) -> DataSource:
         from nsbench.shapes10 import Shapes10
 
         return Shapes10()
-    path = Path(spec).expanduser()
+    path = expanded(spec)
     if not path.is_dir() and not (path.is_file() and path.suffix.lower() == ".toml"):
         what = "is neither a folder nor a .toml file" if path.exists() else "does not exist"
         raise DataError(
@@ -100,7 +101,8 @@ def resolve_device(wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.zeros(1, device=wanted)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"--device {wanted}: is not here ({str(error).splitlines()[0]}); use auto or cpu") from error
+        torch.zeros(1, device=wanted).item()  # a device without values, such as meta, gives none back
+    except (RuntimeError, AssertionError, ImportError, AttributeError, TypeError, ValueError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"--device {wanted}: is not here ({why}); use auto or cpu") from error
     return wanted

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nsbench.errors import UnknownName, UsageError
+from nsbench.files import read_regular
 
 if TYPE_CHECKING:
     from nsbench.results import RecipeUsed
@@ -45,15 +46,15 @@ def load_study(name: str) -> Study:
     if path.parent == FOLDER and not path.is_file():
         raise UnknownName("study", name, known_studies())
     try:
-        return Study(**(tomllib.loads(path.read_text(encoding="utf-8")) | {"name": path.stem}))
+        return Study(**(tomllib.loads(read_regular(path).decode("utf-8")) | {"name": path.stem}))
     except OSError as error:
         raise UsageError(f"--study {name}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"--study {name}: is no TOML file ({error})") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise UsageError(f"--study {name}: {where}: {first['msg']}") from error
+    except (ValueError, TypeError, RecursionError) as error:  # TOMLDecodeError is a kind of ValueError
+        raise UsageError(f"--study {name}: is no TOML file ({error})") from error
 
 
 def fits(recipe: RecipeUsed | None, setting: Mapping[str, object]) -> bool:

@@ -15,14 +15,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from filelock import FileLock
 
 from nsbench.errors import DataError
-from nsbench.files import OTHER_CACHE, available_cores, cache_folder, open_atomically, writing
+from nsbench.files import OTHER_CACHE, available_cores, cache_folder, open_atomically, open_regular, writing
 from nsbench.progress import Progress
 
+BROKEN = (  # what numpy raises for damaged files
+    *(OSError, ValueError, EOFError, SyntaxError, TypeError, LookupError, AttributeError, OverflowError),
+    *(MemoryError, RecursionError, TokenError),
+)
 RECORD = np.dtype([("id", "U24"), ("label", "<i8"), ("image", "u1", (48, 48, 3))])
 
 
@@ -49,10 +54,10 @@ def read(path: Path) -> tuple[np.ndarray, str] | None:
         return None
     try:
         records = np.load(path, mmap_mode="r")
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             file.seek(-16, os.SEEK_END)
             stored = file.read(16)
-    except (ValueError, EOFError, OSError):
+    except BROKEN:
         return None  # not a whole file: it is made again
     if records.dtype != RECORD or records.ndim != 1:
         return None

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nsbench.errors import ResultError
+from nsbench.files import check_regular
+from nsbench.results.parquet import LARGEST
 from nsbench.submission.pack import FORMAT, MANIFEST
 
 WORD = r"[A-Za-z0-9_][A-Za-z0-9._+=@-]{0,99}"  # a name that is a file name on every system
@@ -29,7 +31,7 @@ class Limits:
     files: int = 20_000
     json: int = 4 << 20
     outcomes: int = 64 << 20
-    unpacked: int = 512 << 20  # of one .npz, which is a zip itself
+    unpacked: int = LARGEST  # of one .npz, which is a zip itself
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def open_archive(path: Path, limits: Limits | None = None) -> Archive:
     """Read an archive into memory. Raises ResultError, naming file and member, for whatever is not as it must be."""
     limits = limits or Limits()
     try:
-        if path.stat().st_size > limits.archive:
+        if check_regular(path).stat().st_size > limits.archive:
             raise ResultError(f"{path}: has {path.stat().st_size:,} bytes; at most {limits.archive:,} are read")
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()

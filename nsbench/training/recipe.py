@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from nsbench.errors import UnknownName, UsageError
 
+# timm's rand_augment_transform: magnitude, layers, probability, its deviation and bound, increasing, set of transforms
+_NUMBER = r"\d+(\.\d+)?"
+RANDAUGMENT = re.compile(rf"rand(-(m\d{{1,3}}|n\d{{1,3}}|p{_NUMBER}|mstd{_NUMBER}|mmax\d{{1,3}}|inc[01]|t\w+))+")
 FOLDER = Path(__file__).parent / "recipes"
 
 
@@ -99,7 +103,7 @@ class Recipe(BaseModel):
             raise ValueError(f"attack_step_size {self.attack_step_size:.4g} is above attack_eps {self.attack_eps:.4g}")
         if self.crop_scale[0] > self.crop_scale[1] or self.crop_scale[1] > 1 or self.crop_ratio[0] > self.crop_ratio[1]:
             raise ValueError("crop_scale and crop_ratio are 'low,high', and a crop is at most the whole image (1.0)")
-        if self.randaugment and not self.randaugment.startswith("rand-"):
+        if self.randaugment and not RANDAUGMENT.fullmatch(self.randaugment):
             raise ValueError(f"randaugment '{self.randaugment}' must be in timm's notation, such as 'rand-m9-mstd0.5'")
         if self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} leaves none of the {self.steps} steps")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -205,3 +210,64 @@ def test_a_check_of_stored_results_starts_without_torch(tmp_path: Path, before: 
         "assert 'torch' not in sys.modules, 'torch was imported'"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=REPOSITORY)
+
+
+def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """The baseline with other content and the right digest."""
+    record = json.loads(path.read_text())
+    del record["sha256"]
+    change(record)
+    body = "{\n" + ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
+    path.write_text(body + f',\n"sha256": "{hashlib.sha256(body.encode()).hexdigest()}"\n}}\n')
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda r: r["entries"][0].update(score=79.0), "says 79.0000, and its outcomes give 80.0000"),
+        (lambda r: r["entries"][0].update(score=float("nan")), "says nan, and its outcomes give"),
+        (lambda r: r["entries"][0].update(definition=-1), "an entry refers to nothing"),
+        (lambda r: r["entries"][0].update(images=7), "IndexError"),
+        (lambda r: r["entries"][0]["noise"].update(flipped=-1), "its noise is impossible"),
+        (lambda r: r["entries"][0]["noise"].update(mean=float("inf")), "its noise is impossible"),
+        (lambda r: r["entries"][0].update(outcomes="~" * 50), "ValueError|LZMAError"),
+        (lambda r: r["definitions"][0].update(measured={}), "does not say what it measured"),
+        (
+            lambda r: r["definitions"][0]["measured"].update(conditions=[["clean", 3, None]]),
+            "does not say what it measured",
+        ),
+        (lambda r: r["definitions"][0].update(weights=[float("nan")]), "its weights are no numbers"),
+        (lambda r: r["definitions"][0].update(conditions=[], weights=[]), "outcomes and images differ in number"),
+        (lambda r: r.update(entries=[]), "it holds no suite"),
+        (lambda r: r.update(entries=3), "entries"),
+        (lambda r: r.update(schema=None), "TypeError"),
+    ],
+)
+def test_a_baseline_with_the_right_digest_and_wrong_content(
+    tmp_path: Path, before: Result, change: Callable[[dict[str, Any]], None], words: str
+) -> None:
+    path = tmp_path / "b.json"
+    write_baseline(path, baseline(before))
+    rewritten(path, lambda record: None)
+    read_baseline(path)
+    rewritten(path, change)
+    with pytest.raises(ResultError, match=words) as raised:
+        read_baseline(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_baseline_nested_beyond_reason_and_a_pipe(tmp_path: Path) -> None:
+    (tmp_path / "b.json").write_text("[" * 100_000)
+    os.mkfifo(tmp_path / "pipe.json")
+    for name, words in (("b.json", "RecursionError"), ("pipe.json", "is no regular file")):
+        with pytest.raises(ResultError, match=words):
+            read_baseline(tmp_path / name)
+
+
+def test_options_of_a_baseline_that_cannot_be_are_named(tmp_path: Path, before: Result) -> None:
+    write_baseline(tmp_path / "b.json", replace(baseline(before), options={"limit": "many", "seeds": "a"}))
+    done = CliRunner().invoke(
+        main, ["check", "--run", "--baseline", str(tmp_path / "b.json"), "--method", "pretrained"]
+    )
+    assert done.exit_code == 3
+    assert "the baseline's options: " in done.output

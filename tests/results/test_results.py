@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -284,3 +285,18 @@ def test_no_half_written_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(ResultError, match="No space left"):
         write_result(tmp_path, result(), BOTH)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.timeout(30)
+def test_pipes_among_the_results_are_named_and_not_waited_for(tmp_path: Path) -> None:
+    stored = made.stored(tmp_path, {"clean": outcomes()})
+    os.mkfifo(tmp_path / "pipe.json")
+    path = outcomes_path(stored)
+    found, problems = read_results(tmp_path)
+    assert [one.method for one in found] == ["ns"]
+    assert len(problems) == 1
+    assert "pipe.json: cannot be read" in problems[0]
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ResultError, match="cannot be read"):
+        read_outcomes(stored)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,3 +128,29 @@ def test_half_a_grid_is_no_study() -> None:
     assert study_view(load_study("table4"), table) is None
     one_setting = [r for r in grid() if r.provenance.recipe.settings["epsilon"] == 0.1]
     assert study_view(load_study("table4"), leaderboard.build(one_setting).tables[0]) is None
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a = " + "[" * 5000, "is no TOML file"),
+        ('title = "t"\nmethods = [["ns"]]\nsuites = ["clean"]', "methods.0: Input should be a valid string"),
+        ('title = "t"\nmethods = "ns"\nsuites = ["clean"]', "methods: "),
+        ('title = "t"\nmethods = ["ns"]\nsuites = ["clean"]\nsettings = [{epsilon = [1]}]', "settings.0.epsilon"),
+        ('title = "t"\nmethods = ["ns"]\nsuites = ["clean"]\nseeds = ["~nouser"]', "seeds.0"),
+        ("\ufffe\x00", "is no TOML file"),
+    ],
+)
+def test_study_files_that_are_wrong_in_other_ways(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "s.toml").write_text(text)
+    with pytest.raises(UsageError, match=words) as raised:
+        load_study(str(tmp_path / "s.toml"))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.timeout(30)
+def test_a_pipe_is_no_study(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "s.toml")
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_study(str(tmp_path / "s.toml"))

@@ -83,3 +83,31 @@ def test_frozen() -> None:
 def test_recipes_need_no_torch() -> None:
     code = "import sys, nsbench.training as t; t.load_recipe('paper'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rand-m9-inc1-mstd-5",
+        "rand-",
+        "rand",
+        "rand-m9-",
+        "rand-m",
+        "rand-x3",
+        "rand-m9.5",
+        "rand-m9-mstdnan",
+        "augmix-m9",
+    ],
+)
+def test_randaugment_in_a_notation_that_timm_does_not_know(text: str) -> None:
+    with pytest.raises(UsageError, match="must be in timm's notation"):
+        load_recipe("plain", {"randaugment": text})
+
+
+@pytest.mark.parametrize(
+    "text", ["rand-m9-mstd0.5-inc1", "rand-n3-m10-p0.3", "rand-m9-mstd101-mmax20-t3a", "rand-m5-tweights"]
+)
+def test_randaugment_that_is_let_through_can_be_built(text: str) -> None:
+    from timm.data.auto_augment import rand_augment_transform
+
+    rand_augment_transform(load_recipe("plain", {"randaugment": text}).randaugment, {})
