@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from nsbench.errors import without_controls
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
@@ -41,9 +43,7 @@ class ConsoleProgress(Progress):
     """Rich bars on a terminal; when output is piped, only the lines that stay."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-
-        self.console = Console(stderr=False, highlight=False, soft_wrap=True)
+        self.console = _console(soft_wrap=True)
 
     @contextmanager
     def task(self, label: str, total: int, unit: str = "images") -> Iterator[Advance]:
@@ -65,10 +65,21 @@ class ConsoleProgress(Progress):
 
 def table_console() -> Console:
     """Where tables are printed: as wide as the terminal; a file or a pipe gets whole tables. Plain with NO_COLOR."""
-    from rich.console import Console
-
     wide = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(highlight=False, width=None if wide else WIDE)
+    return _console(width=None if wide else WIDE)
+
+
+def _console(width: int | None = None, soft_wrap: bool = False) -> Console:
+    """A console that shows text as it is: neither rich's markup nor what a terminal would obey means anything in it."""
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+    class Plain(Console):
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=without_controls(segment.text))
+
+    return Plain(highlight=False, markup=False, width=width, soft_wrap=soft_wrap)
 
 
 def _bars(console: Console, unit: str) -> Bars:
@@ -81,12 +92,12 @@ def _bars(console: Console, unit: str) -> Bars:
             return Text(f"{task.speed:,.0f} {unit}/s" if task.speed else "", style="cyan")
 
     return Bars(
-        TextColumn("  {task.description}"),
+        TextColumn("  {task.description}", markup=False),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
         Rate(),
         TimeRemainingColumn(compact=True),
-        TextColumn("[dim]{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
         console=console,
         transient=True,
     )

@@ -258,7 +258,7 @@ def _write(
 
     def appended(path: Path) -> None:
         with path.open("a", encoding="utf-8") as file:
-            file.write(to_markdown(checked))
+            file.write(without_controls(to_markdown(checked)))
 
     refused = []
     for path, write in (

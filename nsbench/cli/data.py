@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from nsbench.errors import UnknownName
+from nsbench.errors import UnknownName, without_controls
 
 
 @click.group()
@@ -57,7 +57,7 @@ def check(
         workers=workers,
         progress=SILENT if as_json else ConsoleProgress(),
     )
-    click.echo(report.to_json() if as_json else report.to_text())
+    click.echo(without_controls(report.to_json() if as_json else report.to_text()))
     sys.exit(0 if report.ok else 1)
 
 
@@ -103,7 +103,7 @@ def make_imagenet_c(
         severities=[int(part) for part in severities.split(",")],
         progress=ConsoleProgress(),
     )
-    click.echo(str(made))
+    click.echo(without_controls(str(made)))
     sys.exit(1 if made.unreadable else 0)
 
 
@@ -132,5 +132,5 @@ def make_damagenet(
         device=device,
         progress=ConsoleProgress(),
     )
-    click.echo(str(made))
+    click.echo(without_controls(str(made)))
     sys.exit(1 if made.unreadable else 0)

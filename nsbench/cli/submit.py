@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nsbench.cli.options import model_options
+from nsbench.errors import without_controls
 
 if TYPE_CHECKING:
     from nsbench.submission import Rerunner
@@ -70,9 +71,9 @@ def check(file: Path, results: Path, rerun: int | None, sample_seed: int | None,
         seed=seed,
     )
     for problem in checked.problems:
-        click.echo(problem)
+        click.echo(without_controls(problem))
     for why in checked.not_rerun:
-        click.echo(f"not run again: {why}")
+        click.echo(without_controls(f"not run again: {why}"))
     if rerun:
         click.echo(
             f"{checked.rerun} images were run again and agree (sample seed {seed}); "

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from nsbench.data.made import MARKER, parse_marker
 from nsbench.errors import DataError
-from nsbench.files import read_regular, write_atomically, writing
+from nsbench.files import open_regular, read_regular, write_atomically, writing
 
 REMEDY = "make room or check the path and your rights, and run it again: what is done is kept"
 
@@ -96,7 +96,7 @@ def save(path: Path, content: bytes) -> None:
 def ends_with(path: Path, end: bytes) -> bool:
     """The file is there and whole: after a power cut, an empty file may have got its name."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(-len(end), os.SEEK_END)
             return file.read() == end
     except OSError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from nsbench.errors import ResultError, UnknownName
+from nsbench.errors import ResultError, UnknownName, without_controls
 from nsbench.files import write_atomically, writing
 from nsbench.leaderboard import Leaderboard
 from nsbench.report.page.page import to_html
@@ -56,6 +56,8 @@ def export(board: Leaderboard, out: Path, formats: Iterable[str], detail: int | 
         contents = _html(board, detail) if name == "html" else FORMATS[name](board)
         for path, content in contents.items():
             file = out if page and name == "html" else folder / path
+            if name != "html":  # where every value is escaped
+                content = without_controls(content)
             with writing(file, ResultError, "choose another place with --out", what="the report cannot be written"):
                 write_atomically(file, content.encode("utf-8", "replace"))
             written.append(file)
