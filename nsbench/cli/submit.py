@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 RESULTS = Path("reports/results")
 ARCHIVE = click.Path(path_type=Path, dir_okay=False)
+unknown_data = click.option(
+    "--allow-unknown-data",
+    is_flag=True,
+    help="Accept results on images that neither shapes10 nor any of the results here has; they are named.",
+)
 
 
 @click.group()
@@ -53,8 +58,11 @@ def pack(results: Path, methods: str, out: Path) -> None:
 )
 @model_options
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@unknown_data
 @click.option("--sample-seed", type=click.IntRange(min=0), help="Which images are run again. Default: drawn and shown.")
-def check(file: Path, results: Path, rerun: int | None, sample_seed: int | None, **model: Any) -> None:
+def check(
+    file: Path, results: Path, rerun: int | None, sample_seed: int | None, allow_unknown_data: bool, **model: Any
+) -> None:
     """Check an archive: schema, digests, and every score worked out again from its outcomes.
 
     Exit status: 0 nothing is wrong; 1 something is, a line each.
@@ -69,9 +77,12 @@ def check(file: Path, results: Path, rerun: int | None, sample_seed: int | None,
         rerun=_rerunner(**model) if rerun else None,
         sample_size=rerun or 0,
         seed=seed,
+        allow_unknown_data=allow_unknown_data,
     )
     for problem in checked.problems:
         click.echo(without_controls(problem))
+    for what in checked.unknown:
+        click.echo(without_controls(f"unknown data: {what}"))
     for why in checked.not_rerun:
         click.echo(without_controls(f"not run again: {why}"))
     if rerun:
@@ -96,9 +107,10 @@ def _rerunner(data: str, model: str | None, checkpoint: Path | None, normalisati
 @submit.command("merge")
 @click.argument("file", type=ARCHIVE)
 @click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=RESULTS, show_default=True)
-def merge(file: Path, results: Path) -> None:
+@unknown_data
+def merge(file: Path, results: Path, allow_unknown_data: bool) -> None:
     """Check an archive and add its results to a folder; nothing that is there is replaced."""
     from nsbench.submission import merge as merge_results
 
-    merged = merge_results(file, results)
+    merged = merge_results(file, results, allow_unknown_data=allow_unknown_data)
     click.echo(f"{results}: {len(merged.added)} results added, {len(merged.held)} were there; digest {merged.digest}")

@@ -41,8 +41,13 @@ class CorruptedSplit(Split):
     @cached_property
     def digest(self) -> str:
         """Over the base's digest and everything that shapes the pixels."""
-        how = (self.corruption, self.severity, SEED, RESIZE, CROP, engine_version(self.corruption, self.engine))
-        return digest_of("corrupted", self.base.digest, *how)
+        return digest_in_memory(self.base.digest, self.corruption, self.severity, self.engine)
+
+
+def digest_in_memory(clean: str, corruption: str, severity: int, engine: str) -> str:
+    """The digest of a part of C that is made of clean images with this digest."""
+    how = (corruption, severity, SEED, RESIZE, CROP, engine_version(corruption, engine))
+    return digest_of("corrupted", clean, *how)
 
 
 def resize_and_crop(image: Image.Image) -> Image.Image:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from nsbench.files import stem
 
 # sha256 over the sorted lines "<stem> <label>\n" of the 50,000 validation images (list: Sizhe-Chen/DAmageNet on GitHub)
 VAL_LABELS = "bc8e35f70611cfcdbecfd23cf734b88feaf17e6bd0ce84eec8a365676ad56d94"
+VAL_IMAGES = 50_000
 READY_SIDE = 224  # pixels of C, Stylized and DAmageNet, which are never resized
 
 
@@ -23,7 +28,7 @@ class Expected:
 
 EXPECTED = {
     "train": Expected(1_281_167),
-    "clean": Expected(50_000, per_class=50, of_val=True),
+    "clean": Expected(VAL_IMAGES, per_class=50, of_val=True),
     "v2": Expected(10_000, per_class=10),
     "v2-threshold-0.7": Expected(10_000, per_class=10),
     "v2-top-images": Expected(10_000, per_class=10),
@@ -39,3 +44,12 @@ EXPECTED = {
 def expected(split: str) -> Expected:
     """What `split` should hold; "c/fog/3" is a "c"."""
     return EXPECTED[split.partition("/")[0]]
+
+
+def is_published_val(labels: Mapping[str, int]) -> bool | None:
+    """Whether the labels, by image id or its stem, are those of the published list; None for other or fewer images."""
+    by_stem = {stem(one): label for one, label in labels.items()}
+    if len(by_stem) != VAL_IMAGES or not all(name.startswith("ILSVRC2012_val_") for name in by_stem):
+        return None
+    text = "".join(f"{name} {label}\n" for name, label in sorted(by_stem.items()))
+    return hashlib.sha256(text.encode()).hexdigest() == VAL_LABELS

@@ -8,25 +8,28 @@ those of the weights, a re-run of a random sample of images shows where the weig
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from nsbench import registry
-from nsbench.errors import NsbenchError, ResultError
+from nsbench.errors import NsbenchError
 from nsbench.randomness import generator
-from nsbench.results import Result, old_outcomes_path, read_outcomes
-from nsbench.submission.archive import Archive, Limits, open_archive, printable, shown
-from nsbench.submission.figures import figure_problems
+from nsbench.results import Result, old_outcomes_path
+from nsbench.submission.archive import Archive, Limits, open_archive, printable
+from nsbench.submission.figures import score_problems, suite_problems
+from nsbench.submission.images import KnownImages
+from nsbench.submission.rows import DISAGREEMENT, CleanPredictions, row_problems
 from nsbench.submission.schema import submitted_result
+from nsbench.submission.statements import statement_problems
 from nsbench.submission.values import outcomes_of, value_problems
 from nsbench.types import Outcomes
 
 # predictions, by condition and image id, of a fresh run of these images; raises where it cannot be done
 Rerun = Callable[[Result, Mapping[str, Sequence[str]]], Mapping[str, Mapping[str, int]]]
-DISAGREEMENT = 0.02  # share of a sample that another machine's arithmetic may tip over
+ALLOW = "accept such data with --allow-unknown-data"
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Checked:
     digest: str
     results: tuple[Result, ...]
     problems: tuple[str, ...]
+    unknown: tuple[str, ...] = ()  # results on images that nothing here knows, where these are allowed
     rerun: int = 0  # images that were run again and agree, but for DISAGREEMENT
     not_rerun: tuple[str, ...] = ()  # where a re-run was asked for: results that had none, and why
 
@@ -52,60 +56,98 @@ def check_archive(
     rerun: Rerun | None = None,
     sample_size: int = 20,
     seed: int = 0,
+    allow_unknown_data: bool = False,
 ) -> Checked:
     """Check an archive; the suites' files must be loaded (`registry.load_content`) or are loaded here.
 
     `held`: results of the leaderboard that it would join; the same images must have the same labels there. `rerun`:
-    runs a random sample of images of each condition again. Raises ResultError where the archive itself cannot be read
-    or trusted; whatever is wrong with single results is a line in `problems`.
+    runs a random sample of images of each condition again. `allow_unknown_data`: images that neither the embedded
+    source nor a held result has are no problem. Raises ResultError where the archive itself cannot be read or trusted;
+    whatever is wrong with single results is a line in `problems`.
     """
     limits = limits or Limits()
     archive = open_archive(path, limits)
     registry.load_content()
     names = sorted(name for name in archive.files if name.endswith(".json"))
-    labels = _Labels(held)
-    members = [_check_member(name, archive, labels, limits, rerun, sample_size, seed) for name in names]
-    results = [member.result for member in members if member.result]
-    problems = [
-        *_unpaired(archive, results, names),
-        *(f"{name}: {line}" for name, member in zip(names, members, strict=True) for line in member.problems),
-        *_repeated(results),
+    read = {name: submitted_result(name, archive.files[name]) for name in names}
+    sound = {name: result for name, (result, wrong) in read.items() if result is not None and not wrong}
+    checks = _Checks.of(archive, limits, held, sound.values(), rerun, sample_size, seed)
+    members = {name: checks.member(result) for name, result in sound.items()}
+    unknown = tuple(f"{name}: {one.unknown}" for name, one in members.items() if one.unknown)
+    problems = (
+        *_unpaired(archive, list(sound.values()), names),
+        *(f"{name}: {line}" for name in names for line in (members[name].problems if name in sound else read[name][1])),
+        *row_problems(sound, held),
+        *_repeated(list(sound.values())),
         *([] if names else ["holds no result"]),
-    ]
-    not_rerun = tuple(f"{name}: {one.not_rerun}" for name, one in zip(names, members, strict=True) if one.not_rerun)
-    return Checked(archive.digest, tuple(results), tuple(problems), sum(one.rerun for one in members), not_rerun)
+        *([] if allow_unknown_data else [f"{line}; {ALLOW}" for line in unknown]),
+    )
+    return Checked(
+        archive.digest,
+        tuple(sound.values()),
+        problems,
+        unknown if allow_unknown_data else (),
+        sum(one.rerun for one in members.values()),
+        tuple(f"{name}: {one.not_rerun}" for name, one in members.items() if one.not_rerun),
+    )
 
 
 @dataclass(frozen=True)
 class _Member:
-    """What a result of the archive is, and what is wrong with it."""
+    """What is wrong with a result of the archive."""
 
-    result: Result | None  # None: its form is wrong
-    problems: Sequence[str] = ()
+    problems: Sequence[str]
+    unknown: str = ""
     rerun: int = 0  # images that were run again and agree
     not_rerun: str = ""  # why not
 
 
-def _check_member(
-    name: str, archive: Archive, labels: _Labels, limits: Limits, rerun: Rerun | None, size: int, seed: int
-) -> _Member:
-    result, problems = submitted_result(name, archive.files[name])
-    if result is None or problems:
-        return _Member(None, problems)
-    try:
-        outcomes = outcomes_of(result, archive.files.get(old_outcomes_path(result).as_posix()), limits)
-        problems = (
-            value_problems(result, outcomes) or figure_problems(result, outcomes) or labels.problems(result, outcomes)
-        )
-    except NsbenchError as error:
-        problems = [_line(error)]
-    if problems or not rerun:
-        return _Member(result, problems)
-    try:
-        problems, images = _rerun(result, outcomes, rerun, size, seed)
-    except NsbenchError as error:
-        return _Member(result, not_rerun=_line(error))
-    return _Member(result, problems, images)
+@dataclass(frozen=True)
+class _Checks:
+    """What all results of an archive are held against."""
+
+    archive: Archive
+    limits: Limits
+    images: KnownImages
+    clean: CleanPredictions
+    rerun: Rerun | None
+    sample_size: int
+    seed: int
+
+    @classmethod
+    def of(
+        cls,
+        archive: Archive,
+        limits: Limits,
+        held: Sequence[Result],
+        results: Collection[Result],
+        rerun: Rerun | None,
+        sample_size: int,
+        seed: int,
+    ) -> _Checks:
+        return cls(archive, limits, KnownImages(held, results), CleanPredictions.of(results), rerun, sample_size, seed)
+
+    def member(self, result: Result) -> _Member:
+        """Outcomes are read of one result at a time."""
+        content = self.archive.files.get(old_outcomes_path(result).as_posix())
+        if problems := suite_problems(result):
+            return _Member(problems)
+        try:
+            outcomes = outcomes_of(result, content, self.limits)
+            if problems := value_problems(result, outcomes) or score_problems(result, outcomes):
+                return _Member(problems)
+            looked = self.images.look(result, outcomes)
+            problems = [*statement_problems(result, outcomes), *looked.problems]
+            problems = problems or self.clean.problems(result, outcomes)
+        except NsbenchError as error:
+            return _Member([_line(error)])
+        if problems or self.rerun is None:
+            return _Member(problems, looked.unknown)
+        try:
+            problems, images = _rerun(result, outcomes, self.rerun, self.sample_size, self.seed)
+        except NsbenchError as error:
+            return _Member([], looked.unknown, not_rerun=_line(error))
+        return _Member(problems, looked.unknown, images)
 
 
 def _line(error: NsbenchError) -> str:
@@ -127,44 +169,6 @@ def _unpaired(archive: Archive, results: Sequence[Result], names: Sequence[str])
 def _repeated(results: Sequence[Result]) -> list[str]:
     counts = Counter(result.identity for result in results)
     return [f"identity {identity} is there more than once" for identity, count in counts.items() if count > 1]
-
-
-class _Labels:
-    """Labels by data digest: the same data cannot have other labels or images."""
-
-    def __init__(self, held: Sequence[Result]) -> None:
-        self.held: dict[tuple[str, str], Result] = {}
-        for result in held:
-            for condition in result.conditions:
-                self.held.setdefault((result.source, condition.data_digest), result)
-        self.known: dict[tuple[str, str], dict[str, int] | None] = {}
-
-    def problems(self, result: Result, outcomes: Mapping[str, Outcomes]) -> list[str]:
-        for condition in result.conditions:
-            known = self._known((result.source, condition.data_digest))
-            mine = outcomes[condition.name]
-            if known is not None and known != dict(zip(mine.ids.tolist(), mine.labels.tolist(), strict=True)):
-                return [
-                    f"condition {shown(condition.name)} has other images or labels than the leaderboard's "
-                    f"results with data digest {condition.data_digest}"
-                ]
-        return []
-
-    def _known(self, key: tuple[str, str]) -> dict[str, int] | None:
-        if key not in self.known:
-            self.known[key] = self._read(key)
-        return self.known[key]
-
-    def _read(self, key: tuple[str, str]) -> dict[str, int] | None:
-        result = self.held.get(key)
-        if result is None:
-            return None
-        try:
-            outcomes = read_outcomes(result)
-        except ResultError:
-            return None  # a broken result of ours is no evidence against theirs
-        name = next(one.name for one in result.conditions if one.data_digest == key[1])
-        return dict(zip(outcomes[name].ids.tolist(), outcomes[name].labels.tolist(), strict=True))
 
 
 def sample(result: Result, outcomes: Mapping[str, Outcomes], size: int = 20, seed: int = 0) -> dict[str, list[str]]:

@@ -17,8 +17,8 @@ BOOTSTRAP = 0.1  # of an interval's width: draws and their number may change bet
 FIELDS = ("title", "group", "order", "paper", "unit", "lower_is_better")
 
 
-def figure_problems(result: Result, outcomes: Mapping[str, Outcomes]) -> list[str]:
-    """Differences from what the suite that is installed here measures and computes, a line each."""
+def suite_problems(result: Result) -> list[str]:
+    """Differences from what the suite that is installed here measures, a line each."""
     if result.suite not in registry.suites:
         known = ", ".join(registry.suites)
         return [f"suite {shown(result.suite)} is not known here, so its score cannot be worked out; known: {known}"]
@@ -31,7 +31,7 @@ def figure_problems(result: Result, outcomes: Mapping[str, Outcomes]) -> list[st
         for field, stated, own in pairs
         if stated != own
     ]
-    return problems or _role(result) or _conditions(result, suite) or _score(result, suite, outcomes)
+    return problems or _role(result) or _conditions(result, suite)
 
 
 def _role(result: Result) -> list[str]:
@@ -88,11 +88,13 @@ def _same(stated: Composition | None, own: Composition | None) -> bool:
     )
 
 
-def _score(result: Result, suite: Suite, outcomes: Mapping[str, Outcomes]) -> list[str]:
+def score_problems(result: Result, outcomes: Mapping[str, Outcomes]) -> list[str]:
+    """Differences from what the suite's own function makes of the outcomes, a line each."""
+    suite = registry.suites[result.suite]
     try:
         score = suite.score(outcomes)
     except NsbenchError as error:
-        return [f"its score cannot be worked out: {error}"]
+        return [f"its score cannot be worked out: {str(error).splitlines()[0]}"]
     stated, problems = result.score, []
     if stated.n != score.n:
         problems.append(f"says n = {stated.n:,}, and its outcomes have {score.n:,}")
@@ -111,5 +113,7 @@ def _score(result: Result, suite: Suite, outcomes: Mapping[str, Outcomes]) -> li
         for key, value in score.extra.items()
         if key in stated.extra and abs(stated.extra[key] - value) > 1e-4
     ]
-    unknown = sorted(set(stated.extra) - set(score.extra))
+    unknown, missing = sorted(set(stated.extra) - set(score.extra)), sorted(set(score.extra) - set(stated.extra))
+    if missing and result.outcomes_format != "npz":  # suites of schema 1 stated fewer
+        problems.append(f"does not state {', '.join(map(shown, missing[:3]))}, which its outcomes give")
     return problems + [f"states {shown(key)}, which the suite does not measure" for key in unknown[:3]]

@@ -21,14 +21,21 @@ class Merged:
     held: tuple[str, ...]  # members whose very measurement is there already, with the same outcomes
 
 
-def merge(archive: Path, results_dir: Path, *, limits: Limits | None = None, rerun: Rerun | None = None) -> Merged:
+def merge(
+    archive: Path,
+    results_dir: Path,
+    *,
+    limits: Limits | None = None,
+    rerun: Rerun | None = None,
+    allow_unknown_data: bool = False,
+) -> Merged:
     """Check an archive and add its results. Raises ResultError, and adds nothing, where anything is wrong with it.
 
     A measurement that is there with the same outcomes is left as it is; with other outcomes it is a conflict. A merge
     that was stopped is run again: what it has added is there with the same outcomes.
     """
     held = read_results(results_dir)[0] if results_dir.is_dir() else []
-    checked = check_archive(archive, held=held, limits=limits, rerun=rerun)
+    checked = check_archive(archive, held=held, limits=limits, rerun=rerun, allow_unknown_data=allow_unknown_data)
     if checked.problems:
         others = len(checked.problems) - 1
         raise ResultError(

@@ -127,6 +127,8 @@ def _odd_counts(result: Result) -> list[str]:
     problems = []
     if result.score.n < 1:
         problems.append("score.n: there is no image")
+    if result.provenance.limit is not None and result.provenance.limit < 1:
+        problems.append(f"provenance.limit: is {result.provenance.limit}, and no number of images")
     for condition in result.conditions:
         card = condition.attack_card
         if card and not card.zero_gradients <= card.looked_at <= card.images <= condition.n:

@@ -13,14 +13,14 @@ from nsbench.data import wnids
 from nsbench.errors import ResultError
 from nsbench.results import ConditionResult, Result
 from nsbench.results.outcomes import unpack
+from nsbench.shapes10 import make
 from nsbench.submission.archive import Limits, printable, shown, unpacked_size
+from nsbench.submission.attacked import attack_problems
 from nsbench.types import PROBABILITY_STEP, Outcomes
 
 CLASSES = {"shapes10": 10, "imagenet": 1000}  # of the sources that nsbench knows; no result states the number
 PREDICTIONS = ("predictions_all", "predictions_uint8", "predictions_clean")
-NORMS = ("linf", "l2")
 BEST = 5  # classes that are kept of each image
-ROUNDING = 1e-5, 1e-6  # relative and absolute room of a norm kept in single precision
 ACCURACY = 1e-3  # percentage points: accuracies of conditions are kept with four decimals
 
 
@@ -63,8 +63,9 @@ def value_problems(result: Result, outcomes: Mapping[str, Outcomes]) -> list[str
             for line in (
                 *_counts(condition, mine),
                 *_outside(classes, condition.split, mine),
-                *_probabilities(classes, mine),
-                *_attack(condition, mine),
+                *_over_all(classes, mine),
+                *_probabilities(classes, mine, result.outcomes_format == "npz"),
+                *attack_problems(result, condition, mine),
             )
         ]
     return problems[:20]
@@ -80,6 +81,12 @@ def _counts(condition: ConditionResult, mine: Outcomes) -> list[str]:
     return problems
 
 
+def _subset(source: str, split: str) -> tuple[int, ...] | None:
+    if source == "imagenet":
+        return wnids.subset(split)
+    return make.CLASSES.get(split) if source == "shapes10" else None
+
+
 @dataclass(frozen=True)
 class _Classes:
     """What is known of a split's classes."""
@@ -90,7 +97,7 @@ class _Classes:
 
     @classmethod
     def of(cls, source: str, split: str) -> _Classes:
-        subset = wnids.subset(split) if source == "imagenet" else None
+        subset = _subset(source, split)
         return cls(CLASSES.get(source, 1 << 31), subset, len(subset) if subset else CLASSES.get(source))
 
 
@@ -111,11 +118,23 @@ def _outside(classes: _Classes, split: str, mine: Outcomes) -> list[str]:
     return problems
 
 
-def _probabilities(classes: _Classes, mine: Outcomes) -> list[str]:
+def _over_all(classes: _Classes, mine: Outcomes) -> list[str]:
+    """Where a split has a subset, the prediction over all classes is the one inside it, or of another class."""
+    if classes.subset is None:
+        return []
+    every = mine.extra.get("predictions_all")
+    if every is None:
+        return ["its outcomes lack predictions_all, which is reported where a split has its own classes"]
+    if (np.isin(every, classes.subset) & (every != mine.predictions)).any():
+        return ["predictions_all inside the split's classes that are not its predictions"]
+    return []
+
+
+def _probabilities(classes: _Classes, mine: Outcomes, old: bool) -> list[str]:
     """The label's probability, the largest, and the best classes fit each other and the predictions."""
     label, largest, best = mine.label_probability, mine.confidence, mine.top5
-    if label is None and largest is None and best is None:
-        return []  # results of old versions kept none
+    if old and label is None and largest is None and best is None:
+        return []  # results of schema 1 kept none
     if label is None or largest is None or best is None:
         return ["some of label_probability, confidence and top5 without the others"]
     outside = [
@@ -135,24 +154,4 @@ def _probabilities(classes: _Classes, mine: Outcomes) -> list[str]:
     problems = [what for what, wrong in checks.items() if wrong.any()]
     if classes.scored and best.shape[1] != min(BEST, classes.scored):
         problems.append(f"{best.shape[1]} best classes of each image")
-    return problems
-
-
-def _attack(condition: ConditionResult, mine: Outcomes) -> list[str]:
-    """Norms inside the budget; an image that was wrong before the attack stays as it was."""
-    problems = []
-    threat = condition.threat
-    for norm in NORMS:
-        values = mine.extra.get(norm)
-        if values is None:
-            continue
-        if not np.isfinite(values).all() or (values < 0).any():
-            problems.append(f"{norm} norms that are negative or not finite")
-        if threat and threat.norm == norm and threat.eps is not None:
-            largest = threat.eps * (1 + ROUNDING[0]) + ROUNDING[1]
-            if (values > largest).any():
-                problems.append(f"{norm} norms beyond the budget of {threat}")
-    before = mine.extra.get("predictions_clean")
-    if before is not None and ((before != mine.labels) & mine.correct).any():
-        problems.append("images that the attack made right: what is wrong before it is not attacked")
     return problems

@@ -219,7 +219,7 @@ def test_a_full_validation_set_in_wrong_folders_is_noticed(monkeypatch: pytest.M
     ids = np.array([f"ILSVRC2012_val_{k:08}.png" for k in range(1, 50_001)])
     labels = np.arange(50_000) % 1000
     text = "".join(f"{name[:-4]} {label}\n" for name, label in zip(ids, labels, strict=True))
-    monkeypatch.setattr(module, "VAL_LABELS", hashlib.sha256(text.encode()).hexdigest())
+    monkeypatch.setattr(expected, "VAL_LABELS", hashlib.sha256(text.encode()).hexdigest())
     for change in (False, True):
         labels[0] = 5 if change else 0
         split = FolderSplit(

@@ -33,9 +33,15 @@ def test_merging_adds_what_is_new_and_leaves_what_is_there(packed, tmp_path):
     assert snapshot(target) == before
 
 
+def another(provenance):
+    """Of weights that another recipe gave."""
+    recipe = replace(provenance.recipe, settings={"steps": 7})
+    return replace(provenance, recipe=recipe, weights_digest="1" * 16, fit_key="2" * 16)
+
+
 def test_another_measurement_of_the_same_name_stands_beside(packed, tmp_path):
     target = tmp_path / "board"
-    store(target, change=lambda r: replace(r, identity="f" * 16))
+    store(target, change=lambda r: replace(r, identity="f" * 16, provenance=another(r.provenance)))
     before = snapshot(target)
     merged = merge(packed.path, target)
     assert len(merged.added) == 2

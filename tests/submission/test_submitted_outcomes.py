@@ -94,21 +94,26 @@ def test_a_bomb_inside_the_outcomes_is_refused(packed):
     assert "would unpack to" in checked.problems[0]
 
 
-def test_the_same_data_have_the_same_labels(packed, tmp_path):
-    held = read_results(tmp_path / "results")[0]
-    assert check_archive(packed.path, held=held).accepted
-    path = tampered(
-        tmp_path / "other",
-        lambda o: replace(
-            o,
-            labels=(o.labels + 1) % 10,
-            predictions=(o.predictions + 1) % 10,
-            top5=(o.top5 + 1) % 10,
-            extra={**o.extra, "predictions_clean": (o.extra["predictions_clean"] + 1) % 10},
-        ),
-    )
-    assert check_archive(path).accepted
-    assert "other images or labels than the leaderboard's" in check_archive(path, held=held).problems[0]
+def test_the_same_data_have_the_same_labels(tmp_path):
+    """Of a source that nothing is known of but the results that are held."""
+
+    def packed(folder, measure=outcomes):
+        store(folder, change=lambda result: replace(result, source="birds"), measure=measure)
+        return pack(folder, folder / "x.zip").path
+
+    def shifted(condition, seed):
+        one = outcomes(condition, seed)
+        names = ("predictions_clean", "predictions_uint8")
+        extra = {**one.extra, **{name: (one.extra[name] + 1) % 10 for name in names}}
+        columns = {name: (getattr(one, name) + 1) % 10 for name in ("labels", "predictions", "top5")}
+        return replace(one, **columns, extra=extra)
+
+    first, other = packed(tmp_path / "first"), packed(tmp_path / "other", shifted)
+    held = read_results(tmp_path / "first")[0]
+    assert "no known set and no held result has the images of 'clean'" in problems(first)[0]
+    assert problems(first, held=held) == ()
+    assert problems(other, allow_unknown_data=True) == ()
+    assert "other images or labels than the leaderboard's" in problems(other, held=held)[0]
 
 
 def test_a_random_sample_is_run_again(packed):

@@ -3,12 +3,16 @@
 import hashlib
 import io
 import json
+from functools import cache
 
 import made
 import numpy as np
 
 from nsbench import registry
-from nsbench.results import write_result
+from nsbench.data.source import digest_of
+from nsbench.making.transfer import TransferSource
+from nsbench.results import AttackCard, write_result
+from nsbench.shapes10.published import PublishedShapes10
 from nsbench.submission import check_archive, open_archive
 from nsbench.submission.figures import FIELDS
 from nsbench.submission.pack import archive_of
@@ -17,39 +21,61 @@ from nsbench.types import PROBABILITY_STEP, Outcomes
 registry.load_content()
 N = 40
 STEM = "results/shapes10/vit/ns/fgsm.seed0"
+SOURCE = TransferSource(PublishedShapes10())
+
+
+@cache
+def images(split, limit=None):
+    """The first N images of a split, as `--limit N` takes them; nothing is drawn."""
+    return SOURCE.split(split).limited(limit).limited(N)
 
 
 def outcomes(condition, seed):
-    rng = np.random.default_rng(seed)
-    labels = np.arange(N) % 10
-    clean = np.where(rng.random(N) < 0.8, labels, (labels + 1) % 10)
+    """Made-up outcomes on real images; before any attack they are the same in every condition on a split."""
+    split = images(condition.split, condition.limit)
+    labels = split.labels
+    classes = np.array(split.classes or range(10))
+    place = np.searchsorted(classes, labels)
+
+    def other(step):
+        return classes[(place + step) % len(classes)]
+
+    clean = np.where(np.random.default_rng(N).random(N) < 0.8, labels, other(1))
     if not condition.attack:
-        return judged(labels, clean, seed)
-    right = clean == labels
-    broken = right & (rng.random(N) < 0.5)
-    predictions = np.where(broken, (labels + 2) % 10, clean)
+        return judged(split, clean, seed)
+    rng, right = np.random.default_rng(seed), clean == labels
+    predictions = np.where(right & (rng.random(N) < 0.5), other(2), clean)
     norms = np.where(right, np.float32(condition.threat.eps or 0), 0).astype("f4")
     extra = {"predictions_clean": clean, "predictions_uint8": predictions, "linf": norms, "l2": norms}
-    return judged(labels, predictions, seed, extra)
+    return judged(split, predictions, seed, extra)
 
 
-def judged(labels, predictions, seed, extra=None):
+def judged(split, predictions, seed, extra=None):
     """Outcomes with probabilities that fit the predictions."""
+    classes = np.array(split.classes or range(10))
     steps = np.random.default_rng(seed + 1000).integers(1 << 15, 1 << 16, N)
     confidence = (steps * PROBABILITY_STEP).astype("f4")
-    label = np.where(predictions == labels, confidence, (1 - confidence) / 2).astype("f4")
-    top5 = (predictions[:, None] + np.arange(5)) % 10
-    ids = np.array([f"clean/{i:05d}" for i in range(N)])
-    return Outcomes(ids, labels, predictions, extra or {}, label, confidence, top5)
+    label = np.where(predictions == split.labels, confidence, (1 - confidence) / 2).astype("f4")
+    top5 = classes[(np.searchsorted(classes, predictions)[:, None] + np.arange(5)) % len(classes)]
+    every = {"predictions_all": predictions} if split.classes else {}
+    return Outcomes(split.ids, split.labels, predictions, every | (extra or {}), label, confidence, top5)
 
 
 def digest(text):
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def card(measured):
+    """The attack card of these outcomes."""
+    right = int((measured.extra["predictions_clean"] == measured.labels).sum())
+    return AttackCard(
+        images=right, forwards=1.0, backwards=1.0, seconds=0.001, looked_at=right, library="nsbench 0.1.0"
+    )
+
+
 def store(folder, suite="fgsm", method="ns", *, seed=0, change=lambda result: result, measure=outcomes):
-    """A result as the runner writes it, for a real suite."""
-    own = registry.suites[suite]
+    """A result as the runner writes it, for a real suite and a real method, on `--limit N`."""
+    own, fitted = registry.suites[suite], registry.methods[method]
     measured = {c.name: measure(c, seed + index) for index, c in enumerate(own.conditions())}
     conditions = tuple(
         made.condition(
@@ -61,7 +87,10 @@ def store(folder, suite="fgsm", method="ns", *, seed=0, change=lambda result: re
             threat=c.threat,
             beforehand=c.beforehand,
             preprocess=c.preprocess,
-            data_digest=digest(c.split),
+            data_digest=images(c.split, c.limit).digest,
+            origin=images(c.split, c.limit).origin,
+            surrogate_digest=images(c.split, c.limit).surrogate_digest,
+            attack_card=card(measured[c.name]) if c.attack else None,
         )
         for c in own.conditions()
     )
@@ -73,11 +102,15 @@ def store(folder, suite="fgsm", method="ns", *, seed=0, change=lambda result: re
         score=own.score(measured),
         **{name: getattr(own, name) for name in (*FIELDS, "summary", "citation")},
         suite_version=own.version,
-        method_title=method.upper(),
-        method_summary="A method.",
+        method_title=fitted.title,
+        method_summary=fitted.summary,
+        method_role=fitted.role,
         conditions=conditions,
-        recipe=made.recipe(seed=seed),
-        weights_digest=digest(f"weights {seed}"),
+        recipe=made.recipe(seed=seed) if fitted.trains else None,
+        weights_digest=digest(f"weights {method} {seed}") if fitted.trains else "a" * 16,
+        fit_key=digest(f"fit {method} {seed}"),
+        data_digest=digest_of(*(one.data_digest for one in conditions)),
+        limit=N,
         identity=digest(f"{suite} {method} {seed}"),
     )
     return write_result(folder, change(result), measured)
@@ -103,8 +136,8 @@ def with_npz(path, content, stem=STEM):
     return rewritten(path, **changed)
 
 
-def problems(path):
-    return check_archive(path).problems
+def problems(path, **options):
+    return check_archive(path, **options).problems
 
 
 def rewritten(path, **members):
