@@ -1,7 +1,8 @@
 """The average over suites: which results it is of, its value over seeds, its interval over images.
 
-The interval is the percentile bootstrap over images, drawn once for all suites that share them and for all rows. Where
-per-image outcomes are missing it is Zou & Donner's combination of the suites' own intervals, which is never too narrow.
+The interval of one seed is the percentile bootstrap over images, drawn once for all suites that share them and for all
+rows; that of several seeds is over images and trainings. Where per-image outcomes are missing it is Zou & Donner's
+combination of the suites' own intervals, widened by the spread over seeds, which is never too narrow.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nsbench.leaderboard.matrices import Evidence, pool_of
+from nsbench.leaderboard.matrices import Evidence, Methods, is_trained, pool_of
 from nsbench.leaderboard.pairs import column_pvalues
 from nsbench.leaderboard.records import Cell
 from nsbench.results import Result
@@ -28,6 +29,10 @@ class Averaged:
 
     seeds: tuple[int, ...]
     results: Mapping[str, Sequence[Result]]  # by suite: one for each of the seeds
+
+    @property
+    def all(self) -> list[Result]:
+        return [result for mine in self.results.values() for result in mine]
 
 
 def averaged(cells: Mapping[str, Cell], notes: list[str]) -> Averaged | None:
@@ -52,6 +57,7 @@ class AverageColumn:
     cells: Mapping[int, Cell]  # by row
     p: np.ndarray  # upper triangle over the rows, in the order of `cells`
     sums: Mapping[int, np.ndarray]  # by row: bootstrap resamples, where outcomes are there
+    methods: Methods | None = None  # where a row has several seeds
 
 
 def average_column(rows: Mapping[int, Averaged], evidence: Evidence) -> AverageColumn:
@@ -60,40 +66,58 @@ def average_column(rows: Mapping[int, Averaged], evidence: Evidence) -> AverageC
         return AverageColumn({}, np.empty(0), {})
     paired = {row: one for row, one in rows.items() if not _unreadable(row, one, evidence)}
     sums: dict[int, np.ndarray] = {}
-    pvalues = None
+    pvalues, methods = None, None
     if paired:
         first = next(iter(paired.values()))
-        strata = evidence.average_strata(
+        by_row = evidence.average_strata(
             {row: one.results for row, one in paired.items()},
             {suite: mine[0].lower_is_better for suite, mine in first.results.items()},
             {suite: pool_of(mine[0]) for suite, mine in first.results.items()},
         )
+        strata = [np.array([one.mean(axis=0) for one in mine]) for mine in zip(*by_row.values(), strict=True)]
+        methods = Methods.of(by_row, {row: one.all for row, one in paired.items()})
         sums = dict(zip(paired, resampled_sums(strata).T, strict=True))
         pvalues = paired_pvalues(strata) if len(paired) > 1 else None
-    cells = {row: _cell(one, sums.get(row)) for row, one in rows.items()}
+        pvalues = methods.pvalues(pvalues) if methods and pvalues is not None else pvalues
+    cells = {row: _cell(one, _interval(row, one, sums, methods)) for row, one in rows.items()}
     p = column_pvalues(
         [cell.value for cell in cells.values()],
         [(cell.low, cell.high) for cell in cells.values()],
         pvalues,
         [index for index, row in enumerate(rows) if row in paired],
     )
-    return AverageColumn(cells, p, sums)
+    return AverageColumn(cells, p, sums, methods)
 
 
 def _unreadable(row: int, one: Averaged, evidence: Evidence) -> bool:
     return any((row, suite) in evidence.reasons for suite in one.results)
 
 
-def _cell(one: Averaged, sums: np.ndarray | None) -> Cell:
-    scores = [_score([r for mine in one.results.values() for r in mine if r.seed == seed]) for seed in one.seeds]
+def _interval(
+    row: int, one: Averaged, sums: Mapping[int, np.ndarray], methods: Methods | None
+) -> tuple[float, float] | None:
+    """Over images and, with several seeds, over trainings; None where outcomes are missing."""
+    if row not in sums:
+        return None
+    if len(one.seeds) > 1 and methods is not None:
+        return methods.trained.interval(methods.rows.index(row))
+    low, high = percentile_interval(sums[row])
+    return float(low), float(high)
+
+
+def _cell(one: Averaged, interval: tuple[float, float] | None) -> Cell:
+    scores = [_score([r for r in one.all if r.seed == seed]) for seed in one.seeds]
     values = [score.value for score in scores]
-    low, high = (
-        (_mean([s.low for s in scores]), _mean([s.high for s in scores]))
-        if sums is None
-        else map(float, percentile_interval(sums))
-    )
+    low, high = interval or widened(scores)
     return Cell(
-        _mean(values), low, high, scores[0].n, one.seeds, *spread(values), unpaired=NO_OUTCOMES if sums is None else ""
+        _mean(values),
+        low,
+        high,
+        scores[0].n,
+        one.seeds,
+        *spread(values),
+        unpaired="" if interval else NO_OUTCOMES,
+        trained=is_trained(one.all),
     )
 
 
@@ -107,6 +131,22 @@ def spread(values: Sequence[float]) -> tuple[tuple[float, float] | None, float |
         return None, None
     mean = _mean(values)
     return (min(values), max(values)), math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def widened(scores: Sequence[Score]) -> tuple[float, float]:
+    """An interval where outcomes do not tell images from trainings: the seeds' own, and Student's over the seeds.
+
+    The two add in quadrature as if they were apart. Part of the spread over seeds stands in both: never too narrow.
+    """
+    low, high = _mean([score.low for score in scores]), _mean([score.high for score in scores])
+    if len(scores) < 2:
+        return low, high
+    from scipy.special import stdtrit
+
+    _, deviation = spread([score.value for score in scores])
+    half = float(stdtrit(len(scores) - 1, 0.975)) * (deviation or 0.0) / math.sqrt(len(scores))
+    value = _mean([score.value for score in scores])
+    return value - math.hypot(value - low, half), value + math.hypot(high - value, half)
 
 
 def _mean(values: Sequence[float]) -> float:

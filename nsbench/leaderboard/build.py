@@ -5,9 +5,9 @@ these. Within a column only cells of the same suite version, images and preparat
 apart with the reason. Missing cells are missing, never zero, and an average needs all of the paper's eleven. Two cells
 are separable when a test on the same images says so after Holm's correction over the whole table.
 
-Results that differ in their seed alone are one row. Its figure is the mean over seeds; interval and tests are over
-images, each with its mean over these seeds, so they speak of these seeds' weights; the spread over seeds, which says
-how another training might come out, stands apart.
+Results that differ in their seed alone are one row. Its figure is the mean over seeds; intervals and tests take images
+and trainings as drawn, so they speak of the method. A row that was trained once has an interval and tests over images
+alone, which speak of these weights: nothing is known of how another training would come out.
 
 Another folder may lend rows to a table (see `lent`): they are marked, and take part in every comparison.
 """
@@ -101,7 +101,7 @@ def _table(
     held, chosen = [held[i] for i in order], [chosen[i] for i in order]
     rows = _with_intervals(rows, columns, evidence)
     averages = average_column({i: one for i, one in enumerate(chosen) if one}, evidence)
-    evidence.sums = averages.sums
+    evidence.sums, evidence.average = averages.sums, averages.methods
     eleven = averages if not common else average_column({i: one for i, one in enumerate(held) if one}, evidence)
     rows = [
         replace(row, average=eleven.cells.get(i), partial=averages.cells.get(i) if common else None)
@@ -167,7 +167,7 @@ def _value(one: Averaged | None) -> float:
 
 
 def _with_intervals(rows: Sequence[Row], columns: Sequence[Column], evidence: Evidence) -> list[Row]:
-    """Read the outcomes; cells over several seeds get the interval of their per-image means."""
+    """Read the outcomes; cells of several seeds get the interval over images and trainings."""
     changed: list[dict[str, Cell]] = [dict(row.cells) for row in rows]
     for column in columns:
         cells = fair_cells(rows, column.suite)
@@ -206,6 +206,7 @@ def _column_pvalues(cells: Mapping[int, Cell], column: SuiteEvidence | None) -> 
     if column is not None and len(paired) > 1:
         single, accuracy = (np.array([i in mine for i in paired]) for mine in (column.single, column.accuracy))
         p = suite_pvalues(column.matrix(paired), single, accuracy)
+        p = column.methods.pvalues(p) if column.methods else p
         where = [place for place, i in enumerate(cells) if i in column.values]
     values = [cell.value for cell in cells.values()]
     return column_pvalues(values, [(cell.low, cell.high) for cell in cells.values()], p, where)

@@ -6,13 +6,12 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from nsbench.leaderboard.averages import spread
+from nsbench.leaderboard.averages import spread, widened
 from nsbench.leaderboard.extras import cost
-from nsbench.leaderboard.matrices import SuiteEvidence
+from nsbench.leaderboard.matrices import SuiteEvidence, is_trained
 from nsbench.leaderboard.records import Cell, Column, Row
 from nsbench.results import Result
 from nsbench.results.comparability import Measured, kin_of, qualifiers, recipe_names, row_key
-from nsbench.statistics import percentile_interval, resampled_sums, wilson_over_seeds
 from nsbench.types import GROUPS
 
 
@@ -116,35 +115,30 @@ def _cell(results: Sequence[Result], reference: Measured, known: Mapping[int, Me
         notes.append(f"{results[0].title}: {len(results) - len(chosen)} older or incomparable result(s) not shown")
     values = [r.score.value for r in chosen]
     return Cell(
-        _mean(values),
-        _mean([r.score.low for r in chosen]),
-        _mean([r.score.high for r in chosen]),
+        sum(values) / len(values),
+        *widened([r.score for r in chosen]),
         min(r.score.n for r in chosen),
         tuple(sorted(newest)),
         *spread(values),
         reason=fitting[0][1].reason_apart(reference),
+        trained=is_trained(chosen),
         results=chosen,
     )
 
 
 def intervals_over_seeds(cells: Mapping[int, Cell], evidence: SuiteEvidence) -> dict[int, Cell]:
-    """Cells of one column, by row, with the intervals of their images' means over seeds."""
+    """Cells of several seeds of one column, by row, with the intervals over images and trainings."""
+    methods = evidence.methods
+    assert methods is not None, "a cell has several seeds"
     changed = {}
-    for row in evidence.accuracy & cells.keys():
-        low, high = wilson_over_seeds(evidence.values[row].astype(float) / 100)
-        changed[row] = replace(cells[row], low=100 * low, high=100 * high)
-    if others := [row for row in cells if row not in evidence.accuracy]:
-        # one draw of images for all rows: a draw for each would take minutes for a thousand of them
-        lows, highs = percentile_interval(resampled_sums([evidence.matrix(others) / len(evidence.images.ids)]))
-        changed |= {
-            row: replace(cells[row], low=float(low), high=float(high))
-            for row, low, high in zip(others, lows, highs, strict=True)
-        }
+    for row, cell in cells.items():
+        place = methods.rows.index(row)
+        if row in evidence.accuracy:
+            low, high = methods.trained.accuracy_interval(place)
+        else:
+            low, high = methods.trained.interval(place)
+        changed[row] = replace(cell, low=low, high=high)
     return changed
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _date(result: Result) -> str:

@@ -1,7 +1,8 @@
 """A figure minus that of a reference row: by default the matched control, which shares model, recipe and steps.
 
-Intervals are paired: Bonett & Price's for the accuracy of one seed, the percentile bootstrap of the difference for the
-rest. The verdict is that of the table's corrected test.
+Intervals are paired: over images and trainings where both rows may speak of methods, else over images: Bonett & Price's
+for the accuracy of one seed, the percentile bootstrap of the difference for the rest. The verdict is that of the table's
+corrected test.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from itertools import combinations
 import numpy as np
 
 from nsbench.errors import UsageError
-from nsbench.leaderboard.matrices import Evidence, SuiteEvidence
-from nsbench.leaderboard.pairs import ALPHA, BOOTSTRAP, MCNEMAR, SEEDS, UNPAIRED, Pairs
+from nsbench.leaderboard.matrices import Evidence, Methods, SuiteEvidence
+from nsbench.leaderboard.pairs import ALPHA, BOOTSTRAP, MCNEMAR, SEEDS, TRAININGS, UNPAIRED, Pairs
 from nsbench.leaderboard.records import AVERAGE, BETTER, NOT_SEPARABLE, WORSE, Cell, Delta, Row, Table
 from nsbench.statistics import difference_interval, discordant, percentile_interval, resampled_sums
 
@@ -87,7 +88,7 @@ def column_deltas(
             labels[other],
             lower_is_better,
             pairs.at(row, other),
-            _interval(row, other, cells, column, sums),
+            _interval(row, other, cells, column, evidence.methods(suite), sums),
         )
         for row, other in chosen
     }
@@ -141,7 +142,7 @@ def _comparison(
         table.rows[two].label,
         lower_is_better,
         table.pairs[suite].at(one, two),
-        _interval(one, two, cells, column, sums),
+        _interval(one, two, cells, column, table.evidence.methods(suite), sums),
     )
     if column is None or not {one, two} <= column.single:
         return RowComparison(suite, cells[one], cells[two], delta, None, None)
@@ -160,9 +161,16 @@ def _resampled(column: SuiteEvidence | None, chosen: Sequence[tuple[int, int]]) 
 
 
 def _interval(
-    row: int, other: int, cells: Mapping[int, Cell], column: SuiteEvidence | None, sums: Mapping[int, np.ndarray]
+    row: int,
+    other: int,
+    cells: Mapping[int, Cell],
+    column: SuiteEvidence | None,
+    methods: Methods | None,
+    sums: Mapping[int, np.ndarray],
 ) -> tuple[float, float, str]:
     """Low, high and the name of the test."""
+    if methods is not None and {row, other} <= set(methods.rows) and methods.speak(row, other):
+        return *methods.difference(row, other), TRAININGS
     if column is not None and {row, other} <= column.single:
         only, only_other, n = discordant(column.values[row] > 50, column.values[other] > 50)
         low, high = difference_interval(only, only_other, n)
@@ -191,4 +199,4 @@ def _delta(
     value, (p, adjusted), (low, high, test) = cell.value - other.value, pvalues, interval
     ahead = value < 0 if lower_is_better else value > 0
     verdict = NOT_SEPARABLE if adjusted > ALPHA else BETTER if ahead else WORSE
-    return Delta(label, value, low, high, p, adjusted, verdict, test)
+    return Delta(label, value, low, high, p, adjusted, verdict, test, cell.of_weights or other.of_weights)

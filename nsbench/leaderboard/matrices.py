@@ -1,7 +1,7 @@
 """Per-image matrices behind a table: rows x images of each suite, and of the average over suites.
 
-A row takes part with what each image adds to its figure, mean over its seeds. What cannot be read image by image, or is
-on other images than the rest of its column, does not take part and says why.
+A row takes part with what each image adds to its figure, in each of its seeds and on average over them. What cannot be
+read image by image, or is on other images than the rest of its column, does not take part and says why.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import numpy as np
 from nsbench.files import stem
 from nsbench.leaderboard.outcomes import ImageSet, PerImage, Reader
 from nsbench.results import Result
+from nsbench.statistics.trainings import Trained
 
+AVERAGE = "average"  # stands for a suite's name where the average is meant
 # Splits of the data vocabulary (see data.source) that show the validation images, beside those that were attacked
 # beforehand. Ids cannot say it: shapes10 names "stylized/00007", which shows a validation image, and "v2/00007" alike.
 VALIDATION_SPLITS = ("clean", "c", "stylized")
@@ -30,10 +32,42 @@ class SuiteEvidence:
     values: Mapping[int, np.ndarray]  # by row: (n,) float32, mean over the cell's seeds, in the unit of the score
     single: frozenset[int]  # rows whose values are the right and wrong predictions of one seed: 100 or 0
     accuracy: frozenset[int]  # rows whose values are shares of right predictions
+    methods: Methods | None  # where a row has several seeds
 
     def matrix(self, rows: Sequence[int]) -> np.ndarray:
         """(len(rows), n) float32."""
         return np.array([self.values[row] for row in rows], dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Methods:
+    """A column's rows with the spread over their trainings: what may be said of methods, not only of these weights."""
+
+    rows: Sequence[int]  # positions in the table, in the order of `trained`
+    trained: Trained
+    once: frozenset[int]  # rows that were trained one time, so that nothing is known of another training
+
+    @classmethod
+    def of(cls, strata: Mapping[int, Sequence[np.ndarray]], results: Mapping[int, Sequence[Result]]) -> Methods | None:
+        """None where no row has several seeds; `strata`: by row, (seeds, m) each, whose sum is the row's figure."""
+        if all(len(mine[0]) == 1 for mine in strata.values()):
+            return None
+        once = {row for row, mine in strata.items() if len(mine[0]) == 1 and is_trained(results[row])}
+        return cls(list(strata), Trained.of(list(strata.values())), frozenset(once))
+
+    def speak(self, row: int, other: int) -> bool:
+        """A difference of the two is one of methods: neither was trained one time alone, and one several times."""
+        several = self.trained.freedom[[self.rows.index(row), self.rows.index(other)]] > 0
+        return not {row, other} & self.once and bool(several.any())
+
+    def difference(self, row: int, other: int) -> tuple[float, float]:
+        return self.trained.difference(self.rows.index(row), self.rows.index(other))
+
+    def pvalues(self, of_weights: np.ndarray) -> np.ndarray:
+        """(M, M), those of methods where the two rows `speak` of them, else those given."""
+        several, many = self.trained.freedom > 0, np.array([row not in self.once for row in self.rows])
+        speak = np.logical_or.outer(several, several) & np.logical_and.outer(many, many)
+        return np.where(speak, self.trained.pvalues(), of_weights)
 
 
 @dataclass
@@ -44,6 +78,7 @@ class Evidence:
     suites: dict[str, SuiteEvidence] = field(default_factory=dict)
     reasons: dict[tuple[int, str], str] = field(default_factory=dict)  # (row, suite) -> why not image by image
     sums: Mapping[int, np.ndarray] = field(default_factory=dict)  # by row: bootstrap resamples of the average
+    average: Methods | None = None  # of the average, where a row has several seeds
 
     def add(self, suite: str, cells: Mapping[int, Sequence[Result]]) -> None:
         """Read a column; `cells`: results of each row, one for each seed."""
@@ -66,27 +101,36 @@ class Evidence:
             {row: _mean(mine) for row, mine in by_row.items()},
             frozenset(row for row, mine in by_row.items() if len(mine) == 1 and mine[0].accuracy),
             frozenset(row for row, mine in by_row.items() if all(one.accuracy for one in mine)),
+            Methods.of({row: [_seeds(mine) / len(images.ids)] for row, mine in by_row.items()}, cells),
         )
+
+    def methods(self, suite: str) -> Methods | None:
+        """Of a column, or of the average; None where no row has several seeds."""
+        if suite == AVERAGE:
+            return self.average
+        return self.suites[suite].methods if suite in self.suites else None
 
     def average_strata(
         self, rows: Mapping[int, Mapping[str, Sequence[Result]]], lower: Mapping[str, bool], pools: Mapping[str, str]
-    ) -> list[np.ndarray]:
-        """Strata (M, m) whose sum over all images is each row's average, 100 - score where lower is better.
+    ) -> dict[int, list[np.ndarray]]:
+        """By row its strata (seeds, m), whose sum over all images is each seed's average, 100 - score where lower is
+        better.
 
         `rows`: for each row the results, by suite, that its average is of; each suite with the same `pools` draws its
         images from one pool, where images are known by the stem of their id. Strata are images in the same suites.
         """
         suites = list(pools)
-        strata: list[np.ndarray] = []
+        strata: dict[int, list[np.ndarray]] = {row: [] for row in rows}
         for pool in sorted(set(pools.values())):
             mine = [suite for suite in suites if pools[suite] == pool]
             places, membership = _positions([self.suites[suite].images.ids for suite in mine])
-            total_MN = np.zeros((len(rows), len(membership)), dtype=np.float32)
-            for suite, place in zip(mine, places, strict=True):
-                for index, results in enumerate(rows.values()):
-                    values = _mean([self._read(result) for result in results[suite]])
-                    total_MN[index, place] += (100 - values if lower[suite] else values) / (len(place) * len(suites))
-            strata += [total_MN[:, members] for members in _strata(membership)]
+            apart = _strata(membership)
+            for row, results in rows.items():
+                total_SN = np.zeros((len(results[mine[0]]), len(membership)), dtype=np.float32)
+                for suite, place in zip(mine, places, strict=True):
+                    values = _seeds([self._read(result) for result in results[suite]])
+                    total_SN[:, place] += (100 - values if lower[suite] else values) / (len(place) * len(suites))
+                strata[row] += [total_SN[:, members] for members in apart]
         return strata
 
     def _read(self, result: Result) -> PerImage:
@@ -100,6 +144,16 @@ def pool_of(result: Result) -> str:
     first = result.conditions[0]
     root = first.split.partition("/")[0]
     return "validation" if root in VALIDATION_SPLITS or first.beforehand else root
+
+
+def is_trained(results: Sequence[Result]) -> bool:
+    """Another training would have given other weights; an untouched checkpoint has none."""
+    return any(result.provenance.recipe for result in results)
+
+
+def _seeds(seeds: Sequence[PerImage]) -> np.ndarray:
+    """(seeds, n) float32."""
+    return seeds[0].values[None] if len(seeds) == 1 else np.array([one.values for one in seeds])
 
 
 def _mean(seeds: Sequence[PerImage]) -> np.ndarray:

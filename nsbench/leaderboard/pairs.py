@@ -1,7 +1,9 @@
 """Every pair of a column's rows: tests on the same images, corrected over the whole table.
 
-Accuracy of one seed: exact McNemar. Accuracy over several seeds: the sign-flip test of the images' mean differences in
-its normal form (V. Durkalski et al. 2003, Statistics in Medicine 22:2417-2428). mCE and the average: the paired
+Where both rows have several seeds, or one of them was not trained at all: the test over images and trainings (see
+`statistics.trainings`), which speaks of methods. Elsewhere tests are over images and speak of these weights: exact
+McNemar for the accuracy of one seed; for an accuracy of several seeds the sign-flip test of the images' mean differences
+in its normal form (V. Durkalski et al. 2003, Statistics in Medicine 22:2417-2428); for mCE and the average the paired
 bootstrap's standard error. Rows without per-image outcomes: the two intervals as if the images were different ones,
 which is on the careful side. Holm's correction is over all pairs in all columns of a table, so that at most one table
 in twenty holds any false claim.
@@ -18,6 +20,7 @@ from nsbench.statistics import holm, mcnemar_of_counts, paired_pvalues
 
 ALPHA = 0.05
 MCNEMAR, SEEDS, BOOTSTRAP, UNPAIRED = "McNemar, exact", "paired, over seeds", "paired bootstrap", "unpaired"
+TRAININGS = "images and trainings"
 Z95 = 1.959963984540054
 
 

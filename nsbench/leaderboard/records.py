@@ -6,13 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from nsbench.leaderboard.matrices import Evidence
+from nsbench.leaderboard.matrices import AVERAGE, Evidence
 from nsbench.leaderboard.pairs import Pairs
 from nsbench.results import Result
 from nsbench.results.comparability import NO_KIN, Kin, recipe_names
 from nsbench.types import GROUPS
 
-AVERAGE = "average"  # stands for a suite's name where the average is meant
 BETTER, WORSE, NOT_SEPARABLE = "better", "worse", "not separable"
 
 
@@ -46,12 +45,13 @@ class Delta:
     p: float  # of this one test
     adjusted: float  # by Holm over all tests of the table
     verdict: str  # BETTER, WORSE or NOT_SEPARABLE, by `adjusted` at 5 %
-    test: str  # "McNemar, exact", "paired, over seeds", "paired bootstrap", "unpaired: ..."
+    test: str  # "McNemar, exact", "images and trainings", "paired, over seeds", "paired bootstrap", "unpaired: ..."
+    of_weights: bool  # one of the two was trained once: the verdict speaks of these weights, not of methods
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure: the mean over seeds; its interval is that of the images, the spread over seeds stands apart."""
+    """One figure: the mean over seeds. Its interval is over images and, with several seeds, over trainings too."""
 
     value: float
     low: float
@@ -62,6 +62,7 @@ class Cell:
     deviation: float | None = None  # standard deviation over seeds, where there are several
     reason: str = ""  # why it cannot be compared with the rest of its column; "" where it can
     unpaired: str = ""  # why it can be compared by its interval alone, and not image by image; "" where it can
+    trained: bool = False  # another training would have given another figure
     best: bool = False
     tied: bool = False  # not the best, and not separable from it
     rank: tuple[int, int] | None = None  # best and worst place within the column that the separable pairs allow
@@ -71,6 +72,11 @@ class Cell:
     @property
     def comparable(self) -> bool:
         return not self.reason
+
+    @property
+    def of_weights(self) -> bool:
+        """Of one training: interval, marks and places speak of these weights, not of the method."""
+        return self.trained and len(self.seeds) == 1
 
     def extra(self, name: str) -> float | None:
         """A figure that stands beside the score: mean over seeds; None where the result of any seed lacks it."""

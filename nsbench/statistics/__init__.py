@@ -9,7 +9,6 @@ from nsbench.statistics.accuracy import (
     average,
     percent,
     wilson,
-    wilson_over_seeds,
 )
 from nsbench.statistics.intervals import (
     RESAMPLES,
@@ -27,6 +26,7 @@ from nsbench.statistics.paired import (
     paired_difference,
 )
 from nsbench.statistics.ranks import cliques, friedman, nemenyi_difference, rank_ranges, separable_neighbours
+from nsbench.statistics.trainings import Trained
 
 __all__ = [
     "ALEXNET_ERROR",
@@ -34,6 +34,7 @@ __all__ = [
     "MCE_WEIGHTS",
     "RESAMPLES",
     "SEVERITIES",
+    "Trained",
     "accuracy",
     "average",
     "bootstrap_mean",
@@ -53,5 +54,4 @@ __all__ = [
     "resampled_sums",
     "separable_neighbours",
     "wilson",
-    "wilson_over_seeds",
 ]

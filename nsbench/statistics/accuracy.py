@@ -56,18 +56,6 @@ def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float,
     return (0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half)
 
 
-def wilson_over_seeds(shares: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval for the mean of n images' shares of right predictions over several seeds, fractions of 1.
-
-    Wilson's with the number of images that would give the spread actually seen (L. Kish 1965, Survey Sampling, section
-    8.2): n where the seeds agree on every image, up to n x seeds where they go their own ways.
-    """
-    n, mean = len(shares), float(np.mean(shares))
-    spread = float(np.var(shares, ddof=1)) if n > 1 else 0.0
-    effective = max(n, mean * (1 - mean) / spread * n) if spread > 0 else n
-    return wilson(mean * effective, effective, confidence)
-
-
 def accuracy(outcomes: Mapping[str, Outcomes]) -> Score:
     """Top-1 accuracy in percent on the first condition; what else was measured stands in `extra`.
 

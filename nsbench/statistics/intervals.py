@@ -79,6 +79,17 @@ def paired_pvalues(strata: Sequence[np.ndarray]) -> np.ndarray:
     from scipy.special import stdtr
 
     figures_M = sum(y.sum(axis=1, dtype=np.float64) for y in strata)
+    variance_MM, df_MM = image_variance(strata)
+    difference_MM = np.abs(np.subtract.outer(figures_M, figures_M))
+    scale = max(float(np.abs(figures_M).max()), 1e-12)
+    none = difference_MM <= 1e-9 * scale
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t_MM = np.where(none, 0.0, difference_MM / np.sqrt(variance_MM))
+    return np.where(none, 1.0, 2 * stdtr(df_MM, -t_MM))
+
+
+def image_variance(strata: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """(M, M) variances of the paired differences of figures, over the drawing of images, and degrees of freedom."""
     variance_MM = np.zeros((len(strata[0]), len(strata[0])))
     squares_MM = np.zeros_like(variance_MM)
     for y_MN in strata:
@@ -86,13 +97,8 @@ def paired_pvalues(strata: Sequence[np.ndarray]) -> np.ndarray:
         part_MM = _difference_variance(y_MN) * m / max(m - 1, 1)
         variance_MM += part_MM
         squares_MM += part_MM**2 / max(m - 1, 1)
-    difference_MM = np.abs(np.subtract.outer(figures_M, figures_M))
-    scale = max(float(np.abs(figures_M).max()), 1e-12)
-    none = difference_MM <= 1e-9 * scale
     with np.errstate(divide="ignore", invalid="ignore"):
-        t_MM = np.where(none, 0.0, difference_MM / np.sqrt(variance_MM))
-        df_MM = np.where(squares_MM > 0, variance_MM**2 / squares_MM, 1.0)
-    return np.where(none, 1.0, 2 * stdtr(df_MM, -t_MM))
+        return variance_MM, np.where(squares_MM > 0, variance_MM**2 / squares_MM, 1.0)
 
 
 def _difference_variance(y_MN: np.ndarray) -> np.ndarray:

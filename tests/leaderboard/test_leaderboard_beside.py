@@ -4,18 +4,19 @@ import boards
 import made
 import numpy as np
 import pytest
-from boards import CONDITIONS_OF_C, SUITES, N, flags, only_table, outcomes, row_of, store
-from scipy.stats import norm
+from boards import CONDITIONS_OF_C, SUITES, N, flags, only_table, outcomes, place, row_of, store
+from scipy.stats import t
 
-from nsbench.leaderboard import BETTER, build
+from nsbench.leaderboard import BETTER, NOT_SEPARABLE, build, compare
+from nsbench.leaderboard.pairs import suite_pvalues
 from nsbench.report.tables.latex import to_latex
 from nsbench.report.tables.text import to_markdown
 from nsbench.results import read_results, write_result
-from nsbench.statistics import ALEXNET_ERROR, wilson
+from nsbench.statistics import ALEXNET_ERROR, Trained
 from nsbench.statistics.corruption_error import mean_corruption_error
 
 
-def test_seeds_are_tested_on_their_mean_per_image(tmp_path):
+def test_several_seeds_are_tested_over_images_and_trainings(tmp_path):
     for seed in (0, 1, 2):
         store(tmp_path, "a", "clean", flags(0.55, seed), seed=seed)
         store(tmp_path, "b", "clean", flags(0.75, 10 + seed), seed=seed)
@@ -23,17 +24,53 @@ def test_seeds_are_tested_on_their_mean_per_image(tmp_path):
     cell = row_of(table, "a").cells["clean"]
     assert cell.seeds == (0, 1, 2)
     assert cell.low < cell.value < cell.high
-    one = wilson(round(cell.value * N / 100), N)
-    assert cell.high - cell.low < 0.7 * 100 * (one[1] - one[0])  # independent seeds say more than one
     assert cell.deviation == pytest.approx(np.std([r.score.value for r in cell.results], ddof=1))
     p, _ = table.pairs["clean"].at(0, 1)
-    mean = [np.mean([flags(share, start + s) for s in range(3)], axis=0) for share, start in ((0.55, 0), (0.75, 10))]
-    difference = mean[0] - mean[1]
-    z = abs(difference.sum()) / np.sqrt((difference**2).sum())
-    assert p == pytest.approx(2 * norm.sf(z), rel=1e-3)
+    seeds = [[100 * flags(share, start + s) / N for s in range(3)] for share, start in ((0.55, 0), (0.75, 10))]
+    expected = Trained.of([[np.array(mine)] for mine in seeds])
+    assert p == pytest.approx(expected.pvalues()[0, 1])
+    assert (cell.low, cell.high) == pytest.approx(expected.accuracy_interval(0))
+    (delta,) = [one.delta for one in compare(table, "a", "b")]
+    assert (delta.low, delta.high) == pytest.approx(expected.difference(0, 1))
+    assert (delta.test, delta.of_weights) == ("images and trainings", False)
 
 
-def test_more_seeds_move_no_name_and_stand_apart_from_the_interval(tmp_path):
+def test_a_row_trained_once_speaks_of_its_weights_and_an_untouched_one_needs_no_second_seed(tmp_path):
+    for seed in (0, 1, 2):
+        store(tmp_path, "several", "clean", flags(0.55, seed), seed=seed, recipe=made.recipe(seed=seed))
+    store(tmp_path, "once", "clean", flags(0.75, 10))
+    store(tmp_path, "pretrained", "clean", flags(0.7, 20), recipe=None)
+    table = only_table(tmp_path)
+    assert {row.method: row.cells["clean"].of_weights for row in table.rows} == {
+        "several": False,
+        "once": True,
+        "pretrained": False,
+    }
+    deltas = {pair: compare(table, *pair)[0].delta for pair in (("several", "once"), ("several", "pretrained"))}
+    one, other = deltas["several", "once"], deltas["several", "pretrained"]
+    assert (one.test, one.of_weights) == ("paired, over seeds", True)
+    assert (other.test, other.of_weights) == ("images and trainings", False)
+    seeds = [np.array([100 * flags(0.55, seed) / N for seed in range(3)]), 100 * flags(0.7, 20)[None] / N]
+    p, _ = table.pairs["clean"].at(place(table, "several"), place(table, "pretrained"))
+    assert p == pytest.approx(Trained.of([[mine] for mine in seeds]).pvalues()[0, 1])
+
+
+def test_trainings_that_differ_more_than_methods_separate_none(tmp_path):
+    """The means over seeds differ in one direction on every image on which they differ: images alone make it certain."""
+    for method, shares in (("finetune", (0.4, 0.6)), ("ns", (0.5, 0.7))):
+        for seed, share in enumerate(shares):
+            store(tmp_path, method, "clean", np.arange(N) < share * N, seed=seed, recipe=made.recipe(seed=seed))
+    table = only_table(tmp_path)
+    delta = row_of(table, "ns").cells["clean"].delta
+    assert (delta.value, delta.verdict) == (pytest.approx(10), NOT_SEPARABLE)
+    assert delta.low < -30
+    assert delta.high > 50
+    assert (
+        suite_pvalues(table.evidence.suites["clean"].matrix([0, 1]), np.zeros(2, bool), np.ones(2, bool))[0, 1] < 0.01
+    )
+
+
+def test_more_seeds_move_no_name_and_widen_the_interval(tmp_path):
     for method in ("finetune", "ns"):
         store(tmp_path, method, "clean", flags(0.6, 1))
     one = only_table(tmp_path, reference="finetune")
@@ -44,16 +81,16 @@ def test_more_seeds_move_no_name_and_stand_apart_from_the_interval(tmp_path):
     cell = row_of(table, "ns").cells["clean"]
     values = [r.score.value for r in cell.results]
     assert (cell.value, cell.deviation) == (pytest.approx(np.mean(values)), pytest.approx(np.std(values, ddof=1)))
-    assert cell.high - cell.low < 14  # that of the images; the seeds alone are 20 points apart
     assert max(values) - min(values) > 15
-    assert cell.delta.test == "paired, over seeds"
+    assert cell.high - cell.low > 2 * 4.3 * cell.deviation / 3**0.5 * 0.85  # Student's over three seeds, and the images
+    assert cell.delta.test == "paired, over seeds"  # the control was trained once
     text = to_markdown(build(*read_results(tmp_path)))
     assert f"±{(cell.high - cell.low) / 2:.1f} σ {cell.deviation:.1f}" in text
     assert "σ is the standard deviation over seeds" in text
     assert r"$\sigma$" in to_latex(build(*read_results(tmp_path)))
 
 
-def test_the_interval_of_mce_over_seeds_is_that_of_the_images_means(tmp_path):
+def test_the_interval_of_mce_is_over_images_and_trainings(tmp_path):
     factor = 100 * np.mean([1 / error for error in ALEXNET_ERROR.values()])
     right = {
         method: [flags(share, 30 * k + seed) for seed in (0, 1)]
@@ -67,8 +104,13 @@ def test_the_interval_of_mce_over_seeds_is_that_of_the_images_means(tmp_path):
         cell = row_of(table, method).cells["imagenet_c"]
         errors = factor * (1 - np.mean(seeds, axis=0))
         assert cell.value == pytest.approx(errors.mean())
-        assert cell.high - cell.low == pytest.approx(2 * 1.96 * errors.std() / np.sqrt(N), rel=0.05)
-        assert cell.low < cell.value < cell.high
+        values = factor * (1 - np.mean(seeds, axis=1))
+        least = t.ppf(0.975, 1) * np.std(values, ddof=1) / 2**0.5
+        assert cell.high - cell.low > 2 * 1.9 * errors.std() / np.sqrt(N)  # as wide as that of images alone, at least
+        assert cell.value - cell.low == pytest.approx(cell.high - cell.value)
+        expected = Trained.of([[factor * (1 - np.array(seeds)) / N]]).interval(0)
+        assert (cell.low, cell.high) == pytest.approx(expected)
+        assert cell.value - cell.low > 0.5 * least
 
 
 def test_the_average_is_bootstrapped_together_over_shared_images(tmp_path):

@@ -13,7 +13,6 @@ from nsbench.statistics import (
     percentile_interval,
     resampled_sums,
     wilson,
-    wilson_over_seeds,
 )
 from nsbench.statistics import intervals as module
 from nsbench.statistics.intervals import counts
@@ -73,16 +72,6 @@ def test_methods_that_agree_everywhere_are_equal():
     assert (paired_pvalues([np.repeat(y, 3, axis=0)]) == 1).all()
 
 
-def test_wilson_over_seeds_lies_between_one_seed_and_all_of_them():
-    rng = np.random.default_rng(6)
-    one = (rng.random(500) < 0.4).astype(float)
-    assert wilson_over_seeds(one) == pytest.approx(wilson(int(one.sum()), 500), rel=1e-9)
-    shares = (rng.random((500, 4)) < 0.4).mean(axis=1)
-    low, high = wilson_over_seeds(shares)
-    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.24 / 2000), rel=0.12)
-    assert wilson_over_seeds(np.ones(20)) == pytest.approx(wilson(20, 20))
-
-
 # --- simulation: 1,000 data sets with a known truth -----------------------------------------------------------------
 
 
@@ -136,14 +125,6 @@ def three_seeds(rng, n, shift=0.0):
     """(3, n) right predictions of three trainings, which differ a little in which images they find hard."""
     difficulty = rng.normal(0, 1.5, n)
     return rng.random((3, n)) < 1 / (1 + np.exp(difficulty + rng.normal(0, 0.5, (3, n)) - 0.5 + shift))
-
-
-def test_coverage_of_a_mean_over_seeds():
-    """The interval of three seeds' mean on other images, the seeds given."""
-    rng = np.random.default_rng(11)
-    value = float(three_seeds(rng, 2_000_000).mean())
-    intervals = [wilson_over_seeds(three_seeds(rng, 400).mean(axis=0)) for _ in range(DRAWS)]
-    assert 0.935 <= covered(intervals, value) <= 0.965
 
 
 def test_false_claims_of_means_over_seeds_stay_below_five_percent():
