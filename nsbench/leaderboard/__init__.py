@@ -3,8 +3,8 @@
 from nsbench.leaderboard.build import PAPER_COLUMNS, build
 from nsbench.leaderboard.deltas import RowComparison, compare, find_row
 from nsbench.leaderboard.lent import Lender
+from nsbench.leaderboard.pairs import AVERAGE
 from nsbench.leaderboard.records import (
-    AVERAGE,
     BETTER,
     NOT_SEPARABLE,
     WORSE,

@@ -28,8 +28,8 @@ from nsbench.leaderboard.lent import Lender, lent
 from nsbench.leaderboard.marks import fair_cells, mark
 from nsbench.leaderboard.matrices import Evidence, SuiteEvidence
 from nsbench.leaderboard.outcomes import Reader
-from nsbench.leaderboard.pairs import column_pvalues, corrected, suite_pvalues
-from nsbench.leaderboard.records import AVERAGE, Cell, Column, Leaderboard, Row, Table
+from nsbench.leaderboard.pairs import AVERAGE, column_pvalues, corrected, suite_pvalues
+from nsbench.leaderboard.records import Cell, Column, Leaderboard, Row, Table
 from nsbench.results import Result
 from nsbench.results.comparability import Measured, table_key
 

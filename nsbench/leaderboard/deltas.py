@@ -15,8 +15,8 @@ import numpy as np
 
 from nsbench.errors import UsageError
 from nsbench.leaderboard.matrices import Evidence, Methods, SuiteEvidence
-from nsbench.leaderboard.pairs import ALPHA, BOOTSTRAP, MCNEMAR, SEEDS, TRAININGS, UNPAIRED, Pairs
-from nsbench.leaderboard.records import AVERAGE, BETTER, NOT_SEPARABLE, WORSE, Cell, Delta, Row, Table
+from nsbench.leaderboard.pairs import ALPHA, AVERAGE, BOOTSTRAP, MCNEMAR, SEEDS, TRAININGS, UNPAIRED, Pairs
+from nsbench.leaderboard.records import BETTER, NOT_SEPARABLE, WORSE, Cell, Delta, Row, Table
 from nsbench.statistics import difference_interval, discordant, percentile_interval, resampled_sums
 
 CONTROL = "control"  # the role of the rows that others are compared with: see types.ROLES

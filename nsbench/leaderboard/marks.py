@@ -11,8 +11,8 @@ from nsbench.leaderboard.averages import AverageColumn
 from nsbench.leaderboard.deltas import column_deltas, reference_of
 from nsbench.leaderboard.extras import critical_difference, effective_line
 from nsbench.leaderboard.matrices import Evidence
-from nsbench.leaderboard.pairs import Pairs
-from nsbench.leaderboard.records import AVERAGE, Cell, Column, EffectiveLine, Row, Table
+from nsbench.leaderboard.pairs import AVERAGE, Pairs
+from nsbench.leaderboard.records import Cell, Column, EffectiveLine, Row, Table
 from nsbench.statistics import rank_ranges, separable_neighbours
 
 

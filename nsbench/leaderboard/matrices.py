@@ -14,10 +14,10 @@ import numpy as np
 
 from nsbench.files import stem
 from nsbench.leaderboard.outcomes import ImageSet, PerImage, Reader
+from nsbench.leaderboard.pairs import AVERAGE
 from nsbench.results import Result
 from nsbench.statistics.trainings import Trained
 
-AVERAGE = "average"  # stands for a suite's name where the average is meant
 # Splits of the data vocabulary (see data.source) that show the validation images, beside those that were attacked
 # beforehand. Ids cannot say it: shapes10 names "stylized/00007", which shows a validation image, and "v2/00007" alike.
 VALIDATION_SPLITS = ("clean", "c", "stylized")

@@ -18,6 +18,7 @@ import numpy as np
 
 from nsbench.statistics import holm, mcnemar_of_counts, paired_pvalues
 
+AVERAGE = "average"  # stands for a suite's name where the average is meant
 ALPHA = 0.05
 MCNEMAR, SEEDS, BOOTSTRAP, UNPAIRED = "McNemar, exact", "paired, over seeds", "paired bootstrap", "unpaired"
 TRAININGS = "images and trainings"

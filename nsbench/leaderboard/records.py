@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from nsbench.leaderboard.matrices import AVERAGE, Evidence
-from nsbench.leaderboard.pairs import Pairs
+from nsbench.leaderboard.matrices import Evidence
+from nsbench.leaderboard.pairs import AVERAGE, Pairs
 from nsbench.results import Result
 from nsbench.results.comparability import NO_KIN, Kin, recipe_names
 from nsbench.types import GROUPS
@@ -128,6 +128,11 @@ class Row:
     @property
     def results(self) -> list[Result]:
         return [result for cell in self.cells.values() for result in cell.results]
+
+    @property
+    def of_weights(self) -> bool:
+        """Some of its figures are of one training: what is said of it is said of these weights."""
+        return any(cell.of_weights for cell in self.cells.values())
 
     @property
     def label(self) -> str:

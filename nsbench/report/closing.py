@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from nsbench.leaderboard import AVERAGE, BETTER, NOT_SEPARABLE, WORSE, Cell, Delta, Row, Table, compare
 from nsbench.leaderboard.deltas import reference_of
 from nsbench.leaderboard.pairs import ALPHA, UNPAIRED
-from nsbench.report.numbers import figure, pvalue, seeds, signed
+from nsbench.report.numbers import THESE_WEIGHTS, figure, pvalue, seeds, signed
 
 UNTOUCHED, CONTROL = "untouched", "control"  # roles of methods that others are compared with: see types.ROLES
 ALL_IMAGES = "all images"
@@ -113,7 +113,8 @@ def _against(table: Table, ran: Ran, other: Row) -> str:
 def _verdict(delta: Delta) -> str:
     verdict = "cannot be told apart" if delta.verdict == NOT_SEPARABLE else delta.verdict
     how = ", by their intervals alone" if delta.test.startswith(UNPAIRED) else ""
-    return f"{verdict} ({pvalue(delta.adjusted)} after Holm{how})"
+    of_what = f", {THESE_WEIGHTS}" if delta.of_weights else ""
+    return f"{verdict} ({pvalue(delta.adjusted)} after Holm{how}{of_what})"
 
 
 def _by_suite(table: Table, deltas: dict[str, Delta]) -> str:
@@ -201,13 +202,12 @@ def _images(table: Table, cells: Sequence[Cell]) -> str:
 
 
 def _validity(rows: Sequence[Row]) -> str:
-    """What the tests speak of: images are drawn, trainings are not."""
-    trained = [row for row in rows if row.kin.recipe]
-    if not trained:
+    """What the tests speak of."""
+    if not any(row.kin.recipe for row in rows):
         return "Tests are over images."
-    most = max(len(cell.seeds) for row in trained for cell in row.cells.values())
-    which = "this one training seed" if most == 1 else "these training seeds"
-    return f"Tests are over images: they speak of the weights of {which}."
+    if any(row.of_weights for row in rows):
+        return "Tests with a row of one training are over images: they speak of these weights, not of the method."
+    return "Tests are over images and trainings."
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nsbench.leaderboard import Row, RowFlag, Table
-from nsbench.report.numbers import average_column
+from nsbench.report.numbers import ONCE, average_column
 from nsbench.report.side_columns import side_notes
 
 
@@ -33,7 +33,7 @@ def notes(table: Table) -> list[str]:
         *(f"≠ {one.label}, {one.title}: not compared, {one.reason}." for one in cells_apart(table)),
         *(f"{row.label}: {note}." for row in table.rows for note in row.notes),
         *lent_notes(table),
-        *filter(None, [seed_note(table)]),
+        *filter(None, [seed_note(table), once_note(table)]),
         *side_notes(table),
     ]
 
@@ -70,9 +70,18 @@ def seed_note(table: Table) -> str:
     if not any(cell.deviation is not None for row in table.rows for cell in row.cells.values()):
         return ""
     return (
-        "Rows with several seeds show the mean over seeds. ± is half the 95 % interval over images, for these "
-        "seeds; σ is the standard deviation over seeds. Tests compare images' means over seeds, so that they "
-        "speak of these seeds' weights."
+        "Rows with several seeds show the mean over seeds; σ is the standard deviation over seeds. Their intervals and "
+        "tests take images and trainings as drawn, so that they speak of methods."
+    )
+
+
+def once_note(table: Table) -> str:
+    """What may not be concluded from rows of one training; "" where there are none."""
+    if not any(row.of_weights for row in table.rows):
+        return ""
+    return (
+        f"{ONCE} One training: interval, bold, rank and verdict are over images and speak of these weights. How another "
+        "training of the method would come out is not known from it: several seeds tell (nsbench run --seed 0,1,2,3,4)."
     )
 
 

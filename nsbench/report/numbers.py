@@ -10,6 +10,8 @@ from nsbench.leaderboard import Cell, Column, Delta, Row, Table
 from nsbench.types import ThreatModel
 
 MISSING = "–"
+THESE_WEIGHTS = "these weights"  # what a figure of one training speaks of, and not of the method
+ONCE = "†"  # marks rows of one training in formats without tooltips
 AVERAGE = Column(
     leaderboard.AVERAGE,
     "Average",
@@ -21,7 +23,7 @@ AVERAGE = Column(
     1,
     (
         "Mean of the paper's eleven columns with 100 − mCE in place of mCE. It exists only where all eleven are there. Its "
-        "interval is a bootstrap over images, drawn once for all suites that share them."
+        "interval is over images, drawn once for all suites that share them, and over trainings where there are several."
     ),
     "",
 )
@@ -38,7 +40,7 @@ def margin(cell: Cell) -> str:
 
 
 def deviation(cell: Cell) -> str:
-    """The standard deviation over seeds, " σ 0.3"; "" for one seed. It stands apart from the interval over images."""
+    """The standard deviation over seeds, " σ 0.3"; "" for one seed."""
     return "" if cell.deviation is None else f" σ {cell.deviation:.1f}"
 
 
@@ -61,11 +63,16 @@ def pvalue(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
+def verdict(delta: Delta) -> str:
+    """ "better"; "better (these weights)" where one of the two was trained once."""
+    return f"{delta.verdict} ({THESE_WEIGHTS})" if delta.of_weights else delta.verdict
+
+
 def difference(delta: Delta) -> str:
     """All about one difference."""
     return (
         f"{signed(delta.value)} ({signed(delta.low)} to {signed(delta.high)}) against {delta.reference}: "
-        f"{delta.verdict}, {pvalue(delta.adjusted)} after Holm ({delta.test})"
+        f"{verdict(delta)}, {pvalue(delta.adjusted)} after Holm ({delta.test})"
     )
 
 
@@ -103,15 +110,16 @@ def seeds(values: Sequence[int]) -> str:
 def sentence(cell: Cell, column: Column) -> str:
     """All about one figure, for a tooltip."""
     unit = " %" if column.unit == "%" else f" {column.unit}"
+    once = cell.of_weights and not (cell.delta and cell.delta.of_weights)  # the difference says it too
     parts = [
         f"{column.title} {cell.value:.2f}{unit}, 95 % interval {cell.low:.2f} to {cell.high:.2f}",
         f"n = {cell.n:,} images",
-        seeds(cell.seeds),
+        seeds(cell.seeds) + (f": {THESE_WEIGHTS}" if once else ""),
     ]
     if cell.spread and cell.deviation is not None:
         parts.append(
             f"mean of {len(cell.seeds)} seeds, whose standard deviation is {cell.deviation:.2f} "
-            f"({cell.spread[0]:.2f} to {cell.spread[1]:.2f}); the interval is over images, for these seeds"
+            f"({cell.spread[0]:.2f} to {cell.spread[1]:.2f}); the interval is over images and trainings"
         )
     if cell.best:
         parts.append("best of its column")

@@ -101,17 +101,17 @@ class Trained:
         images, images_freedom = (float(each[0, 1]) for each in image_variance([np.array([p, 0 * p]) for p in parts]))
         images = max(images - float(self.interaction[rows].sum()), 0.0)
         variances = [*self.between[rows], images]
-        total = sum(variances)
+        total = float(sum(variances))
         if total <= 0:
             return 0.0
         freedoms = [*self.freedom[rows], images_freedom]
         freedom = total**2 / sum(v**2 / f for v, f in zip(variances, freedoms, strict=True) if v > 0)
-        return float(stdtrit(freedom, 0.5 + confidence / 2)) * total**0.5
+        return float(stdtrit(freedom, 0.5 + confidence / 2) * np.sqrt(total))
 
 
 def _between(row: Sequence[np.ndarray]) -> float:
     """Variance of a row's figure over trainings, divided by their number."""
-    figures = sum(stratum.sum(axis=1, dtype=np.float64) for stratum in row)
+    figures = np.sum([stratum.sum(axis=1, dtype=np.float64) for stratum in row], axis=0)
     return float(np.var(figures, ddof=1)) / len(figures) if len(figures) > 1 else 0.0
 
 

@@ -44,14 +44,14 @@ def test_one_method_against_its_control_and_the_checkpoint() -> None:
     assert first.startswith("ns: average of the eleven suites 60.0 (")
     assert first.endswith(", on 1,000 images of shapes10 each, seed 0.")
     assert "Against finetune: +10.0 (" in second
-    assert "better (p < 0.001 after Holm, by their intervals alone); better on suite0, suite1" in second
+    assert "better (p < 0.001 after Holm, by their intervals alone, these weights); better on suite0, suite1" in second
     assert "of 11 suites, worse on none" in second
     assert "Against pretrained: 0.0 (" in second
     assert (
-        "cannot be told apart (p = 1.000 after Holm, by their intervals alone); cannot be told apart on any of 11"
+        "cannot be told apart (p = 1.000 after Holm, by their intervals alone, these weights); cannot be told apart on any"
         in second
     )
-    assert second.endswith("they speak of the weights of this one training seed.")
+    assert second.endswith("they speak of these weights, not of the method.")
 
 
 def test_a_difference_inside_the_intervals_is_not_called_one() -> None:
@@ -113,7 +113,7 @@ def test_several_seeds_are_named() -> None:
     first, second = closing([*ran, *(made("finetune", 50.0, seed=seed) for seed in (0, 1))], ran)
     assert first.startswith("ns: suite0 51.0 (")
     assert first.endswith("seeds 0, 1.")
-    assert second.endswith("they speak of the weights of these training seeds.")
+    assert second.endswith("Tests are over images and trainings.")
 
 
 def test_the_checkpoint_alone_claims_nothing_of_trainings() -> None:
@@ -128,7 +128,7 @@ def test_several_methods_the_best_and_what_cannot_be_told_from_it() -> None:
     first, second = closing(ran, ran)
     assert first.startswith("Best of 3 rows: ns, average of the eleven suites 60.0 (")
     assert second.startswith(
-        "Cannot be told from it: madry. Behind it: trades. Without that figure: free. Tests are over"
+        "Cannot be told from it: madry. Behind it: trades. Without that figure: free. Tests with a row of"
     )
 
 
@@ -172,7 +172,7 @@ def test_the_words_of_the_showcase_are_the_boards_verdicts(showcase: list[Result
     assert "Against finetune (control) · from the showcase: " in second
     assert "intervals alone" not in second
     told = "cannot be told apart" if average.delta.verdict == NOT_SEPARABLE else average.delta.verdict
-    assert f"), {told} (p = {average.delta.adjusted:.3f} after Holm)" in second
+    assert f"), {told} (p = {average.delta.adjusted:.3f} after Holm, these weights)" in second
     for column in table.columns:
         delta = row(table, "ns").cells[column.suite].delta
         assert delta is not None

@@ -70,7 +70,7 @@ def test_every_format_shows_them_and_says_what_old_rows_lack(mixed: Leaderboard)
     assert '<span class="arrow" aria-hidden="true">↓</span><span class="sr">confidence, lower is better</span>' in page
     assert page.count('<td class="side">–</td>') == 2  # the first one of a group has a class of its own
     assert "| Method | Top-5 (Clean) | Calibration error (Clean) | Accuracy, surest 80 % (Clean) |" in markdown
-    assert "| NS | 98.0 | 5.0 | 95.0 |" in markdown
+    assert "| NS † | 98.0 | 5.0 | 95.0 |" in markdown
     assert "| PRETRAINED | – | – | – |" in markdown
     assert r"NS & 98.0 & 5.0 & 95.0 & CPU \\" in latex
     console = Console(file=io.StringIO(), width=200)

@@ -12,7 +12,7 @@ from test_page import corrupted, synthetic
 
 from nsbench import report
 from nsbench.leaderboard import build, compare
-from nsbench.report.numbers import figure, pvalue, signed
+from nsbench.report.numbers import figure, pvalue, signed, verdict
 from nsbench.results import read_results
 from nsbench.statistics.corruption_error import mean_corruption_error
 
@@ -216,7 +216,7 @@ def test_any_two_rows_are_compared_as_the_command_does(page, board):
                 "",
                 "–" if c.only_first is None else f"{c.only_first} / {c.only_second}",
                 pvalue(c.delta.adjusted).removeprefix("p ").removeprefix("= "),
-                c.delta.verdict,
+                verdict(c.delta),
             ]
             for c in compare(table, first, second)
         ]

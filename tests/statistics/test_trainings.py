@@ -1,6 +1,7 @@
 """Images and trainings both drawn: known limits, an analysis of variance of another library, error rates."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import statsmodels.api as sm
 from scipy import stats
@@ -54,7 +55,9 @@ def test_the_parts_are_those_of_an_analysis_of_variance():
     values = drawn(np.random.default_rng(2), 0.3, 1, 0.8, (1, 4, 30))[0]
     seed, image = np.indices(values.shape)
     table = sm.stats.anova_lm(
-        ols("y ~ C(seed) + C(image)", {"y": values.ravel(), "seed": seed.ravel(), "image": image.ravel()}).fit()
+        ols(
+            "y ~ C(seed) + C(image)", pd.DataFrame({"y": values.ravel(), "seed": seed.ravel(), "image": image.ravel()})
+        ).fit()
     )
     squares = table["sum_sq"] / table["df"]
     found = trained(values[None])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from nsbench.leaderboard import Cell, Column, Leaderboard, Row, Table
-from nsbench.report.notes import cells_apart, seed_note
+from nsbench.report.notes import cells_apart, once_note, seed_note
 from nsbench.report.numbers import (
     MISSING,
+    ONCE,
     average_column,
     deviation,
     figure,
@@ -28,6 +29,7 @@ _SPECIAL = {
     "_": r"\_",
     "^": r"\textasciicircum{}",
     "~": r"\textasciitilde{}",
+    ONCE: r"\textdagger{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
@@ -122,12 +124,11 @@ def _groups(columns: list[Column]) -> list[tuple[str, int, int]]:
 
 def _caption(table: Table) -> str:
     words = (
-        f"{heading(table)}. Top-1 accuracy in percent (C: mean corruption error) with half the 95 % interval over "
-        "images. Bold: best of its column; underlined: not separable from it (paired tests, Holm). Ranks hold "
+        f"{heading(table)}. Top-1 accuracy in percent (C: mean corruption error) with half the 95 % "
+        "interval. Bold: best of its column; underlined: not separable from it (paired tests, Holm). Ranks hold "
         "every place that the separable pairs allow."
     )
-    if seeds := seed_note(table):
-        words += f" {seeds}"
+    words = " ".join([words, *filter(None, [seed_note(table), once_note(table)])])
     if published_rows(table.source, *table.models):
         words += f" Italics: as reported in {SOURCE}, not ranked."
     apart = [f"{one.label}, {one.title}: {one.reason}" for one in cells_apart(table)]
@@ -136,7 +137,9 @@ def _caption(table: Table) -> str:
 
 def _row(row: Row, columns: list[Column]) -> str:
     cells = [_cell(row.cell(column.suite)) for column in columns]
-    return " & ".join([escape(rank(row)), escape(row.label), *cells]) + r" \\"
+    return (
+        " & ".join([escape(rank(row)), escape(f"{row.label} {ONCE}" if row.of_weights else row.label), *cells]) + r" \\"
+    )
 
 
 def _cell(cell: Cell | None) -> str:

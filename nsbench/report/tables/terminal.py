@@ -10,10 +10,11 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from nsbench.errors import UsageError
-from nsbench.leaderboard import BETTER, Cell, Leaderboard, Row, RowComparison, Table, compare, find_row
+from nsbench.leaderboard import BETTER, Cell, Delta, Leaderboard, Row, RowComparison, Table, compare, find_row
 from nsbench.report.notes import text_notes
 from nsbench.report.numbers import (
     MISSING,
+    ONCE,
     average_column,
     deviation,
     figure,
@@ -65,12 +66,13 @@ def _holds(table: Table, name: str) -> bool:
 def _comparison_table(table: Table, first: str, second: str, width: int) -> RichTable:
     """A line per suite; a narrow terminal gets it without the tests' names and the counts of single images."""
     one, two = (table.rows[find_row(table.rows, name)].label for name in (first, second))
-    narrow = width < 120
+    narrow, found = width < 120, compare(table, first, second)
     drawn = _empty(f"{one}  −  {two}   ({heading(table)})")
     drawn.caption, drawn.caption_justify = (
         Text(
             "p after Holm over all pairs in all columns"
             + ("" if narrow else "; images that only one has right: first, second")
+            + (f"; {ONCE} of these weights: one training" if any(one.delta.of_weights for one in found) else "")
         ),
         "left",
     )
@@ -84,17 +86,22 @@ def _comparison_table(table: Table, first: str, second: str, width: int) -> Rich
         drawn.add_column(title, justify="right", no_wrap=True)
     drawn.add_column("verdict")
     columns = {column.suite: column for column in [*table.columns, average_column(table)]}
-    for found in compare(table, first, second):
-        column, delta = columns[found.suite], found.delta
+    for each in found:
+        column, delta = columns[each.suite], each.delta
         drawn.add_row(
             Text(f"{column.title} {column.arrow}"),
-            *(Text(text) for text in _compared(found)[: len(titles)]),
+            *(Text(text) for text in _compared(each)[: len(titles)]),
             Text(
-                delta.verdict if narrow else f"{delta.verdict} ({delta.test})",
+                _verdict(delta, narrow),
                 style="bold" if delta.verdict == BETTER else "",
             ),
         )
     return drawn
+
+
+def _verdict(delta: Delta, narrow: bool) -> str:
+    mark = f" {ONCE}" if delta.of_weights else ""
+    return f"{delta.verdict}{mark}" if narrow else f"{delta.verdict}{mark} ({delta.test})"
 
 
 def _compared(found: RowComparison) -> list[str]:

@@ -6,6 +6,7 @@ from nsbench.leaderboard import AVERAGE, Cell, Leaderboard, Row, Table
 from nsbench.report.notes import text_notes
 from nsbench.report.numbers import (
     MISSING,
+    ONCE,
     average_column,
     deviation,
     figure,
@@ -18,8 +19,8 @@ from nsbench.report.side_columns import SideColumn, side_columns
 
 
 def name_of(row: Row) -> str:
-    """The row's label, marked where a health flag among the notes says why its figures may flatter it."""
-    return f"{row.label} ⚑" if row.flags else row.label
+    """The row's label, marked where the notes say that it is of one training, or that its figures may flatter it."""
+    return " ".join([row.label, *([ONCE] if row.of_weights else []), *(["⚑"] if row.flags else [])])
 
 
 def to_markdown(board: Leaderboard) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from nsbench.leaderboard import AVERAGE, Cell, Column, Leaderboard, Row, Table
-from nsbench.report.numbers import average_column
+from nsbench.report.numbers import THESE_WEIGHTS, average_column
 from nsbench.report.published import beside, published_rows
 from nsbench.report.side_columns import confidence
 from nsbench.statistics.calibration import CALIBRATION, SELECTIVE, TOP5
@@ -56,6 +56,7 @@ class Figure:
     p: float | None
     p_holm: float | None
     verdict: str | None
+    verdict_of: str | None  # "methods", or "these weights" where one of the two was trained once
     effective_robustness: float | None  # percentage points
     top5_accuracy: float | None  # percent, as all three; see nsbench.statistics.calibration
     calibration_error: float | None
@@ -129,6 +130,7 @@ def _figure(table: Table, row: Row, column: Column, cell: Cell) -> Figure:
         p=delta.p if delta else None,
         p_holm=delta.adjusted if delta else None,
         verdict=delta.verdict if delta else None,
+        verdict_of=(THESE_WEIGHTS if delta.of_weights else "methods") if delta else None,
         effective_robustness=row.effective.get(column.suite),
         top5_accuracy=cell.extra(TOP5),
         calibration_error=cell.extra(CALIBRATION),

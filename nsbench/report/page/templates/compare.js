@@ -22,7 +22,8 @@ page.all(".compare").forEach(part => {
     body.replaceChildren(...found.map(([suite, at, delta]) => {
       const [a, b] = [one, two].map(row => +rows[row].cells[at].dataset.v), value = a - b;
       const head = heads[at].firstElementChild, better = head.dataset.down === "1" ? value < 0 : value > 0;
-      const verdict = delta.p > .05 ? "not separable" : better ? "better" : "worse";
+      const verdict = (delta.p > .05 ? "not separable" : better ? "better" : "worse") +
+        ([one, two].some(row => "once" in rows[row].dataset) ? " (these weights)" : "");
       const row = document.createElement("tr"), name = document.createElement("th");
       row.dataset.suite = suite;
       name.scope = "row";

@@ -106,9 +106,10 @@ page.all("table.scores").forEach(table => {
     if (!one) { put(cell, "", "", own ? "ref." : "–", ""); cell.classList.add("apart-now"); return; }
     const tested = one.p !== undefined, better = lower(at) ? one.value < 0 : one.value > 0, even = !tested || one.p > .05;
     const verdict = !tested ? "not tested" : even ? "not separable" : better ? "better" : "worse";
+    const once = tested && [row, rows[against(row)]].some(each => "once" in each.dataset) ? " (these weights)" : "";
     const range = tested ? ` (${signed(one.low)} to ${signed(one.high)})` : "", p = tested ? `, p ${one.p < .001 ? "" : "= "}${pvalue(one.p)} after Holm` : "";
     put(cell, `--t:${(Math.abs(one.value) / (most || 1)).toFixed(2)}`,
-      `${title(at)}: ${signed(one.value)}${range} against ${rows[against(row)].cells[0].dataset.v}: ${verdict}${p}`,
+      `${title(at)}: ${signed(one.value)}${range} against ${rows[against(row)].cells[0].dataset.v}: ${verdict}${once}${p}`,
       signed(one.value), tested ? `±${((one.high - one.low) / 2).toFixed(1)}` : "");
     if (+Math.abs(one.value).toFixed(1)) cell.classList.add(better ? "up" : "down");
     if (even) cell.classList.add("even");
@@ -141,7 +142,7 @@ page.all("table.scores").forEach(table => {
     paint();
     const tested = document.getElementById(`${anchor}-compare`);
     legend.textContent = `Each figure minus that of ${reference.selectedOptions[0].text}: blue is better, orange is worse. ` +
-      (tested ? "Bold is separable after Holm's correction over the table, dotted is not." : "With so many rows these are not tested here; nsbench report --reference NAME tests them.");
+      (tested ? "Bold is separable after Holm's correction over the table, dotted is not; a row of one training speaks of these weights." : "With so many rows these are not tested here; nsbench report --reference NAME tests them.");
   };
   form.addEventListener("submit", event => event.preventDefault());
   table.addEventListener("sorted", paint);
