@@ -19,6 +19,7 @@ careful side. `tests/benchmarks/verdicts.py` measures the error rates of both.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -106,7 +107,7 @@ class Trained:
             return 0.0
         freedoms = [*self.freedom[rows], images_freedom]
         freedom = total**2 / sum(v**2 / f for v, f in zip(variances, freedoms, strict=True) if v > 0)
-        return float(stdtrit(freedom, 0.5 + confidence / 2) * np.sqrt(total))
+        return float(stdtrit(freedom, 0.5 + confidence / 2)) * math.sqrt(total)
 
 
 def _between(row: Sequence[np.ndarray]) -> float:
@@ -122,7 +123,7 @@ def _interaction(stratum: np.ndarray) -> float:
         return 0.0
     values = stratum.astype(np.float64)
     rest = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
-    return float((rest**2).sum()) * m / ((m - 1) * (trainings - 1) * trainings)
+    return float((rest**2).sum() * m / ((m - 1) * (trainings - 1) * trainings))
 
 
 def _welch(between: np.ndarray, freedom: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
