@@ -30,11 +30,17 @@ OTHER_RESULTS = "free some space or choose another folder with --results"
 
 
 def cache_folder() -> Path:
-    """Root of rendered data and fitted weights; NSBENCH_CACHE overrides the user's cache folder."""
+    """Root of rendered data and fitted weights; NSBENCH_CACHE overrides the user's cache folder.
+
+    Raises UsageError where there is neither.
+    """
     from platformdirs import user_cache_path
 
     root = os.environ.get("NSBENCH_CACHE")
-    return expanded(root) if root else user_cache_path("nsbench")
+    try:
+        return expanded(root) if root else user_cache_path("nsbench")
+    except RuntimeError:  # an account without a home, as in containers
+        raise UsageError("there is no home folder to keep a cache in; point NSBENCH_CACHE to a folder") from None
 
 
 def expanded(path: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pwd
 from collections.abc import Callable
 from pathlib import Path
 
@@ -272,6 +273,12 @@ def test_homes_that_are_not_there_and_devices_without_values(monkeypatch: pytest
         open_source("~nobody-has-this-name/imagenet")
     monkeypatch.setenv("NSBENCH_CACHE", "~nobody-has-this-name")
     with pytest.raises(UsageError, match="there is no such home"):
+        cache_folder()
+    monkeypatch.delenv("NSBENCH_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # an account that the machine does not know
+    with pytest.raises(UsageError, match="there is no home folder to keep a cache in; point NSBENCH_CACHE"):
         cache_folder()
     for device in ("meta", "quantum", "cuda:99", "hpu", "lazy", "", "privateuseone", "vulkan"):
         with pytest.raises(UsageError, match=f"--device {device}: is not here"):

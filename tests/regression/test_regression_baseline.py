@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -173,6 +174,7 @@ def test_an_unexpected_error_is_no_regression(tmp_path: Path, before: Result, mo
         raise ZeroDivisionError("two\nlines")
 
     monkeypatch.setattr(regression, "check_results", broken)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     arguments = ["check", "--baseline", str(tmp_path / "b.json"), "--results", str(tmp_path / "before")]
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 4
