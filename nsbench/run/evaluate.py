@@ -16,14 +16,15 @@ import torch
 from nsbench import registry
 from nsbench.attacks.card import AttackCost, attack_card, import_library
 from nsbench.data.loading import batches
-from nsbench.data.source import Subset
 from nsbench.errors import AttackError, DataError, doing
+from nsbench.models.memory import let_go, out_of_memory, too_large
 from nsbench.models.model import frozen
 from nsbench.models.preprocessing import in_8_bits, unit
 from nsbench.progress import SILENT, Progress
 from nsbench.results import AttackCard, OutputCheck
 from nsbench.results.samples import Sample, Sampler
 from nsbench.run.judge import Columns, judge, look_at_outputs, predictions
+from nsbench.run.known import UNKNOWN, Known, Memory
 from nsbench.run.threat_check import check_adversarial
 from nsbench.types import Condition, Outcomes
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from nsbench.data import Split
     from nsbench.models import Model
 
-UNKNOWN = -1  # in place of a prediction
 POOL = 4  # batches that an attack which refills its batch is handed at a time: what bounds the memory
 PROBABILITIES = ("label_probability", "confidence", "top5")  # columns that are fields of Outcomes
 _Batch = tuple[torch.Tensor, torch.Tensor, list[str], np.ndarray]  # images, labels, ids, positions in the split
@@ -46,38 +46,6 @@ class Evaluation:
     attack_card: AttackCard | None = None
     samples: tuple[Sample, ...] = ()
     outputs: OutputCheck | None = None  # of the model's first batch
-
-
-@dataclass
-class Known:
-    """What the model says of the unattacked images of one split, by position in it."""
-
-    columns: Columns  # "predictions" is UNKNOWN where it was not computed
-    unreadable: dict[int, str] = field(default_factory=dict)  # position -> why
-
-    def put(self, positions: np.ndarray, judged: Columns) -> None:
-        for name, values in judged.items():
-            if name not in self.columns:
-                self.columns[name] = np.zeros((len(self.columns["predictions"]), *values.shape[1:]), values.dtype)
-            self.columns[name][positions] = values
-
-
-@dataclass
-class Memory:
-    """What the conditions of one model share, so that nothing is computed twice: never use it for two models."""
-
-    known: dict[tuple[object, ...], Known] = field(default_factory=dict)
-    outputs: OutputCheck | None = None  # what the first batch of logits looks like
-
-    def of(self, split: Split, preprocess: str) -> tuple[Known, np.ndarray]:
-        """What is known of the whole split that `split` is, or is a subset of, and where in it the images stand."""
-        positions = np.arange(len(split))
-        while isinstance(split, Subset):
-            positions, split = split.indices[positions], split.base
-        key = (split.name, split.digest, split.classes, preprocess)
-        if key not in self.known:
-            self.known[key] = Known({"predictions": np.full(len(split), UNKNOWN, dtype=np.int64)})
-        return self.known[key], positions
 
 
 @dataclass(frozen=True)
@@ -125,23 +93,39 @@ def evaluate(
     full batches. Raises ModelError for logits that are not finite and AttackError for adversarial images outside
     their threat model. An image that cannot be decoded raises CorruptImage; with `leave_out` it is named in the
     evaluation and left out. So many `pictures` of right and of wrong images are kept. `memory` carries what is known
-    of unattacked images from one condition of this model to the next.
+    of unattacked images from one condition of this model to the next. Where a batch does not fit into memory, half as
+    many images are taken at a time, which moves no outcome.
     """
-    memory = memory or Memory()
-    job = _Job(model, split, condition, batch_size, workers, {} if leave_out else None)
-    title, sampler, card = label or condition.name, Sampler(pictures), None
-    with frozen(model), doing(f"evaluating {title}"):
-        columns = _clean(job, memory, progress, f"{title} · clean" if condition.attack else title)
-        if (columns["predictions"] == UNKNOWN).all():
-            raise DataError(f"split '{split.name}': none of its {len(split)} images can be read")
-        if condition.attack:
-            cost = AttackCost()
-            columns = _attack(job, columns, seed, cost, progress, title, sampler)
-            card = attack_card(registry.attacks[condition.attack], condition, cost)
-        elif pictures:
-            _sample(job, columns["predictions"], sampler)
+    memory, title = memory or Memory(), label or condition.name
+    while True:
+        room = min(batch_size, memory.room or batch_size)
+        job = _Job(model, split, condition, room, workers, {} if leave_out else None)
+        try:
+            with frozen(model), doing(f"evaluating {title}"):
+                return _evaluated(job, seed, progress, title, pictures, memory)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            if room == 1:
+                raise too_large(error) from error
+        memory.room = -(-room // 2)
+        let_go()  # here, where the failed batch's tensors are let go
+        progress.line(f"{title}: {room} images at a time do not fit into memory; again with {memory.room}", "yellow")
+
+
+def _evaluated(job: _Job, seed: int, progress: Progress, title: str, pictures: int, memory: Memory) -> Evaluation:
+    condition, sampler, card = job.condition, Sampler(pictures), None
+    columns = _clean(job, memory, progress, f"{title} · clean" if condition.attack else title)
+    if (columns["predictions"] == UNKNOWN).all():
+        raise DataError(f"split '{job.split.name}': none of its {len(job.split)} images can be read")
+    if condition.attack:
+        cost = AttackCost()
+        columns = _attack(job, columns, seed, cost, progress, title, sampler)
+        card = attack_card(registry.attacks[condition.attack], condition, cost)
+    elif pictures:
+        _sample(job, columns["predictions"], sampler)
     return Evaluation(
-        _outcomes(split, columns), dict(job.unreadable or {}), card, tuple(sampler.samples), memory.outputs
+        _outcomes(job.split, columns), dict(job.unreadable or {}), card, tuple(sampler.samples), memory.outputs
     )
 
 

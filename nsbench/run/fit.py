@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import torch
 from pydantic import TypeAdapter, ValidationError
 
 from nsbench import models
 from nsbench.data.source import digest_of
 from nsbench.errors import ModelError, ResultError, TrainingError, doing
 from nsbench.files import OTHER_CACHE, cache_folder, read_regular, write_atomically, writing
+from nsbench.models.memory import out_of_memory
 from nsbench.progress import Progress
 from nsbench.provenance import device_name, now, peak_memory_mib, versions
 from nsbench.results import NoiseOfRound, RecipeUsed, Round, Stage
@@ -153,7 +153,9 @@ class Fitter:
                         on_round=partial(self.on_round, method.name) if self.on_round else None,
                     )
                 )
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
             raise TrainingError(
                 f"{method.name}: {str(error).splitlines()[0]}; give a smaller batch with --set "
                 "micro_batch=N (training) or --set noise_batch=N (noise)"

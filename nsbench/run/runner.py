@@ -22,9 +22,10 @@ from nsbench.errors import CorruptImage, MissingSplit, NsbenchError, UsageError
 from nsbench.progress import Progress
 from nsbench.results import Result
 from nsbench.results.samples import pack_samples, pictures_of
-from nsbench.run.evaluate import Evaluation, Memory, evaluate
+from nsbench.run.evaluate import Evaluation, evaluate
 from nsbench.run.fit import Fitted, Fitter
 from nsbench.run.job import Job, RunOptions, open_job
+from nsbench.run.known import Memory
 from nsbench.run.recording import Pair, result_line, result_of
 from nsbench.run.watch import Watcher, check_logger
 from nsbench.types import Method, Suite

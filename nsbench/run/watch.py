@@ -13,9 +13,10 @@ import pandas as pd
 from nsbench import registry
 from nsbench.errors import MissingSplit, UsageError
 from nsbench.results import Round
-from nsbench.run.evaluate import Memory, evaluate
+from nsbench.run.evaluate import evaluate
 from nsbench.run.fit import history_table
 from nsbench.run.job import Job
+from nsbench.run.known import Memory
 
 if TYPE_CHECKING:
     from nsbench.models import Model

@@ -24,7 +24,7 @@ class Rerunner:
     def __init__(self, model: Model, source: DataSource, *, batch_size: int = 64, progress: Progress = SILENT) -> None:
         import nsbench.attacks  # noqa: F401  (fills the registry of attacks)
         from nsbench.models import weights_digest
-        from nsbench.run.evaluate import Memory
+        from nsbench.run.known import Memory
 
         self.model, self.source, self.batch_size, self.progress = model, source, batch_size, progress
         self.digest, self.memory = weights_digest(model), Memory()

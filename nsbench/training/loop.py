@@ -23,6 +23,7 @@ from nsbench.data import Split
 from nsbench.data.loading import Batch, batches
 from nsbench.errors import TrainingError, UsageError
 from nsbench.models import Model, class_token_only
+from nsbench.models.memory import let_go, out_of_memory, too_large
 from nsbench.progress import SILENT, Advance, Progress
 from nsbench.randomness import derive_seed
 from nsbench.results import Round
@@ -76,8 +77,12 @@ def finetune(
         advance(_moved(state, 0))
         images = _stream(state, train, workers)
         while not state.finished:
+            together = state.micro_batch
             with class_token_only(model), state.cost.counted(model):
                 entry = _round(state, images, train, perturb, losses, workers, advance, checkpoint)
+            if state.micro_batch < together:
+                fitting = f"went on with {state.micro_batch}, which give the same gradients"
+                progress.line(f"{together} images at a time do not fit into memory; {fitting}", style="yellow")
             state.history.append(entry)
             try:
                 if on_round:
@@ -193,15 +198,13 @@ def _step(state: State, batch: Batch, losses: Losses) -> dict[str, torch.Tensor]
         try:
             found = _update(state, batch, losses)
             break
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
             if state.micro_batch == 1:
-                raise TrainingError(
-                    f"one image at a time does not fit into memory ({str(error).splitlines()[0]}); "
-                    "take a smaller model or another device"
-                ) from error
+                raise TrainingError(str(too_large(error))) from error
         state.micro_batch = -(-state.micro_batch // 2)
-        if torch.cuda.is_available():  # here, where the failed step's tensors are let go
-            torch.cuda.empty_cache()
+        let_go()  # here, where the failed step's tensors are let go
     state.step += 1
     if state.ema:
         state.ema.update(state.model)

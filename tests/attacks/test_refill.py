@@ -18,7 +18,8 @@ from nsbench import registry
 from nsbench.attacks import cw, cw_search, patchfool, pgd
 from nsbench.attacks.common import l2_norm, misclassified
 from nsbench.models import Model, Preprocessing, load_model
-from nsbench.run.evaluate import Memory, evaluate
+from nsbench.run.evaluate import evaluate
+from nsbench.run.known import Memory
 from nsbench.run.opening import open_source
 from nsbench.types import Attack, Condition, ThreatModel
 

@@ -39,7 +39,8 @@ from nsbench.attacks.autoattack import standard_version
 from nsbench.attacks.common import l2_norm, misclassified
 from nsbench.data.loading import batches
 from nsbench.models import frozen, load_model
-from nsbench.run.evaluate import Memory, evaluate
+from nsbench.run.evaluate import evaluate
+from nsbench.run.known import Memory
 from nsbench.run.opening import open_source
 from nsbench.types import ThreatModel
 

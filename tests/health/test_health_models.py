@@ -17,7 +17,8 @@ import nsbench.attacks  # fills the registry of attacks
 from nsbench import report
 from nsbench.health import Flag, flags
 from nsbench.models import Model, Preprocessing
-from nsbench.run.evaluate import Memory, evaluate
+from nsbench.run.evaluate import evaluate
+from nsbench.run.known import Memory
 from nsbench.types import Condition
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -13,9 +16,11 @@ from nsbench import registry
 from nsbench.data.source import Split, Subset, digest_of
 from nsbench.errors import AttackError, CorruptImage, DataError, ModelError
 from nsbench.models import Model, Preprocessing
+from nsbench.progress import Progress
 from nsbench.results import AttackCard
-from nsbench.run.evaluate import Evaluation, Memory, evaluate
+from nsbench.run.evaluate import Evaluation, evaluate
 from nsbench.run.judge import LOOKED_AT, look_at_outputs
+from nsbench.run.known import Memory
 from nsbench.types import PROBABILITY_STEP, Attack, Condition, ThreatModel
 
 SIZE, CLASSES = 16, 5
@@ -377,3 +382,65 @@ def test_a_bounded_patch_that_breaks_its_bound_is_caught(
     )
     with pytest.raises(AttackError, match=f"beyond {bound}"):
         evaluate(model, right, condition)
+
+
+@contextmanager
+def room_for(model: Model, most: int, error: Callable[[], object]) -> Iterator[list[int]]:
+    """The model breaks where it gets more images than `most` at a time; the numbers that it got."""
+    seen: list[int] = []
+
+    def look(module: object, arguments: tuple[torch.Tensor]) -> None:
+        seen.append(len(arguments[0]))
+        if len(arguments[0]) > most:
+            error()
+
+    hook = model.register_forward_pre_hook(look)
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def on_a_gpu() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+class Lines(Progress):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def line(self, text: str = "", style: str = "") -> None:
+        self.said.append(text)
+
+
+@pytest.mark.parametrize("error", [on_a_gpu, lambda: torch.empty(1 << 50), lambda: np.zeros(1 << 50)])
+@pytest.mark.parametrize("name", ["pgd", None])
+def test_too_little_memory_halves_the_batch_and_moves_nothing(
+    model: Model, right: Noise, name: str | None, error: Callable[[], object]
+) -> None:
+    """On a CPU as on a GPU; later conditions begin with what fitted."""
+    condition = Condition("c", attack=name, threat=ThreatModel("linf", 4 / 255)) if name else Condition("c")
+    whole, lines, memory = evaluate(model, right, condition, batch_size=16), Lines(), Memory()
+    with room_for(model, 9, error) as seen:
+        short = evaluate(model, right, condition, batch_size=16, progress=lines, memory=memory, label="pair")
+        assert max(seen) == 16
+        seen.clear()
+        evaluate(model, right, Condition("again", preprocess="none"), batch_size=16, memory=memory, progress=lines)
+        assert max(seen, default=0) <= 8
+    assert lines.said == ["pair: 16 images at a time do not fit into memory; again with 8"]
+    for mine, theirs in ((short.outcomes, whole.outcomes),):
+        assert np.array_equal(mine.ids, theirs.ids)
+        assert np.array_equal(mine.predictions, theirs.predictions)
+        assert np.allclose(mine.label_probability, theirs.label_probability, atol=1e-3)
+    if name:
+        assert short.attack_card is not None
+        assert whole.attack_card is not None
+        assert short.attack_card.images == whole.attack_card.images
+
+
+def test_not_even_one_image_fits(model: Model, right: Noise) -> None:
+    with (
+        room_for(model, 0, lambda: torch.empty(1 << 50)),
+        pytest.raises(ModelError, match=r"one image at a time does not fit into memory \(.*can't allocate memory"),
+    ):
+        evaluate(model, right, Condition("c"), batch_size=4)

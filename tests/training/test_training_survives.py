@@ -264,10 +264,18 @@ def test_divergence_names_the_round_and_what_is_kept(tmp_path: Path) -> None:
 # Memory
 
 
-def short_of_memory(most: int) -> Any:
+def too_little(device: str) -> None:
+    if device == "cuda":
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    if device == "cpu":
+        torch.empty(1 << 50)
+    np.zeros(1 << 50)
+
+
+def short_of_memory(most: int, device: str = "cuda") -> Any:
     def losses(model: Model, images: torch.Tensor, targets: torch.Tensor, criterion: Any) -> dict[str, torch.Tensor]:
         if len(images) > most:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            too_little(device)
         return {"clean": criterion(model(images), targets)}
 
     return losses
@@ -295,13 +303,27 @@ def test_images_with_their_channels_last_give_the_same_weights(monkeypatch: pyte
     assert len(turned) == r.steps
 
 
-def test_out_of_memory_halves_the_micro_batch_and_repeats_the_step() -> None:
-    whole = finetune(tiny_model(), Pictures(), recipe(mixup=0.8))
-    short = finetune(tiny_model(), Pictures(), recipe(mixup=0.8), losses=short_of_memory(1))
+@pytest.mark.parametrize(
+    ("device", "words"), [("cuda", "CUDA out of memory"), ("cpu", "can't allocate"), ("numpy", "8.00 PiB")]
+)
+def test_out_of_memory_halves_the_micro_batch_and_repeats_the_step(device: str, words: str) -> None:
+    whole, lines = finetune(tiny_model(), Pictures(), recipe(mixup=0.8)), Lines()
+    losses = short_of_memory(1, device)
+    short = finetune(tiny_model(), Pictures(), recipe(mixup=0.8), losses=losses, progress=lines)
+    assert "images at a time do not fit into memory; went on with 1, which give the same gradients" in lines.said[0]
+    assert len(lines.said) == 1
     assert_same_weights(short, whole.model.timm_state_dict(), 2e-6)
     assert short.history[0].micro_batch == 1
-    with pytest.raises(TrainingError, match=r"one image at a time does not fit .*CUDA out of memory"):
-        finetune(tiny_model(), Pictures(), recipe(), losses=short_of_memory(0))
+    with pytest.raises(TrainingError, match=f"one image at a time does not fit .*{words}"):
+        finetune(tiny_model(), Pictures(), recipe(), losses=short_of_memory(0, device))
+
+
+def test_other_errors_halve_nothing() -> None:
+    def losses(model: Model, images: torch.Tensor, targets: torch.Tensor, criterion: Any) -> dict[str, torch.Tensor]:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        finetune(tiny_model(), Pictures(), recipe(), losses=losses)
 
 
 # Averaged weights and precision
