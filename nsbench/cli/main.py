@@ -28,7 +28,7 @@ from nsbench.cli.options import (
     run_options,
 )
 from nsbench.cli.submit import submit
-from nsbench.errors import UsageError
+from nsbench.errors import UsageError, without_controls
 from nsbench.progress import table_console
 
 if TYPE_CHECKING:
@@ -182,37 +182,50 @@ def report(
     detail: int | None,
     compare: tuple[str, str] | None,
 ) -> None:
-    """Render the stored results: one self-contained HTML page, or tables for papers and programs."""
+    """Render the stored results: one self-contained HTML page, or tables for papers and programs.
+
+    Exit status: 0; 1 rendered, but a file cannot be read, or its figures are not what its outcomes give; 2 wrong usage.
+    """
     from nsbench import report as rendering
 
     _need_results(results)
     if compare:
-        lending = lending_of(results, beside)
-        rendering.render_comparison(results, *compare, table_console(), partial=partial, lending=lending)
+        board = rendering.read_board(results, lending_of(results, beside), partial=partial)
+        rendering.print_comparison(board, *compare, table_console())
+        _end_with(board.problems)
         return
     chosen = rendering.resolve_formats(formats)
     page, files = [name for name in chosen if name == PAGE], [name for name in chosen if name != PAGE]
-    written = []
+    problems: dict[str, None] = {}
     # files for papers and programs hold the rows of this folder alone, unless another one is named
     for some, folder in ((page, beside), (files, beside or NO_FOLDER)):
         if some:
-            lending = lending_of(results, folder)
-            written += rendering.render_formats(
-                results, out, some, reference=reference, partial=partial, detail=detail, lending=lending
-            )
-    for path in written:
-        click.echo(str(path))
+            board = rendering.read_board(results, lending_of(results, folder), reference=reference, partial=partial)
+            for path in rendering.export(board, out, some, detail):
+                click.echo(str(path))
+            problems |= dict.fromkeys(board.problems)
+    _end_with(problems)
 
 
 @main.command()
 @board_options
 def show(results: Path, reference: str | None, partial: bool, beside: str | None) -> None:
-    """Show the leaderboard in the terminal."""
-    from nsbench.report import render_terminal
+    """Show the leaderboard in the terminal. Exit status: as of report."""
+    from nsbench.report import print_tables, read_board
 
     _need_results(results)
-    lending = lending_of(results, beside)
-    render_terminal(results, table_console(), reference=reference, partial=partial, lending=lending)
+    board = read_board(results, lending_of(results, beside), reference=reference, partial=partial)
+    print_tables(board, table_console())
+    if board.problems:
+        sys.exit(1)
+
+
+def _end_with(problems: Iterable[str]) -> None:
+    """What is wrong with files of the folder, on stderr, for an exit status that says it."""
+    for problem in problems:
+        click.echo(f"problem: {without_controls(problem)}", err=True)
+    if problems:
+        sys.exit(1)
 
 
 def _need_results(results: Path) -> None:

@@ -2,8 +2,9 @@
 
 A table holds one source, one image set (all images, or a limit) and one preprocessing: nothing in it is compared across
 these. Within a column only cells of the same suite version, images and preparation are compared; any other is shown
-apart with the reason. Missing cells are missing, never zero, and an average needs all of the paper's eleven. Two cells
-are separable when a test on the same images says so after Holm's correction over the whole table.
+apart with the reason, and so is a figure that its outcomes do not give (see `verify`). Missing cells are missing, never
+zero, and an average needs all of the paper's eleven. Two cells are separable when a test on the same images says so
+after Holm's correction over the whole table.
 
 Results that differ in their seed alone are one row. Its figure is the mean over seeds; intervals and tests take images
 and trainings as drawn, so they speak of the method. A row that was trained once has an interval and tests over images
@@ -30,6 +31,7 @@ from nsbench.leaderboard.matrices import Evidence, SuiteEvidence
 from nsbench.leaderboard.outcomes import Reader
 from nsbench.leaderboard.pairs import AVERAGE, column_pvalues, corrected, suite_pvalues
 from nsbench.leaderboard.records import Cell, Column, Leaderboard, Row, Table
+from nsbench.leaderboard.verify import problem
 from nsbench.results import Result
 from nsbench.results.comparability import Measured, table_key
 
@@ -54,13 +56,15 @@ def build(
     known = {id(result): Measured.of(result) for mine in (*own.values(), *offered.values()) for result in mine}
     joined = {key: lent(own[key], offered.get(key, ()), known) for key in own}
     reader = Reader()
+    evidence = {key: Evidence(reader) for key in sorted(own)}
     tables = tuple(
-        _table(key, own[key], joined[key], known, Evidence(reader), lender.name if lender else "", reference, partial)
-        for key in sorted(own)
+        _table(key, own[key], joined[key], known, mine, lender.name if lender else "", reference, partial)
+        for key, mine in evidence.items()
     )
     if reference is not None and not any(_has(table.rows, reference) for table in tables):
         find_row([row for table in tables for row in table.rows], reference)  # raises, naming the rows
-    return Leaderboard(tables, tuple(problems))
+    withheld = dict.fromkeys(line for mine in evidence.values() for line in mine.withheld)
+    return Leaderboard(tables, (*problems, *withheld))
 
 
 def _by_table(results: Iterable[Result]) -> dict[tuple[str, str, str], list[Result]]:
@@ -120,11 +124,14 @@ def _marked(row: Row, lender: str) -> Row:
 
 
 def _read(row: Row, evidence: Evidence) -> Row:
-    """The row with its health flags. All its files are read here, so that each is opened once."""
-    for cell in row.cells.values():
-        if cell.comparable:
-            for result in cell.results:
-                evidence.reader.per_image(result)
+    """The row with its health flags, cells that are not verified apart. Each of its files is opened once, here."""
+    cells = dict(row.cells)
+    for suite, cell in row.cells.items():
+        for result in cell.results:
+            if why := problem(result, evidence.reader):
+                evidence.withheld.append(f"{result.path}: {why}; it is left out of marks, ranks and averages")
+                cells[suite] = replace(cells[suite], reason=f"not what its outcomes give: {why}")
+    row = replace(row, cells=cells)
     return replace(row, flags=row_flags(row, evidence.reader))
 
 

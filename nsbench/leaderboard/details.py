@@ -12,8 +12,8 @@ from nsbench.files import without_suffix
 from nsbench.leaderboard.outcomes import ImageSet
 from nsbench.leaderboard.records import Row, Table
 from nsbench.results import ConditionResult, Result
-from nsbench.statistics import ALEXNET_ERROR, SEVERITIES
-from nsbench.statistics.corruption_error import ALEXNET_CLEAN_ERROR
+from nsbench.statistics import MCE_WEIGHTS
+from nsbench.statistics.corruption_error import relative_mce
 
 NOTHING = np.zeros(0)
 
@@ -58,20 +58,12 @@ class Details:
         accuracy = {one.name: one.accuracy for one in corrupted.conditions}
         if clean is None or clean.provenance.weights_digest != corrupted.provenance.weights_digest:
             return None
-        if any(f"{c}/{s}" not in accuracy for c in ALEXNET_ERROR for s in SEVERITIES):
+        if not MCE_WEIGHTS.keys() <= accuracy.keys():
             return None
         clean_error = self._error_on_the_same(corrupted, clean)
         if clean_error is None:
             return None
-        return 100 * float(
-            np.mean(
-                [
-                    (1 - sum(accuracy[f"{c}/{s}"] for s in SEVERITIES) / (100 * len(SEVERITIES)) - clean_error)
-                    / (alexnet - ALEXNET_CLEAN_ERROR)
-                    for c, alexnet in ALEXNET_ERROR.items()
-                ]
-            )
-        )
+        return relative_mce({name: 100 - one for name, one in accuracy.items()}, 100 * clean_error)
 
     def _error_on_the_same(self, corrupted: Result, clean: Result) -> float | None:
         """Share of the corrupted images that are wrong without corruption."""

@@ -78,6 +78,7 @@ class Evidence:
     suites: dict[str, SuiteEvidence] = field(default_factory=dict)
     reasons: dict[tuple[int, str], str] = field(default_factory=dict)  # (row, suite) -> why not image by image
     sums: Mapping[int, np.ndarray] = field(default_factory=dict)  # by row: bootstrap resamples of the average
+    withheld: list[str] = field(default_factory=list)  # a line for each result whose figures its outcomes do not give
     average: Methods | None = None  # of the average, where a row has several seeds
 
     def add(self, suite: str, cells: Mapping[int, Sequence[Result]]) -> None:

@@ -214,4 +214,4 @@ class Table:
 @dataclass(frozen=True)
 class Leaderboard:
     tables: tuple[Table, ...]
-    problems: tuple[str, ...] = field(default=())  # files that are no results, and why
+    problems: tuple[str, ...] = field(default=())  # files that are no results, or not what their outcomes give, and why

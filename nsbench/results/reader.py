@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nsbench.results import outcomes as files
+from nsbench.results.parquet import PROBABILITIES, TOP
 from nsbench.results.parquet_reading import Known, Rows
 from nsbench.results.record import Result
 from nsbench.results.store import decoded
 from nsbench.types import Outcomes
 
 PREDICTION = "prediction"
-EXTRA = ("predictions_clean", "linf", "l2")  # what is looked at beside predictions
+EXTRA = ("predictions_clean", "predictions_all", "predictions_uint8", "linf", "l2")  # looked at beside predictions
 HELD = 64  # files of one row, and some more
 
 
@@ -48,7 +49,7 @@ class OutcomesReader:
         return self._held[id(result)][1]
 
     def outcomes(self, result: Result, names: Iterable[str]) -> dict[str, Outcomes]:
-        """Of these conditions, in the stored order, with no more than predictions and the extra columns.
+        """Of these conditions, in the stored order, with predictions, probabilities and the extra columns.
 
         Raises ResultError, as `rows` does.
         """
@@ -63,14 +64,23 @@ class OutcomesReader:
         return self._common[key]
 
     def _read(self, result: Result) -> dict[str, Rows]:
-        columns = (PREDICTION, *self.extra)
+        columns = (PREDICTION, *PROBABILITIES, *TOP, *self.extra)
         return decoded(
             result, lambda content: files.read_columns(content, result.outcomes_format, columns, self._known)
         )
 
     def _outcomes(self, rows: Rows) -> Outcomes:
         extra = {name: rows.columns[name] for name in self.extra if name in rows.columns}
-        return Outcomes(rows.images.ids, rows.images.labels, rows.columns[PREDICTION].astype(np.int64), extra)
+        tops = [rows.columns[name] for name in TOP if name in rows.columns]
+        return Outcomes(
+            rows.images.ids,
+            rows.images.labels,
+            rows.columns[PREDICTION].astype(np.int64),
+            extra,
+            label_probability=rows.columns.get("label_probability"),
+            confidence=rows.columns.get("confidence"),
+            top5=np.stack(tops, axis=1) if tops else None,
+        )
 
 
 def _common_places(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ Both are defined over all fifteen corruptions and five severities. A smaller run
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -173,6 +173,49 @@ def mean_corruption_error(outcomes: Mapping[str, Outcomes]) -> Score:
         )
     corrupted = {name: found for name, found in outcomes.items() if name != "clean"}
     return corruption_errors(corrupted, outcomes.get("clean")).headline
+
+
+def errors_beside(errors: Mapping[str, float]) -> dict[str, float]:
+    """The figures that stand beside a corruption error, from the errors in percent of its conditions alone.
+
+    {} unless conditions are called "<corruption>/<severity>", but for "clean". Of all 75 the fifteen count, else all.
+    """
+    clean = errors.get("clean")
+    mine = {name: error for name, error in errors.items() if name != "clean"}
+    split = {name: name.rpartition("/") for name in mine}
+    if not mine or not all(
+        corruption and severity in map(str, SEVERITIES) for corruption, _, severity in split.values()
+    ):
+        return {}
+    complete = MCE_WEIGHTS.keys() <= mine.keys()
+    counted = [name for name in mine if name in MCE_WEIGHTS or not complete]
+    found = {"mean error": _mean(mine[name] for name in counted)}
+    for corruption in dict.fromkeys(corruption for corruption, _, _ in split.values()):
+        found[f"error {corruption}"] = _mean(mine[name] for name in mine if split[name][0] == corruption)
+    for severity in dict.fromkeys(severity for _, _, severity in split.values()):
+        of_severity = [mine[name] for name in counted if split[name][2] == severity]
+        if of_severity:
+            found[f"error severity {severity}"] = _mean(of_severity)
+    if clean is not None:
+        found["clean error"] = clean
+        if complete:
+            found["relative mCE"] = relative_mce(mine, clean)
+    return found
+
+
+def relative_mce(errors: Mapping[str, float], clean: float) -> float:
+    """In percent, from errors in percent of all 75 conditions and of the same images without corruption.
+
+    Hendrycks & Dietterich's, section 4.2, with AlexNet's errors of all severities together.
+    """
+    return 100 * _mean(
+        (_mean(errors[f"{c}/{s}"] for s in SEVERITIES) - clean) / (100 * (alexnet - ALEXNET_CLEAN_ERROR))
+        for c, alexnet in ALEXNET_ERROR.items()
+    )
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
 
 
 def partial_corruption_error(outcomes: Mapping[str, Outcomes]) -> Score:

@@ -132,7 +132,7 @@ def test_a_broken_file_is_named_and_the_rest_is_shown(results, tmp_path):
     broken = results / "shapes10" / "vit_shapes10" / "ns" / "half.seed0.json"
     broken.write_text('{"schema": 1, "source":')
     text = rendered(results, tmp_path)
-    assert "1 file left out of this page" in text
+    assert "1 file that cannot be read" in text
     assert "half.seed0.json" in text
     assert '<span class="v">95.0</span>' in text
 

@@ -209,7 +209,11 @@ def _view(table: Table, anchor: str, styles: Mapping[str, str], limits: Limits, 
     cards = {row.label: method_card(row, styles) for row in drawn(table.rows, limits.cards)}
     details = Details(table)
     book = picture_book(table, initial_pair(table), tables)
-    suites = [suite_card(details, column, styles, limits, book) for column in table.columns]
+    suites = [
+        suite_card(details, column, styles, limits, book)
+        for column in table.columns
+        if any((cell := row.cells.get(column.suite)) and cell.comparable for row in table.rows)
+    ]
     return TableView(
         table,
         anchor,

@@ -36,7 +36,7 @@ def print_tables(board: Leaderboard, console: Console) -> None:
         for line in text_notes(table):
             console.print(line, style="dim", markup=False, highlight=False)
     for problem in board.problems:
-        console.print(f"left out: {problem}", style="yellow", markup=False, highlight=False)
+        console.print(f"problem: {problem}", style="yellow", markup=False, highlight=False)
     if not board.tables:
         console.print(
             "There are no results yet. Make some: nsbench run --method METHOD --suite all (nsbench list shows the methods)",

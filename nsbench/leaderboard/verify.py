@@ -1,0 +1,105 @@
+"""Whether a stored result's figures are those that its outcomes give. What a board cannot verify it does not compare.
+
+Worked out again when a file is read, without the suite's code: each condition's images and accuracy, the score by its
+composition, its interval, and the figures beside it that `statistics.accuracy` and the corruption errors give. Not
+verified are the score and the interval of a suite that does not say what its score is made of, and figures of a suite's
+own that stand beside it. Results that were never stored have no outcomes file, and nothing to be verified by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from nsbench.errors import DataError, ResultError
+from nsbench.leaderboard.outcomes import NOT_MADE_OF, TOLERANCE, PerImage, Reader
+from nsbench.results import Result
+from nsbench.results.reader import PREDICTION
+from nsbench.statistics import accuracy, wilson
+from nsbench.statistics.corruption_error import errors_beside
+
+ROOM = 0.1  # of an interval's width: draws of a bootstrap, and their number, may differ between versions
+ROOM_OF_FEW = 0.35  # the same where a bootstrap is over fewer than FEW images, which it follows image by image
+FEW = 100
+ROUNDED = 1e-3  # percentage points: accuracies of conditions are stored to four decimals
+
+
+def problem(result: Result, reader: Reader) -> str:
+    """Why a result's figures are not those of its outcomes, in one line; "" where they are."""
+    if result.path is None:
+        return ""
+    try:
+        return next(_differences(result, reader), "")
+    except (ResultError, DataError) as error:
+        return str(error)
+
+
+def _differences(result: Result, reader: Reader) -> Iterator[str]:
+    yield from _conditions(result, reader)
+    one = reader.per_image(result)
+    if isinstance(one, PerImage):
+        yield from _score(result, one)
+        yield from _extra(result, reader)
+    elif one != NOT_MADE_OF:
+        yield one
+
+
+def _conditions(result: Result, reader: Reader) -> Iterator[str]:
+    rows = reader.rows(result)
+    for condition in result.conditions:
+        images = rows[condition.name].images
+        right = 100 * float(np.mean(rows[condition.name].columns[PREDICTION] == images.labels))
+        if condition.n != len(images.ids):
+            yield f"condition {condition.name}: says n = {condition.n:,}, and its outcomes have {len(images.ids):,}"
+        if abs(condition.accuracy - right) > ROUNDED:
+            yield f"condition {condition.name}: says accuracy {condition.accuracy:.4f}, and its outcomes give {right:.4f}"
+
+
+def _score(result: Result, one: PerImage) -> Iterator[str]:
+    score, n = result.score, len(one.images.ids)
+    if score.n != n:
+        yield f"says n = {score.n:,}, and its outcomes have {n:,}"
+    low, high, room = _interval(one)
+    if max(abs(score.low - low), abs(score.high - high)) > room:
+        yield f"says the interval {score.low:.4f} to {score.high:.4f}, and its outcomes give {low:.4f} to {high:.4f}"
+
+
+def _interval(one: PerImage) -> tuple[float, float, float]:
+    """Low, high and what a stated end may be away: Wilson's of an accuracy, else what a bootstrap over images gives.
+
+    That is the normal interval with the shift of its ends by the skewness (P. Hall 1992, The Bootstrap and Edgeworth
+    Expansion, section 3.5), for thousands of results at once.
+    """
+    values, n = one.values.astype(np.float64), len(one.values)
+    if one.accuracy:
+        low, high = wilson(round(values.sum() / 100), n)
+        return 100 * low, 100 * high, TOLERANCE
+    centred = values - values.mean()
+    error = float(np.sqrt(np.mean(centred**2) / n))
+    skewness = float(np.mean(centred**3) / np.mean(centred**2) ** 1.5) if error > 0 else 0.0
+    shift = error * skewness * (1.96**2 - 1) / (6 * n**0.5)
+    low, high = values.mean() - 1.96 * error + shift, values.mean() + 1.96 * error + shift
+    return low, high, max(TOLERANCE, (ROOM if n >= FEW else ROOM_OF_FEW) * (high - low))
+
+
+def _extra(result: Result, reader: Reader) -> Iterator[str]:
+    """Differences in the figures beside the score that the standard functions give."""
+    expected = _expected(result, reader)
+    for name, value in result.score.extra.items():
+        if name in expected and abs(value - expected[name]) > ROUNDED:
+            yield f"says {name} is {value:.4f}, and its outcomes give {expected[name]:.4f}"
+
+
+def _expected(result: Result, reader: Reader) -> Mapping[str, float]:
+    """By name, as far as a standard function gives them for what the score is made of."""
+    made_of = result.score.made_of
+    if made_of is None or not result.score.extra:
+        return {}
+    first, *others = result.conditions
+    if made_of.is_accuracy and made_of.weights.get(first.name):
+        further = {f"accuracy {one.name}": one.accuracy for one in others}
+        return dict(accuracy(reader.outcomes(result, [first.name])).extra) | further
+    if made_of.counts == "wrong":
+        return errors_beside({one.name: 100 - one.accuracy for one in result.conditions})
+    return {}
