@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import resource
 import secrets
 import shutil
 import stat
@@ -54,6 +55,12 @@ def expanded(path: str) -> Path:
 def available_cores() -> int:
     """Cores that this process may use, which in a container are fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def open_files_allowed() -> int:
+    """How many files this process may hold open."""
+    most: int = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return most if most != resource.RLIM_INFINITY else 1 << 20
 
 
 @contextmanager

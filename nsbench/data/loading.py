@@ -14,7 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from nsbench.data.source import Split
 from nsbench.errors import CorruptImage, DataError, NsbenchError, UsageError
+from nsbench.files import open_files_allowed
 
+FILES_OF_A_WORKER = 16  # open at a time: its pipes, and two for each batch on its way
 PREFETCH = 2  # batches that each worker holds ready: what bounds the memory
 
 Transform = Callable[[Image.Image], torch.Tensor]
@@ -50,8 +52,8 @@ def batches(
     """Batches of `split`, or of its images `indices` in that order; the last one may be smaller.
 
     `transform` makes a (3, H, W) uint8 tensor of a PIL image, of one size for the whole split. With workers, images
-    are decoded ahead in that many processes; the batches are the same. Errors of nsbench (a CorruptImage, say) arrive
-    as themselves, from workers too. torch's global random state is not moved.
+    are decoded ahead in that many processes, or in fewer where few files may be open; the batches are the same. Errors
+    of nsbench (a CorruptImage, say) arrive as themselves, from workers too. torch's global random state is not moved.
 
     With a dictionary `corrupt`, an image that cannot be decoded is left out of its batch instead of raising, and is
     noted there: id -> one line that names the file. Whoever passes it must say what is missing.
@@ -60,7 +62,8 @@ def batches(
         raise UsageError(f"batch size {batch_size}, workers {workers}: need at least 1 and 0")
     order = np.arange(len(split)) if indices is None else np.asarray(indices, dtype=np.int64)
     chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    return _iterate(_Chunks(split, transform, chunks, corrupt is not None), min(workers, len(chunks)), corrupt)
+    workers = min(workers, len(chunks), open_files_allowed() // FILES_OF_A_WORKER)
+    return _iterate(_Chunks(split, transform, chunks, corrupt is not None), workers, corrupt)
 
 
 class _Chunks(Dataset["Batch | NsbenchError"]):

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from nsbench.data.kept import mapped_array
 from nsbench.data.source import DataSource, Split, SurrogateName
 from nsbench.errors import DataError, MissingSplit
 from nsbench.progress import SILENT, Progress
@@ -43,8 +44,8 @@ class EmbeddedSplit(Split):
         """All images, (n, 48, 48, 3) uint8, mapped from the file."""
         if self._records is None:
             try:
-                self._records = np.load(self.path, mmap_mode="r")
-            except (OSError, ValueError) as problem:
+                self._records = mapped_array(self.path)
+            except cache.BROKEN as problem:
                 raise DataError(f"{self.path} is no longer readable ({problem}); run the command again") from problem
         return self._records["image"]
 

@@ -20,6 +20,7 @@ from tokenize import TokenError
 import numpy as np
 from filelock import FileLock
 
+from nsbench.data.kept import mapped_array
 from nsbench.errors import DataError
 from nsbench.files import OTHER_CACHE, available_cores, cache_folder, open_atomically, open_regular, writing
 from nsbench.progress import Progress
@@ -53,7 +54,7 @@ def read(path: Path) -> tuple[np.ndarray, str] | None:
     if not path.is_file():
         return None
     try:
-        records = np.load(path, mmap_mode="r")
+        records = mapped_array(path)
         with open_regular(path) as file:
             file.seek(-16, os.SEEK_END)
             stored = file.read(16)
