@@ -11,7 +11,7 @@ from nsbench import registry
 from nsbench.errors import ResultError
 from nsbench.progress import SILENT, Progress
 from nsbench.results import Result
-from nsbench.types import Condition
+from nsbench.types import Condition, Outcomes
 
 if TYPE_CHECKING:
     from nsbench.data import DataSource, Split
@@ -29,13 +29,13 @@ class Rerunner:
         self.model, self.source, self.batch_size, self.progress = model, source, batch_size, progress
         self.digest, self.memory = weights_digest(model), Memory()
 
-    def __call__(self, result: Result, wanted: Mapping[str, Sequence[str]]) -> dict[str, dict[str, int]]:
-        """Predictions by condition and image id. Raises ResultError, saying why, where it cannot be done here."""
+    def __call__(self, result: Result, wanted: Mapping[str, Sequence[str]]) -> dict[str, Outcomes]:
+        """Outcomes of these images by condition. Raises ResultError, saying why, where it cannot be done here."""
         from nsbench.data.source import Subset
         from nsbench.run.evaluate import evaluate
 
         self._check(result)
-        predictions = {}
+        outcomes = {}
         for condition in registry.suites[result.suite].conditions():
             split = self._split(condition, result)
             if split.digest != result.condition(condition.name).data_digest:
@@ -52,9 +52,8 @@ class Rerunner:
                 memory=self.memory,
                 label=f"{result.method} x {result.suite} · {condition.name}",
             )
-            outcomes = evaluation.outcomes
-            predictions[condition.name] = dict(zip(outcomes.ids.tolist(), outcomes.predictions.tolist(), strict=True))
-        return predictions
+            outcomes[condition.name] = evaluation.outcomes
+        return outcomes
 
     def _check(self, result: Result) -> None:
         own = result.provenance

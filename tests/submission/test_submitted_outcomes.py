@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from submissions import N, as_npz, outcomes, problems, store, with_npz
+from submissions import N, as_npz, only, outcomes, problems, store, with_npz
 
 from nsbench import registry
 from nsbench.cli import main
@@ -121,11 +121,7 @@ def test_a_random_sample_is_run_again(packed):
 
     def honest(result, wanted):
         asked.append(wanted)
-        stored = outcomes_by_suite[result.suite]
-        return {
-            name: {i: int(p) for i, p in zip(stored[name].ids, stored[name].predictions, strict=True) if i in ids}
-            for name, ids in wanted.items()
-        }
+        return {name: only(outcomes_by_suite[result.suite][name], ids) for name, ids in wanted.items()}
 
     outcomes_by_suite = {
         suite: {c.name: outcomes(c, k) for k, c in enumerate(registry.suites[suite].conditions())}
@@ -135,10 +131,17 @@ def test_a_random_sample_is_run_again(packed):
     assert checked.accepted
     assert checked.rerun == sum(len(ids) for wanted in asked for ids in wanted.values())
     assert all(len(ids) == 5 for wanted in asked for ids in wanted.values())
-    lying = check_archive(
-        packed.path, rerun=lambda result, wanted: {n: dict.fromkeys(ids, 9) for n, ids in wanted.items()}
-    )
-    assert "images that were run again are predicted otherwise" in lying.problems[0]
+
+    def other(result, wanted):
+        return {name: replace(one, predictions=one.predictions + 1) for name, one in honest(result, wanted).items()}
+
+    assert "images that were run again come out otherwise" in check_archive(packed.path, rerun=other).problems[0]
+
+    def less_sure(result, wanted):
+        return {name: replace(one, confidence=one.confidence / 2) for name, one in honest(result, wanted).items()}
+
+    (line,) = check_archive(packed.path, rerun=less_sure).problems  # where nothing was attacked
+    assert "clean.seed0.json: 20 of 20 images that were run again come out otherwise" in line
 
     def elsewhere(result, wanted):
         raise ResultError("other weights")
@@ -180,7 +183,7 @@ def test_weights_at_hand_are_run_again(tmp_path):
     assert all("its weights have digest" in line for line in stranger.not_rerun)
     rerunner.digest = read_results(tmp_path / "results")[0][0].provenance.weights_digest
     lying = check_archive(packed.path, rerun=rerunner, sample_size=5)
-    assert "5 of 5 images that were run again are predicted otherwise; at most 2 % may differ" in lying.problems[0]
+    assert "5 of 5 images that were run again come out otherwise; at most 2 % may differ" in lying.problems[0]
     imagenet_like = Rerunner(load_model("vit_shapes10", normalisation="imagenet"), source)
     assert "normalises by mean" in check_archive(packed.path, rerun=imagenet_like, sample_size=5).not_rerun[0]
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+from dataclasses import replace
 from functools import cache
 
 import made
@@ -40,7 +41,7 @@ def outcomes(condition, seed):
     def other(step):
         return classes[(place + step) % len(classes)]
 
-    clean = np.where(np.random.default_rng(N).random(N) < 0.8, labels, other(1))
+    clean = np.where(np.random.default_rng(1).random(N) < 0.7, labels, other(1))
     if not condition.attack:
         return judged(split, clean, seed)
     rng, right = np.random.default_rng(seed), clean == labels
@@ -59,6 +60,14 @@ def judged(split, predictions, seed, extra=None):
     top5 = classes[(np.searchsorted(classes, predictions)[:, None] + np.arange(5)) % len(classes)]
     every = {"predictions_all": predictions} if split.classes else {}
     return Outcomes(split.ids, split.labels, predictions, every | (extra or {}), label, confidence, top5)
+
+
+def only(measured, ids):
+    """The outcomes of these images."""
+    kept = np.isin(measured.ids, list(ids))
+    extra = {name: values[kept] for name, values in measured.extra.items()}
+    columns = ("ids", "labels", "predictions", "label_probability", "confidence", "top5")
+    return replace(measured, **{name: getattr(measured, name)[kept] for name in columns}, extra=extra)
 
 
 def digest(text):
