@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from nsbench.leaderboard.averages import spread, widened
@@ -63,7 +63,7 @@ def rows_of(
         by_method[mine[0].method, mine[0].model].append(mine[0])
     several_recipes = len(recipe_names(results)) > 1
     several_models = len({result.model for result in results}) > 1
-    return [
+    rows = [
         _row(
             mine,
             references,
@@ -75,6 +75,25 @@ def rows_of(
         )
         for mine in by_row.values()
     ]
+    return _told_apart(rows)
+
+
+def _told_apart(rows: Sequence[Row]) -> list[Row]:
+    """Rows by labels of their own: views look rows up by them. Titles are what results state, and may be alike."""
+    rows = _qualified(rows, lambda row, _: f"method {row.method}")
+    rows = _qualified(rows, lambda row, _: "with a recipe" if row.kin.recipe else "no recipe")
+    return _qualified(rows, lambda _, place: f"row {place}")
+
+
+def _qualified(rows: Sequence[Row], word: Callable[[Row, int], str]) -> list[Row]:
+    """With a further qualifier where a label is there more than once and it tells rows apart; `place` among its like,
+    from 1, whatever the order of results."""
+    alike: dict[str, list[Row]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: min(result.identity for result in row.results)):
+        alike[row.label].append(row)
+    words = {id(row): word(row, place) for group in alike.values() for place, row in enumerate(group, 1)}
+    telling = {label: len({words[id(row)] for row in group}) > 1 for label, group in alike.items()}
+    return [replace(row, qualifiers=(*row.qualifiers, words[id(row)])) if telling[row.label] else row for row in rows]
 
 
 def _row(

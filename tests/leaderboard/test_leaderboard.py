@@ -172,6 +172,27 @@ def test_normalisation_recipe_and_checkpoint_make_rows_of_their_own():
     )
 
 
+def test_rows_that_look_alike_have_labels_of_their_own():
+    """Views look rows up by their labels; titles are whatever a result states, and a recipe may be absent."""
+    recipe = made.recipe()
+    results = [
+        result(recipe=recipe, identity="b"),
+        result(suite="fgsm", recipe=None, identity="a"),
+        result("other", method_title="ns", recipe=recipe, identity="c"),
+        result("twice", parent_digest="12345678" + "a" * 8, identity="d"),
+        result("twice", parent_digest="12345678" + "b" * 8, identity="e"),
+    ]
+    labels = sorted(row.label for row in only_table(results).rows)
+    assert labels == [
+        "ns · method ns · no recipe",
+        "ns · method ns · with a recipe",
+        "ns · method other",
+        "twice · checkpoint 12345678 · row 1",
+        "twice · checkpoint 12345678 · row 2",
+    ]
+    assert labels == sorted(row.label for row in only_table(results[::-1]).rows)
+
+
 def test_ranks_are_ranges_where_the_intervals_allow_several_places():
     table = only_table(eleven("top", 80, half=0.1) + eleven("x", 50, half=2) + eleven("y", 51, half=2))
     assert [(row.method, row.rank) for row in table.rows] == [("top", (1, 1)), ("y", (2, 3)), ("x", (2, 3))]

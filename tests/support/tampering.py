@@ -36,11 +36,11 @@ class Tampering:
     board: bool = False
 
 
-def honest(folder: Path) -> Path:
+def honest(folder: Path, change=lambda result: result) -> Path:
     """Two rows of results on four suites, as the runner writes them."""
     for method in METHODS:
         for suite in SUITES:
-            store(folder, suite, method)
+            store(folder, suite, method, change=change)
     return folder
 
 
