@@ -113,6 +113,6 @@ def _classes(condition: ConditionResult, labels: Mapping[str, int], wanted: Expe
     if not odd:
         return []
     return [
-        f"has {counts[odd[0]]:,} images of class {odd[0]} and the like of {len(odd) - 1:,} more; of each there are "
-        f"{wanted.per_class} in the published set, and equally many under a limit"
+        f"{len(odd):,} classes have more or fewer than their share of {len(labels):,} images, such as class {odd[0]} with "
+        f"{counts[odd[0]]:,}; the published set has {wanted.per_class} of each, and a limit keeps them equal"
     ]

@@ -136,7 +136,7 @@ def _probabilities(classes: _Classes, mine: Outcomes, old: bool) -> list[str]:
     if old and label is None and largest is None and best is None:
         return []  # results of schema 1 kept none
     if label is None or largest is None or best is None:
-        return ["some of label_probability, confidence and top5 without the others"]
+        return ["its outcomes lack label_probability, confidence or top5"]
     outside = [
         f"{name} outside [0, 1]"
         for name, values in (("label_probability", label), ("confidence", largest))

@@ -38,7 +38,7 @@ def tampered(tmp_path, change):
         (lambda o: replace(o, extra={**o.extra, "linf": o.extra["linf"] + 1}), "linf norms beyond the budget"),
         (lambda o: replace(o, extra={**o.extra, "linf": o.extra["linf"] * np.nan}), "negative or not finite"),
         (lambda o: replace(o, extra={**o.extra, "l2": -o.extra["l2"]}), "negative or not finite"),
-        (lambda o: replace(o, confidence=None), "some of label_probability, confidence and top5 without the others"),
+        (lambda o: replace(o, confidence=None), "lack label_probability, confidence or top5"),
         (lambda o: replace(o, confidence=o.confidence + 1), "confidence outside [0, 1]"),
         (lambda o: replace(o, label_probability=o.label_probability * np.nan), "label_probability outside [0, 1]"),
         (lambda o: replace(o, label_probability=np.ones(N, "f4")), "label_probability above confidence"),

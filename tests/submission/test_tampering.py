@@ -1,5 +1,8 @@
 """Each change of a results folder is named by `submit check`, or only a re-run can tell."""
 
+import re
+from pathlib import Path
+
 import pytest
 from submissions import N, only, problems
 from tampering import TABLE, archived, find, honest
@@ -40,3 +43,10 @@ def run_again(tmp_path):
 
 def test_every_tampering_has_its_own_name():
     assert len({one.name for one in TABLE}) == len(TABLE) > 25
+
+
+def test_the_docs_list_what_only_a_rerun_can_tell():
+    page = (Path(__file__).parents[2] / "docs" / "submissions.md").read_text()
+    _, _, after = page.partition("## What only a re-run can tell")
+    section, _, _ = after.partition("\n## ")
+    assert re.findall(r"^- (.+)$", section, re.MULTILINE) == [one.name for one in TABLE if not one.check]
