@@ -1,10 +1,10 @@
 """Results -> tables with rows, columns, cells, ranks. A pure function, so that every view shows the same thing.
 
-A table holds one source, one image set (all images, or a limit) and one preprocessing: nothing in it is compared across
-these. Within a column only cells of the same suite version, images and preparation are compared; any other is shown
-apart with the reason, and so is a figure that its outcomes do not give (see `verify`). Missing cells are missing, never
-zero, and an average needs all of the paper's eleven. Two cells are separable when a test on the same images says so
-after Holm's correction over the whole table.
+A table holds one source, one image set (all images, or a limit) and one preprocessing (see `comparability`): nothing in
+it is compared across these. Within a column only cells of the same suite version, images and preparation are compared;
+any other is shown apart with the reason, and so is a figure that its outcomes do not give (see `verify`). Missing cells
+are missing, never zero, and an average needs all of the paper's eleven. Two cells are separable when a test on the same
+images says so after Holm's correction over the whole table.
 
 Results that differ in their seed alone are one row. Its figure is the mean over seeds; intervals and tests take images
 and trainings as drawn, so they speak of the method. A row that was trained once has an interval and tests over images
@@ -15,7 +15,6 @@ Another folder may lend rows to a table (see `lent`): they are marked, and take 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -33,7 +32,7 @@ from nsbench.leaderboard.pairs import AVERAGE, column_pvalues, corrected, suite_
 from nsbench.leaderboard.records import Cell, Column, Leaderboard, Row, Table
 from nsbench.leaderboard.verify import problem
 from nsbench.results import Result
-from nsbench.results.comparability import Measured, table_key
+from nsbench.results.comparability import Measured, TableKey, by_table
 
 PAPER_COLUMNS = 11  # the average of the paper's table 2 is over these
 
@@ -52,11 +51,12 @@ def build(
     where rows lack one of the eleven, average over the suites that all rows have. `lender`: whose rows join the tables
     that they fit. Raises UsageError where a reference was asked for and no table has that row.
     """
-    own, offered = _by_table(results), _by_table(lender.results if lender else ())
+    own, others = by_table(results), lender.results if lender else ()
+    offered = {key: [one for one in others if key.takes(one)] for key in own}
     known = {id(result): Measured.of(result) for mine in (*own.values(), *offered.values()) for result in mine}
-    joined = {key: lent(own[key], offered.get(key, ()), known) for key in own}
+    joined = {key: lent(own[key], offered[key], known) for key in own}
     reader = Reader()
-    evidence = {key: Evidence(reader) for key in sorted(own)}
+    evidence = {key: Evidence(reader) for key in own}
     tables = tuple(
         _table(key, own[key], joined[key], known, mine, lender.name if lender else "", reference, partial)
         for key, mine in evidence.items()
@@ -67,20 +67,12 @@ def build(
     return Leaderboard(tables, (*problems, *withheld))
 
 
-def _by_table(results: Iterable[Result]) -> dict[tuple[str, str, str], list[Result]]:
-    """By source, image set and preprocessing."""
-    tables = defaultdict(list)
-    for result in results:
-        tables[table_key(result)].append(result)
-    return tables
-
-
 def _has(rows: Sequence[Row], reference: str) -> bool:
     return any(reference in (row.label, row.method, row.title) for row in rows)
 
 
 def _table(
-    key: tuple[str, str, str],
+    key: TableKey,
     own: Sequence[Result],
     joined: Sequence[Result],
     known: Mapping[int, Measured],
@@ -89,7 +81,6 @@ def _table(
     reference: str | None,
     partial: bool,
 ) -> Table:
-    source, images, prepared = key
     results, borrowed = [*own, *joined], {id(result) for result in joined}
     columns, references = columns_of(results, known)
     rows = [_read(row, evidence) for row in rows_of(results, references, known)]
@@ -115,7 +106,14 @@ def _table(
     table = mark(
         rows, columns, averages, pairs, evidence, reference if _has(rows, reference or "") else None, bool(common)
     )
-    return replace(table, source=source, image_set=images, preprocessing=prepared, partial_suites=common)
+    return replace(
+        table,
+        source=key.source,
+        image_set=str(key.images),
+        limit=key.images.limit,
+        preprocessing=key.preprocessing,
+        partial_suites=common,
+    )
 
 
 def _marked(row: Row, lender: str) -> Row:

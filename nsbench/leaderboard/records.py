@@ -188,6 +188,7 @@ class Table:
     critical: CriticalDifference | None = None
     pairs: Mapping[str, Pairs] = field(default_factory=dict, compare=False, repr=False)  # by suite, and AVERAGE
     evidence: Evidence | None = field(default=None, compare=False, repr=False)
+    limit: int | None = None  # images per condition at most; None: all of them
 
     @property
     def models(self) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from nsbench.errors import ResultError
 from nsbench.leaderboard import Leaderboard, Lender
 from nsbench.report.closing import closing_lines
 from nsbench.results import Result, read_result, read_results
-from nsbench.results.comparability import table_key
+from nsbench.results.comparability import TableKey, by_table
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,19 @@ def read_board(
 
 def findings(folder: Path, made: Sequence[Result], lending: LendingFolder | None = None) -> list[str]:
     """What a run that made or found these results in `folder` has found: see `closing_lines`."""
-    if not made:
+    identities, tables = {one.identity for one in made}, by_table(read_results(folder)[0])
+    if not made or not tables:
         return []
-    key = table_key(made[0])  # one run evaluates one model on one source
-    results = [one for one in read_results(folder)[0] if table_key(one) == key]
-    board, identities = leaderboard.build(results, lender=_lender(lending, results)[0]), {one.identity for one in made}
-    return [line for table in board.tables for line in closing_lines(table, identities)]
+    key = max(tables, key=lambda key: _share(key, tables[key], made[0], identities))
+    results = tables[key]
+    board = leaderboard.build(results, lender=_lender(lending, results)[0])
+    mine = [table for table in board.tables if (table.source, table.image_set, table.preprocessing) == key.place]
+    return [line for table in mine for line in closing_lines(table, identities)]
+
+
+def _share(key: TableKey, results: Sequence[Result], one: Result, identities: Collection[str]) -> tuple[int, bool]:
+    """How many of a run's results a table holds, and whether it is the one that the run asked for."""
+    return sum(result.identity in identities for result in results), key.images.limit == one.provenance.limit
 
 
 def _lender(lending: LendingFolder | None, own: Sequence[Result]) -> tuple[Lender | None, list[str]]:

@@ -15,7 +15,6 @@ from nsbench.leaderboard.pairs import ALPHA, UNPAIRED
 from nsbench.report.numbers import THESE_WEIGHTS, figure, pvalue, seeds, signed
 
 UNTOUCHED, CONTROL = "untouched", "control"  # roles of methods that others are compared with: see types.ROLES
-ALL_IMAGES = "all images"
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +196,7 @@ def _title(table: Table, suite: str) -> str:
 def _images(table: Table, cells: Sequence[Cell]) -> str:
     least, most = min(cell.n for cell in cells), max(cell.n for cell in cells)
     many = f"{most:,}" if least == most else f"{least:,} to {most:,}"
-    few = "" if table.image_set == ALL_IMAGES else " (a part of them: good for a look, not for a claim)"
+    few = "" if table.limit is None else " (a part of them: good for a look, not for a claim)"
     return f"on {many} images of {table.source}{' each' if len(cells) > 1 else ''}{few}"
 
 

@@ -136,4 +136,4 @@ def sentence(cell: Cell, column: Column) -> str:
 
 def heading(table: Table) -> str:
     words = [table.source, table.model]
-    return " · ".join(words if table.image_set == "all images" else [*words, table.image_set])
+    return " · ".join(words if table.limit is None else [*words, table.image_set])

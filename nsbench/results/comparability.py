@@ -1,20 +1,74 @@
-"""What two results must share to be compared, and what makes them rows of their own."""
+"""What two results must share to be compared, and what makes them rows of their own.
+
+A table is of one source, one preprocessing and one image set: all images of every condition, or of each condition the
+images that a limit leaves. What counts is which images were evaluated, not what was asked for: a set that is no larger
+than the limit is evaluated as a whole with it and without it, so that result belongs to the table of the limit and to
+that of all images. The limit of a run alone makes no table: there is one for a limit where it left images out of any
+result, and one of all images where a result was asked for without a limit or stands in no other table.
+"""
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from nsbench.results.record import RecipeUsed, Result
+from nsbench.results.record import ConditionResult, RecipeUsed, Result
+
+ALL_IMAGES = "all images"
 
 
-def image_set(result: Result) -> str:
-    """ "all images", or the limit that the run was given."""
+class ImageSet(NamedTuple):
+    """Of every condition all images, or those that a limit leaves."""
+
+    limit: int | None = None
+
+    def __str__(self) -> str:
+        return f"limit {self.limit}" if self.limit else ALL_IMAGES
+
+    def holds(self, result: Result) -> bool:
+        """Of each of its conditions, exactly these images were evaluated."""
+        own = image_set(result)
+        fits = self.limit and max(map(_evaluated, result.conditions)) <= self.limit
+        return own == self or bool(own.limit is None and fits)
+
+
+class TableKey(NamedTuple):
+    """Nothing in a table is compared with what differs in one of these."""
+
+    source: str
+    images: ImageSet
+    preprocessing: str
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """In the order of tables."""
+        return self.source, str(self.images), self.preprocessing
+
+    def takes(self, result: Result) -> bool:
+        same = (self.source, self.preprocessing) == (result.source, preprocessing(result))
+        return same and self.images.holds(result)
+
+
+def image_set(result: Result) -> ImageSet:
+    """All images, unless the limit of the run left some out."""
     limit = result.provenance.limit
-    return f"limit {limit}" if limit else "all images"
+    return ImageSet(limit if limit and any(_is_cut(one, limit) for one in result.conditions) else None)
+
+
+def _is_cut(condition: ConditionResult, limit: int) -> bool:
+    """Of results that do not say how many images there were: as many images as the limit were cut by it."""
+    if condition.available is None:
+        return _evaluated(condition) >= limit
+    return condition.available > _evaluated(condition)
+
+
+def _evaluated(condition: ConditionResult) -> int:
+    """Images that the condition was evaluated on, or would have been but for files that cannot be read."""
+    return condition.n + len(condition.unreadable)
 
 
 def preprocessing(result: Result) -> str:
@@ -22,9 +76,20 @@ def preprocessing(result: Result) -> str:
     return result.provenance.preprocessing
 
 
-def table_key(result: Result) -> tuple[str, str, str]:
-    """Source, image set and preprocessing: nothing in a table is compared across these."""
-    return result.source, image_set(result), preprocessing(result)
+def by_table(results: Iterable[Result]) -> dict[TableKey, list[Result]]:
+    """The tables of these results, in their order; a result may be in several."""
+    mine = list(results)
+    cut = {(one.source, image_set(one), preprocessing(one)) for one in mine if image_set(one).limit}
+
+    def home(result: Result) -> TableKey:
+        asked = result.source, ImageSet(result.provenance.limit), preprocessing(result)
+        return TableKey(*asked) if asked in cut else TableKey(asked[0], image_set(result), asked[2])
+
+    alike = defaultdict(list)
+    for one in mine:
+        alike[one.source, preprocessing(one)].append(one)
+    keys = sorted({home(one) for one in mine}, key=lambda key: key.place)
+    return {key: [one for one in alike[key.source, key.preprocessing] if key.images.holds(one)] for key in keys}
 
 
 def measured(result: Result) -> dict[str, object]:

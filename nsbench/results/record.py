@@ -15,7 +15,7 @@ from pydantic import Field
 
 from nsbench.types import Score, Setting, ThreatModel
 
-SCHEMA: Literal[2] = 2
+SCHEMA: Literal[3] = 3
 STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}  # pydantic's rules for reading
 Count = Annotated[int, Field(ge=0)]
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -71,6 +71,7 @@ class ConditionResult:
     surrogate_digest: str | None = None  # of the weights that they were attacked on, where that is known
     unreadable: Mapping[str, str] = field(default_factory=dict)  # id -> why: images that were left out
     attack_card: AttackCard | None = None
+    available: Annotated[int, Field(ge=1)] | None = None  # images without --limit; None: not recorded (before schema 3)
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
@@ -147,7 +148,7 @@ class Provenance:
     parent_digest: str  # of the checkpoint that it was finetuned from
     fit_key: str  # digest of everything that decides the weights
     data_digest: str
-    limit: int | None  # --limit; None: all images
+    limit: Annotated[int, Field(ge=1)] | None  # --limit; None: there was none
     preprocessing: str  # in words
     normalisation: str
     mean: tuple[float, ...]
@@ -192,7 +193,7 @@ class Result:
     conditions: Annotated[tuple[ConditionResult, ...], Field(min_length=1)]
     provenance: Provenance
     identity: str  # digest of everything that was evaluated; equal identities are the same measurement
-    schema: Literal[2] = SCHEMA
+    schema: Literal[3] = SCHEMA
     outcomes_format: Literal["parquet", "npz"] = "parquet"
     outcomes_sha256: str = ""
     path: Path | None = field(default=None, compare=False)  # of the file that it was read from or written to

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -96,6 +96,21 @@ def add_result(results: Path, result: Result, outcomes: bytes, record: bytes) ->
     Raises ResultError if they cannot be stored, or where the same measurement is there.
     """
     return _keep(results, result, outcomes, record=record)
+
+
+def note_available(result: Result, available: Sequence[int]) -> Result:
+    """A stored result with the number of images that each condition has without a limit, which old versions kept not.
+
+    Raises ResultError if it cannot be stored.
+    """
+    if all(one.available is not None for one in result.conditions):
+        return result
+    conditions = zip(result.conditions, available, strict=True)
+    noted = replace(result, conditions=tuple(replace(one, available=n) for one, n in conditions))
+    folder = path_of(result).parent
+    with _writing(folder), alone(folder):
+        write_atomically(path_of(noted), to_json(noted))
+    return noted
 
 
 def _keep(

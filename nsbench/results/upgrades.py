@@ -128,4 +128,9 @@ def round_of(entry: Json) -> Json:
     return {"losses": {}} | new
 
 
-UPGRADES: dict[int, Callable[[Json], Json]] = {1: _from_1}
+def _from_2(record: Json) -> Json:
+    """Conditions may say how many images were available, which no older one does."""
+    return record | {"schema": 3}
+
+
+UPGRADES: dict[int, Callable[[Json], Json]] = {1: _from_1, 2: _from_2}

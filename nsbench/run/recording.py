@@ -45,8 +45,8 @@ def result_of(
     """The result of a pair: its score, its conditions and where they come from."""
     outcomes = {name: evaluation.outcomes for name, evaluation in evaluations.items()}
     conditions = [
-        _condition(condition, split, evaluations[condition.name])
-        for condition, split in zip(suite.conditions(), splits, strict=True)
+        _condition(condition, split, n, evaluations[condition.name])
+        for condition, split, n in zip(suite.conditions(), splits, available(job, suite), strict=True)
     ]
     return Result(
         source=job.source.name,
@@ -74,7 +74,13 @@ def result_of(
     )
 
 
-def _condition(condition: Condition, split: Split, evaluation: Evaluation) -> ConditionResult:
+def available(job: Job, suite: Suite) -> list[int]:
+    """Images of each condition without --limit."""
+    sizes = [(len(job.source.split(one.split, job.progress)), one.limit) for one in suite.conditions()]
+    return [size if limit is None else min(size, limit) for size, limit in sizes]
+
+
+def _condition(condition: Condition, split: Split, available: int, evaluation: Evaluation) -> ConditionResult:
     outcomes: Outcomes = evaluation.outcomes
     return ConditionResult(
         name=condition.name,
@@ -92,6 +98,7 @@ def _condition(condition: Condition, split: Split, evaluation: Evaluation) -> Co
         surrogate_digest=split.surrogate_digest,
         unreadable=dict(evaluation.unreadable),
         attack_card=evaluation.attack_card,
+        available=available,
     )
 
 

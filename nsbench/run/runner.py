@@ -21,12 +21,13 @@ from nsbench.data.source import digest_of
 from nsbench.errors import CorruptImage, MissingSplit, NsbenchError, UsageError
 from nsbench.progress import Progress
 from nsbench.results import Result
+from nsbench.results.comparability import image_set
 from nsbench.results.samples import pack_samples, pictures_of
 from nsbench.run.evaluate import Evaluation, evaluate
 from nsbench.run.fit import Fitted, Fitter
 from nsbench.run.job import Job, RunOptions, open_job
 from nsbench.run.known import Memory
-from nsbench.run.recording import Pair, result_line, result_of
+from nsbench.run.recording import Pair, available, result_line, result_of
 from nsbench.run.watch import Watcher, check_logger
 from nsbench.types import Method, Suite
 
@@ -227,6 +228,8 @@ def _held(job: Job, method: Method, suite: Suite, identity: str, pair: Pair) -> 
     if found.problem:
         job.progress.line(f"{pair}: is computed, since {found.problem}", style="yellow")
     stored = found.result
+    if stored and image_set(stored).limit:
+        stored = results.note_available(stored, available(job, suite))
     return stored if stored and (job.options.allow_missing or not stored.unreadable) else None
 
 

@@ -127,14 +127,18 @@ def _odd_counts(result: Result) -> list[str]:
     problems = []
     if result.score.n < 1:
         problems.append("score.n: there is no image")
-    if result.provenance.limit is not None and result.provenance.limit < 1:
-        problems.append(f"provenance.limit: is {result.provenance.limit}, and no number of images")
     for condition in result.conditions:
         card = condition.attack_card
         if card and not card.zero_gradients <= card.looked_at <= card.images <= condition.n:
             problems.append(
                 f"condition {shown(condition.name)}: its attack card counts {card.zero_gradients:,} of "
                 f"{card.looked_at:,} of {card.images:,} of {condition.n:,} images"
+            )
+        evaluated, limit = condition.n + len(condition.unreadable), result.provenance.limit
+        if condition.available is not None and evaluated != min(condition.available, limit or condition.available):
+            problems.append(
+                f"condition {shown(condition.name)}: says that {condition.available:,} images were available, and has "
+                f"{evaluated:,} of them with {f'a limit of {limit:,}' if limit else 'no limit'}"
             )
     return problems[:5]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -10,6 +11,11 @@ from nsbench.results import ConditionResult, Provenance, RecipeUsed, Result, wri
 from nsbench.types import Outcomes, Score, Setting
 
 IDENTITY = "c" * 16
+
+
+def digest(text: str) -> str:
+    """16 hex digits, such as an identity has."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def recipe(name: str = "quick", seed: int = 0, **settings: Setting) -> RecipeUsed:

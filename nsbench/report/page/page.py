@@ -89,7 +89,7 @@ class TableView:
     @property
     def limit(self) -> int | None:
         """Images per condition at most; None: all of them."""
-        return self.table.results[0].provenance.limit
+        return self.table.limit
 
     @property
     def notes(self) -> list[str]:
