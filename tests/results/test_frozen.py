@@ -16,6 +16,7 @@ from nsbench.leaderboard import build
 from nsbench.leaderboard.samples import Album
 from nsbench.report import FORMATS
 from nsbench.results import SCHEMA, read_outcomes, read_result, read_results, upgrades
+from nsbench.results.comparability import image_set
 from nsbench.types import ThreatModel
 
 FROZEN = Path(__file__).parents[1] / "frozen"
@@ -26,6 +27,7 @@ FIGURES = {  # by suite, as they were printed when they were written
     "schema1_samples": {"clean": "93.8", "cw": "4.7"},
     "schema2_first": {"clean": "93.8", "fgsm": "68.8", "imagenet_c": "55.2"},
     "schema2_roles": {"clean": "93.8", "fgsm": "68.8", "imagenet_c": "55.2", "damagenet": "62.5", "transfer": "0.0"},
+    "schema3_first": {"clean": "96.0", "imagenet_a": "33.2"},
 }
 
 
@@ -91,6 +93,12 @@ def test_old_results_render_in_every_format(name, tmp_path):
     ):
         for figure in FIGURES[name].values():
             assert figure in text
+
+
+def test_a_whole_set_under_a_limit_says_so():
+    results, _ = read_results(FROZEN / "schema3_first")
+    found = {result.suite: (image_set(result).limit, result.conditions[0].available) for result in results}
+    assert found == {"clean": (500, 1000), "imagenet_a": (None, 500)}
 
 
 def test_old_samples_are_shown():
