@@ -63,6 +63,7 @@ ROUND = {"round": 1, "step": 20, "lr": 0.001, "losses": {}}
         (put("attack_card", CARD | {"images": 41}, "conditions", 0), "counts 0 of 0 of 41 of 40 images"),
         (put("attack_card", CARD | {"steps": "all"}, "conditions", 0), "conditions.0.attack_card.steps"),
         (put("limit", 0, "provenance"), "provenance.limit"),
+        (put("limit", -5, "provenance"), "provenance.limit"),
         (put("available", 30, "conditions", 0), "30 images were available, and has 40 of them with a limit of 40"),
         (put("surprise", 1), "surprise: "),
         (put("surprise", 1, "conditions", 1), "conditions.1.surprise: "),
