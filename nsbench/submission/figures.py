@@ -10,7 +10,7 @@ from nsbench.errors import NsbenchError
 from nsbench.results import ConditionResult, Result
 from nsbench.statistics import accuracy
 from nsbench.submission.archive import shown
-from nsbench.types import Composition, Condition, Outcomes, Suite
+from nsbench.types import Composition, Condition, Outcomes, Suite, ThreatModel
 
 EXACT = 1e-6
 BOOTSTRAP = 0.1  # of an interval's width: draws and their number may change between versions
@@ -50,8 +50,9 @@ def _conditions(result: Result, suite: Suite) -> list[str]:
     if [one.name for one in result.conditions] != [one.name for one in own]:
         return ["lists other conditions than the suite has"]
     for stated, expected in zip(result.conditions, own, strict=True):
-        theirs = _asked(stated)
-        for field, value in _asked(expected).items():
+        old = result.outcomes_format == "npz"
+        theirs = _asked(stated, old)
+        for field, value in _asked(expected, old).items():
             if theirs[field] != value:
                 return [
                     f"condition {shown(expected.name)}: {field} is {shown(str(theirs[field]))}, and the suite's "
@@ -64,16 +65,25 @@ def _conditions(result: Result, suite: Suite) -> list[str]:
     ]
 
 
-def _asked(one: Condition | ConditionResult) -> dict[str, object]:
-    """What a condition asks for, by field; budgets as they are shown."""
+def _asked(one: Condition | ConditionResult, old: bool) -> dict[str, object]:
+    """What a condition asks for, by field; budgets as they are shown. `old`: as schema 1 kept it."""
     return {
         "split": one.split,
         "attack": one.attack,
         "params": dict(one.params),
-        "threat": str(one.threat) if one.threat else None,
-        "beforehand": str(one.beforehand) if one.beforehand else None,
+        "threat": _budget(one.threat, old),
+        "beforehand": _budget(one.beforehand, old),
         "preprocess": one.preprocess,
     }
+
+
+def _budget(threat: ThreatModel | None, old: bool) -> str | None:
+    """As it is shown, with what its norm leaves out: patches of another norm, the bound of a patch's change."""
+    if threat is None:
+        return None
+    if threat.norm != "patch":
+        return f"{threat}, {threat.patches} patches" if threat.patches else str(threat)
+    return str(threat) if old or threat.eps is None else f"{threat} within {threat.eps:.6g}"
 
 
 def _same(stated: Composition | None, own: Composition | None) -> bool:

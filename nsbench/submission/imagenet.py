@@ -23,19 +23,18 @@ ORIGINS = ("official", "generated-jpeg", "generated-png", CorruptedSplit.origin)
 ATTACKED = "attacked on "  # how the origin of a transfer set begins
 
 
-def imagenet_problems(
-    condition: ConditionResult, labels: Mapping[str, int], own: int | None, limit: int | None, clean: Iterable[str]
+def set_problems(
+    split: str, labels: Mapping[str, int], unreadable: int, own: int | None, limit: int | None
 ) -> list[str]:
-    """What cannot be, a line each. `own`: the limit of the suite's condition; `limit`: that of the run; `clean`:
-    digests of whole validation sets that figures of these results or of held ones are on."""
-    wanted = _expected(condition.split)
+    """What cannot be of a published set, a line each. `labels`: by id; `unreadable`: how many more images could not be
+    read; `own`: the limit of the suite's condition; `limit`: that of the run."""
+    wanted = _expected(split)
     if wanted is None:
         return []
     return (
-        _origin(condition, labels, clean)
-        or _count(condition, labels, wanted, own, limit)
-        or _labels(condition.split, labels, wanted)
-        or _classes(condition, labels, wanted)
+        _count(len(labels) + unreadable, wanted, own, limit)
+        or _labels(split, labels, wanted)
+        or ([] if unreadable else _classes(labels, wanted))
     )
 
 
@@ -45,8 +44,12 @@ def _expected(split: str) -> Expected | None:
     return EXPECTED.get("clean" if name == "transfer" else name)
 
 
-def _origin(condition: ConditionResult, labels: Mapping[str, int], clean: Iterable[str]) -> list[str]:
+def origin_problems(condition: ConditionResult, ids: Iterable[str], limited: bool, clean: Iterable[str]) -> list[str]:
+    """What cannot be the origin of a published set, a line each. `ids`: in their order; `clean`: digests of whole
+    validation sets that figures of these results or of held ones are on."""
     origin, split = condition.origin, condition.split
+    if _expected(split) is None:
+        return []
     if split.startswith("transfer/"):
         surrogate = f"(weights {condition.surrogate_digest})"
         right = origin.startswith(ATTACKED) and origin.endswith(surrogate)
@@ -56,25 +59,23 @@ def _origin(condition: ConditionResult, labels: Mapping[str, int], clean: Iterab
     in_memory = CorruptedSplit.origin
     if not split.startswith("c/"):
         return [f"origin is '{in_memory}', and only C is made in memory"] if origin == in_memory else []
-    if origin != in_memory and condition.data_digest in _made_in_memory(split, labels, clean):
+    if origin != in_memory and condition.data_digest in _made_in_memory(split, ids if limited else (), clean):
         return [f"origin is {shown(origin)}, and its data digest is that of images made in memory, '{in_memory}'"]
     return []
 
 
-def _made_in_memory(split: str, labels: Mapping[str, int], clean: Iterable[str]) -> set[str]:
-    """Digests of this part of C as nsbench makes it of these validation sets, whole and under a limit."""
+def _made_in_memory(split: str, limited: Iterable[str], clean: Iterable[str]) -> set[str]:
+    """Digests of this part of C as nsbench makes it of these validation sets, whole or of the ids `limited`."""
     _, corruption, severity = (*split.split("/"), "", "")[:3]
     if corruption not in (*CORRUPTIONS, *EXTRA_CORRUPTIONS) or not severity.isdecimal():
         return set()
     whole = {digest_in_memory(digest, corruption, int(severity), engine) for digest in clean for engine in ENGINES}
-    return whole | {digest_of(digest, *labels) for digest in whole}
+    ids = list(limited)
+    return whole | ({digest_of(digest, *ids) for digest in whole} if ids else set())
 
 
-def _count(
-    condition: ConditionResult, labels: Mapping[str, int], wanted: Expected, own: int | None, limit: int | None
-) -> list[str]:
+def _count(here: int, wanted: Expected, own: int | None, limit: int | None) -> list[str]:
     known = min(number for number in (wanted.images, own, limit) if number)
-    here = len(labels) + len(condition.unreadable)
     if here == known:
         return []
     limited = f", of which the limit leaves {known:,}" if known < wanted.images else ""
@@ -103,9 +104,9 @@ def _of_folder(image_id: str, numbered: bool) -> int | None:
     return wnids.label_of().get(folder)
 
 
-def _classes(condition: ConditionResult, labels: Mapping[str, int], wanted: Expected) -> list[str]:
+def _classes(labels: Mapping[str, int], wanted: Expected) -> list[str]:
     """A set with equally many images of each class has them under every limit too, but for one."""
-    if not wanted.per_class or condition.unreadable:
+    if not wanted.per_class:
         return []
     counts = Counter(labels.values())
     least, most = len(labels) // wanted.classes, -(-len(labels) // wanted.classes)

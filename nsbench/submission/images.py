@@ -9,25 +9,25 @@ whoever runs the leaderboard.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nsbench import registry
-from nsbench.errors import DataError, ResultError
+from nsbench.errors import ResultError
 from nsbench.results import ConditionResult, Result, read_outcomes
 from nsbench.submission.archive import shown
-from nsbench.submission.imagenet import IMAGENET, imagenet_problems
+from nsbench.submission.embedded import EMBEDDED, EmbeddedSource
+from nsbench.submission.imagenet import IMAGENET, origin_problems, set_problems
 from nsbench.types import Outcomes
 
 if TYPE_CHECKING:
-    from nsbench.data import Split
+    pass
 
-EMBEDDED = "shapes10"
 CLEAN = "clean"  # the split that C is made from
-TRANSFER = "transfer/"  # how the names of sets begin that were attacked on a surrogate
 SUCH = 3  # names that a line gives of many
 
 
@@ -40,6 +40,26 @@ class Looked:
 
 
 @dataclass(frozen=True)
+class _Images:
+    """The images of a condition."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+
+    @cached_property
+    def by_id(self) -> Mapping[str, int]:
+        """Labels, in the order of the images."""
+        return dict(zip(self.ids.tolist(), self.labels.tolist(), strict=True))
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Of ids and labels, in any order."""
+        order = np.argsort(self.ids, kind="stable")
+        content = "\0".join(self.ids[order].tolist()).encode() + self.labels[order].astype(np.int64).tobytes()
+        return hashlib.sha256(content).digest()
+
+
+@dataclass(frozen=True)
 class _Seen:
     """Images as a result has them that is trusted, or that came first."""
 
@@ -47,17 +67,6 @@ class _Seen:
     origin: str
     surrogate_digest: str | None
     where: str  # for messages
-
-
-@dataclass(frozen=True)
-class _Told:
-    """A split of the embedded source, or a subset of it."""
-
-    labels: Mapping[str, int]  # by id
-    digests: tuple[str, ...]  # the published one and the one drawn on this machine
-    varies: bool  # other processors draw other bytes
-    origin: str
-    surrogate_digest: str | None
 
 
 class KnownImages:
@@ -72,14 +81,17 @@ class KnownImages:
         self._held: dict[tuple[str, str], _Seen] = {}
         self._read: set[int] = set()  # id() of the holders whose outcomes were read
         self._others: dict[tuple[str, str], _Seen] = {}  # of this archive
-        self._told: dict[tuple[str, int | None, int | None], _Told] = {}
+        self._embedded = EmbeddedSource()
+        self._found: dict[Hashable, list[str]] = {}  # by images and limits
 
     def look(self, result: Result, outcomes: Mapping[str, Outcomes]) -> Looked:
         """Hold a result's images against what is known. Its suite must be known here, with these conditions."""
         problems: list[str] = []
         unknown: dict[str, None] = {}
+        sets: dict[tuple[int, int], _Images] = {}  # conditions on the same images share their arrays
         for condition, asked in zip(result.conditions, registry.suites[result.suite].conditions(), strict=True):
-            mine = outcomes[condition.name]
+            ids, values = outcomes[condition.name].ids, outcomes[condition.name].labels
+            mine = sets.setdefault((id(ids), id(values)), _Images(ids, values))
             lines, known = self._look(result, condition, mine, asked.limit)
             problems += [f"condition {shown(condition.name)}: {line}" for line in lines]
             if not known:
@@ -88,21 +100,29 @@ class KnownImages:
         return Looked(tuple(problems[:5]), which)
 
     def _look(
-        self, result: Result, condition: ConditionResult, mine: Outcomes, limit: int | None
+        self, result: Result, condition: ConditionResult, mine: _Images, own: int | None
     ) -> tuple[list[str], bool]:
-        """Problems, and whether the images are known."""
-        labels = dict(zip(mine.ids.tolist(), mine.labels.tolist(), strict=True))
-        key, known = (result.source, condition.data_digest), False
+        """Problems, and whether the images are known. `own`: the limit of the suite's condition."""
+        key, limit, known = (result.source, condition.data_digest), result.provenance.limit, False
         problems: list[str] = []
         if result.source == EMBEDDED:
-            problems, known = self._embedded(condition, labels, limit, result.provenance.limit)
+            problems, known = self._embedded.look(condition, mine.by_id, own, limit)
         elif result.source == IMAGENET:
-            problems = imagenet_problems(condition, labels, limit, result.provenance.limit, self.clean)
+            problems = origin_problems(condition, mine.by_id, bool(own or limit), self.clean) or self._published(
+                condition, mine, own, limit
+            )
         if problems or known:
             return problems, True
         seen = _seen(condition, mine, f"another result of this archive, of suite {shown(result.suite)}")
         held = self._held_images(key)
         return _differences(seen, held or self._others.setdefault(key, seen)), held is not None
+
+    def _published(self, condition: ConditionResult, mine: _Images, own: int | None, limit: int | None) -> list[str]:
+        """What `set_problems` finds, once for all conditions on the same images."""
+        key = condition.split.partition("/")[0], mine.digest, len(condition.unreadable), own, limit
+        if key not in self._found:
+            self._found[key] = set_problems(condition.split, mine.by_id, len(condition.unreadable), own, limit)
+        return self._found[key]
 
     def _held_images(self, key: tuple[str, str]) -> _Seen | None:
         """Of a held result with this source and data digest."""
@@ -119,92 +139,14 @@ class KnownImages:
             return  # a broken result of ours is no evidence against theirs
         for one in holder.conditions:
             where = f"the leaderboard's results with data digest {one.data_digest}"
-            self._held.setdefault((holder.source, one.data_digest), _seen(one, outcomes[one.name], where))
-
-    # --- the embedded source ----------------------------------------------------------------------------------------
-
-    def _embedded(
-        self, condition: ConditionResult, labels: Mapping[str, int], own: int | None, limit: int | None
-    ) -> tuple[list[str], bool]:
-        try:
-            told = self._tell(condition.split, own, limit)
-        except DataError:
-            return [f"{EMBEDDED} has no split {shown(condition.split)}"], False
-        name = f"{shown(condition.split)} of {EMBEDDED}"
-        if condition.unreadable:
-            return [f"names images that could not be read, and those of {name} always can"], False
-        if len(labels) != len(told.labels):
-            limits = " under these limits" if own or limit else ""
-            return [f"has {len(labels):,} images, and {name} has {len(told.labels):,}{limits}"], False
-        if odd := sorted(labels.keys() - told.labels.keys()):
-            return [f"has images that are not in {name}, such as {shown(odd[0])}"], False
-        if wrong := [one for one, label in labels.items() if told.labels[one] != label]:
-            first = wrong[0]
-            return [
-                f"{len(wrong):,} of {len(labels):,} labels are not those of {name}, such as that of {shown(first)}: "
-                f"{labels[first]}, there {told.labels[first]}"
-            ], False
-        return _origin(condition, told, name)
-
-    def _tell(self, split: str, own: int | None, limit: int | None) -> _Told:
-        key = split, own, limit
-        if key not in self._told:
-            self._told[key] = _tell(split, own, limit)
-        return self._told[key]
+            self._held.setdefault(
+                (holder.source, one.data_digest),
+                _seen(one, _Images(outcomes[one.name].ids, outcomes[one.name].labels), where),
+            )
 
 
-def _tell(name: str, own: int | None, limit: int | None) -> _Told:
-    """Raises DataError where the source has no such split."""
-    from nsbench.shapes10.published import PublishedShapes10, drawn_here, varies
-
-    source = PublishedShapes10()
-    if not name.startswith(TRANSFER):
-        whole: Split = source.split(name)
-        digests, may_vary = [whole.digest, drawn_here(name)], varies(name)
-    else:
-        from nsbench.making.transfer import TransferSource  # loads the surrogate
-
-        whole = TransferSource(source).split(name)
-        digests, may_vary = [whole.digest], False
-    subset = whole.limited(own).limited(limit)
-    labels = dict(zip(subset.ids.tolist(), subset.labels.tolist(), strict=True))
-    digests = [digest and _digest_of_subset(digest, whole, own, limit) for digest in digests]
-    return _Told(labels, tuple(filter(None, digests)), may_vary, whole.origin, whole.surrogate_digest)
-
-
-def _digest_of_subset(digest: str, whole: Split, own: int | None, limit: int | None) -> str:
-    from nsbench.shapes10.published import PublishedSplit
-
-    return PublishedSplit(whole.name, whole.ids, whole.labels, digest).limited(own).limited(limit).digest
-
-
-def _origin(condition: ConditionResult, told: _Told, name: str) -> tuple[list[str], bool]:
-    """Problems with what is said of where the images come from, and whether their digest is known."""
-    if condition.surrogate_digest != told.surrogate_digest:
-        if condition.split.startswith(TRANSFER) and condition.origin.endswith(
-            f"(weights {condition.surrogate_digest})"
-        ):
-            return [], False  # another surrogate than the source's own
-        return [
-            f"surrogate_digest is {condition.surrogate_digest} and origin {shown(condition.origin)}; of {name} they are "
-            f"{told.surrogate_digest} and {shown(told.origin)}"
-        ], False
-    if condition.origin != told.origin:
-        return [f"origin is {shown(condition.origin)}, and that of {name} is {shown(told.origin)}"], False
-    if condition.data_digest in told.digests:
-        return [], True
-    if told.varies:
-        return [], False
-    return [f"data digest {condition.data_digest} is not that of {name}, {told.digests[0]}"], False
-
-
-# --- held against one another ---------------------------------------------------------------------------------------
-
-
-def _seen(condition: ConditionResult, mine: Outcomes, where: str) -> _Seen:
-    order = np.argsort(mine.ids, kind="stable")
-    content = "\0".join(mine.ids[order].tolist()).encode() + mine.labels[order].astype(np.int64).tobytes()
-    return _Seen(hashlib.sha256(content).digest(), condition.origin, condition.surrogate_digest, where)
+def _seen(condition: ConditionResult, mine: _Images, where: str) -> _Seen:
+    return _Seen(mine.digest, condition.origin, condition.surrogate_digest, where)
 
 
 def _differences(mine: _Seen, seen: _Seen) -> list[str]:

@@ -171,7 +171,7 @@ def _unsafe(record: object) -> list[str]:
                 return [f"{where}: {shown(value)} holds markup"]
         elif isinstance(value, float) and not math.isfinite(value):
             return [f"{where}: is no finite number"]
-        elif isinstance(value, int) and abs(value) >= 2**63:
+        elif isinstance(value, int | float) and abs(value) >= 2**63:
             return [f"{where}: is larger than any count"]
     return []
 

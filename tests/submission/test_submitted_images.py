@@ -16,7 +16,7 @@ from nsbench.data.source import digest_of
 from nsbench.making import expected
 from nsbench.results import read_results
 from nsbench.submission import check_archive
-from nsbench.submission.imagenet import imagenet_problems
+from nsbench.submission.imagenet import origin_problems, set_problems
 
 CLEAN = "c" * 16  # the digest of the whole validation set
 
@@ -28,7 +28,9 @@ def val(n=50_000):
 
 def looked_at(split, labels, limit=None, own=None, **changes):
     condition = made.condition("x", split=split, n=len(labels), **({"origin": "official"} | changes))
-    return imagenet_problems(condition, labels, own, limit, [CLEAN])
+    return origin_problems(condition, labels, bool(own or limit), [CLEAN]) or set_problems(
+        split, labels, len(condition.unreadable), own, limit
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -36,6 +36,11 @@ ROUND = {"round": 1, "step": 20, "lr": 0.001, "losses": {}}
         (put("eps", 0.1 / 255, "conditions", 0, "threat"), "threat is 'linf 0.1/255', and the suite's is 'linf 1/255'"),
         (put("eps", 2 / 255, "conditions", 0, "threat"), "threat is 'linf 2/255', and the suite's is 'linf 1/255'"),
         (put("threat", "linf 1/255", "conditions", 0), "conditions.0.threat"),
+        (
+            put("patches", 3, "conditions", 0, "threat"),
+            "threat is 'linf 1/255, 3 patches', and the suite's is 'linf 1/255'",
+        ),
+        (put("seconds", 1e300, "provenance"), "larger than any count"),
         (put("beforehand", {"norm": "linf"}, "conditions", 0), "beforehand is 'linf unbounded', and the suite's is"),
         (put("data_digest", "x", "conditions", 0), "conditions.0.data_digest: 'x' is not a digest"),
         (put("params", {"steps": 0}, "conditions", 0), "params is"),
@@ -80,6 +85,14 @@ def test_what_cannot_be_is_named(packed, change, problem):
     assert found, problem
     assert any(problem in line for line in found), found
     assert all(line.startswith(f"{STEM}.json: ") and line.isprintable() for line in found)
+
+
+def test_the_bound_of_a_patch_is_the_suite_s(tmp_path):
+    store(tmp_path / "results", "patchfool_bounded")
+    path, stem = pack(tmp_path / "results", tmp_path / "x.zip").path, STEM.replace("fgsm", "patchfool_bounded")
+    assert problems(path) == ()
+    (line,) = problems(edited(path, put("eps", 1.0, "conditions", 0, "threat"), stem))
+    assert "threat is '1 patch within 1', and the suite's is '1 patch within 0.12549'" in line
 
 
 @pytest.mark.parametrize(
@@ -156,3 +169,12 @@ def test_an_old_result_that_cannot_be_upgraded_is_named(tmp_path, change, proble
     found = problems(edited(path, change, stem))
     assert any(problem in line for line in found), found
     assert all(line.isprintable() for line in found)
+
+
+def test_the_committed_board_passes(tmp_path):
+    """Alone and beside itself; of the three folders on shapes10 the one that has every method on every suite."""
+    folder = FROZEN.parents[1] / "reports" / "showcase" / "shapes10" / "results"
+    held = read_results(folder)[0]
+    path = pack(folder, tmp_path / "board.zip").path
+    assert problems(path) == ()
+    assert problems(path, held=held) == ()
