@@ -48,10 +48,10 @@ def _differences(result: Result, reader: Reader) -> Iterator[str]:
 def _conditions(result: Result, reader: Reader) -> Iterator[str]:
     rows = reader.rows(result)
     for condition in result.conditions:
-        images = rows[condition.name].images
-        right = 100 * float(np.mean(rows[condition.name].columns[PREDICTION] == images.labels))
-        if condition.n != len(images.ids):
-            yield f"condition {condition.name}: says n = {condition.n:,}, and its outcomes have {len(images.ids):,}"
+        labels = rows[condition.name].images.labels
+        right = 100 * np.count_nonzero(rows[condition.name].columns[PREDICTION] == labels) / len(labels)
+        if condition.n != len(labels):
+            yield f"condition {condition.name}: says n = {condition.n:,}, and its outcomes have {len(labels):,}"
         if abs(condition.accuracy - right) > ROUNDED:
             yield f"condition {condition.name}: says accuracy {condition.accuracy:.4f}, and its outcomes give {right:.4f}"
 

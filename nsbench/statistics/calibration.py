@@ -23,27 +23,38 @@ def figures(outcomes: Outcomes) -> dict[str, float]:
     if outcomes.top5 is not None and outcomes.top5.shape[1] >= 5:
         found[TOP5] = 100 * float((outcomes.top5 == outcomes.labels[:, None]).any(axis=1).mean())
     if outcomes.confidence is not None:
-        found[CALIBRATION] = 100 * calibration_error(outcomes.confidence, outcomes.correct)
-        found[SELECTIVE] = 100 * selective_accuracy(outcomes.confidence, outcomes.correct)
+        ordered = _by_confidence(outcomes.confidence, outcomes.correct)
+        found[CALIBRATION] = 100 * _calibration_error(*ordered, BINS)
+        found[SELECTIVE] = 100 * _selective_accuracy(ordered[1], COVERAGE)
     return found
 
 
 def calibration_error(confidence_N: np.ndarray, correct_N: np.ndarray, bins: int = BINS) -> float:
     """Expected calibration error in [0, 1]. Equal confidences share their mean accuracy, so that order is no matter."""
-    order = np.argsort(confidence_N, kind="stable")
-    confidence, correct = confidence_N[order].astype(np.float64), _shared(confidence_N[order], correct_N[order])
-    runs = np.array_split(np.arange(len(order)), min(bins, len(order)))
-    return float(sum(abs(correct[run].sum() - confidence[run].sum()) for run in runs) / len(order))
+    return _calibration_error(*_by_confidence(confidence_N, correct_N), bins)
 
 
 def selective_accuracy(confidence_N: np.ndarray, correct_N: np.ndarray, coverage: float = COVERAGE) -> float:
     """Accuracy in [0, 1] on the `coverage` share of images (at least one) with the largest confidence."""
-    order = np.argsort(-confidence_N, kind="stable")
-    correct = _shared(confidence_N[order], correct_N[order])
-    return float(correct[: max(1, round(coverage * len(order)))].mean())
+    return _selective_accuracy(_by_confidence(confidence_N, correct_N)[1], coverage)
 
 
-def _shared(sorted_N: np.ndarray, correct_N: np.ndarray) -> np.ndarray:
-    """(n,) share of right ones among the images of equal confidence."""
-    _, which, counts = np.unique(sorted_N, return_inverse=True, return_counts=True)
-    return (np.bincount(which, weights=correct_N.astype(np.float64)) / counts)[which]
+def _calibration_error(sorted_N: np.ndarray, share_N: np.ndarray, bins: int) -> float:
+    """Runs of as equal size as can be: the first ones are longer by one image."""
+    n = len(sorted_N)
+    size, longer = divmod(n, min(bins, n))
+    starts = size * np.arange(min(bins, n)) + np.minimum(np.arange(min(bins, n)), longer)
+    return float(np.abs(np.add.reduceat(share_N - sorted_N, starts)).sum() / n)
+
+
+def _selective_accuracy(share_N: np.ndarray, coverage: float) -> float:
+    return float(share_N[-max(1, round(coverage * len(share_N))) :].mean())
+
+
+def _by_confidence(confidence_N: np.ndarray, correct_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Confidences in rising order, and of each image the share of right ones among those of its confidence."""
+    order = np.argsort(confidence_N, kind="stable")
+    ordered = confidence_N[order].astype(np.float64)
+    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    counts = np.diff(np.append(starts, len(ordered)))
+    return ordered, np.repeat(np.add.reduceat(correct_N[order].astype(np.float64), starts) / counts, counts)
