@@ -67,9 +67,12 @@ def explanation(one: SuiteCheck) -> str:
     )
 
 
+OF_WEIGHTS = "compared: these weights with those of the baseline, not methods; another seed may come out otherwise"
+
+
 def notes(check: BaselineCheck) -> list[str]:
-    """What stands below the table: changes, moved methods, cost, power."""
-    return [*_changes(check), *_moved(check), *_costs(check), *_power(check)]
+    """What stands below the table: what is compared, changes, moved methods, cost, power."""
+    return [OF_WEIGHTS, *_changes(check), *_moved(check), *_costs(check), *_power(check)]
 
 
 def _changes(check: BaselineCheck) -> list[str]:
