@@ -27,7 +27,7 @@ ALLOWED = {"allow_unknown_data": True}
 class Tampering:
     """One change. `check`: part of the line by which `submit check` names it; "" where only a re-run can tell.
 
-    `board`: whether the JSON and the outcomes contradict each other so that whoever reads them both can tell.
+    `board`: a figure that a page would show is not what the outcomes give, so `show` and `report` name it too.
     """
 
     name: str
@@ -216,7 +216,7 @@ TABLE = (
         "says 'accuracy after 8-bit rounding' is 99.0000",
         board=True,
     ),
-    Tampering("no figures beside the score", edited("fgsm", put({}, "score", "extra")), "does not state", board=True),
+    Tampering("no figures beside the score", edited("fgsm", put({}, "score", "extra")), "does not state"),
     Tampering(
         "a better accuracy of a condition",
         edited("fgsm", put(99.0, "conditions", 1, "accuracy")),
