@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from nsbench import registry
 from nsbench.cli.ending import say_error
 from nsbench.cli.options import resolve_methods, resolve_suites, run_options
+from nsbench.cli.stopping import WHOLE, when_stopped
 from nsbench.errors import NsbenchError, ResultError, UsageError, without_controls
 from nsbench.files import write_atomically, writing
 
@@ -53,6 +54,7 @@ def record(methods: str, suites: str, repeats: int, out: Path, **options: Any) -
     from nsbench.regression import write_baseline
     from nsbench.run.runner import RunOptions
 
+    when_stopped(WHOLE)
     registry.load_content()
     given = _given()
     stored = {name: options[name] for name in given if name not in NOT_STORED + OF_THE_MACHINE}
@@ -143,6 +145,8 @@ def check(
     from nsbench.regression import Rules, read_baseline
 
     given = _given()
+    if runs:
+        when_stopped(WHOLE)
     if runs and "results" in given:
         raise UsageError("--run and --results exclude each other: results are computed anew, or read from a folder")
     extra = sorted(given - set(ALSO_WITHOUT_RUN)) + ["cached_weights"] * cached_weights

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from nsbench.cli.stopping import GOES_ON, when_stopped
 from nsbench.errors import UnknownName, without_controls
 
 
@@ -90,6 +91,7 @@ def make_imagenet_c(
     from nsbench.making.imagenet_c import make_imagenet_c as make_set
     from nsbench.progress import ConsoleProgress
 
+    when_stopped(GOES_ON)
     names = tuple(filter(None, (corruptions or "").split(","))) or CORRUPTIONS
     if not all(part.strip().isdecimal() for part in severities.split(",")):
         raise UsageError(f"--severities {severities}: give numbers from 1 to 5, comma-separated")
@@ -122,6 +124,7 @@ def make_damagenet(
     from nsbench.making.damagenet import make_damagenet as make_set
     from nsbench.progress import ConsoleProgress
 
+    when_stopped(GOES_ON)
     made = make_set(
         source,
         out,

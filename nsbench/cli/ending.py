@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from nsbench import __version__
+from nsbench.cli.stopping import say_stopped, sigterm_raises
 from nsbench.errors import NsbenchError, UsageError, without_controls
 from nsbench.provenance import command_line
 
@@ -24,7 +25,8 @@ UNEXPECTED_CHECK = 4  # of `nsbench check`, whose 1 means that a figure moved
 class Commands(click.Group):
     """Shows every error as one line.
 
-    Exit status: 2 for wrong usage, 1 for other errors of nsbench, 70 for unexpected ones (`check`: 4).
+    Exit status: 2 for wrong usage, 1 for other errors of nsbench, 70 for unexpected ones (`check`: 4), 130 and 143
+    where it was stopped by SIGINT or SIGTERM.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -32,25 +34,28 @@ class Commands(click.Group):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
-            refuse_undecodable(ctx.meta[ARGUMENTS])
-            return super().invoke(ctx)
-        except NsbenchError as error:
-            say_error(str(error))
-            sys.exit(2 if isinstance(error, UsageError) else 1)
-        except KeyboardInterrupt:
-            click.echo(
-                "\nnsbench: interrupted; what was finished is kept, and the same command goes on from there", err=True
-            )
-            sys.exit(130)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno == EPIPE:
-                raise  # whoever read the output has gone, and click ends quietly
-            check = ctx.invoked_subcommand == "check"
-            say_error(unexpected(error) + ("; nothing is said of the model" if check else ""))
-            sys.exit(UNEXPECTED_CHECK if check else UNEXPECTED)
+        with sigterm_raises() as watch:
+            try:
+                refuse_undecodable(ctx.meta[ARGUMENTS])
+                return super().invoke(ctx)
+            except KeyboardInterrupt:
+                sys.exit(say_stopped(ctx, watch.terminated))
+            except Exception as error:  # noqa: BLE001  said in a line
+                if watch.terminated:  # processes of a loader that got the signal, too, fail in words of their own
+                    sys.exit(say_stopped(ctx, watch.terminated))
+                sys.exit(_said(error, ctx.invoked_subcommand == "check"))
+
+
+def _said(error: Exception, check: bool) -> int:
+    """Say what went wrong, in a line; returns the exit status. What click says in its own way is raised again."""
+    if isinstance(error, NsbenchError):
+        say_error(str(error))
+        return 2 if isinstance(error, UsageError) else 1
+    quiet = isinstance(error, OSError) and error.errno == EPIPE  # whoever read the output has gone
+    if quiet or isinstance(error, click.ClickException | click.exceptions.Exit | click.Abort):
+        raise error
+    say_error(unexpected(error) + ("; nothing is said of the model" if check else ""))
+    return UNEXPECTED_CHECK if check else UNEXPECTED
 
 
 def say_error(message: str) -> None:

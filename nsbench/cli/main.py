@@ -27,6 +27,7 @@ from nsbench.cli.options import (
     resolve_suites,
     run_options,
 )
+from nsbench.cli.stopping import GOES_ON, when_stopped
 from nsbench.cli.submit import submit
 from nsbench.errors import UsageError, without_controls
 from nsbench.progress import table_console
@@ -92,6 +93,7 @@ def run(
 
     Exit status: 0 all done; 1 something is missing or failed, and named; 2 wrong usage.
     """
+    when_stopped(GOES_ON)
     registry.load_content()
     grid = [settings]
     if study:

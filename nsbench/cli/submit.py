@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nsbench.cli.options import model_options
+from nsbench.cli.stopping import ADDS, when_stopped
 from nsbench.errors import without_controls
 
 if TYPE_CHECKING:
@@ -112,5 +113,6 @@ def merge(file: Path, results: Path, allow_unknown_data: bool) -> None:
     """Check an archive and add its results to a folder; nothing that is there is replaced."""
     from nsbench.submission import merge as merge_results
 
+    when_stopped(ADDS)
     merged = merge_results(file, results, allow_unknown_data=allow_unknown_data)
     click.echo(f"{results}: {len(merged.added)} results added, {len(merged.held)} were there; digest {merged.digest}")

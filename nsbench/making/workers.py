@@ -11,9 +11,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,20 +55,27 @@ def make_pieces(
     """
     written, kept, unreadable = 0, 0, dict[str, str]()
     workers = min(workers, len(pieces))
-    finished = _in_processes(pieces, workers, start, out) if workers > 1 else ((piece, here(piece)) for piece in pieces)
-    for piece, done in finished:
-        written += done.written
-        kept += done.kept
-        unreadable |= done.unreadable
-        advance(len(piece))
+    with closing(_in_processes(pieces, workers, start, out) if workers > 1 else _here(pieces, here)) as finished:
+        for piece, done in finished:
+            written += done.written
+            kept += done.kept
+            unreadable |= done.unreadable
+            advance(len(piece))
     return Done(written, kept, unreadable)
+
+
+def _here(pieces: Sequence[range], make: Maker) -> Generator[tuple[range, Done], None, None]:
+    for piece in pieces:
+        yield piece, make(piece)
 
 
 def _in_processes(
     pieces: Sequence[range], workers: int, start: Callable[[], Maker], out: Path
-) -> Iterator[tuple[range, Done]]:
-    """Pieces with what became of them, as they are finished."""
+) -> Generator[tuple[range, Done], None, None]:
+    """Pieces with what became of them, as they are finished. Where it is stopped, its processes are killed: they keep
+    files that are whole, and to wait for a piece may take half a minute."""
     context = multiprocessing.get_context("spawn")  # OpenCV's threads do not survive a fork
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, context, initializer=_start_process, initargs=(start, os.getpid()))
     try:
         futures = {pool.submit(_make_here, piece): piece for piece in pieces}
@@ -78,6 +86,10 @@ def _in_processes(
             f"{out}: a worker process was stopped (out of memory?); run it again with fewer workers: "
             "what is done is kept"
         ) from None
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
