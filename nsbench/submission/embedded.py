@@ -23,6 +23,7 @@ class _Told:
     """A split of the embedded source, or a subset of it."""
 
     labels: Mapping[str, int]  # by id
+    available: int  # images without the limit of the run
     digests: tuple[str, ...]  # the published one and the one drawn on this machine
     varies: bool  # other processors draw other bytes
     origin: str
@@ -49,6 +50,10 @@ class EmbeddedSource:
         if len(labels) != len(told.labels):
             limits = " under these limits" if own or limit else ""
             return [f"has {len(labels):,} images, and {name} has {len(told.labels):,}{limits}"], False
+        if condition.available not in (None, told.available):
+            return [
+                f"says that {condition.available:,} images were available, and {name} has {told.available:,}"
+            ], False
         if odd := sorted(labels.keys() - told.labels.keys()):
             return [f"has images that are not in {name}, such as {shown(odd[0])}"], False
         if wrong := [one for one, label in labels.items() if told.labels[one] != label]:
@@ -77,10 +82,12 @@ def _tell(name: str, own: int | None, limit: int | None) -> _Told:
 
         whole = TransferSource(source).split(name)
         digests, may_vary = [whole.digest], False
-    subset = whole.limited(own).limited(limit)
+    available = whole.limited(own)
+    subset = available.limited(limit)
     labels = dict(zip(subset.ids.tolist(), subset.labels.tolist(), strict=True))
     digests = [digest and _digest_of_subset(digest, whole, own, limit) for digest in digests]
-    return _Told(labels, tuple(filter(None, digests)), may_vary, whole.origin, whole.surrogate_digest)
+    known = tuple(filter(None, digests))
+    return _Told(labels, len(available), known, may_vary, whole.origin, whole.surrogate_digest)
 
 
 def _digest_of_subset(digest: str, whole: Split, own: int | None, limit: int | None) -> str:

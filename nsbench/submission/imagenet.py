@@ -24,15 +24,17 @@ ATTACKED = "attacked on "  # how the origin of a transfer set begins
 
 
 def set_problems(
-    split: str, labels: Mapping[str, int], unreadable: int, own: int | None, limit: int | None
+    condition: ConditionResult, labels: Mapping[str, int], own: int | None, limit: int | None
 ) -> list[str]:
-    """What cannot be of a published set, a line each. `labels`: by id; `unreadable`: how many more images could not be
-    read; `own`: the limit of the suite's condition; `limit`: that of the run."""
+    """What cannot be of a published set, a line each. `labels`: by id; `own`: the limit of the suite's condition;
+    `limit`: that of the run."""
+    split, unreadable = condition.split, len(condition.unreadable)
     wanted = _expected(split)
     if wanted is None:
         return []
     return (
         _count(len(labels) + unreadable, wanted, own, limit)
+        or _available(condition.available, wanted, own)
         or _labels(split, labels, wanted)
         or ([] if unreadable else _classes(labels, wanted))
     )
@@ -83,6 +85,14 @@ def _count(here: int, wanted: Expected, own: int | None, limit: int | None) -> l
         f"has {here:,} images, and the published set has {wanted.images:,}{limited}; a part of a set needs a source of "
         'another name: name = "..." in the data config file'
     ]
+
+
+def _available(stated: int | None, wanted: Expected, own: int | None) -> list[str]:
+    """Images without the limit of the run."""
+    known = min(wanted.images, own or wanted.images)
+    if stated in (None, known):
+        return []
+    return [f"says that {stated:,} images were available, and without the run's limit there are {known:,}"]
 
 
 def _labels(split: str, labels: Mapping[str, int], wanted: Expected) -> list[str]:

@@ -119,9 +119,10 @@ class KnownImages:
 
     def _published(self, condition: ConditionResult, mine: _Images, own: int | None, limit: int | None) -> list[str]:
         """What `set_problems` finds, once for all conditions on the same images."""
-        key = condition.split.partition("/")[0], mine.digest, len(condition.unreadable), own, limit
+        counts = len(condition.unreadable), condition.available, own, limit
+        key = condition.split.partition("/")[0], mine.digest, counts
         if key not in self._found:
-            self._found[key] = set_problems(condition.split, mine.by_id, len(condition.unreadable), own, limit)
+            self._found[key] = set_problems(condition, mine.by_id, own, limit)
         return self._found[key]
 
     def _held_images(self, key: tuple[str, str]) -> _Seen | None:

@@ -6,9 +6,11 @@ from dataclasses import replace
 import made
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from submissions import outcomes, problems, store
 from tampering import TAMPERED, archived, honest, redone, with_conditions
 
+from nsbench.cli import main
 from nsbench.corruptions import ENGINES
 from nsbench.data import wnids
 from nsbench.data.corrupted import digest_in_memory
@@ -29,7 +31,7 @@ def val(n=50_000):
 def looked_at(split, labels, limit=None, own=None, **changes):
     condition = made.condition("x", split=split, n=len(labels), **({"origin": "official"} | changes))
     return origin_problems(condition, labels, bool(own or limit), [CLEAN]) or set_problems(
-        split, labels, len(condition.unreadable), own, limit
+        condition, labels, own, limit
     )
 
 
@@ -46,6 +48,8 @@ def test_whole_sets_and_stable_subsets_are_as_published():
     assert looked_at("clean", val(2500), own=5000, limit=2500) == []
     assert looked_at("clean", val(5000), own=5000) == []
     assert looked_at("clean", dict(list(val().items())[1:]), unreadable={"x": "cannot be decoded"}) == []
+    assert looked_at("clean", val(2500), limit=2500, available=50_000) == []
+    assert looked_at("clean", val(2500), own=5000, limit=2500, available=5000) == []
     assert looked_at("birds", {"a": 7}) == []  # no published set
 
 
@@ -68,6 +72,11 @@ def test_whole_sets_and_stable_subsets_are_as_published():
 def test_what_cannot_be_of_a_published_set_is_named(labels, limits, problem):
     (line,) = looked_at("clean", labels, **limits)
     assert problem in line
+
+
+def test_a_limit_is_not_the_size_of_a_set():
+    (line,) = looked_at("clean", val(2500), limit=2500, available=2500)
+    assert "says that 2,500 images were available, and without the run's limit there are 50,000" in line
 
 
 def test_numbered_folders_of_v2_are_labels():
@@ -122,7 +131,7 @@ def imagenet(folder, limit=1000, **changes):
 
     def change(result):
         (one,) = result.conditions
-        one = replace(one, **({"origin": "official", "data_digest": "9" * 16} | changes))
+        one = replace(one, **({"origin": "official", "data_digest": "9" * 16, "available": 50_000} | changes))
         own = replace(result.provenance, limit=limit, data_digest=digest_of(one.data_digest))
         return replace(result, source="imagenet", conditions=(one,), provenance=own)
 
@@ -181,3 +190,21 @@ def test_probabilities_belong_to_a_result(tmp_path):
     redone("clean", lambda one: replace(one, label_probability=None, confidence=None, top5=None))(folder)
     (line,) = problems(archived(folder, tmp_path / "x.zip"))
     assert "lack label_probability, confidence or top5" in line
+
+
+def test_the_command_line_has_the_switch(tmp_path):
+    path, board = archived(imagenet(tmp_path / "results"), tmp_path / "x.zip"), str(tmp_path / "board")
+
+    def said(command, *options):
+        done = CliRunner().invoke(main, ["submit", command, str(path), "--results", board, *options])
+        return done.exit_code, done.output
+
+    code, text = said("check")
+    assert code == 1
+    assert "no known set and no held result has the images of 'clean' here; accept such data with --allow" in text
+    code, text = said("check", "--allow-unknown-data")
+    assert code == 0
+    assert "unknown data: results/imagenet/vit/ns/clean.seed0.json: no known set and no held result has" in text
+    assert said("merge")[0] == 1
+    assert said("merge", "--allow-unknown-data")[0] == 0
+    assert said("check")[0] == 0  # now they are held

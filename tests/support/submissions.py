@@ -100,6 +100,7 @@ def store(folder, suite="fgsm", method="ns", *, seed=0, change=lambda result: re
             origin=images(c.split, c.limit).origin,
             surrogate_digest=images(c.split, c.limit).surrogate_digest,
             attack_card=card(measured[c.name]) if c.attack else None,
+            available=len(SOURCE.split(c.split).limited(c.limit)),
         )
         for c in own.conditions()
     )

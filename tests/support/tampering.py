@@ -160,6 +160,11 @@ def surer(one):
     return replace(one, confidence=confidence, label_probability=np.where(one.correct, confidence, 0).astype("f4"))
 
 
+def as_a_whole(result):
+    """As old results were stored: without a limit, and without how many images there were."""
+    return with_provenance(limit=None)(with_conditions(available=None)(result))
+
+
 def wrong_as_unreadable(result):
     """What `right_only` left out, said to be unreadable."""
     (condition,) = result.conditions
@@ -234,7 +239,12 @@ TABLE = (
     # outcomes
     Tampering("outcomes cut short", truncated, "differs from the digest in its result", board=True),
     Tampering("outcomes of another row", swapped, "differs from the digest in its result", board=True),
-    Tampering("only the right images", redone("imagenet_v2", right_only), "images, and 'v2' of shapes10 has 40"),
+    Tampering("only the right images", redone("imagenet_v2", right_only), "1,000 images were available, and has 28"),
+    Tampering(
+        "only the right images, as a whole set",
+        redone("imagenet_v2", right_only, as_a_whole),
+        "has 28 images, and 'v2' of shapes10 has 1,000",
+    ),
     Tampering(
         "only the right images, as a limit of so many",
         redone("imagenet_v2", right_only, lambda one: with_provenance(limit=one.score.n)(one)),
@@ -269,8 +279,14 @@ TABLE = (
     Tampering("another version of the suite", edited("fgsm", put(7, "suite_version")), "version 7 of the suite"),
     Tampering("invented data", redone("imagenet_v2", change=invented_digest), "is not that of 'v2' of shapes10"),
     Tampering("another origin", redone("clean", change=with_conditions(origin="official")), "origin is 'official'"),
-    Tampering("a limit below the images", redone("clean", change=with_provenance(limit=20)), "images, and 'clean' of"),
-    Tampering("no limit", redone("clean", change=with_provenance(limit=None)), "has 40 images, and 'clean' of"),
+    Tampering("a limit below the images", redone("clean", change=with_provenance(limit=20)), "with a limit of 20"),
+    Tampering(
+        "a limit sold as the whole set",
+        redone("imagenet_v2", change=with_conditions(available=N)),
+        "says that 40 images were available, and 'v2' of shapes10 has 1,000",
+    ),
+    Tampering("no limit", redone("clean", change=with_provenance(limit=None)), "and has 40 of them with no limit"),
+    Tampering("a part as the whole set", redone("clean", change=as_a_whole), "has 40 images, and 'clean' of shapes10"),
     Tampering(
         "other data in all", redone("fgsm", change=with_provenance(data_digest="9" * 16)), "provenance.data_digest"
     ),
