@@ -31,17 +31,20 @@ def suite_problems(result: Result) -> list[str]:
         for field, stated, own in pairs
         if stated != own
     ]
-    return problems or _role(result) or _conditions(result, suite)
+    return problems or _method(result) or _conditions(result, suite)
 
 
-def _role(result: Result) -> list[str]:
-    """What the method is in a comparison, where it is known here."""
+def _method(result: Result) -> list[str]:
+    """What the method is called and is in a comparison, where it is known here."""
     if result.method not in registry.methods:
         return []
-    own = registry.methods[result.method].role
-    if result.method_role == own:
-        return []
-    return [f"method_role is {shown(result.method_role)}, and that of {shown(result.method)} is {shown(own)}"]
+    own = registry.methods[result.method]
+    pairs = [("method_role", result.method_role, own.role), ("method_title", result.method_title, own.title)]
+    return [
+        f"{field} is {shown(stated)}, and that of {shown(result.method)} is {shown(known)}"
+        for field, stated, known in pairs
+        if stated != known
+    ]
 
 
 def _conditions(result: Result, suite: Suite) -> list[str]:

@@ -331,6 +331,11 @@ TABLE = (
     Tampering(
         "another seed in one suite", redone("fgsm", change=moved_to_seed(3)), "seed is 0, and the result's seed is 3"
     ),
+    Tampering(
+        "the title of a better row",
+        redone("fgsm", change=lambda one: replace(one, method_title="Madry")),
+        "method_title is 'Madry'",
+    ),
     Tampering("one measurement twice", named_twice, "of the same measurement"),
     Tampering("the newest of all", redone("fgsm", change=with_provenance(date="9999")), "provenance.date is '9999'"),
     # what no file can prove
