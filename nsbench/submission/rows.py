@@ -11,12 +11,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from nsbench.health import REPEAT_CHANGE
 from nsbench.results import Result
 from nsbench.results.comparability import preprocessing, row_key
 from nsbench.submission.archive import shown
 from nsbench.types import Outcomes
 
 DISAGREEMENT = 0.02  # share of images that another machine's arithmetic may tip over
+NOT_KEPT = ("", "()")  # by the first versions
 SHORT = 60  # characters of a value that a line shows
 Reading = Callable[[Result], object]
 
@@ -97,13 +99,19 @@ def _odd(ours: Mapping[str, Result], held: Sequence[Result], fields: Mapping[str
     who = f"{'the results held here' if held else 'the other results of this archive'} of the same {same}"
     for what, read in fields.items():
         said = {name: str(read(one)) for name, one in ours.items()}
-        right, _ = Counter([str(read(one)) for one in held] or said.values()).most_common(1)[0]
+        right = _commonest([str(read(one)) for one in held]) or _commonest(said.values())
         for name, text in said.items():
-            if text != right:
+            if right and text not in (right, *NOT_KEPT):
                 short = max(len(text), len(right)) <= SHORT
                 words = f"is {shown(text)}, and {shown(right)} in" if short else "is another than in"
                 problems.append(f"{name}: {what} {words} {who}")
     return problems
+
+
+def _commonest(texts: Iterable[str]) -> str:
+    """The first of these where several are as common; "" where nothing was kept."""
+    counts = Counter(text for text in texts if text not in NOT_KEPT).most_common(1)
+    return counts[0][0] if counts else ""
 
 
 @dataclass
@@ -118,8 +126,11 @@ class CleanPredictions:
         return cls(frozenset(one.split for result in results for one in result.conditions if one.attack))
 
     def problems(self, result: Result, outcomes: Mapping[str, Outcomes]) -> list[str]:
-        """Conditions that tell otherwise than the result that came first."""
-        problems = []
+        """Conditions that tell otherwise than the result that came first. A model that is known not to repeat its
+        outputs has a health flag for it."""
+        outputs, problems = result.provenance.outputs, []
+        if outputs and outputs.repeat_change > REPEAT_CHANGE:
+            return []
         for condition in [one for one in result.conditions if one.split in self.splits]:
             mine = outcomes[condition.name]
             before = mine.extra["predictions_clean"] if condition.attack else mine.predictions

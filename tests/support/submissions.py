@@ -118,7 +118,7 @@ def store(folder, suite="fgsm", method="ns", *, seed=0, change=lambda result: re
         conditions=conditions,
         recipe=made.recipe(seed=seed) if fitted.trains else None,
         weights_digest=digest(f"weights {method} {seed}") if fitted.trains else "a" * 16,
-        fit_key=digest(f"fit {method} {seed}"),
+        fit_key=digest(f"fit {method} {seed if fitted.trains else ''}"),
         data_digest=digest_of(*(one.data_digest for one in conditions)),
         limit=N,
         identity=digest(f"{suite} {method} {seed}"),
