@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nsbench.attacks.convergence import Endings
 from nsbench.results.record import AttackCard
 from nsbench.types import Attack, Condition
 
@@ -36,6 +37,7 @@ class AttackCost:
     seconds: float = 0.0
     looked_at: int = 0  # images whose first gradient was looked at
     zero_gradients: list[Tensor] = field(default_factory=list)  # how many of these were zero in every pixel
+    endings: Endings = field(default_factory=Endings)  # what the attack told of images that it did not break
 
     @contextmanager
     def counted(self, model: nn.Module, images: int) -> Iterator[None]:
@@ -65,7 +67,8 @@ class AttackCost:
         hook = model.register_forward_pre_hook(forward)
         start = time.perf_counter()
         try:
-            yield
+            with self.endings.heard():
+                yield
         finally:
             hook.remove()
             if torch.cuda.is_available():
@@ -103,6 +106,7 @@ def attack_card(attack: Attack, condition: Condition, cost: AttackCost) -> Attac
         restarts=_number(settings.get("restarts")),
         loss=_text(settings.get("loss")),
         start=_text(start),
+        convergence=cost.endings.convergence,
     )
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from nsbench.attacks.common import Adam, Classifier, check_threat, gradient, margin, misclassified
+from nsbench.attacks.convergence import Descent
 from nsbench.registry import attack
 from nsbench.types import ThreatModel
 
@@ -65,8 +66,10 @@ def cw(
     drawn: `ids` and `seed` have no effect. Raises UsageError for a threat model other than l2, unbounded.
     """
     check_threat("cw", threat, ["l2"], bounded=False)
-    c_B = torch.full_like(images_BCHW[:, 0, 0, 0], c)
-    return minimise(model, images_BCHW, labels_B, c_B, kappa, steps, lr, batch_size)[0]
+    c_B, descent = torch.full_like(images_BCHW[:, 0, 0, 0], c), Descent(steps)
+    found, square_B = minimise(model, images_BCHW, labels_B, c_B, kappa, steps, lr, batch_size, descent)
+    descent.tell(~square_B.isfinite())
+    return found
 
 
 def minimise(
@@ -78,18 +81,24 @@ def minimise(
     steps: int,
     lr: float,
     batch_size: int | None = None,
+    descent: Descent | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One run with each image's own c: the nearest successful iterates and their squared l2 norms (B,).
 
     The squared norm is infinity where no iterate succeeds and 0 where the image was misclassified from the start;
-    both come back as they were.
+    both come back as they were. `descent` is told of the objective.
     """
     best, best_B = images_BCHW.clone(), torch.full_like(c_B, torch.inf)
     active, clean, labels, c = torch.arange(len(images_BCHW), device=images_BCHW.device), images_BCHW, labels_B, c_B
     w, free_B = from_box(images_BCHW), torch.zeros_like(labels_B, dtype=torch.bool)
     adversarial, square_B, adam = to_box(w), torch.zeros_like(c_B), Adam(w)
     for step in range(steps):
-        success_B, free_B, push = _push(model, adversarial, labels, c, free_B, kappa, batch_size, step < steps - 1)
+        success_B, free_B, push, margin_B = _push(
+            model, adversarial, labels, c, free_B, kappa, batch_size, step < steps - 1
+        )
+        if descent:
+            loss_B = square_B + c * margin_B.clamp_min(-kappa)
+            descent.look(step, active, loss_B, margin_B, len(images_BCHW))
         better_B = success_B & (square_B < best_B[active])
         best_B[active[better_B]] = square_B[better_B]
         if step:  # an image that was wrong from the start stays as it is
@@ -133,20 +142,20 @@ def _push(
     kappa: float,
     batch_size: int | None,
     wanted: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the margin's term: success (B,), where it is constant (B,), and its gradient, which is zero there.
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of the margin's term: success (B,), where it is constant (B,), its gradient, which is zero there, and the margin.
 
     `free_B` says where it is expected to be constant: these images go forward first, without a graph. Unless a
     gradient is `wanted`, so do all. No more than `batch_size` images go through the model at a time.
     """
-    success_B, slope = torch.zeros_like(free_B), torch.zeros_like(adversarial)
+    success_B, slope, margins_B = torch.zeros_like(free_B), torch.zeros_like(adversarial), torch.zeros_like(c_B)
     size = batch_size or max(len(labels_B), 1)
     expected_B, free_B = free_B | (not wanted), free_B.clone()
 
     def look(part: Tensor, images_BCHW: Tensor) -> Tensor:
         logits_BK = model(images_BCHW)
         margin_B = margin(logits_BK, labels_B[part])
-        free_B[part] = margin_B.detach() < -kappa
+        free_B[part], margins_B[part] = margin_B.detach() < -kappa, margin_B.detach().to(c_B.dtype)
         success_B[part] = misclassified(logits_BK, labels_B[part]) & (margin_B.detach() <= -kappa)
         return margin_B
 
@@ -157,4 +166,4 @@ def _push(
         for part in (~(expected_B & free_B)).nonzero().squeeze(1).split(size):
             variable = adversarial[part].requires_grad_()
             slope[part] = gradient(c_B[part] * look(part, variable).clamp_min(-kappa), variable)
-    return success_B, free_B, slope
+    return success_B, free_B, slope, margins_B

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nsbench.attacks.common import Classifier, check_threat
+from nsbench.attacks.convergence import Descent
 from nsbench.attacks.cw import minimise
 from nsbench.registry import attack
 from nsbench.types import ThreatModel
@@ -50,12 +51,15 @@ def cw_search(
     lower_B, upper_B = torch.zeros_like(c_B), torch.full_like(c_B, torch.inf)
     nearest_B = upper_B.clone()
     active = torch.arange(len(images_BCHW), device=images_BCHW.device)
-    for _ in range(search_steps):
+    for search in range(search_steps):
         if not len(active):
             break
+        descent = Descent(steps)
         found, square_B = minimise(
-            model, images_BCHW[active], labels_B[active], c_B[active], kappa, steps, lr, batch_size
+            model, images_BCHW[active], labels_B[active], c_B[active], kappa, steps, lr, batch_size, descent
         )
+        if search == search_steps - 1:
+            descent.tell(~(nearest_B[active].isfinite() | square_B.isfinite()))
         better_B = square_B < nearest_B[active]
         best[active[better_B]], nearest_B[active[better_B]] = found[better_B], square_B[better_B]
         broken_B = square_B.isfinite()

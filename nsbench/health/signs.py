@@ -1,4 +1,5 @@
-"""Flags that are each judged alone: flat curves, zero gradients, random outputs, probabilities, own transfer sets."""
+"""Flags that are each judged alone: flat curves, zero gradients, random outputs, probabilities, own transfer sets, and
+attacks that fail though nothing bounds them."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from nsbench.health.rows import Flag, Setting, common, curves, paired
+from nsbench.health.rows import NORMS, Flag, Setting, common, curves, paired
 from nsbench.results import Result
 from nsbench.statistics import difference_interval, discordant, wilson
 
@@ -26,6 +27,7 @@ def single_flags(results: Sequence[Result], settings: Sequence[Setting]) -> Iter
     yield from _restless(results, settings)
     yield from _probabilities(results)
     yield from _white_box(settings)
+    yield from _without_bound(settings)
 
 
 def _flat(settings: Sequence[Setting]) -> Iterator[Flag]:
@@ -135,3 +137,30 @@ def _white_box(settings: Sequence[Setting]) -> Iterator[Flag]:
                     "figure is that of a white-box attack and tells nothing about transfer."
                 ),
             )
+
+
+def _without_bound(settings: Sequence[Setting]) -> Iterator[Flag]:
+    """With no bound on the change there is an adversarial image of every image: what stays right, the settings left."""
+    for one in settings:
+        threat, right = one.condition.threat, one.outcomes.correct
+        if not (one.condition.attack and threat and threat.norm in NORMS and threat.eps is None):
+            continue
+        if 100 * wilson(int(right.sum()), len(right), 0.99)[0] > ROOM:
+            yield Flag(
+                "unbounded attack fails",
+                (one.result.suite,),
+                (
+                    f"{one.name}: nothing bounds the change, and {100 * right.mean():.1f} % of {len(right):,} images stay "
+                    f"right (flagged above {ROOM:g} % with 99 % confidence), so the attack's settings stop it and not the "
+                    f"model{_how_it_ended(one)}. A weight that is fixed, such as the c of this loss, counts less where all "
+                    "logits are small; a search for it does not depend on their scale."
+                ),
+            )
+
+
+def _how_it_ended(one: Setting) -> str:
+    ended = one.card.convergence if one.card else None
+    if ended is None or not ended.unbroken:
+        return ""
+    left = "" if ended.margin_left is None else f"{100 * ended.margin_left:.0f} % of the label's margin was left, and "
+    return f": at its last step {left}the loss still fell at {ended.falling:,} of {ended.unbroken:,} unbroken images"

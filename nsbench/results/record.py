@@ -23,6 +23,17 @@ Seconds = Annotated[float, Field(ge=0)]
 
 
 @dataclass(frozen=True)
+class Convergence:
+    """How an attack stood at its last step, over the images that it did not break; an attack of our own tells it."""
+
+    unbroken: Count
+    falling: Count  # of these: those whose loss still fell by more than 1 % over the last tenth of the steps
+    margin_left: float | None = None  # mean share of the label's margin that was left at the last step
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+
+@dataclass(frozen=True)
 class AttackCard:
     """What an attack did to a condition's images, counted by the harness. Means are over the attacked images."""
 
@@ -37,6 +48,7 @@ class AttackCard:
     restarts: float | None = None
     loss: str | None = None
     start: str | None = None
+    convergence: Convergence | None = None  # None: the attack does not tell it
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
