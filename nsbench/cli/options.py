@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
+from functools import reduce, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,20 @@ DEFAULT_RESULTS = Path("reports/results")
 SHOWCASE = Path(__file__).parents[2] / "reports" / "showcase"  # in a checkout; a wheel brings none
 NO_FOLDER = "none"
 
+
+def _triple(context: click.Context, parameter: click.Parameter, given: str | None) -> tuple[float, ...] | None:
+    """ "0.5,0.5,0.5" -> (0.5, 0.5, 0.5); one number stands for all three."""
+    if given is None:
+        return None
+    try:
+        values = tuple(float(part) for part in given.split(","))
+    except ValueError:
+        values = ()
+    if len(values) not in (1, 3):
+        raise UsageError(f"--{parameter.name} {given}: give three numbers, such as 0.5,0.5,0.5")
+    return values * 3 if len(values) == 1 else values
+
+
 _MODEL: list[Callable[[Any], Any]] = [
     option("--data", default="shapes10", show_default=True, help="shapes10, or the folder of an ImageNet tree."),
     option("--model", help="A timm name. Default: the data source's own model."),
@@ -30,6 +44,19 @@ _MODEL: list[Callable[[Any], Any]] = [
         default="own",
         show_default=True,
         help="Mean and std inside the model: the checkpoint's own, ImageNet's, or 0.5.",
+    ),
+    option("--mean", metavar="R,G,B", callback=_triple, help="Mean inside the model, instead of the checkpoint's own."),
+    option("--std", metavar="R,G,B", callback=_triple, help="Standard deviation, likewise."),
+    option("--crop-pct", type=float, help="The crop's share of the resized image, likewise."),
+    option("--img-size", "size", type=int, help="Side of the model's input in pixels, likewise."),
+    option("--interpolation", help="Of the resize, likewise: bicubic, bilinear, nearest or lanczos."),
+    option(
+        "--weights",
+        "which",
+        type=click.Choice(["ema", "raw"]),
+        default="ema",
+        show_default=True,
+        help="Of a file that has averaged and raw weights.",
     ),
 ]
 
@@ -107,6 +134,9 @@ _RUN: list[Callable[[Any], Any]] = [
         metavar="NAME[:CHECKPOINT]",
         help="What the transfer suite attacks. Default: what the data source names.",
     ),
+    option(
+        "--name", default="", help="What to call the checkpoint in rows. Default: its file's name where rows need one."
+    ),
     option("--force", is_flag=True, help="Compute again what is stored, fitted weights included."),
     option("--allow-missing", is_flag=True, help="Accept results without the images that cannot be read."),
 ]
@@ -166,17 +196,30 @@ def lending_of(results: Path, wanted: str | None = None) -> LendingFolder | None
 
 def bench_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What every command of the nullspace laboratory can be told: the arguments of `laboratory.open_bench`."""
-    return _with(_BENCH, command)
+    return _with(_BENCH, _preparing(command))
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """A model and the images that it belongs to."""
-    return _with(_MODEL, command)
+    return _with(_MODEL, _preparing(command))
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Everything that `nsbench run` can be told apart from its methods and suites: the fields of RunOptions."""
-    return _with(_RUN, command)
+    return _with(_RUN, _preparing(command))
+
+
+def _preparing(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command with `asked`, a Preparation, in place of the options that it is made of."""
+
+    @wraps(command)
+    def prepared(*args: Any, **options: Any) -> Any:
+        from nsbench.models.preparation import Preparation
+
+        names = ("mean", "std", "size", "crop_pct", "interpolation")
+        return command(*args, asked=Preparation(**{name: options.pop(name) for name in names}), **options)
+
+    return prepared
 
 
 def _with(options: list[Callable[[Any], Any]], command: Callable[..., Any]) -> Callable[..., Any]:

@@ -95,13 +95,13 @@ def check(
     sys.exit(1 if checked.problems else 0)
 
 
-def _rerunner(data: str, model: str | None, checkpoint: Path | None, normalisation: str, device: str) -> Rerunner:
+def _rerunner(data: str, model: str | None, **options: Any) -> Rerunner:
     """The model and images that a submission is held against. Raises UsageError where no model is named."""
     from nsbench.progress import ConsoleProgress
     from nsbench.run.opening import open_all
     from nsbench.submission import Rerunner
 
-    opened = open_all(data, model, checkpoint=checkpoint, normalisation=normalisation, device=device)
+    opened = open_all(data, model, **options)
     return Rerunner(opened.model, opened.source, progress=ConsoleProgress())
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from nsbench.data import DataSource
     from nsbench.models import Model
+    from nsbench.models.preparation import Preparation
 
 BATCH = 64  # images that are decoded at a time
 
@@ -109,6 +110,8 @@ def open_bench(
     device: str = "auto",
     out: Path = Path("reports/nullspace"),
     untrained: bool = False,
+    asked: Preparation | None = None,
+    which: str = "ema",
 ) -> Bench:
     """Load the data source and the model, by default the source's own; they must agree in the number of classes.
 
@@ -125,5 +128,7 @@ def open_bench(
         normalisation=normalisation,
         device=device,
         untrained=seed if untrained else None,
+        asked=asked,
+        which=which,
     )
     return Bench(opened.model, opened.source, seed, opened.device, out, untrained=untrained)

@@ -95,7 +95,8 @@ def open_pictures(
 
     ensure_writable(options["out"])
     device = resolve_device(options["device"])
-    network = load_model(model, checkpoint=options["checkpoint"], normalisation=options["normalisation"], device=device)
+    how = {name: options[name] for name in ("checkpoint", "normalisation", "asked", "which")}
+    network = load_model(model, device=device, **how)
     return Bench(network, PictureFiles(paths, network.num_classes), options["seed"], device, options["out"])
 
 

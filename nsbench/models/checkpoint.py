@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
+import pathlib
 import pickle
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save
 
@@ -15,39 +20,75 @@ from nsbench.errors import ModelError
 from nsbench.files import write_atomically
 from nsbench.models.model import Model
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar")
-# Where training scripts keep the weights, best first: the averaged ones only where there are no others.
-WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt", ".npz")
+RAW, AVERAGED = ("state_dict", "model", "model_state_dict"), ("state_dict_ema", "model_ema", "ema_state_dict")
+WHICH = {"ema": (*AVERAGED, *RAW), "raw": (*RAW, *AVERAGED)}  # where training scripts keep weights, best first, as timm
 DEEPEST = 8  # wrappers that are looked into: a dictionary may contain itself
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # cast to the model's type, and named
 WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)  # of counters and indices alone
-PREFIXES = ("module.", "_orig_mod.")  # added by DistributedDataParallel and torch.compile
-
+FOREIGN = re.compile(r"GLOBAL ([\w.]+)")  # in torch's message about a type that it does not load
 State = dict[str, torch.Tensor]
 
 
-def read_checkpoint(path: Path) -> State:
-    """Tensors by name, without wrappers and prefixes. Pickles are read with `weights_only`: they run no code."""
+def _numpy_scalars() -> list[Any]:
+    """What a NumPy number is pickled by."""
+    multiarray = getattr(np, "_core", None) or np.core
+    return [multiarray.multiarray.scalar, np.dtype, *{type(np.dtype(kind)) for kind in "?bhilqBHILQefdSU"}]
+
+
+PLAIN = [
+    argparse.Namespace,
+    pathlib.PosixPath,
+    pathlib.PurePosixPath,
+    *_numpy_scalars(),
+]  # in a pickle: they run no code
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds."""
+
+    state: State  # tensors by name, without wrappers, in the names that the file gives them
+    taken: str = ""  # the key that they stood under, where the file has averaged and raw ones
+    args: Any = None  # of the training script, where it kept them
+
+
+def read_checkpoint(path: Path, which: str = "ema") -> Checkpoint:
+    """The weights of a file. Pickles are read with `weights_only`: they run no code.
+
+    `which` of them, "ema" or "raw", where the file has averaged and raw ones. Raises ModelError.
+    """
     if not path.is_file():
         raise ModelError(f"checkpoint '{path}' {'is not a file' if path.exists() else 'does not exist'}")
     if path.suffix not in SUFFIXES:
         raise ModelError(f"checkpoint '{path}': '{path.suffix}' is none of {', '.join(SUFFIXES)}")
+    found = _unwrapped(_content(path), path, WHICH[which])
+    for name, tensor in found.state.items():
+        if reason := _no_weights(tensor):
+            raise ModelError(f"checkpoint '{path}': '{name}' {reason}")
+    return found
+
+
+def _content(path: Path) -> Any:
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                return {name.removeprefix("params/"): torch.from_numpy(arrays[name]) for name in arrays.files}
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with torch.serialization.safe_globals(PLAIN):
+            return torch.load(path, "cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"checkpoint '{path}' is damaged, or holds Python objects other than tensors, which are not "
-            "loaded because they could run code; save its state_dict as safetensors"
-        ) from error
+        if found := FOREIGN.search(str(error)):
+            raise ModelError(
+                f"checkpoint '{path}' holds a Python object of type {found.group(1)}, which is not loaded because it could "
+                "run code; save the state_dict alone, as safetensors"
+            ) from error
+        raise ModelError(f"checkpoint '{path}' is damaged ({_first_line(error)}); copy or download it again") from error
     except Exception as error:  # torch's reader lets through whatever it meets in a damaged file
         raise ModelError(
             f"checkpoint '{path}' cannot be read ({_first_line(error)}); copy or download it again"
         ) from error
-    state = _strip_prefixes(_unwrap(content, path))
-    for name, tensor in state.items():
-        if reason := _no_weights(tensor):
-            raise ModelError(f"checkpoint '{path}': '{name}' {reason}")
-    return state
 
 
 def _no_weights(tensor: torch.Tensor) -> str:
@@ -76,7 +117,9 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _unwrap(content: Any, path: Path) -> State:
+def _unwrapped(content: Any, path: Path, keys: Sequence[str]) -> Checkpoint:
+    """The tensors, from under whatever keys."""
+    taken, args = "", None
     for _ in range(DEEPEST):
         if not isinstance(content, Mapping):
             break
@@ -86,22 +129,18 @@ def _unwrap(content: Any, path: Path) -> State:
                     f"checkpoint '{path}': {str(odd[0])[:40]!r} ({type(odd[0]).__name__}) is no name of a tensor; save the "
                     "model's state_dict"
                 )
-            return dict(content)
-        found = [key for key in WRAPPERS if isinstance(content.get(key), Mapping)]
+            return Checkpoint(dict(content), taken, args)
+        found = [key for key in keys if isinstance(content.get(key), Mapping)]
         if not found:
             break
+        if any(key in AVERAGED for key in found) and any(key in RAW for key in found):
+            taken = found[0]
+        args = content.get("args", content.get("hyper_parameters", args))
         content = content[found[0]]
     raise ModelError(
         f"checkpoint '{path}' holds no weights: expected tensors by name, or them under one of the keys "
-        f"{', '.join(WRAPPERS)}"
+        f"{', '.join((*RAW, *AVERAGED))}"
     )
-
-
-def _strip_prefixes(state: State) -> State:
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
 
 
 def check_fit(

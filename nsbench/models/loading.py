@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -16,8 +17,18 @@ from torch import nn
 
 from nsbench.errors import ModelError, UnknownName, UsageError
 from nsbench.models.catalogue import EMBEDDED, ROBUSTBENCH, known_models
-from nsbench.models.checkpoint import check_fit, read_checkpoint, stored_types
+from nsbench.models.checkpoint import Checkpoint, check_fit, read_checkpoint, stored_types
+from nsbench.models.declared import (
+    Declared,
+    beside,
+    of_first_layer,
+    of_training,
+    together,
+    without_contradiction,
+)
 from nsbench.models.model import Model, Triple
+from nsbench.models.names import from_big_vision, timm_names
+from nsbench.models.preparation import Preparation
 from nsbench.models.preprocessing import Preprocessing
 
 HALF: Triple = (0.5, 0.5, 0.5)
@@ -26,48 +37,115 @@ NORMALISATIONS: dict[str, tuple[Triple, Triple] | None] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "half": (HALF, HALF),
 }
+CLASSIFIERS = ("head", "head.fc", "classifier", "cls_classifier")  # of files under other names than timm's
 WEIGHTS = Path(__file__).parent.parent / "shapes10" / "weights"  # of the embedded model
 
 
 def load_model(
-    name: str, *, checkpoint: Path | None = None, normalisation: str = "own", device: str | torch.device = "cpu"
+    name: str,
+    *,
+    checkpoint: Path | None = None,
+    normalisation: str = "own",
+    device: str | torch.device = "cpu",
+    asked: Preparation | None = None,
+    which: str = "ema",
 ) -> Model:
     """`vit_shapes10` with its shipped weights, a timm model by name with the weights of `checkpoint`, or a model of
     RobustBench's zoo, `robustbench:NAME[:THREAT]`, with its own weights.
 
-    `normalisation` "own" takes mean and std from timm's configuration of that name; "imagenet" and "half" override
-    it. Raises UnknownName, UsageError, or ModelError where checkpoint and architecture do not fit.
+    Images are prepared as the caller `asked`, else as the checkpoint declares (see `declared`), else as timm says of
+    that name; `model.said` tells which. `normalisation` "imagenet" and "half" stand for such a mean and std. `which`
+    weights, "ema" or "raw", where the file has both. Raises UnknownName, UsageError, or ModelError where checkpoint and
+    architecture do not fit.
     """
     if normalisation not in NORMALISATIONS:
         raise UsageError(f"normalisation '{normalisation}' is none of {', '.join(NORMALISATIONS)}")
+    asked = _with_normalisation(asked or Preparation(), normalisation)
     if name.startswith(f"{ROBUSTBENCH}:"):
-        return _load_robustbench(name, checkpoint, normalisation, device)
+        return _load_robustbench(name, checkpoint, asked, device)
     if name != EMBEDDED and not timm.is_model(name):
         close = get_close_matches(name, timm.list_models(), n=6)
         known = [model for model in known_models() if not model.startswith(f"{ROBUSTBENCH}:")]
         raise UnknownName("model", name, [*known, *(c for c in close if c not in known), f"{ROBUSTBENCH}:NAME"])
-    if name == EMBEDDED and checkpoint is None:
-        checkpoint = WEIGHTS / f"{EMBEDDED}.safetensors"
-    if checkpoint is None:
+    path = WEIGHTS / f"{EMBEDDED}.safetensors" if name == EMBEDDED and checkpoint is None else checkpoint
+    if path is None:
         raise ModelError(
             f"model '{name}' comes without weights and none are downloaded: give --checkpoint FILE "
             "(.safetensors or .pth)"
         )
-    state = read_checkpoint(Path(checkpoint))
-    vit = build_vit_shapes10() if name == EMBEDDED else _build_timm(name, state)
-    check_fit(state, vit.state_dict(), name, Path(checkpoint))
-    cast = stored_types(state, vit.state_dict())
-    vit.load_state_dict(state)
-    model = wrap(vit, name=name, normalisation=normalisation).to(device)
+    read = read_checkpoint(Path(path), which)
+    weights, first_layer = of_first_layer(read.state)
+    declared = _declared(name, Path(path), read, first_layer, asked)
+    wanted = replace(declared.preparation, **asked.said())
+    network, state = _network(name, weights, Path(path), wanted.size)
+    check_fit(state, network.state_dict(), name, Path(path))
+    if declared.classes not in (None, network.num_classes):
+        raise ModelError(
+            f"checkpoint '{path}' has {network.num_classes} classes, and its config.json says {declared.classes}"
+        )
+    cast = stored_types(state, network.state_dict())
+    network.load_state_dict(state)
+    word = normalisation if normalisation != "own" or not (asked.mean or asked.std) else "given"
+    model = wrap(network, name=name, normalisation=word, wanted=wanted).to(device)
     model.cast_from = cast
+    model.said = _said(declared, asked, read, normalisation)
     return model
 
 
-def _load_robustbench(name: str, checkpoint: Path | None, normalisation: str, device: str | torch.device) -> Model:
+def _with_normalisation(asked: Preparation, normalisation: str) -> Preparation:
+    """A named normalisation as the mean and std that it stands for. Raises UsageError where both are given."""
+    named = NORMALISATIONS[normalisation]
+    if named is None:
+        return asked
+    if asked.mean or asked.std:
+        raise UsageError(f"--normalisation {normalisation} stands for a mean and std; leave out --mean and --std")
+    return replace(asked, mean=named[0], std=named[1])
+
+
+def _declared(name: str, path: Path, read: Checkpoint, first_layer: Preparation | None, asked: Preparation) -> Declared:
+    """What the checkpoint says, without what the caller has decided."""
+    found = [] if path.parent == WEIGHTS else beside(path, name)
+    try:
+        found += [one] if (one := of_training(read.args)) else []
+    except (UsageError, ValueError, TypeError) as error:
+        raise ModelError(f"checkpoint '{path}': its args cannot be understood ({error})") from error
+    found += [("its first layer", first_layer, None)] if first_layer else []
+    return together(without_contradiction(found, asked), path)
+
+
+def _said(declared: Declared, asked: Preparation, read: Checkpoint, normalisation: str) -> tuple[str, ...]:
+    """Where the preparation and the weights come from, as far as it is not timm's configuration of the name."""
+    words = [*declared.words()]
+    given = [field for field in asked.said() if normalisation == "own" or field not in ("mean", "std")]
+    if given:
+        words.append(f"{', '.join(given)} as asked for")
+    if read.taken:
+        words.append(f"weights: {read.taken} of a file that has averaged and raw ones")
+    return tuple(words)
+
+
+def _network(
+    name: str, weights: Mapping[str, torch.Tensor], path: Path, size: int | None
+) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    """The architecture, and the weights under its names."""
+    if name == EMBEDDED:
+        if size not in (None, 48):
+            raise UsageError(f"image size {size}: {EMBEDDED} takes 48 pixels")
+        network: nn.Module = build_vit_shapes10()
+    else:
+        network = _build_timm(name, weights, size)
+    if path.suffix == ".npz":
+        return network, from_big_vision(path, network)
+    return network, timm_names(dict(weights), network, name, path)
+
+
+def _load_robustbench(name: str, checkpoint: Path | None, asked: Preparation, device: str | torch.device) -> Model:
     from nsbench.models.robustbench import load_robustbench
 
-    if normalisation != "own":
-        raise UsageError(f"normalisation '{normalisation}': a RobustBench model normalises inside; leave it 'own'")
+    if asked.said():
+        raise UsageError(
+            f"{', '.join(asked.said())}: a RobustBench model normalises inside and has its own preparation; leave it so"
+        )
     if checkpoint is not None:
         raise UsageError(f"--checkpoint {checkpoint}: a RobustBench model comes with its own weights; leave it out")
     return load_robustbench(name, device=device)
@@ -75,7 +153,7 @@ def _load_robustbench(name: str, checkpoint: Path | None, normalisation: str, de
 
 def with_weights(model: Model, path: Path) -> Model:
     """A copy of `model`, same normalisation and device, with the weights of a file that `save_weights` wrote."""
-    state = read_checkpoint(Path(path))
+    state = read_checkpoint(Path(path)).state
     check_fit(state, model.timm_state_dict(), model.name, Path(path))
     copy = deepcopy(model)
     copy.load_timm_state_dict(state)
@@ -96,32 +174,49 @@ def build_vit_shapes10() -> VisionTransformer:
     return vit
 
 
-def wrap(vit: nn.Module, *, name: str, normalisation: str = "own") -> Model:
-    """A timm model as a Model, prepared as its `pretrained_cfg` says."""
+def wrap(vit: nn.Module, *, name: str, normalisation: str = "own", wanted: Preparation | None = None) -> Model:
+    """A timm model as a Model, prepared as is `wanted`, and where that says nothing as its `pretrained_cfg` says."""
+    wanted = wanted or _with_normalisation(Preparation(), normalisation)
     config = resolve_data_config(pretrained_cfg=vit.pretrained_cfg)
-    height, width = config["input_size"][1:]
+    height, width = (wanted.size, wanted.size) if wanted.size else config["input_size"][1:]
     if height != width:
         raise ModelError(f"model '{name}' takes images of {width}x{height} pixels; only square ones are supported")
-    mean, std = NORMALISATIONS[normalisation] or (tuple(config["mean"]), tuple(config["std"]))
     preprocessing = Preprocessing(
         size=int(width),
-        crop_pct=float(config["crop_pct"]),
-        interpolation=str(config["interpolation"]),
-        crop_mode=str(config["crop_mode"]),
+        crop_pct=float(wanted.crop_pct or config["crop_pct"]),
+        interpolation=str(wanted.interpolation or config["interpolation"]),
+        crop_mode=str(wanted.crop_mode or config["crop_mode"]),
     )
+    mean, std = wanted.mean or tuple(config["mean"]), wanted.std or tuple(config["std"])
     return Model(vit, name=name, preprocessing=preprocessing, mean=mean, std=std, normalisation=normalisation)
 
 
-def _build_timm(name: str, state: Mapping[str, torch.Tensor]) -> nn.Module:
-    """timm's architecture with as many classes as the checkpoint's classifier has."""
+def _build_timm(name: str, state: Mapping[str, torch.Tensor], size: int | None = None) -> nn.Module:
+    """timm's architecture with as many classes as the checkpoint's classifier has, for images of this side."""
     with named_failure(name):  # of an architecture that timm knows with a tag that it does not
-        classifier = timm.get_pretrained_cfg(name).classifier
-    head = f"{classifier[0] if isinstance(classifier, tuple | list) else classifier}.weight"
+        config = timm.get_pretrained_cfg(name)
+    classifier = config.classifier[0] if isinstance(config.classifier, tuple | list) else config.classifier
+    options: dict[str, int] = {}
+    if (classes := _classes(state, str(classifier))) is not None:
+        options["num_classes"] = classes
     with named_failure(name):
-        network: nn.Module = timm.create_model(
-            name, pretrained=False, **({"num_classes": len(state[head])} if head in state else {})
-        )
+        if size is not None and size != config.input_size[-1]:
+            try:
+                resized: nn.Module = timm.create_model(name, pretrained=False, img_size=size, **options)
+                return resized
+            except TypeError:  # a convolutional network takes any size
+                pass
+        network: nn.Module = timm.create_model(name, pretrained=False, **options)
     return network
+
+
+def _classes(state: Mapping[str, torch.Tensor], classifier: str) -> int | None:
+    """Of the checkpoint's classifier, under whatever prefix and name; None where it has none."""
+    for name in (classifier, *CLASSIFIERS):
+        for key, value in state.items():
+            if value.ndim == 2 and (key == f"{name}.weight" or key.endswith(f".{name}.weight")):
+                return int(value.shape[0])
+    return int(state["head/kernel"].shape[-1]) if "head/kernel" in state else None
 
 
 @contextmanager

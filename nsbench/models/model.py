@@ -56,6 +56,7 @@ class Model(nn.Module):
     std_3HW: torch.Tensor
     patch_embed: nn.Module | None
     cast_from = ""  # types of the checkpoint's floats that are not the model's, such as "float16"
+    said: tuple[str, ...] = ()  # where preparation and weights come from, if not from timm's configuration of the name
     class_token_only = False  # see the function of this name
 
     def __init__(

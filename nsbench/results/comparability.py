@@ -150,7 +150,7 @@ class Kin(NamedTuple):
     """Equal for results that differ in method, suite and seed alone."""
 
     model: str
-    normalisation: str
+    normalisation: tuple[str, tuple[float, ...], tuple[float, ...]]  # its word, mean and std
     recipe: str  # see `recipe_key`
     parent_digest: str
 
@@ -160,12 +160,13 @@ class Kin(NamedTuple):
         return self._replace(recipe="")
 
 
-NO_KIN = Kin("", "", "", "")
+NO_KIN = Kin("", ("", (), ()), "", "")
 
 
 def kin_of(result: Result) -> Kin:
     own = result.provenance
-    return Kin(result.model, own.normalisation, recipe_key(result), own.parent_digest)
+    normalised = own.normalisation, tuple(own.mean), tuple(own.std)
+    return Kin(result.model, normalised, recipe_key(result), own.parent_digest)
 
 
 def row_key(result: Result) -> Hashable:
@@ -190,13 +191,28 @@ def qualifiers(result: Result, rivals: Sequence[Result], several_recipes: bool) 
         words.append(f"recipe {own.recipe.name}")
     if own.normalisation != "own":
         words.append(f"{own.normalisation} normalisation")
-    if differs(lambda one: one.provenance.parent_digest):
-        words.append(f"checkpoint {own.parent_digest[:8]}")
+    if _several_of(own.normalisation, rivals):
+        words.append(f"mean {_shown(own.mean)}, std {_shown(own.std)}")
+    if own.name:
+        words.append(own.name)
+    elif differs(lambda one: one.provenance.parent_digest):
+        words.append(f"checkpoint {own.checkpoint or own.parent_digest[:8]}")
     if differs(lambda one: one.provenance.method_version):
         words.append(f"version {own.method_version}")
     if own.recipe:
         words += _changed(own.recipe, [one.provenance.recipe for one in rivals if one.provenance.recipe])
     return tuple(words)
+
+
+def _several_of(word: str, rivals: Sequence[Result]) -> bool:
+    """One word of normalisation stands for several means and deviations, as a checkpoint's own may."""
+    alike = [rival.provenance for rival in rivals if rival.provenance.normalisation == word]
+    return len({(tuple(one.mean), tuple(one.std)) for one in alike}) > 1
+
+
+def _shown(triple: Sequence[float]) -> str:
+    """ "0.5" for three equal numbers, else all of them."""
+    return " ".join(f"{one:g}" for one in (triple if len(set(triple)) > 1 else triple[:1]))
 
 
 def _changed(recipe: RecipeUsed, others: Sequence[RecipeUsed]) -> list[str]:

@@ -175,6 +175,9 @@ class Provenance:
     forward_equivalents: Count | None = None  # forward passes of one image that the training cost
     peak_memory_mib: Count | None = None
     outputs: OutputCheck | None = None
+    prepared: tuple[str, ...] = ()  # what the checkpoint declares or the caller asked for, and where it stood
+    checkpoint: str = ""  # name of the file
+    name: str = ""  # that the caller gave it
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 

@@ -17,6 +17,7 @@ from nsbench.run.opening import EMBEDDED, open_all
 
 if TYPE_CHECKING:
     from nsbench.models import Model
+    from nsbench.models.preparation import Preparation
     from nsbench.training import Recipe
 
 
@@ -30,6 +31,9 @@ class RunOptions:
     model: str | None = None
     checkpoint: Path | None = None
     normalisation: str = "own"
+    asked: Preparation | None = None  # how images are prepared, in place of what the checkpoint declares
+    which: str = "ema"  # weights of a file that has averaged and raw ones: "ema" or "raw"
+    name: str = ""  # of the checkpoint, in rows
     recipe: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)  # fields of the recipe, as text
     seeds: tuple[int, ...] = (0,)
@@ -86,6 +90,8 @@ def open_job(options: RunOptions, progress: Progress) -> Job:
         options.model,
         checkpoint=options.checkpoint,
         normalisation=options.normalisation,
+        asked=options.asked,
+        which=options.which,
         device=options.device,
         corruption_engine=options.corruption_engine,
         surrogate=options.surrogate,
@@ -94,9 +100,10 @@ def open_job(options: RunOptions, progress: Progress) -> Job:
     recipe = training.load_recipe(
         options.recipe or source.default_recipe, {**options.settings, "seed": str(options.seeds[0])}
     )
-    cast = f", weights cast from {parent.cast_from}" if parent.cast_from else ""
+    notes = [*parent.said, *([f"weights cast from {parent.cast_from}"] if parent.cast_from else [])]
+    noted = f"; {'; '.join(notes)}" if notes else ""
     progress.line(
-        f"{source.title} · {parent.name} ({parent.preprocessing.describe()}{cast}) · recipe '{recipe.name}' · "
+        f"{source.title} · {parent.name} ({parent.preprocessing.describe()}{noted}) · recipe '{recipe.name}' · "
         f"{provenance.device_name(opened.device)}",
         style="dim",
     )

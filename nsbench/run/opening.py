@@ -14,6 +14,7 @@ from nsbench.files import expanded
 
 if TYPE_CHECKING:
     from nsbench.models import Model
+    from nsbench.models.preparation import Preparation
 
 EMBEDDED = "shapes10"
 
@@ -37,11 +38,14 @@ def open_all(
     corruption_engine: str = "nsbench",
     surrogate: str | None = None,
     untrained: int | None = None,
+    asked: Preparation | None = None,
+    which: str = "ema",
 ) -> Opened:
     """Data source, model (by default the source's own) and device, as the command line names them.
 
-    `untrained`: a seed; the architecture is taken as timm initialises it, with the source's number of classes. Raises
-    an nsbench error where the source or the model is not there, or the two do not belong together.
+    For `asked` and `which` see `models.load_model`. `untrained`: a seed; the architecture is taken as timm initialises it,
+    with the source's number of classes. Raises an nsbench error where the source or the model is not there, or the two do
+    not belong together.
     """
     from nsbench import models
 
@@ -58,7 +62,9 @@ def open_all(
         classes = len(source.class_names)
         network = untrained_model(name, seed=untrained, normalisation=normalisation, num_classes=classes).to(place)
     else:
-        network = models.load_model(name, checkpoint=checkpoint, normalisation=normalisation, device=place)
+        network = models.load_model(
+            name, checkpoint=checkpoint, normalisation=normalisation, device=place, asked=asked, which=which
+        )
     if network.num_classes != len(source.class_names):
         raise ModelError(
             f"model '{name}' has {network.num_classes} classes, {source.title} has "

@@ -124,7 +124,7 @@ def _provenance(
         data_digest=digest_of(*(split.digest for split in splits)),
         limit=job.options.limit,
         preprocessing=job.parent.preprocessing.describe(),
-        normalisation=job.options.normalisation,
+        normalisation=job.parent.normalisation,
         mean=tuple(job.parent.mean),
         std=tuple(job.parent.std),
         batch_size=job.batch_size,
@@ -136,6 +136,9 @@ def _provenance(
         seconds=round(seconds, 2),
         forward_equivalents=card.forward_equivalents,
         peak_memory_mib=provenance.peak_memory_mib(job.device),
+        prepared=job.parent.said,
+        checkpoint=job.options.checkpoint.name if job.options.checkpoint else "",
+        name=job.options.name,
         outputs=next((one.outputs for one in evaluations.values() if one.outputs), None),
     )
 

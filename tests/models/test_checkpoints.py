@@ -61,7 +61,7 @@ def test_other_floats_are_cast_and_named(tmp_path: Path, dtype: torch.dtype) -> 
     assert torch.equal(model.vit.norm.weight, WEIGHTS["norm.weight"].to(dtype).float())
     arguments = ["--method", "pretrained", "--suite", "clean", "--limit", "2", "--results", str(results)]
     done = CliRunner().invoke(main, ["run", *arguments, "--checkpoint", str(path)])
-    assert f", weights cast from {model.cast_from})" in done.output
+    assert f"; weights cast from {model.cast_from})" in done.output
     assert load_model("vit_shapes10").cast_from == ""
 
 

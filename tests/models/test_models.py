@@ -180,12 +180,17 @@ def test_wrapped_checkpoints(tmp_path: Path, wrapper: str | None, prefix: str) -
     assert weights_digest(load_model("vit_shapes10", checkpoint=path)) == weights_digest(model)
 
 
-def test_plain_weights_go_before_averaged_ones(tmp_path: Path) -> None:
+def test_averaged_weights_are_taken_unless_raw_ones_are_asked_for(tmp_path: Path) -> None:
     model, other = (model_of(randomised(build_vit_shapes10()), 48) for _ in range(2))
     with torch.no_grad():
         other.vit.cls_token.add_(1)
     torch.save({"state_dict_ema": other.timm_state_dict(), "state_dict": model.timm_state_dict()}, tmp_path / "c.pt")
-    assert weights_digest(load_model("vit_shapes10", checkpoint=tmp_path / "c.pt")) == weights_digest(model)
+    taken = load_model("vit_shapes10", checkpoint=tmp_path / "c.pt")
+    assert weights_digest(taken) == weights_digest(other)
+    assert taken.said == ("weights: state_dict_ema of a file that has averaged and raw ones",)
+    raw = load_model("vit_shapes10", checkpoint=tmp_path / "c.pt", which="raw")
+    assert weights_digest(raw) == weights_digest(model)
+    assert raw.said == ("weights: state_dict of a file that has averaged and raw ones",)
 
 
 def test_saved_weights_come_back(tmp_path: Path) -> None:
@@ -234,14 +239,14 @@ def test_bad_files_say_what_is_wrong(tmp_path: Path) -> None:
     save_file(state, tmp_path / "nan.safetensors")
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "nan.safetensors").read_bytes()[:5000])
     (tmp_path / "text.pth").write_text("not weights")
-    (tmp_path / "weights.npz").write_bytes(b"")
+    (tmp_path / "weights.onnx").write_bytes(b"")
     torch.save({"epoch": 3}, tmp_path / "none.pth")
     torch.save({"model": nn.Linear(2, 2)}, tmp_path / "object.pth")
     cases = {
         "nan.safetensors": "'norm.bias' holds NaN",
         "cut.safetensors": "cannot be read",
         "text.pth": "damaged",
-        "weights.npz": "is none of",
+        "weights.onnx": "is none of",
         "none.pth": "holds no weights",
         "object.pth": "could run code",
         "absent.pth": "does not exist",

@@ -12,7 +12,7 @@ from boards import N, flags, outcomes
 
 from nsbench.errors import ResultError
 from nsbench.results import Result, outcomes_path, read_outcomes, read_results, reader, store, write_result
-from nsbench.results.reader import OutcomesReader
+from nsbench.results.reader import EXTRA, OutcomesReader
 from nsbench.types import Outcomes
 
 FROZEN = Path(__file__).parents[1] / "frozen" / "schema1_first"
@@ -85,7 +85,7 @@ def test_results_of_schema_1_are_read_alike() -> None:
         for name, one in found.items():
             np.testing.assert_array_equal(one.ids, whole[name].ids)
             np.testing.assert_array_equal(one.predictions, whole[name].predictions)
-            assert set(one.extra) == set(whole[name].extra) & {"predictions_clean", "predictions_uint8", "linf", "l2"}
+            assert set(one.extra) == set(whole[name].extra) & set(EXTRA)
 
 
 def test_what_is_no_file_of_the_result_is_refused_by_its_path(tmp_path: Path) -> None:

@@ -58,7 +58,9 @@ class MethodCard:
             for what, text in (
                 ("lineage", _lineage(self.row, own)),
                 ("weights", own.weights_digest),
+                ("checkpoint", own.checkpoint),
                 ("normalisation", own.normalisation),
+                ("prepared", "; ".join(own.prepared)),
                 ("seeds", ", ".join(map(str, sorted({result.seed for result in self.row.results})))),
                 *_cost(self.row),
                 ("device", own.device),
