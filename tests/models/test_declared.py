@@ -293,7 +293,7 @@ def test_transformers_own_model_has_the_same_logits(tmp_path: Path, family: str,
     model = load_model(name, checkpoint=tmp_path / "model.safetensors", asked=Preparation(mean=(0,) * 3, std=(1,) * 3))
     images = torch.rand(2, 3, 224, 224)
     with torch.no_grad():
-        torch.testing.assert_close(model(images), theirs(images).logits, rtol=1e-3, atol=5e-5)  # another epsilon in the norms
+        torch.testing.assert_close(model(images), theirs(images).logits, rtol=1e-3, atol=5e-5)  # other norms
 
 
 def test_a_jax_file_of_vision_transformer(tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
