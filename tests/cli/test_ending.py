@@ -35,7 +35,7 @@ def broken(*arguments: object, **options: object) -> None:
 
 
 def test_what_nobody_expected_is_one_line_that_names_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nsbench.report.render_terminal", broken)
+    monkeypatch.setattr("nsbench.report.read_board", broken)
     done = nsbench("show", "--results", tmp_path)
     assert done.exit_code == 70
     (line,) = done.output.splitlines()
@@ -51,7 +51,7 @@ def test_what_nobody_expected_is_one_line_that_names_a_file(tmp_path: Path, monk
 
 
 def test_without_room_for_the_traceback_the_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nsbench.report.render_terminal", broken)
+    monkeypatch.setattr("nsbench.report.read_board", broken)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
     done = nsbench("show", "--results", tmp_path)
     assert done.exit_code == 70
@@ -68,9 +68,9 @@ def test_errors_that_click_and_the_reader_of_the_output_cause_stay_theirs(
     def wrong(*arguments: object, **options: object) -> None:
         raise click.BadParameter("no")
 
-    monkeypatch.setattr("nsbench.report.render_terminal", gone)
+    monkeypatch.setattr("nsbench.report.read_board", gone)
     assert nsbench("show", "--results", tmp_path).output == ""
-    monkeypatch.setattr("nsbench.report.render_terminal", wrong)
+    monkeypatch.setattr("nsbench.report.read_board", wrong)
     assert nsbench("show", "--results", tmp_path).exit_code == 2
     assert list(tmp_path.iterdir()) == []
 
