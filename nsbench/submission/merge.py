@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from nsbench.errors import ResultError
-from nsbench.results import Result, add_result, old_outcomes_path, read_outcomes, read_results
+from nsbench.results import Result, add_result, ensure_writable, old_outcomes_path, read_outcomes, read_results
 from nsbench.submission.archive import Limits, open_archive
 from nsbench.submission.check import Rerun, check_archive
 from nsbench.submission.values import outcomes_of
@@ -58,6 +58,7 @@ def merge(
                 f"{archive}: {member} is the same measurement as {mine.path} with other outcomes; "
                 "one of them is wrong, nothing was added"
             )
+    ensure_writable(results_dir)
     added = [add_result(results_dir, *one) for one in wanted]
     return Merged(checked.digest, tuple(one.path for one in added if one.path), tuple(present))
 
