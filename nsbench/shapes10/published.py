@@ -1,14 +1,15 @@
 """What the splits of this version hold, told without drawing them: ids, labels, and digests of the pixels.
 
-`published.json` has the digest of every split as version 1 draws it, and which candidates are in `a`. Splits named in
-`varies` come out otherwise on other processors (see the package's docstring): another digest proves nothing there.
+`published.json` has the digest of every split as this version draws it, and which candidates are in `a`. Splits named
+in `varies` come out otherwise on other processors (see the package's docstring): another digest proves nothing there.
+`python -m nsbench.shapes10.published` draws all splits and writes the file anew, which a new version asks for.
 """
 
 from __future__ import annotations
 
 import json
 from functools import cache as remember
-from importlib.resources import files
+from pathlib import Path
 from typing import NoReturn, TypedDict
 
 import numpy as np
@@ -18,6 +19,8 @@ from nsbench.errors import DataError, MissingSplit
 from nsbench.progress import SILENT, Progress
 from nsbench.randomness import stratified_order
 from nsbench.shapes10 import EmbeddedSplit, Shapes10, cache, make, splits
+
+FILE = Path(__file__).with_suffix(".json")
 
 
 class _Record(TypedDict):
@@ -75,8 +78,22 @@ def drawn_here(split: str) -> str | None:
 
 @remember
 def _record() -> _Record:
-    record: _Record = json.loads(files("nsbench.shapes10").joinpath("published.json").read_text(encoding="utf-8"))
+    record: _Record = json.loads(FILE.read_text(encoding="utf-8"))
     return record
+
+
+def record_of(source: Shapes10) -> _Record:
+    """What the file must say of a source, all of whose splits are drawn where they are not in the cache."""
+    return {
+        "version": make.VERSION,
+        "digests": {name: source.split(name).digest for name in source.splits()},
+        "varies": [name for name in source.splits() if _varies(*name.split("/"))],
+        "a": [int(image_id.rpartition("/")[2]) for image_id in source.split("a").ids.tolist()],
+    }
+
+
+def _varies(kind: str, corruption: str = "", severity: str = "0") -> bool:
+    return kind == "c" and int(severity) >= {"frost": 1, "motion_blur": 3}.get(corruption, 6)
 
 
 def _images(name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -88,3 +105,7 @@ def _images(name: str) -> tuple[np.ndarray, np.ndarray]:
     drawn = splits.CANDIDATES if name == "a" else splits.DRAWN.get(name, splits.DRAWN["clean"])
     indices = np.array(_record()["a"]) if name == "a" else np.arange(drawn.count)
     return np.array(make.image_ids(name, indices)), splits.labels_of(drawn, indices)
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps(record_of(Shapes10()), indent=1) + "\n", encoding="utf-8")
