@@ -11,8 +11,10 @@ c = "/data/ImageNet-C"
 [labels]                                       # label files of flat sets
 clean = "val.txt"
 
-[classes]                                      # sets that hold fewer classes on purpose
-clean = "present"                              # or a list of wnids, or of labels
+[classes]                                      # sets that hold fewer classes on purpose, and what bare numbers mean
+clean = "present"                              # or a list of wnids, or of labels, in the order of the set's own numbers
+a = "a"                                        # numbers 0 to 199 count the 200 classes of ImageNet-A in sorted order
+sketch = "imagenet"                            # numbers are ImageNet's own, 0 to 999, though they end early
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from pathlib import Path
 
 from nsbench.data import wnids
 from nsbench.data.find import FOLDERS, Place, find_sets
+from nsbench.data.numbering import IMAGENET as NUMBERS
 from nsbench.data.source import SurrogateName
 from nsbench.errors import DataError, UnknownName
 from nsbench.files import expanded, read_regular
@@ -41,7 +44,7 @@ class Layout:
 
     root: Path  # for messages
     places: dict[str, Place]
-    classes: dict[str, tuple[int, ...] | str] = field(default_factory=dict)  # split -> labels, or "present"
+    classes: dict[str, tuple[int, ...] | str] = field(default_factory=dict)  # split -> labels in order, or a word
     name: str = IMAGENET
     surrogate: SurrogateName | None = None
 
@@ -99,16 +102,19 @@ def _paths(value: object, config: Path, key: str) -> tuple[Path, ...]:
 
 
 def _classes(value: object, config: Path, key: str) -> tuple[int, ...] | str:
-    if value == PRESENT:
-        return PRESENT
+    if value in (PRESENT, NUMBERS):
+        return str(value)
+    if isinstance(value, str) and (subset := wnids.subset(value)):
+        return subset
     order = wnids.label_of()
     listed = [order.get(item) if isinstance(item, str) else item for item in value] if isinstance(value, list) else []
     labels = {label for label in listed if type(label) is int and 0 <= label < len(order)}
     if not listed or len(labels) < len(listed):
         raise DataError(
-            f'{config}: [classes] {key} must be "{PRESENT}", or a list of different wnids or labels from 0 to 999'
+            f'{config}: [classes] {key} must be "{PRESENT}", "{NUMBERS}", "a", "r", or a list of different wnids or labels '
+            "from 0 to 999"
         )
-    return tuple(sorted(labels))
+    return tuple(label for label in listed if type(label) is int)
 
 
 def _table(value: object, config: Path, name: str) -> list[tuple[str, object]]:

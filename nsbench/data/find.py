@@ -127,7 +127,9 @@ def open_tree_set(
     """The split in one folder or archive."""
     numbered = name.startswith("v2")
     reader = layouts.numbered_or_wnid_folders if numbered else lambda at: layouts.wnid_folders(at, classes)
-    split = tree.split(name, layouts.read_entries(tree, reader, labels))
+    listing = layouts.read_entries(tree, reader, labels)
+    split = tree.split(name, listing.entries)
+    split.bare_numbers = listing.bare_numbers
     split.origin = origin_of(tree)
     return split
 

@@ -16,7 +16,8 @@ from nsbench.corruptions import CORRUPTIONS, SEVERITIES, check_corruption
 from nsbench.data import wnids
 from nsbench.data.config import PRESENT, Layout, read_config
 from nsbench.data.corrupted import ENGINE, CorruptedSplit
-from nsbench.data.find import FOLDERS, corrupted_trees, find_sets, open_set, open_tree_set
+from nsbench.data.find import FOLDERS, Place, corrupted_trees, find_sets, open_set, open_tree_set
+from nsbench.data.numbering import IMAGENET, check_members, meaning, names_beside, settled
 from nsbench.data.source import DataSource, Split
 from nsbench.data.stored import StoredSplit
 from nsbench.data.trees import Tree
@@ -64,7 +65,8 @@ class ImageNetTree(DataSource):
             raise _unknown(name)
         if name not in self.layout.places:
             raise MissingSplit(f"{self.root}: no '{name}' set; looked for a folder {' or '.join(FOLDERS[name])}")
-        return self._declared(open_set(name, self.layout.places[name], wnids.subset(name)), name)
+        place = self.layout.places[name]
+        return self._declared(self._settled(open_set(name, place, wnids.subset(name)), name, place), name)
 
     def _corrupted(self, name: str) -> Split:
         corruption, _, severity = name.removeprefix("c/").partition("/")
@@ -88,7 +90,7 @@ class ImageNetTree(DataSource):
     def _declared(self, split: StoredSplit, key: str) -> Split:
         """The split with the classes that the config file declares for it."""
         declared = self.layout.classes.get(key)
-        if declared is None:
+        if declared is None or declared == IMAGENET:
             return split
         present = tuple(np.unique(split.labels).tolist())
         foreign = sorted(set(present) - set(present if declared == PRESENT else map(int, declared)))
@@ -97,7 +99,22 @@ class ImageNetTree(DataSource):
                 f"{self.root}: '{split.name}' holds {len(foreign)} class(es) that [classes] does not list, "
                 f"such as {wnids.wnids()[foreign[0]]}; its images would count as errors always"
             )
-        split.classes = present if declared == PRESENT else tuple(map(int, declared))
+        split.classes = present if declared == PRESENT else tuple(sorted(map(int, declared)))
+        return split
+
+    def _settled(self, split: StoredSplit, name: str, place: Place) -> StoredSplit:
+        """The split with what its label numbers mean; every label is of a class that the set is scored over."""
+        folder = place.paths[0] if place.paths[0].is_dir() else place.paths[0].parent
+        stated = self.layout.classes.get(name)
+        if split.bare_numbers and stated is None and (beside := names_beside(folder)):
+            names, file = beside
+            numbers = meaning(names, file)
+            if foreign := set(split.labels.tolist()) - numbers.keys():
+                raise DataError(f"{file}: names {len(names)} classes, and a label is {max(foreign)}; complete it")
+            split.labels = np.array([numbers[label] for label in split.labels.tolist()], dtype=np.int64)
+        elif split.bare_numbers:
+            split.labels = settled(split.labels, name, place.paths[0], split.classes, stated)
+        check_members(split.labels, wnids.subset(name), place.paths[0])
         return split
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from nsbench.corruptions import CORRUPTIONS, EXTRA_CORRUPTIONS
 from nsbench.data.archives import COMPRESSED, SUFFIXES, open_archive
@@ -17,7 +18,8 @@ from nsbench.data.wnids import label_of
 from nsbench.errors import DataError
 from nsbench.files import read_regular
 
-LABEL_FILES = ("val.txt", "labels.txt", "labels.csv")
+KAGGLE, DEVKIT = "LOC_val_solution.csv", "ILSVRC2012_validation_ground_truth.txt"
+LABEL_FILES = ("val.txt", "labels.txt", "labels.csv", KAGGLE, DEVKIT)
 Reader = Callable[[Tree], list[Entry]]
 
 
@@ -81,19 +83,29 @@ def numbered_or_wnid_folders(tree: Tree) -> list[Entry]:
     return wnid_folders(tree)
 
 
-def flat_with_labels(tree: Tree, lines: str, listed: Path) -> list[Entry]:
+class Listing(NamedTuple):
+    """The images of a set."""
+
+    entries: list[Entry]
+    bare_numbers: bool = False  # labels are numbers, and nothing says of what
+
+
+def flat_with_labels(tree: Tree, lines: str, listed: Path) -> Listing:
     """Images in one folder with labels from the text `lines` of `listed`; lines may lack their image."""
-    labels = parse_labels(lines, listed)
     images = tree.images()
     if not images:
         raise DataError(f"{tree.place()}: holds {listed.name} but no image; half copied? Copy the images again")
+    if listed.name == DEVKIT:
+        labels, bare = devkit_labels(lines, listed), False
+    else:
+        labels, bare = parse_labels(lines, listed)
     unlabelled = next((name for name, _, _ in images if Path(name).stem not in labels), None)
     if unlabelled is not None:
         raise DataError(f"{tree.place(unlabelled)}: has no line in {listed}; complete the list")
-    return [Entry(name, labels[Path(name).stem], size, at) for name, size, at in images]
+    return Listing([Entry(name, labels[Path(name).stem], size, at) for name, size, at in images], bare)
 
 
-def read_entries(tree: Tree, folders: Reader, labels: Path | None = None) -> list[Entry]:
+def read_entries(tree: Tree, folders: Reader, labels: Path | None = None) -> Listing:
     """All images of a set: flat where a label file is given or lies there, otherwise by `folders`.
 
     A label file lies in the set's folder, or beside the folder or archive under the same name: val.tar, val.txt.
@@ -107,29 +119,65 @@ def read_entries(tree: Tree, folders: Reader, labels: Path | None = None) -> lis
         stem = next(
             (tree.path.name[: -len(end)] for end in SUFFIXES if tree.path.name.lower().endswith(end)), tree.path.name
         )
-        for beside in (tree.path.with_name(f"{stem}.txt"), tree.path.with_name(f"{stem}.csv")):
+        usual = [tree.path.with_name(name) for name in (KAGGLE, DEVKIT)]
+        for beside in (tree.path.with_name(f"{stem}.txt"), tree.path.with_name(f"{stem}.csv"), *usual):
             if beside.is_file():
                 return flat_with_labels(tree, _read(beside), beside)
-    return folders(tree)
+    return Listing(folders(tree))
 
 
-def parse_labels(text: str, path: Path) -> dict[str, int]:
-    """Lines "ILSVRC2012_val_00000001.JPEG 65" -> {stem: label}.
+def parse_labels(text: str, path: Path) -> tuple[dict[str, int], bool]:
+    """Lines "ILSVRC2012_val_00000001.JPEG 65" -> {stem: label}, and whether labels are bare numbers.
 
-    The label is counted from 0 in sorted-wnid order, or is a wnid; it follows after a space, a tab or a comma.
+    The label is counted from 0 in sorted-wnid order, or is a wnid; it follows after a space, a tab or a comma. Kaggle's
+    lines "ILSVRC2012_val_00000001,n01751748 111 108 441 193" hold boxes behind it.
     """
     labels: dict[str, int] = {}
+    bare = False
     for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
+        if not line.strip() or (number == 1 and line.startswith("ImageId,")):
             continue
-        name, _, label_text = line.replace(",", " ").replace("\t", " ").strip().rpartition(" ")
-        label = label_of().get(label_text, _number(label_text))
+        name, label, is_number = _line(line)
+        bare = bare or is_number
         if not name or label is None:
             raise DataError(f"{path}:{number}: '{line[:60]}' is not '<image name> <label from 0 to 999>'; correct it")
-        stem = Path(name.strip()).stem
+        stem = Path(name).stem
         if labels.setdefault(stem, label) != label:
             raise DataError(f"{path}:{number}: gives '{stem}' a second label, {label} after {labels[stem]}; correct it")
-    return labels
+    return labels, bare
+
+
+def _line(line: str) -> tuple[str, int | None, bool]:
+    """Image name, label and whether the label is a bare number."""
+    first, _, rest = line.partition(",")
+    if (boxed := rest.split(maxsplit=1)) and len(boxed) > 1 and boxed[0] in label_of():
+        return first.strip(), label_of()[boxed[0]], False
+    name, _, text = line.replace(",", " ").replace("\t", " ").strip().rpartition(" ")
+    if text in label_of():
+        return name.strip(), label_of()[text], False
+    return name.strip(), _number(text), True
+
+
+def devkit_labels(text: str, path: Path) -> dict[str, int]:
+    """Of the devkit's list: one ILSVRC2012_ID, 1 to 1000, for each validation image in the order of their names.
+
+    These ids are no sorted wnids: what they mean stands in the devkit's meta.mat, which must lie beside the list.
+    """
+    meta = next((at for at in (path.with_name("meta.mat"), path.parent / "data" / "meta.mat") if at.is_file()), None)
+    if meta is None:
+        raise DataError(
+            f"{path}: holds ILSVRC2012_IDs, which are no sorted wnids; put the devkit's meta.mat beside it, or give a list "
+            "'<image name> <wnid>'"
+        )
+    try:
+        from scipy.io import loadmat
+
+        synsets = loadmat(str(meta), squeeze_me=True)["synsets"]
+        wnid = {int(one["ILSVRC2012_ID"]): str(one["WNID"]) for one in synsets}
+        numbers = [int(line) for line in text.split()]
+        return {f"ILSVRC2012_val_{at:08}": label_of()[wnid[number]] for at, number in enumerate(numbers, start=1)}
+    except (OSError, ValueError, LookupError, TypeError, NotImplementedError) as error:
+        raise DataError(f"{path}: cannot be read with {meta} ({error}); take both from one devkit") from error
 
 
 def _read(path: Path) -> str:

@@ -39,6 +39,7 @@ class Entry(NamedTuple):
 class StoredSplit(Split):
     """Images that are decoded when they are loaded. Subclasses say where the bytes of one image are."""
 
+    bare_numbers: bool = False  # labels are numbers, and nothing in the set says of what
     sizes: np.ndarray  # (n,) int64, bytes of each encoded image (parquet: of what it is stored in)
 
     def __init__(self, name: str, ids: np.ndarray, labels: np.ndarray, sizes: np.ndarray) -> None:

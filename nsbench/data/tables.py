@@ -15,12 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from nsbench.data import wnids
+from nsbench.data.numbering import meaning as meaning_of
 from nsbench.data.stored import AGAIN, MAX_BYTES, StoredSplit, file_stamp
 from nsbench.data.table_files import BROKEN, ArrowFiles, Columns, ParquetFiles, TableFiles
 from nsbench.errors import CorruptImage, DataError
 from nsbench.files import read_regular
-
-ALIKE = 0.9  # share of the 1000 class names that must agree: spellings differ a little from copy to copy
 
 
 class _Reader(threading.local):
@@ -85,17 +84,20 @@ def open_tables(name: str, files: Sequence[Path]) -> TableSplit:
 
     Raises DataError for files that cannot be read or lack a column.
     """
-    ids, labels, sizes = [], [], []
+    ids, labels, sizes, bare = [], [], [], False
     for path in files:
         columns = _columns(path)
         ids.append(_ids(path, columns.names))
         labels.append(_labels(columns, path))
         sizes.append(columns.sizes)
+        bare = bare or _is_bare(columns)
     counts = [len(part) for part in labels]
     names = np.concatenate(ids)
     if len(np.unique(names)) < len(names):  # the same file names again: count the rows instead
         names = np.concatenate([_ids(path, [None] * n) for path, n in zip(files, counts, strict=True)])
-    return TableSplit(name, files, np.cumsum([0, *counts]), names, np.concatenate(labels), np.concatenate(sizes))
+    split = TableSplit(name, files, np.cumsum([0, *counts]), names, np.concatenate(labels), np.concatenate(sizes))
+    split.bare_numbers = bare
+    return split
 
 
 def _kind(files: Sequence[Path]) -> type[TableFiles]:
@@ -136,32 +138,17 @@ def _labels(columns: Columns, path: Path) -> np.ndarray:
     if values and isinstance(values[0], str):
         meaning.update(wnids.label_of().items())
     else:
-        meaning.update(_meaning(columns.class_names, path).items())
+        known = columns.class_names
+        meaning.update((meaning_of(known, path) if known else dict(enumerate(range(len(wnids.wnids()))))).items())
     foreign = next((value for value in values if type(value) not in (int, str) or value not in meaning), None)
     if foreign is not None:
         raise DataError(f"{path}: the label '{str(foreign)[:40]}' is no class; expected wnids, or 0 to 999")
     return np.array([meaning[value] for value in values], dtype=np.int64)
 
 
-def _meaning(class_names: list[str] | None, path: Path) -> dict[int, int]:
-    """Class number of the file -> label."""
-    order = wnids.label_of()
-    if class_names is None:
-        return {label: label for label in order.values()}
-    if all(name in order for name in class_names):
-        return {number: order[name] for number, name in enumerate(class_names)}
-    if len(class_names) == len(order):
-        alike = sum(_first(ours) == _first(theirs) for ours, theirs in zip(wnids.names(), class_names, strict=True))
-        if alike >= ALIKE * len(order):
-            return {label: label for label in order.values()}
-    raise DataError(
-        f"{path}: its {len(class_names)} classes ({', '.join(class_names[:2])}, ...) are neither wnids nor "
-        "the 1000 names in their usual order; save the set with wnids as class names"
-    )
-
-
-def _first(name: str) -> str:
-    return name.split(",")[0].strip().lower().replace("_", " ")
+def _is_bare(columns: Columns) -> bool:
+    """Labels are numbers, and nothing says of what."""
+    return columns.class_names is None and bool(columns.labels) and not isinstance(columns.labels[0], str)
 
 
 def _ids(path: Path, names: Sequence[str | None]) -> np.ndarray:

@@ -23,7 +23,8 @@ from nsbench.errors import DataError
 
 SIDECARS = (".cls", ".json")
 LOOK = 64  # members by which a shard is recognised
-TABLE_VERSION = 2
+TABLE_VERSION = 3
+ROW = [("label", "<i2"), ("bare", "?"), ("shard", "<u4"), *MEMBER]  # of the table of all pictures, after their names
 
 
 def is_shard(path: Path) -> bool:
@@ -45,7 +46,7 @@ def open_shards(name: str, shards: Sequence[Path]) -> ArchiveSplit:
     if len(np.unique(ids)) < len(ids):  # keys that start again in every shard
         stems = np.array([shard.stem for shard in shards])[table["shard"]]
         ids = np.char.add(np.char.add(stems, "/"), ids)
-    return ArchiveSplit(
+    split = ArchiveSplit(
         name,
         shards,
         np.array(table["shard"]),
@@ -54,12 +55,14 @@ def open_shards(name: str, shards: Sequence[Path]) -> ArchiveSplit:
         table["label"].astype(np.int64),
         table["size"].astype(np.int64),
     )
+    split.bare_numbers = bool(table["bare"].all())
+    return split
 
 
 def _table(shards: Sequence[Path]) -> np.ndarray:
     parts = [_shard(number, shard) for number, shard in enumerate(shards)]
     width = max(part.dtype["name"].itemsize for part in parts)
-    kind = [("name", f"S{width}"), ("label", "<i2"), ("shard", "<u4"), *MEMBER]
+    kind = [("name", f"S{width}"), *ROW]
     return np.concatenate([part.astype(kind) for part in parts])
 
 
@@ -78,13 +81,13 @@ def _shard(number: int, path: Path) -> np.ndarray:
             pictures[key] = at
         elif ending == ".cls" or (ending == ".json" and key not in labels):
             labels[key] = at
-    rows = np.empty(len(pictures), dtype=[("name", index.dtype["name"]), ("label", "<i2"), ("shard", "<u4"), *MEMBER])
+    rows = np.empty(len(pictures), dtype=[("name", index.dtype["name"]), *ROW])
     for row, (key, at) in enumerate(pictures.items()):
         if key not in labels:
             raise DataError(f"{path}: the picture '{key}' has neither {key}.cls nor {key}.json; complete the shard")
         beside = index["name"][labels[key]].decode("utf-8", errors="replace")
         text = read_member(path, member_at(index, labels[key]), beside).decode("utf-8", errors="replace")
-        rows[row] = (index["name"][at], _label(text, beside, path), number, *member_at(index, at))
+        rows[row] = (index["name"][at], *_label(text, beside, path), number, *member_at(index, at))
     if not len(rows):
         raise DataError(f"{path}: holds no picture; expected <key>.jpg with <key>.cls")
     return rows[np.argsort(rows["offset"])]
@@ -97,8 +100,8 @@ def _key(name: str) -> tuple[str, str]:
     return folder + slash + stem, (dot + ending).lower()
 
 
-def _label(text: str, name: str, path: Path) -> int:
-    """The class of a .cls or .json text."""
+def _label(text: str, name: str, path: Path) -> tuple[int, bool]:
+    """The class of a .cls or .json text, and whether it is a bare number."""
     value: object = text.strip()
     if name.lower().endswith(".json"):
         try:
@@ -109,7 +112,8 @@ def _label(text: str, name: str, path: Path) -> int:
         value = next((fields[key] for key in ("label", "cls", "wnid") if key in fields), "")
     given = str(value)
     number = given.lstrip("0") or given[:1]
-    label = label_of().get(given, int(number) if number.isdecimal() and len(number) <= 3 else None)
-    if label is None:
+    if given in label_of():
+        return label_of()[given], False
+    if not number.isdecimal() or len(number) > 3:
         raise DataError(f"{path}/{name}: '{given[:40]}' is neither a label from 0 to 999 nor a wnid; correct it")
-    return label
+    return int(number), True

@@ -385,7 +385,7 @@ def test_real_tree(shared_data: Path) -> None:
     clean = source.split("clean")
     assert len(clean) == 650
     listed = shared_data / "damagenet" / "val.txt"
-    published = layouts.parse_labels(listed.read_text(), listed)
+    published, _ = layouts.parse_labels(listed.read_text(), listed)
     assert len(published) == 50_000
     assert [published[Path(image_id).stem] for image_id in clean.ids] == clean.labels.tolist()
     train = source.split("train")

@@ -65,7 +65,7 @@ def root(tmp_path: Path) -> Path:
             write(tmp_path / "sketch" / WNIDS[label] / f"sketch_{number}.JPEG", picture(number))
             write(tmp_path / "damagenet" / f"{name}.png", picture(number, kind="PNG"))
             write(tmp_path / "imagenetv2-matched-frequency" / str(label) / f"{k}.jpeg", picture(number))
-            lines.append(f"{name}.JPEG {label}\n")
+            lines.append(f"{name}.JPEG {WNIDS[label]}\n")
     (tmp_path / "damagenet" / "val.txt").write_text("".join(lines))
     return tmp_path
 
@@ -142,7 +142,9 @@ def damage_resized(root: Path) -> None:
 
 
 def damage_label_map(root: Path) -> None:
-    lines = (root / "damagenet" / "val.txt").read_text().replace("00000000.JPEG 0", "00000000.JPEG 1")
+    lines = (
+        (root / "damagenet" / "val.txt").read_text().replace(f"00000000.JPEG {WNIDS[0]}", f"00000000.JPEG {WNIDS[1]}")
+    )
     (root / "damagenet" / "val.txt").write_text(lines)
 
 
@@ -232,7 +234,8 @@ def test_published_labels(shared_data: Path) -> None:
     from nsbench.data.layouts import parse_labels
 
     path = shared_data / "damagenet" / "val.txt"
-    labels = parse_labels(path.read_text(), path)
+    labels, bare = parse_labels(path.read_text(), path)
+    assert bare
     text = "".join(f"{stem} {label}\n" for stem, label in sorted(labels.items()))
     assert hashlib.sha256(text.encode()).hexdigest() == expected.VAL_LABELS
     assert set(np.bincount(list(labels.values()))) == {50}
