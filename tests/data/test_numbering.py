@@ -51,7 +51,7 @@ def arrow(folder: Path, numbers: list[int]) -> None:
 
 def flat(folder: Path, numbers: list[int]) -> None:
     folder.mkdir(parents=True)
-    for k, number in enumerate(numbers):
+    for k in range(len(numbers)):
         (folder / f"s{k}.jpg").write_bytes(jpeg(k))
     (folder / "val.txt").write_text("".join(f"s{k}.jpg {number}\n" for k, number in enumerate(numbers)))
 
