@@ -19,6 +19,7 @@ sketch = "imagenet"                            # numbers are ImageNet's own, 0 t
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -92,7 +93,7 @@ def _paths(value: object, config: Path, key: str) -> tuple[Path, ...]:
         if "**" in name or "\0" in name:
             raise DataError(f"{config}: '{key}': '{name}' is no path; name the folder, or files with one * a name")
         path = config.parent / expanded(name)
-        if not set("*?[") & set(path.name) or path.exists():
+        if not set("*?[") & set(path.name) or os.path.exists(path):
             paths.append(path)
         elif matches := sorted(path.parent.glob(path.name)):
             paths += matches

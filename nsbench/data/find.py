@@ -54,8 +54,10 @@ class Place:
 
 def find_sets(root: Path) -> dict[str, Place]:
     """Split name (and "c") -> place, for the sets that are here. Raises DataError where there is none."""
-    if not root.is_dir():
-        raise DataError(f"{root}: {'is not a folder' if root.exists() else 'does not exist'}; give an ImageNet tree")
+    if not os.path.isdir(root):
+        raise DataError(
+            f"{root}: {'is not a folder' if os.path.exists(root) else 'does not exist'}; give an ImageNet tree"
+        )
     names = [(name, os.path.isdir(root / name)) for name in _listed(root)]
     folders = [name for name, is_folder in names if is_folder]
     places = _named(root, folders, lambda name: name)
@@ -101,7 +103,7 @@ def _without_suffix(name: str) -> str:
 def _numbered_shards(folder: Path) -> dict[str, Place]:
     """Sets in numbered pieces, such as validation-00000-of-00014.parquet."""
     pieces: dict[str, list[Path]] = {}
-    for path in (folder / name for name in (_listed(folder) if folder.is_dir() else ())):
+    for path in (folder / name for name in (_listed(folder) if os.path.isdir(folder) else ())):
         if match := SHARDS.fullmatch(path.name.lower()):
             pieces.setdefault("train" if match[1] == "train" else "clean", []).append(path)
     return {split: Place(tuple(paths)) for split, paths in pieces.items()}
@@ -110,7 +112,7 @@ def _numbered_shards(folder: Path) -> dict[str, Place]:
 def open_set(name: str, place: Place, classes: tuple[int, ...] | None = None) -> StoredSplit:
     """The split at a place, whatever it is stored in. Raises DataError."""
     paths = _pieces(place.paths)
-    missing = next((path for path in paths if not path.exists()), None)
+    missing = next((path for path in paths if not os.path.exists(path)), None)
     if missing is not None:
         raise DataError(f"{missing}: does not exist; correct the path of '{name}'")
     kinds = {path.suffix.lower() for path in paths}
@@ -136,15 +138,15 @@ def open_tree_set(
 
 def _pieces(paths: tuple[Path, ...]) -> tuple[Path, ...]:
     """The files of a set that is one folder of tables or shards; otherwise the paths as they are."""
-    if len(paths) > 1 or not paths[0].is_dir():
+    if len(paths) > 1 or not os.path.isdir(paths[0]):
         return paths
     folder = paths[0]
-    if (folder / "state.json").is_file():
+    if os.path.isfile(folder / "state.json"):
         return tuple(saved_files(folder))
     names = _listed(folder)
     for suffix in (".parquet", ".tar"):
         pieces = tuple(folder / name for name in names if name.lower().endswith(suffix))
-        if pieces and not any((folder / name).is_dir() for name in names):
+        if pieces and not any(os.path.isdir(folder / name) for name in names):
             return pieces
     return paths
 
@@ -156,7 +158,7 @@ def corrupted_trees(place: Place) -> dict[str, Tree]:
     """
     trees: dict[str, Tree] = {}
     for path in place.paths:
-        if not path.exists():
+        if not os.path.exists(path):
             raise DataError(f"{path}: does not exist; correct the path of 'c'")
         for name, tree in _corruptions(layouts.open_tree(path)):
             if name not in trees or (trees[name].kind != "folder" and tree.kind == "folder"):

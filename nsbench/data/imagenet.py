@@ -7,6 +7,7 @@ classes: a half-copied set must never be scored over fewer classes in silence.
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 
@@ -38,7 +39,7 @@ class ImageNetTree(DataSource):
     def __init__(self, root: str | Path, engine: str = ENGINE) -> None:
         self.root: Path = Path(root)
         self.engine = engine  # of the corruptions, where C is made in memory
-        described = self.root.suffix.lower() == CONFIG_SUFFIX and self.root.is_file()
+        described = self.root.suffix.lower() == CONFIG_SUFFIX and os.path.isfile(self.root)
         self.layout = read_config(self.root) if described else Layout(self.root, find_sets(self.root))
         self.name = self.layout.name
         if self.name != "imagenet":

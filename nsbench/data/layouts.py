@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -121,7 +122,7 @@ def read_entries(tree: Tree, folders: Reader, labels: Path | None = None) -> Lis
         )
         usual = [tree.path.with_name(name) for name in (KAGGLE, DEVKIT)]
         for beside in (tree.path.with_name(f"{stem}.txt"), tree.path.with_name(f"{stem}.csv"), *usual):
-            if beside.is_file():
+            if os.path.isfile(beside):
                 return flat_with_labels(tree, _read(beside), beside)
     return Listing(folders(tree))
 
@@ -163,7 +164,7 @@ def devkit_labels(text: str, path: Path) -> dict[str, int]:
 
     These ids are no sorted wnids: what they mean stands in the devkit's meta.mat, which must lie beside the list.
     """
-    meta = next((at for at in (path.with_name("meta.mat"), path.parent / "data" / "meta.mat") if at.is_file()), None)
+    meta = next((at for at in (path.with_name("meta.mat"), path.parent / "data" / "meta.mat") if os.path.isfile(at)), None)
     if meta is None:
         raise DataError(
             f"{path}: holds ILSVRC2012_IDs, which are no sorted wnids; put the devkit's meta.mat beside it, or give a list "

@@ -121,7 +121,7 @@ def saved_files(folder: Path) -> list[Path]:
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise DataError(f"{folder}: is no folder of save_to_disk ({error}); save the set again") from error
     for path in files:
-        if path.parent != folder or not path.is_file():
+        if path.parent != folder or not os.path.isfile(path):
             raise DataError(f"{path}: is named in {folder / 'state.json'} and is not there; copy the folder again")
     if state.get("_indices_data_files") or not files:
         raise DataError(f"{folder}: is a selection, or empty; save the set again with flatten_indices()")

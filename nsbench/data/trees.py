@@ -82,7 +82,7 @@ class FolderTree(Tree):
             if item.is_symlink():
                 if item.name.lower().endswith(IMAGE_SUFFIXES):
                     self._check_link(Path(item.path))
-                elif not Path(item.path).exists():
+                elif not os.path.exists(item.path):
                     continue
             if os.path.isfile(item.path):
                 picture = item.name.lower().endswith(IMAGE_SUFFIXES)
@@ -114,7 +114,7 @@ class FolderTree(Tree):
             raise DataError(
                 f"{link}: is a link out of {self.path}; copy what it points to, or link the set's folder as a whole"
             )
-        if not target.exists():
+        if not os.path.exists(target):
             raise DataError(f"{link}: is a link to nothing; copy the file again")
 
 

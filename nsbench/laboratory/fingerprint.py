@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ def named_models(bench: Bench, given: Sequence[str]) -> dict[str, Model]:
     for words in given:
         name, _, file = words.rpartition("=")
         path = Path(file)
-        alone = not name and not path.suffix and not path.exists()  # a model's name, no file
+        alone = not name and not path.suffix and not os.path.exists(path)  # a model's name, no file
         model = load_model(
             words if alone else name or bench.model.name,
             checkpoint=None if alone else path,

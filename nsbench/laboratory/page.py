@@ -11,9 +11,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from nsbench import provenance
 from nsbench.errors import ResultError
@@ -49,6 +52,15 @@ class Sheet:
     def stem(self) -> str:
         """File name without suffix."""
         return re.sub(r"[^A-Za-z0-9._-]+", "_", f"{self.name}.{self.subject}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _StoredSheet(Sheet):
+    """What stands in its file."""
+
+    figures: Sequence[str]  # file names without suffix
+    command: str
+    date: str
 
 
 def write_sheet(sheet: Sheet, out: Path, figures: Mapping[str, Figure] | None = None) -> list[Path]:
@@ -111,12 +123,29 @@ def read_sheets(out: Path) -> tuple[list[dict[str, Any]], list[str]]:
     for path in sorted(out.glob("*.json")):
         try:
             record = json.loads(read_regular(path))
+            if isinstance(record, dict) and record.get("kind") == KIND:
+                _check(record)
+                found.append(record)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            problems.append(f"{path.name}: {'.'.join(map(str, first['loc']))}: {first['msg']}")
         except (OSError, ValueError, RecursionError) as error:
             problems.append(f"{path.name}: cannot be read ({error})")
-            continue
-        if isinstance(record, dict) and record.get("kind") == KIND:
-            found.append(record)
     return sorted(found, key=lambda record: (record["order"], record["name"], record["subject"])), problems
+
+
+def _check(record: Mapping[str, Any]) -> None:
+    """Raises ValueError, which pydantic's error is a kind of, for what no command of the laboratory wrote."""
+    sheet = _stored_sheet().validate_python(record)
+    if any(len(row) != len(sheet.columns) for row in sheet.rows):
+        raise ValueError("its rows have other lengths than its columns")
+    if odd := [stem for stem in sheet.figures if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", stem)]:
+        raise ValueError(f"'{odd[0][:40]}' is no figure beside it")
+
+
+@cache
+def _stored_sheet() -> TypeAdapter[_StoredSheet]:
+    return TypeAdapter(_StoredSheet)
 
 
 def to_page(sheets: Sequence[Mapping[str, Any]], out: Path, problems: Sequence[str] = ()) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,12 +67,14 @@ def picture_paths(given: Sequence[Path]) -> list[Path]:
     that is not there and a folder without pictures."""
     paths: list[Path] = []
     for path in given:
-        if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        if os.path.isdir(path):
+            inside = sorted(
+                file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and os.path.isfile(file)
+            )
             if not inside:
                 raise DataError(f"{path}: this folder holds no pictures ({', '.join(sorted(SUFFIXES))})")
             paths += inside
-        elif path.is_file():
+        elif os.path.isfile(path):
             paths.append(path)
         else:
             raise DataError(f"{path}: no such picture file or folder")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import pathlib
 import pickle
 import re
@@ -58,8 +59,8 @@ def read_checkpoint(path: Path, which: str = "ema") -> Checkpoint:
 
     `which` of them, "ema" or "raw", where the file has averaged and raw ones. Raises ModelError.
     """
-    if not path.is_file():
-        raise ModelError(f"checkpoint '{path}' {'is not a file' if path.exists() else 'does not exist'}")
+    if not os.path.isfile(path):
+        raise ModelError(f"checkpoint '{path}' {'is not a file' if os.path.exists(path) else 'does not exist'}")
     if path.suffix not in SUFFIXES:
         raise ModelError(f"checkpoint '{path}': '{path.suffix}' is none of {', '.join(SUFFIXES)}")
     found = _unwrapped(_content(path), path, WHICH[which])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -213,7 +214,7 @@ def _store(path: Path, fitted: Fitted) -> None:
             write_atomically(
                 path.with_suffix(".dynamics.csv"), history_table(card.history).to_csv(index=False).encode()
             )
-        write_atomically(path.with_suffix(".json"), _cards().dump_json(card, indent=1) + b"\n")
+        write_atomically(path.with_suffix(".json"), _sealed(card))
 
 
 def _clear(checkpoint: Path, card: Path) -> None:
@@ -221,6 +222,15 @@ def _clear(checkpoint: Path, card: Path) -> None:
     with suppress(OSError):  # there is none, or nothing may be removed here
         if checkpoint.stat().st_mtime_ns <= card.stat().st_mtime_ns:
             checkpoint.unlink()
+
+
+def _sealed(card: FitCard) -> bytes:
+    """The card's file: with its digest, since cost and history are figures, too."""
+    record = {
+        "card": _cards().dump_python(card, mode="json"),
+        "sha256": hashlib.sha256(_cards().dump_json(card)).hexdigest(),
+    }
+    return json.dumps(record, indent=1).encode() + b"\n"
 
 
 def history_table(history: Iterable[Round]) -> pd.DataFrame:
@@ -252,17 +262,25 @@ def _stored(path: Path, parent: Model, key: str) -> Fitted | None:
     try:
         card = _read_card(path.with_suffix(".json"))
         model = models.with_weights(parent, path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ModelError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, ModelError):
         return None
     return Fitted(model, key, card) if models.weights_digest(model) == card.weights_digest else None
 
 
 def _read_card(path: Path) -> FitCard:
-    """A card of this version or of the first. Raises ValueError, KeyError, TypeError or AttributeError."""
+    """A card of this version or of an earlier one.
+
+    Raises ValueError, LookupError, TypeError, AttributeError or RecursionError for what is none, or was changed.
+    """
     content = read_regular(path)
+    record = json.loads(content)
+    if "card" in record:
+        card = _cards().validate_python(record["card"])
+        if record["sha256"] != hashlib.sha256(_cards().dump_json(card)).hexdigest():
+            raise ValueError(f"{path}: differs from its digest")
+        return card
     try:
         return _cards().validate_json(content)
     except ValidationError:
-        old = json.loads(content)
-        new = old | {"recipe": recipe_of(old["recipe"]), "history": [round_of(entry) for entry in old["history"]]}
-        return _cards().validate_python(new)
+        changed = {"recipe": recipe_of(record["recipe"]), "history": [round_of(entry) for entry in record["history"]]}
+        return _cards().validate_python(record | changed)

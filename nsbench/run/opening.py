@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,8 +92,8 @@ def _source(spec: str, corruption_engine: str) -> DataSource:
 
         return Shapes10()
     path = expanded(spec)
-    if not path.is_dir() and not (path.is_file() and path.suffix.lower() == ".toml"):
-        what = "is neither a folder nor a .toml file" if path.exists() else "does not exist"
+    if not os.path.isdir(path) and not (os.path.isfile(path) and path.suffix.lower() == ".toml"):
+        what = "is neither a folder nor a .toml file" if os.path.exists(path) else "does not exist"
         raise DataError(
             f"--data {spec}: {what}; give '{EMBEDDED}', the folder of an ImageNet tree, or a config file "
             "that names the sets"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,7 +44,7 @@ def known_studies() -> list[str]:
 def load_study(name: str) -> Study:
     """A study by its name, or by the path of a TOML file. Raises UnknownName or UsageError naming what is wrong."""
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
-    if path.parent == FOLDER and not path.is_file():
+    if path.parent == FOLDER and not os.path.isfile(path):
         raise UnknownName("study", name, known_studies())
     try:
         return Study(**(tomllib.loads(read_regular(path).decode("utf-8")) | {"name": path.stem}))

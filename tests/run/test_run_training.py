@@ -96,7 +96,7 @@ def test_dynamics_lie_beside_the_weights_and_hold_what_was_watched(tmp_path: Pat
     } <= set(table.columns)
     assert table["accuracy_clean"].isna().tolist() == [True, False]
     assert all(0 <= table[f"accuracy_{suite}"][1] <= 100 for suite in ("clean", "fgsm", "imagenet_r"))
-    card = json.loads(next((tmp_path / "cache" / "fitted").glob("*.json")).read_text())
+    card = json.loads(next((tmp_path / "cache" / "fitted").glob("*.json")).read_text())["card"]
     assert {"method", "recipe", "parent_digest", "data_digest", "versions", "forward_equivalents"} <= set(card)
     assert not list((tmp_path / "cache" / "fitted").glob("*.training"))
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -110,7 +110,7 @@ def test_dynamics_lie_beside_the_weights_and_hold_what_was_watched(tmp_path: Pat
 def test_watching_moves_no_weight(tmp_path: Path) -> None:
     assert run(tmp_path, "--method", "finetune", "--watch", "1").exit_code == 0
     assert run(tmp_path, "--method", "finetune", "--force").exit_code == 0
-    cards = [json.loads(path.read_text()) for path in (tmp_path / "cache" / "fitted").glob("*.json")]
+    cards = [json.loads(path.read_text())["card"] for path in (tmp_path / "cache" / "fitted").glob("*.json")]
     digest = {own.weights_digest for own in provenance(tmp_path).values()}
     assert digest == {card["weights_digest"] for card in cards}
 
