@@ -164,7 +164,9 @@ def devkit_labels(text: str, path: Path) -> dict[str, int]:
 
     These ids are no sorted wnids: what they mean stands in the devkit's meta.mat, which must lie beside the list.
     """
-    meta = next((at for at in (path.with_name("meta.mat"), path.parent / "data" / "meta.mat") if os.path.isfile(at)), None)
+    meta = next(
+        (at for at in (path.with_name("meta.mat"), path.parent / "data" / "meta.mat") if os.path.isfile(at)), None
+    )
     if meta is None:
         raise DataError(
             f"{path}: holds ILSVRC2012_IDs, which are no sorted wnids; put the devkit's meta.mat beside it, or give a list "
