@@ -19,6 +19,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -124,11 +125,11 @@ def write_atomically(path: Path, content: bytes) -> None:
 def open_atomically(path: Path) -> Iterator[BinaryIO]:
     """A file to write to that takes this name when the block ends, and leaves nothing where it fails.
 
-    Makes the folder where it is absent, and removes from it what killed processes left. Its permissions are those that
-    the process's umask leaves. Raises OSError.
+    Makes the folder where it is absent; the first time, removes from it what killed processes left. The file's
+    permissions are those that the process's umask leaves. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    clear_drafts(path.parent)
+    _clear_once(path.parent.absolute())
     with _draft(path) as (file, draft):
         yield file
         file.flush()
@@ -167,6 +168,12 @@ def clear_drafts(folder: Path, below: bool = False) -> None:
         with _abandoned(draft) as dead:
             if dead:
                 draft.unlink(missing_ok=True)
+
+
+@cache
+def _clear_once(folder: Path) -> None:
+    """A folder of fifty thousand files is not listed for each of them."""
+    clear_drafts(folder)
 
 
 @contextmanager

@@ -9,8 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import timm
+import torch
 from forks import Ended, Forks, Job
 from PIL import Image
+from safetensors.torch import save_file
 
 from nsbench.data import wnids
 from nsbench.regression import read_baseline
@@ -19,6 +22,7 @@ from nsbench.results import Result, outcomes_path, read_outcomes, read_results, 
 PRETRAINED = "run --method pretrained --suite clean,fgsm --limit 8 --results results"
 SHORT = "--set rounds=2 --set steps_per_round=1 --set batch_size=4"
 PACK = "submit pack --results results --out x.zip"
+SMALL = "mobilenetv3_small_050"  # 224 pixels, 1000 classes, 0.02 G multiplications
 DIGEST = re.compile(r"\b[0-9a-f]{16}\b")
 
 
@@ -97,6 +101,12 @@ def photographs(folder: Path) -> None:
         Image.fromarray(pixels).save(place / f"ILSVRC2012_val_{k:08d}.JPEG")
 
 
+def with_surrogate(folder: Path) -> None:
+    photographs(folder)
+    torch.manual_seed(0)
+    save_file(timm.create_model(SMALL).state_dict(), folder / "data" / "small.safetensors")
+
+
 CASES = [
     Case("run", PRETRAINED, scores, few=9),
     Case("run --force", f"{PRETRAINED} --force", scores, [PRETRAINED], other_bits, rerun=PRETRAINED, few=9),
@@ -110,11 +120,19 @@ CASES = [
     Case("submit pack", PACK, contents("."), [PRETRAINED]),
     Case("submit merge", "submit merge x.zip --results board", contents("board"), [PRETRAINED, PACK], few=5),
     Case(
-        "data make",
+        "data make imagenet-c",
         "data make imagenet-c --data data --out made --workers 1 --corruptions fog,contrast --severities 3",
         contents("made"),
         prepare=photographs,
         few=4,
+    ),
+    Case("transfer set", "run --method pretrained --suite transfer --limit 4 --results results", scores, few=30),
+    Case(
+        "data make damagenet",
+        f"data make damagenet --data data --out made --workers 1 --surrogate {SMALL} --checkpoint data/small.safetensors",
+        contents("made"),
+        prepare=with_surrogate,
+        few=7,
     ),
     Case(
         "report",
