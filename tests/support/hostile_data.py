@@ -17,7 +17,9 @@ from containers import (
 )
 from PIL import Image
 
+from nsbench.data import wnids
 from nsbench.data.decode import decode, probe
+from nsbench.data.layouts import devkit_labels
 from nsbench.data.manifest import content_digest, manifest
 from nsbench.data.stored import StoredSplit
 from nsbench.errors import CorruptImage
@@ -74,6 +76,23 @@ def read_config(path: Path) -> Figure:
     source = open_source(str(path))
     for name in source.splits()[:3]:
         source.split(name).load(0)
+
+
+def devkit(folder: Path) -> Path:
+    """The meta.mat that says what the numbers of the devkit's list mean."""
+    from scipy.io import savemat
+
+    as_flat_tar(folder, some_pictures())
+    kinds = [("ILSVRC2012_ID", "O"), ("WNID", "O")]
+    synsets = np.array([(number, wnid) for number, wnid in enumerate(wnids.wnids(), start=1)], dtype=kinds)
+    savemat(folder / "meta.mat", {"synsets": synsets.reshape(-1, 1)}, do_compression=True)
+    (folder / "list.txt").write_text("4\n" * 10_000)
+    return folder / "meta.mat"
+
+
+def read_devkit(path: Path) -> Figure:
+    text = path.with_name("list.txt").read_text()
+    return sorted(set(devkit_labels(text, path.with_name("list.txt")).values()))
 
 
 def study(folder: Path) -> Path:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mutations import TEXTS, Draws
 
@@ -32,6 +33,15 @@ def safetensors(folder: Path) -> Path:
 
     save_weights(load_model("vit_shapes10"), folder / "w.safetensors")
     return folder / "w.safetensors"
+
+
+def npz_weights(folder: Path) -> Path:
+    np.savez(folder / "w.npz", **{name: value.numpy() for name, value in shipped().items()})
+    return folder / "w.npz"
+
+
+def read_tensors(path: Path) -> Figure:
+    read_checkpoint(path)
 
 
 def read_weights(path: Path) -> Figure:
