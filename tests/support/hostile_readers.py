@@ -97,8 +97,8 @@ clean = "present"
 WORDS = (odd_word, odd_word, odd_word, *BYTES)
 FIELDS = (odd_field, odd_field, odd_field, *BYTES)
 READERS = (
-    Reader("result", result_json, read_board, FIELDS),
-    Reader("old result", old_json, read_board, FIELDS),
+    Reader("result", result_json, read_board, FIELDS, sealed=True),
+    Reader("old result", old_json, read_board, FIELDS, sealed=True),
     Reader("parquet", parquet, read_board, sealed=True),
     Reader("parquet, digest repaired", parquet, read_changed_outcomes, (other_table, other_table, *BYTES)),
     Reader("npz", npz, read_board, sealed=True),

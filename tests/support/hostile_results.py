@@ -59,7 +59,8 @@ def board_of(folder: Path) -> Figure:
     board = build(*read_results(folder))
     report.to_html(board)
     cells = [cell for table in board.tables for row in table.rows for cell in row.cells.values()]
-    return sorted(cell.value for cell in cells if not cell.reason and cell.comparable) if not board.problems else None
+    shown = sorted(cell.value for cell in cells if not cell.reason and cell.comparable)
+    return shown if shown and not board.problems else None
 
 
 def read_board(path: Path) -> Figure:

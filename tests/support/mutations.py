@@ -21,6 +21,7 @@ ODD: tuple[Any, ...] = (  # what stands in a field instead of what belongs there
     *([None], {"a": None}, {"": {}}, [1, "a", None], "<script>alert(1)</script>", "C:\\x", "%s%n", "[red]", "$(id)"),
 )
 TEXTS = (
+    *("0", "1", "2", "3", "0.5", "0.01", "true", "0.2,0.9", "rand-m9-n3", "squared_l2"),
     "",
     "nan",
     "inf",
