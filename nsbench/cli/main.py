@@ -91,7 +91,7 @@ def run(
 ) -> None:
     """Fit each method, evaluate it on each suite, and store what is not stored yet.
 
-    Exit status: 0 all done; 1 something is missing or failed, and named; 2 wrong usage.
+    Exit status: 0 all done; 1 something is missing or failed, and named; 2 wrong usage; 70 an unexpected error.
     """
     when_stopped(GOES_ON)
     registry.load_content()

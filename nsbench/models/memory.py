@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+
 import torch
 
 from nsbench.errors import ModelError
 
-# What the allocators of a CPU and of CUDA's libraries say in a plain RuntimeError
-SAID = ("defaultcpuallocator", "can't allocate memory", "cannot allocate memory", "out of memory", "alloc_failed")
+# What the allocators of a CPU, of oneDNN and of CUDA's libraries say in a plain RuntimeError
+SAID = (
+    *("defaultcpuallocator", "can't allocate memory", "cannot allocate memory", "out of memory", "alloc_failed"),
+    *("could not create a primitive", "could not create a memory"),
+)
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -18,7 +23,8 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def let_go() -> None:
-    """Give back what the allocator of a GPU keeps. Call it where no exception holds on to tensors any more."""
+    """Give back what cycles of objects and a GPU's allocator keep. Call it where no exception holds on to tensors."""
+    gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

@@ -98,7 +98,7 @@ def evaluate(
     """
     memory, title = memory or Memory(), label or condition.name
     while True:
-        room = min(batch_size, memory.room or batch_size)
+        room = max(1, min(batch_size, memory.room or batch_size, len(split)))
         job = _Job(model, split, condition, room, workers, {} if leave_out else None)
         try:
             with frozen(model), doing(f"evaluating {title}"):

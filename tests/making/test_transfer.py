@@ -20,7 +20,7 @@ from nsbench.attacks import mifgsm
 from nsbench.cli import main
 from nsbench.data.imagenet import ImageNetTree
 from nsbench.data.source import DataSource, Split, SurrogateName
-from nsbench.errors import CorruptImage, MissingSplit, ModelError, UsageError
+from nsbench.errors import CorruptImage, DataError, MissingSplit, ModelError, UsageError
 from nsbench.making.transfer import Surrogate, transfer_split
 from nsbench.models import Model, Preprocessing, weights_digest
 from nsbench.results import read_results
@@ -66,6 +66,27 @@ class Source(DataSource):
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NSBENCH_CACHE", str(tmp_path))
     return tmp_path / "transfer"
+
+
+def test_a_cache_that_cannot_be_written_and_a_damaged_picture_are_named(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = Source(network(1)).split("transfer/8")
+    split.prepare(np.arange(3))
+    path = split.path(1)
+    content = path.read_bytes()
+    for damaged in (content[:-40], content[:-1], content[:60] + b"\0" + content[61:], b""):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match="vanished or was damaged; remove it and run the command again"):
+            split.load(1)
+    path.write_bytes(content[: content.index(b"IEND") + 8])  # as older versions kept it
+    assert split.load(1).size == (SIZE, SIZE)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NSBENCH_CACHE", str(tmp_path / "file"))
+    with pytest.raises(
+        DataError, match=r"cannot be written \(Not a directory\); free some space or point NSBENCH_CACHE"
+    ):
+        split.prepare(np.arange(3))
 
 
 def at(k: int) -> Condition:
