@@ -15,7 +15,7 @@ import numpy as np
 from nsbench.data.archive_index import PLAIN, STORED, Member, cached_array, index_of, member_at, members
 from nsbench.data.source import digest_of
 from nsbench.data.stored import AGAIN, MAX_BYTES, Entry, StoredSplit, columns, file_stamp
-from nsbench.data.trees import File, Tree, hidden
+from nsbench.data.trees import HEAD, File, Tree, hidden
 from nsbench.errors import CorruptImage, DataError
 from nsbench.files import open_regular
 
@@ -72,6 +72,21 @@ class ArchiveTree(Tree):
         wanted = (self.prefix + name).encode()
         at = bisect_left(self.names, wanted)
         return read_member(self.path, member_at(self.index, at), name).decode("utf-8", errors="replace")
+
+    def walk(self) -> Iterator[str]:
+        prefix = self.prefix.encode()
+        first = bisect_left(self.names, prefix)
+        end = bisect_left(self.names, _after(prefix)) if prefix else len(self.names)
+        for at in range(first, end):
+            name = bytes(self.names[at])[len(prefix) :].decode("utf-8", errors="replace")
+            if name and not any(map(hidden, name.split("/"))):
+                yield name
+
+    def head(self, name: str) -> bytes:
+        at = bisect_left(self.names, (self.prefix + name).encode())
+        if at == len(self.names) or self.index["size"][at] > MAX_BYTES:
+            return b""
+        return read_member(self.path, member_at(self.index, at), name)[:HEAD]
 
     def at(self, under: str) -> ArchiveTree:
         return ArchiveTree(self.path, self.index, f"{self.prefix}{under}/")

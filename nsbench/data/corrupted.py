@@ -29,7 +29,7 @@ class CorruptedSplit(Split):
         check_corruption(corruption, severity, engine)
         self.base, self.corruption, self.severity, self.engine = base, corruption, severity, engine
         self.name = f"c/{corruption}/{severity}"
-        self.ids, self.labels, self.classes = base.ids, base.labels, base.classes
+        self.ids, self.labels, self.classes, self.unread = base.ids, base.labels, base.classes, base.unread
 
     def load(self, index: int) -> Image.Image:
         image_HWC = np.asarray(resize_and_crop(self.base.load(index)))

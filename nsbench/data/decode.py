@@ -14,7 +14,7 @@ from nsbench.errors import CorruptImage
 from nsbench.files import check_regular
 
 # The formats of the sets. Pillow would open fifty more, one of which starts Ghostscript, whatever a file's suffix says.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 ELONGATED = (
     300  # times as long as wide: resized to a shorter side of 512 px it would have as many pixels as Pillow takes
 )

@@ -19,6 +19,7 @@ from nsbench.data.made import origin_of
 from nsbench.data.stored import StoredSplit
 from nsbench.data.tables import open_tables, saved_files
 from nsbench.data.trees import Tree
+from nsbench.data.unread import unread_pictures
 from nsbench.data.webdataset import is_shard, open_shards
 from nsbench.errors import DataError
 
@@ -132,6 +133,7 @@ def open_tree_set(
     listing = layouts.read_entries(tree, reader, labels)
     split = tree.split(name, listing.entries)
     split.bare_numbers = listing.bare_numbers
+    split.unread = unread_pictures(tree, {entry.id for entry in listing.entries})
     split.origin = origin_of(tree)
     return split
 

@@ -54,6 +54,7 @@ class Split(ABC):
     # "official", "embedded", "generated-jpeg", "generated-png", "generated-memory" or "attacked on ..."
     origin: str = "official"
     surrogate_digest: str | None = None  # of the weights that the images were attacked on, where they were
+    unread: tuple[str, ...] = ()  # pictures that lie among the set's and are not read: see `unread`
 
     @abstractmethod
     def load(self, index: int) -> Image.Image:
@@ -91,7 +92,7 @@ class Subset(Split):
     def __init__(self, base: Split, indices: np.ndarray) -> None:
         self.base, self.indices = base, indices
         self.name, self.classes, self.origin = base.name, base.classes, base.origin
-        self.surrogate_digest = base.surrogate_digest
+        self.surrogate_digest, self.unread = base.surrogate_digest, base.unread
         self.ids, self.labels = base.ids[indices], base.labels[indices]
 
     def load(self, index: int) -> Image.Image:

@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 from nsbench.data.stored import Entry, FolderSplit, StoredSplit
 from nsbench.errors import DataError
-from nsbench.files import read_regular
+from nsbench.files import open_regular, read_regular
 
-IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
+IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+HEAD = 16  # bytes by which a picture is known
 
 
 class File(NamedTuple):
@@ -44,6 +45,14 @@ class Tree(ABC):
     @abstractmethod
     def text(self, name: str) -> str:
         """Content of one small text file."""
+
+    @abstractmethod
+    def walk(self) -> Iterator[str]:
+        """Names of all files below, hidden ones left out; nothing is opened and no link is followed."""
+
+    @abstractmethod
+    def head(self, name: str) -> bytes:
+        """The first bytes of one file; b"" where it cannot be read."""
 
     @abstractmethod
     def at(self, under: str) -> Tree:
@@ -96,6 +105,16 @@ class FolderTree(Tree):
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
+    def walk(self) -> Iterator[str]:
+        return _walk(self.path, "")
+
+    def head(self, name: str) -> bytes:
+        try:
+            with open_regular(self.path / name) as file:
+                return file.read(HEAD)
+        except OSError:
+            return b""
+
     def at(self, under: str) -> FolderTree:
         return FolderTree(self.path / under)
 
@@ -125,6 +144,18 @@ def _text(folder: Path, name: str) -> str:
     except UnicodeEncodeError:
         raise DataError(f"{folder}: holds a name that is not UTF-8, {name!a}; rename it") from None
     return name
+
+
+def _walk(folder: Path, before: str) -> Iterator[str]:
+    """Without a look at sizes: a large set on a network disk is listed in seconds."""
+    below = []
+    for item in _visible(folder):
+        if item.is_dir(follow_symlinks=False):
+            below.append(item.name)
+        else:
+            yield before + item.name
+    for name in sorted(below):
+        yield from _walk(folder / name, f"{before}{name}/")
 
 
 def hidden(name: str) -> bool:

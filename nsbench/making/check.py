@@ -19,6 +19,7 @@ from nsbench.data.imagenet import CORRUPTED, ImageNetTree
 from nsbench.data.manifest import manifest
 from nsbench.data.source import Split
 from nsbench.data.stored import StoredSplit
+from nsbench.data.unread import unread_words
 from nsbench.errors import ModelError, NsbenchError
 from nsbench.files import stem
 from nsbench.making.check_images import check_accuracy, check_contents
@@ -78,6 +79,8 @@ def _check_labelling(source: ImageNetTree, name: str, val: Mapping[str, int]) ->
         report = report.with_note(
             f"made by nsbench ({split.origin}); its figures never share a column with official ones"
         )
+    if words := unread_words(split):
+        report = report.with_problem(words)
     declared = name.partition("/")[0] in source.layout.classes
     report = _count_declared(report, split) if declared else _check_counts(report, split)
     return _check_labels(_note_order(report, split), split, val), split

@@ -82,6 +82,7 @@ class ConditionResult:
     beforehand: ThreatModel | None = None  # the budget that the images were attacked in before; None: they were not
     surrogate_digest: str | None = None  # of the weights that they were attacked on, where that is known
     unreadable: Mapping[str, str] = field(default_factory=dict)  # id -> why: images that were left out
+    unread: Count = 0  # pictures that lie inside the set and were not read, accepted by --allow-missing
     attack_card: AttackCard | None = None
     available: Annotated[int, Field(ge=1)] | None = None  # images without --limit; None: not recorded (before schema 3)
 

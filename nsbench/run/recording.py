@@ -99,6 +99,7 @@ def _condition(condition: Condition, split: Split, available: int, evaluation: E
         unreadable=dict(evaluation.unreadable),
         attack_card=evaluation.attack_card,
         available=available,
+        unread=len(split.unread),
     )
 
 

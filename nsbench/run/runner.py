@@ -7,8 +7,8 @@ What cannot be done is named, the rest goes on, and the summary says so.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,8 @@ import nsbench.attacks  # noqa: F401  (fills the registry of attacks)
 from nsbench import registry, results
 from nsbench.data import Split
 from nsbench.data.source import digest_of
-from nsbench.errors import CorruptImage, MissingSplit, NsbenchError, UsageError
+from nsbench.data.unread import unread_words
+from nsbench.errors import CorruptImage, DataError, MissingSplit, NsbenchError, UsageError
 from nsbench.progress import Progress
 from nsbench.results import Result
 from nsbench.results.comparability import image_set
@@ -29,7 +30,7 @@ from nsbench.run.job import Job, RunOptions, open_job
 from nsbench.run.known import Memory
 from nsbench.run.recording import Pair, available, result_line, result_of
 from nsbench.run.watch import Watcher, check_logger
-from nsbench.types import Method, Suite
+from nsbench.types import Method, Outcomes, Suite
 
 if TYPE_CHECKING:
     from nsbench.models import Model
@@ -122,12 +123,14 @@ def _run_method(job: Job, method: Method, summary: Summary) -> None:
         suite, pair = registry.suites[name], _pair(job, method, name)
         try:
             splits = _splits(job, suite)
+            _require_all_read(job, splits)
             identity = _identity(job, suite, splits, key)
             if stored := _held(job, method, suite, identity, pair):
                 summary.held.append(pair)
                 summary.results.append(stored)
                 job.progress.line(f"{pair}: held already", style="dim")
                 continue
+            _rehearse(suite, splits)
             model = model or _fit(job, method)
         except MissingSplit as error:
             _note(job, summary.missing, pair, error)
@@ -204,6 +207,26 @@ def _splits(job: Job, suite: Suite) -> list[Split]:
         job.source.split(condition.split, job.progress).limited(limit).limited(job.options.limit)
         for condition, limit in zip(suite.conditions(), limits, strict=True)
     ]
+
+
+def _require_all_read(job: Job, splits: Sequence[Split]) -> None:
+    """Raises DataError for pictures inside a set that are not read, unless the options allow to leave them out."""
+    words = next(filter(None, map(unread_words, splits)), "")
+    if words and not job.options.allow_missing:
+        raise DataError(f"{words} Put it in order, or accept the rest with --allow-missing")
+
+
+def _rehearse(suite: Suite, splits: Sequence[Split]) -> None:
+    """Score outcomes in which all is right: what is wrong with the images of a suite is said before the work.
+
+    Raises DataError. A score that asks for what only an attack reports cannot be rehearsed.
+    """
+    if len(splits) < 2:
+        return
+    names = [condition.name for condition in suite.conditions()]
+    outcomes = {name: Outcomes(one.ids, one.labels, one.labels) for name, one in zip(names, splits, strict=True)}
+    with suppress(KeyError):
+        suite.score(outcomes)
 
 
 def _identity(job: Job, suite: Suite, splits: list[Split], key: str) -> str:

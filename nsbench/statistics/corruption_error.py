@@ -253,9 +253,14 @@ def _wrong(name: str, outcomes: Outcomes, ids: np.ndarray, first: str) -> np.nda
     if not np.array_equal(outcomes.ids[order], ids):
         raise DataError(
             f"corruption errors need the same images in every condition; {name} has others than {first} "
-            f"({len(order)} and {len(ids)} images); is the data set half copied?"
+            f"({len(order)} and {len(ids)} images), such as {_differing(outcomes.ids, ids)}; is the data set half copied?"
         )
     return ~outcomes.correct[order]
+
+
+def _differing(ids: np.ndarray, others: np.ndarray) -> str:
+    """An image that only one of two holds."""
+    return str(np.setxor1d(ids, others)[0])
 
 
 def _clean_wrong(clean: Outcomes, ids: np.ndarray) -> np.ndarray:
