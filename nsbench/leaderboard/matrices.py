@@ -64,10 +64,10 @@ class Methods:
         return self.trained.difference(self.rows.index(row), self.rows.index(other))
 
     def pvalues(self, of_weights: np.ndarray) -> np.ndarray:
-        """(M, M), those of methods where the two rows `speak` of them, else those given."""
+        """(M, M), those of methods where the two rows `speak` of them, else those given; none is below those given."""
         several, many = self.trained.freedom > 0, np.array([row not in self.once for row in self.rows])
         speak = np.logical_or.outer(several, several) & np.logical_and.outer(many, many)
-        return np.where(speak, self.trained.pvalues(), of_weights)
+        return np.where(speak, np.maximum(self.trained.pvalues(), of_weights), of_weights)
 
 
 @dataclass

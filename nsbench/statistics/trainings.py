@@ -6,7 +6,10 @@ Components, chapter 4):
 
     variance of the mean = between + image,
     between = variance of the trainings' figures / S, with S - 1 degrees of freedom; it holds training and interaction,
+              and is not taken below the interaction, which many images tell well,
     image   = variance of the images' means, less the interaction, which `between` holds already; not below zero.
+
+So the variance is never below that over images alone, and no verdict on methods is surer than one on these weights.
 
 Intervals are Student's with Satterthwaite's degrees of freedom over these parts (F. Satterthwaite 1946, Biometrics
 Bulletin 2:110-114). Tests must hold far out in the tail, where a correction over many of them looks, and there this
@@ -46,10 +49,11 @@ class Trained:
     def of(cls, rows: Sequence[Sequence[np.ndarray]]) -> Trained:
         """`rows`: for each row its strata (S, m), trainings x images, whose sum over images is the figure."""
         strata = range(len(rows[0]))
+        interaction = np.array([sum(map(_interaction, row)) for row in rows])
         return cls(
             [np.array([row[stratum].mean(axis=0, dtype=np.float64) for row in rows]) for stratum in strata],
-            np.array([_between(row) for row in rows]),
-            np.array([sum(map(_interaction, row)) for row in rows]),
+            np.maximum([_between(row) for row in rows], interaction),
+            interaction,
             np.array([len(row[0]) - 1 for row in rows]),
         )
 

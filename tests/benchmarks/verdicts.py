@@ -132,8 +132,9 @@ def judged(columns: dict[str, Column]) -> Counter[str]:
     truth[AVERAGE] = np.mean([c.truth if c.accuracy else 100 - c.truth for c in columns.values()], axis=0)
     trained = {name: Trained.of(rows) for name, rows in strata.items()}
     rows = tuple(range(METHODS))
-    both = corrected({name: (rows, upper(one.pvalues())) for name, one in trained.items()})
-    images = corrected({name: (rows, upper(paired_pvalues(one.means))) for name, one in trained.items()})
+    alone = {name: paired_pvalues(one.means) for name, one in trained.items()}
+    both = corrected({name: (rows, upper(np.maximum(one.pvalues(), alone[name]))) for name, one in trained.items()})
+    images = corrected({name: (rows, upper(p)) for name, p in alone.items()})
     equal = upper(np.equal.outer(truth[AVERAGE], truth[AVERAGE]))
     counts = Counter(
         {

@@ -199,3 +199,14 @@ def test_critical_difference_and_cost(tmp_path):
     cost = table.rows[0].cost
     assert (cost.fit_seconds, cost.evaluation_seconds, cost.peak_memory_mib) == (10, 8, 100)
     assert cost.forward_equivalents is None
+
+
+def test_four_images_in_one_direction_settle_nothing_however_close_the_trainings_lie(tmp_path):
+    """Nine and thirteen right of 200 in every training: no spread over seeds, and a sign test of four images."""
+    for method, right in (("finetune", 13), ("ns", 9)):
+        for seed in (0, 1, 2, 3):
+            store(tmp_path, method, "clean", np.arange(N) < right, seed=seed, recipe=made.recipe(seed=seed))
+    table = only_table(tmp_path)
+    p, _ = table.pairs["clean"].at(0, 1)
+    assert p == pytest.approx(2 / 2**4)
+    assert row_of(table, "ns").cells["clean"].delta.verdict == NOT_SEPARABLE
