@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +15,13 @@ from nsbench import __version__, registry
 from nsbench.cli.check import baseline, check
 from nsbench.cli.data import data
 from nsbench.cli.ending import Commands
+from nsbench.cli.listing import list_
 from nsbench.cli.nullspace_images import nullspace
 from nsbench.cli.options import (
     DEFAULT_RESULTS,
     NO_FOLDER,
     board_options,
     lending_of,
-    ordered_methods,
-    ordered_suites,
     resolve_methods,
     resolve_suites,
     run_options,
@@ -56,6 +55,7 @@ def main() -> None:
 main.add_command(baseline)
 main.add_command(check)
 main.add_command(data)
+main.add_command(list_)
 main.add_command(nullspace)
 main.add_command(submit)
 
@@ -237,25 +237,6 @@ def _need_results(results: Path) -> None:
         )
 
 
-@main.command("list")
-@click.argument(
-    "what", required=False, type=click.Choice(["suites", "methods", "models", "sources", "recipes", "studies"])
-)
-def list_(what: str | None) -> None:
-    """List suites, methods, models, sources, recipes or studies; without an argument suites and methods."""
-    registry.load_content()
-    listings: dict[str, Callable[[], Iterable[tuple[str, ...]]]] = {
-        "suites": lambda: [(s.name, s.group, s.title, s.citation) for s in ordered_suites()],
-        "methods": lambda: [(m.name, m.title, m.citation) for m in ordered_methods()],
-        "models": _models,
-        "sources": _sources,
-        "recipes": _recipes,
-        "studies": _studies,
-    }
-    for name in [what] if what else ["suites", "methods"]:
-        _print_table(name, list(listings[name]()))
-
-
 def _print_plan(
     methods: tuple[str, ...], suites: tuple[str, ...], source: str, results: Path, setting: dict[str, str]
 ) -> None:
@@ -267,35 +248,3 @@ def _print_plan(
             click.echo(f"{method} x {suite}: {conditions} condition{'s' if conditions > 1 else ''} on {source}")
     pairs = len(methods) * len(suites)
     click.echo(f"{pairs} pair{'s' if pairs > 1 else ''}; what {results} already holds is not computed again")
-
-
-def _print_table(title: str, rows: list[tuple[str, ...]]) -> None:
-    click.secho(title, bold=True)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
-    for row in rows:
-        click.echo("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _models() -> list[tuple[str, ...]]:
-    from nsbench.models import known_models
-
-    return list(known_models().items())
-
-
-def _sources() -> list[tuple[str, ...]]:
-    return [
-        ("shapes10", "embedded: ten procedurally drawn shapes, every split, its own checkpoint"),
-        ("PATH", "the folder of an ImageNet tree: val/<wnid>, train/<wnid>, imagenet-a, ..."),
-    ]
-
-
-def _recipes() -> list[tuple[str, ...]]:
-    from nsbench.training import known_recipes
-
-    return [(name,) for name in known_recipes()]
-
-
-def _studies() -> list[tuple[str, ...]]:
-    from nsbench.run.study import known_studies, load_study
-
-    return [(name, load_study(name).title) for name in known_studies()]
