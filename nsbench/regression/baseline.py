@@ -157,6 +157,8 @@ def read_baseline(path: Path) -> Baseline:
         schema = json.loads(content)["schema"]
         if schema > SCHEMA:
             raise ResultError(f"{path}: schema {schema} is newer than this nsbench knows; update nsbench")
+        if schema != SCHEMA:
+            raise ResultError(f"{path}: schema {schema!r} is none that nsbench ever wrote ({SCHEMA}); record it anew")
         return _baseline(content)
     except OSError as error:
         raise ResultError(

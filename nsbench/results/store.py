@@ -109,6 +109,9 @@ def note_available(result: Result, available: Sequence[int]) -> Result:
     noted = replace(result, conditions=tuple(replace(one, available=n) for one, n in conditions))
     folder = path_of(result).parent
     with _writing(folder), alone(folder):
+        held = read_result(path_of(result))
+        if held.outcomes_sha256 != result.outcomes_sha256:  # replaced meanwhile
+            return held
         write_atomically(path_of(noted), to_json(noted))
     return noted
 

@@ -107,6 +107,9 @@ def test_a_broken_baseline_is_one_line(tmp_path: Path, before: Result) -> None:
         with pytest.raises(ResultError, match=r"b\.json") as caught:
             read_baseline(path)
         assert "\n" not in str(caught.value)
+    path.write_bytes(whole.replace(b'"schema": 1', b'"schema": 0'))
+    with pytest.raises(ResultError, match=r"schema 0 is none that nsbench ever wrote \(1\); record it anew"):
+        read_baseline(path)
     path.write_bytes(whole.replace(b"\n", b"\r\n"))
     assert read_baseline(path).entries, "line ends of another system do no harm"
     path.write_bytes(whole[:500])

@@ -24,6 +24,7 @@ from nsbench.results import (
     Stage,
     ensure_writable,
     find_result,
+    note_available,
     outcomes_path,
     read_outcomes,
     read_result,
@@ -261,6 +262,17 @@ def test_one_measurement_with_other_bits_is_replaced_as_a_whole(
     assert second.outcomes_sha256 != first.outcomes_sha256
     assert find_result(tmp_path, *ASKED).result == second
     assert len(list(first.path.parent.iterdir())) == 3
+
+
+def test_the_number_of_images_is_noted_once_and_not_in_what_another_process_replaced(tmp_path: Path) -> None:
+    stale = write_result(tmp_path, result(), BOTH)
+    noted = note_available(stale, [50, 60])
+    assert [one.available for one in noted.conditions] == [50, 60]
+    assert read_result(stale.path) == noted
+    assert note_available(noted, [1, 1]) is noted
+    other = write_result(tmp_path, result(), {name: outcomes(offset=2) for name in BOTH})
+    assert note_available(stale, [50, 60]) == other
+    assert read_result(stale.path) == other
 
 
 def test_beside_what_cannot_be_read_nothing_is_removed(tmp_path: Path) -> None:
