@@ -12,12 +12,12 @@ import torch
 
 from nsbench import models, provenance, training
 from nsbench.data import DataSource
+from nsbench.models.preparation import Preparation
 from nsbench.progress import Progress
 from nsbench.run.opening import EMBEDDED, open_all
 
 if TYPE_CHECKING:
     from nsbench.models import Model
-    from nsbench.models.preparation import Preparation
     from nsbench.training import Recipe
 
 
