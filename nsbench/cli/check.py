@@ -57,6 +57,8 @@ def record(methods: str, suites: str, repeats: int, out: Path, **options: Any) -
     when_stopped(WHOLE)
     registry.load_content()
     given = _given()
+    if lost := sorted(given - set(options)):
+        raise UsageError(f"--{lost[0].replace('_', '-')}: a baseline cannot state it yet; leave it out")
     stored = {name: options[name] for name in given if name not in NOT_STORED + OF_THE_MACHINE}
     asked = RunOptions(resolve_methods(methods), resolve_suites(suites), **options)
     progress = ConsoleProgress()
@@ -176,12 +178,11 @@ def check(
 
 def _given() -> set[str]:
     """Options of `run` that were given, not left at their default."""
-    known = click.Command("run")
-    run_options(known)
+    known: list[click.Parameter] = getattr(run_options(lambda: None), "__click_params__")  # noqa: B009  of click
     context = click.get_current_context()
     return {
         name
-        for parameter in known.params
+        for parameter in known
         if (name := parameter.name) and context.get_parameter_source(name) is not ParameterSource.DEFAULT
     }
 
