@@ -72,6 +72,8 @@ from hostile_results import (
 )
 from mutations import BYTES, Mutation, odd_field, odd_word
 
+from nsbench.data.decode import FORMATS
+
 Figure = Any  # what came out: equal where nothing of weight changed
 
 
@@ -129,6 +131,6 @@ READERS = (
     Reader("manifest in the cache", kept_manifest, read_kept_manifest, sealed=True),
     Reader("split in the cache", kept_split, read_kept_split, sealed=True),
     Reader("transfer picture in the cache", transfer_picture, read_transfer_picture, sealed=True),
-    *(Reader(f"picture, {kind}", picture(kind), read_picture) for kind in ("JPEG", "PNG", "WEBP", "BMP")),
+    *(Reader(f"picture, {kind}", picture(kind), read_picture) for kind in FORMATS),
     Reader("sheet of the laboratory", sheet, read_pages, FIELDS),
 )
