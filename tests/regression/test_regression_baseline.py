@@ -276,3 +276,13 @@ def test_options_of_a_baseline_that_cannot_be_are_named(tmp_path: Path, before: 
     )
     assert done.exit_code == 3
     assert "the baseline's options: " in done.output
+
+
+def test_the_options_that_were_given_are_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "b.json"
+    asked = ["baseline", "record", "--method", "pretrained", "--suite", "clean", "--repeats", "0", "--out", str(path)]
+    done = CliRunner().invoke(main, [*asked, "--limit", "8", "--workers", "0"])
+    assert done.exit_code == 0, done.output
+    assert dict(read_baseline(path).options) == {"limit": 8}
+    done = CliRunner().invoke(main, [*asked, "--mean", "0.5,0.5,0.5"])
+    assert (done.exit_code, "--mean: a baseline cannot state it" in done.output) == (2, True), done.output
