@@ -1,4 +1,4 @@
-"""Health flags: signs that a row's adversarial figures flatter it, computed from stored outcomes.
+"""Health flags: signs that a row's adversarial figures flatter it, or that labels are wrong, from stored outcomes.
 
 The checks are those of Athalye et al. 2018 (arXiv:1802.00420, section 3.1) and Carlini et al. 2019 (arXiv:1902.06705,
 section 5). An attack's kind is measured, not declared: transfer (never calls the model), black box (calls it without
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from nsbench.health.comparisons import ALPHA, LEAST, compared_flags, fisher_exact
+from nsbench.health.labels import doubts, label_flags
 from nsbench.health.rows import Flag, settings_of
 from nsbench.health.signs import CHANGED_SHARE, FLAT, REPEAT_CHANGE, ROOM, SPAN, ZERO_SHARE, single_flags
 from nsbench.results import Result
@@ -28,6 +29,7 @@ __all__ = [
     "ZERO_SHARE",
     "Flag",
     "RowKey",
+    "doubts",
     "fisher_exact",
     "flags",
     "flags_by_row",
@@ -47,5 +49,5 @@ def flags(results: Sequence[Result], reader: OutcomesReader | None = None) -> li
     """The flags of one row, at most one of each name. A result whose outcomes cannot be read takes no part."""
     reader = reader or OutcomesReader()
     settings = [setting for one in results for setting in settings_of(one, reader)]
-    raised = [*compared_flags(settings), *single_flags(results, settings)]
+    raised = [*compared_flags(settings), *single_flags(results, settings), *label_flags(results, reader)]
     return list({flag.name: flag for flag in reversed(raised)}.values())[::-1]

@@ -61,7 +61,7 @@ def rows_of_run(table: Table, identities: Collection[str]) -> list[Ran]:
 
 def _of_one(table: Table, ran: Ran) -> list[str]:
     flags = dict.fromkeys(flag.name for flag in ran.row.flags)
-    flagged = f" ⚑ {', '.join(flags)}: its adversarial figures may flatter it." if flags else ""
+    flagged = f" ⚑ {', '.join(flags)}: see what the flag says before you trust its figures." if flags else ""
     lines = [f"{ran.row.label}: {_measured(table, ran)}.{flagged}"]
     references = _references(table, ran)
     told = {other.label: words for other in references if (words := _against(table, ran, other))}

@@ -20,6 +20,7 @@ from nsbench.data import Split
 from nsbench.data.source import digest_of
 from nsbench.data.unread import unread_words
 from nsbench.errors import CorruptImage, DataError, MissingSplit, NsbenchError, UsageError
+from nsbench.health import doubts
 from nsbench.progress import Progress
 from nsbench.results import Result
 from nsbench.results.comparability import image_set
@@ -166,6 +167,8 @@ def _run_pair(
     summary.done.append(pair)
     summary.results.append(stored)
     job.progress.line(result_line(pair, result))
+    for doubt in doubts(result.conditions, outcomes):
+        job.progress.line(f"{pair}: {doubt.words()}", style="yellow")
 
 
 def _evaluations(

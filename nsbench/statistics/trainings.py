@@ -41,9 +41,9 @@ class Trained:
     """M rows on the same images, each with its own number of trainings; one training adds no variance of its own."""
 
     means: Sequence[np.ndarray]  # strata (M, m): what an image adds to a row's figure, mean over trainings
-    between: np.ndarray  # (M,) variance of the figure's mean over trainings
+    observed: np.ndarray  # (M,) variance of the figure's mean over trainings, as these trainings have it
     interaction: np.ndarray  # (M,) the part of it that the spread over images holds as well
-    freedom: np.ndarray  # (M,) degrees of freedom of `between`; 0 for one training
+    freedom: np.ndarray  # (M,) degrees of freedom of `observed`; 0 for one training
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[np.ndarray]]) -> Trained:
@@ -52,10 +52,16 @@ class Trained:
         interaction = np.array([sum(map(_interaction, row)) for row in rows])
         return cls(
             [np.array([row[stratum].mean(axis=0, dtype=np.float64) for row in rows]) for stratum in strata],
-            np.maximum([_between(row) for row in rows], interaction),
+            np.array([_between(row) for row in rows]),
             interaction,
             np.array([len(row[0]) - 1 for row in rows]),
         )
+
+    @property
+    def between(self) -> np.ndarray:
+        """(M,) the variance of the figure's mean over trainings, not below the interaction."""
+        between: np.ndarray = np.maximum(self.observed, self.interaction)
+        return between
 
     def pvalues(self) -> np.ndarray:
         """(M, M) two-sided p values of "equal figures, were there any number of trainings and images"."""
@@ -105,12 +111,13 @@ class Trained:
 
         images, images_freedom = (float(each[0, 1]) for each in image_variance([np.array([p, 0 * p]) for p in parts]))
         images = max(images - float(self.interaction[rows].sum()), 0.0)
-        variances = [*self.between[rows], images]
-        total = float(sum(variances))
+        total = float(self.between[rows].sum()) + images
         if total <= 0:
             return 0.0
-        freedoms = [*self.freedom[rows], images_freedom]
-        freedom = total**2 / sum(v**2 / f for v, f in zip(variances, freedoms, strict=True) if v > 0)
+        # what many images tell of the interaction is as good as known: only the trainings' own spread has few degrees
+        parts_of_it = [*zip(self.observed[rows], self.freedom[rows], strict=True), (images, images_freedom)]
+        uncertain = sum(variance**2 / freedom for variance, freedom in parts_of_it if variance > 0)
+        freedom = min(total**2 / uncertain, MOST_FREEDOM) if uncertain > 0 else MOST_FREEDOM
         return float(stdtrit(freedom, 0.5 + confidence / 2)) * math.sqrt(total)
 
 

@@ -61,13 +61,14 @@ def test_the_parts_are_those_of_an_analysis_of_variance():
     )
     squares = table["sum_sq"] / table["df"]
     found = trained(values[None])
+    assert found.observed[0] == pytest.approx(squares["C(seed)"] / values.size)
     assert found.between[0] == pytest.approx(max(squares["C(seed)"], squares["Residual"]) / values.size)
     assert found.interaction[0] == pytest.approx(squares["Residual"] / values.size)
     image = np.var(values.mean(axis=0), ddof=1) / 30
     assert image == pytest.approx(squares["C(image)"] / values.size)
     total = found.between[0] + image - found.interaction[0]
     assert total >= image
-    freedom = total**2 / (found.between[0] ** 2 / 3 + (image - found.interaction[0]) ** 2 / 29)
+    freedom = total**2 / (found.observed[0] ** 2 / 3 + (image - found.interaction[0]) ** 2 / 29)
     low, high = found.interval(0)
     assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.975, freedom) * total**0.5)
 

@@ -1,0 +1,95 @@
+"""Labels in another order: told from chance, explained where one order explains them, and silent for honest weak models."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from boards import store
+from click.testing import CliRunner
+
+from nsbench.cli import main
+from nsbench.health import flags
+from nsbench.health.labels import NAME, doubts
+from nsbench.leaderboard import build
+from nsbench.results import ConditionResult, read_results, write_result
+from nsbench.results.reader import OutcomesReader
+from nsbench.statistics import accuracy
+from nsbench.types import Outcomes, ThreatModel
+
+N, K = 300, 10
+IDS = np.array([f"{k:04}" for k in range(N)])
+TRUE = np.arange(N) % K
+
+
+def condition(split: str = "clean", **fields: object) -> ConditionResult:
+    about = {"attack": None, "params": {}, "threat": None, "preprocess": "checkpoint", "n": N, "origin": "official",
+             "data_digest": "0" * 16, "accuracy": 0.0}  # fmt: skip
+    return ConditionResult(name=split, split=split, **(about | fields))  # type: ignore[arg-type]
+
+
+def doubt(labels: np.ndarray, predictions: np.ndarray, **fields: object) -> str:
+    one = condition(**fields)  # type: ignore[arg-type]
+    found = doubts([one], {one.name: Outcomes(IDS, labels, predictions)})
+    return found[0].words() if found else ""
+
+
+def mostly(labels: np.ndarray, accuracy: float = 0.8, seed: int = 0) -> np.ndarray:
+    """Predictions of a model with this accuracy."""
+    rng = np.random.default_rng(seed)
+    return np.where(rng.random(len(labels)) < accuracy, labels, rng.integers(0, K, len(labels)))
+
+
+def test_a_weak_model_is_not_doubted() -> None:
+    for share in (0.1, 0.2, 0.8):  # of which a tenth of the rest is right by luck
+        assert doubt(TRUE, mostly(TRUE, share)) == ""
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (TRUE + 1, "model's? Labels counted from one instead of zero would explain 7"),
+        (TRUE - 1, "Labels one too low would explain 7"),
+        (np.random.default_rng(3).permutation(K)[TRUE], "One and the same other class for each label would explain 7"),
+        (np.random.default_rng(4).permutation(TRUE), ""),
+    ],
+)
+def test_another_order_is_named(labels: np.ndarray, words: str) -> None:
+    found = doubt(labels, mostly(TRUE))
+    assert "no more than by chance (10 %)" in found
+    assert found.endswith("?") if not words else words in found
+
+
+def test_what_is_hard_on_purpose_or_attacked_is_not_doubted() -> None:
+    wrong = mostly(TRUE)
+    assert doubt(TRUE + 1, wrong, split="a") == doubt(TRUE + 1, wrong, split="c/fog/5") == ""
+    assert doubt(TRUE + 1, wrong, attack="fgsm", threat=ThreatModel("linf", 1 / 255)) == ""
+    assert doubt(TRUE + 1, wrong, beforehand=ThreatModel("linf", 0.1)) == ""
+    assert doubt(TRUE + 1, wrong, split="v2") != ""
+
+
+def stored(folder: Path, suite: str, labels: np.ndarray) -> None:
+    """A result of predictions that are mostly the true classes, held against these labels."""
+    measured = {"clean": Outcomes(IDS, labels, mostly(TRUE))}
+    made = store(folder, "mine", suite, np.ones(N, dtype=bool))
+    made.path.unlink()
+    ((name, one),) = measured.items()
+    about = replace(made.conditions[0], name=name, accuracy=round(100 * float(one.correct.mean()), 4))
+    write_result(folder, replace(made, score=accuracy(measured), conditions=(about,)), measured)
+
+
+def test_the_page_flags_it_with_what_another_set_says(tmp_path: Path) -> None:
+    stored(tmp_path, "clean", TRUE + 1)
+    stored(tmp_path, "imagenet_v2", TRUE)
+    results, _ = read_results(tmp_path)
+    (flag,) = [one for one in flags(results, OutcomesReader()) if one.name == NAME]
+    assert flag.suites == ("clean",)
+    assert "The same weights have 7" in flag.sentence
+    board = build(results)
+    assert board.problems == ()
+    (row,) = board.tables[0].rows
+    assert NAME in {one.name for one in row.flags}
+    shown = CliRunner().invoke(main, ["show", "--results", str(tmp_path), "--beside", "none"])
+    assert NAME in shown.output
