@@ -170,7 +170,7 @@ def _interval(
 ) -> tuple[float, float, str]:
     """Low, high and the name of the test."""
     if methods is not None and {row, other} <= set(methods.rows) and methods.speak(row, other):
-        return *methods.difference(row, other), TRAININGS
+        return *methods.difference(row, other, column is not None and {row, other} <= column.accuracy), TRAININGS
     if column is not None and {row, other} <= column.single:
         only, only_other, n = discordant(column.values[row] > 50, column.values[other] > 50)
         low, high = difference_interval(only, only_other, n)

@@ -60,8 +60,8 @@ class Methods:
         several = self.trained.freedom[[self.rows.index(row), self.rows.index(other)]] > 0
         return not {row, other} & self.once and bool(several.any())
 
-    def difference(self, row: int, other: int) -> tuple[float, float]:
-        return self.trained.difference(self.rows.index(row), self.rows.index(other))
+    def difference(self, row: int, other: int, accuracy: bool) -> tuple[float, float]:
+        return self.trained.difference(self.rows.index(row), self.rows.index(other), accuracy=accuracy)
 
     def pvalues(self, of_weights: np.ndarray) -> np.ndarray:
         """(M, M), those of methods where the two rows `speak` of them, else those given; none is below those given."""

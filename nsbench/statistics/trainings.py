@@ -99,18 +99,25 @@ class Trained:
         low, high = wilson(share * effective, effective, confidence)
         return 100 * low, 100 * high
 
-    def difference(self, row: int, other: int, confidence: float = 0.95) -> tuple[float, float]:
-        """Interval of one row's figure minus another's."""
+    def difference(
+        self, row: int, other: int, confidence: float = 0.95, *, accuracy: bool = False
+    ) -> tuple[float, float]:
+        """Interval of one row's figure minus another's.
+
+        Of an accuracy in percent one image more counts as different in either direction, as in Bonett & Price's interval
+        (see `paired`): where a handful of images differs, their spread is no measure of how few they might have been.
+        """
         parts = [stratum[row] - stratum[other] for stratum in self.means]
-        centre, half = float(sum(part.sum() for part in parts)), self._half(parts, [row, other], confidence)
+        few = 2 * (100 / self.means[0].shape[1]) ** 2 if accuracy else 0.0
+        centre, half = float(sum(part.sum() for part in parts)), self._half(parts, [row, other], confidence, few)
         return centre - half, centre + half
 
-    def _half(self, parts: Sequence[np.ndarray], rows: Sequence[int], confidence: float) -> float:
-        """Half the width of an interval; `parts`: strata (m,) of the rows' sum or difference."""
+    def _half(self, parts: Sequence[np.ndarray], rows: Sequence[int], confidence: float, more: float = 0.0) -> float:
+        """Half the width of an interval; `parts`: strata (m,) of the rows' sum or difference; `more`: variance."""
         from scipy.special import stdtrit
 
         images, images_freedom = (float(each[0, 1]) for each in image_variance([np.array([p, 0 * p]) for p in parts]))
-        images = max(images - float(self.interaction[rows].sum()), 0.0)
+        images = max(images - float(self.interaction[rows].sum()), 0.0) + more
         total = float(self.between[rows].sum()) + images
         if total <= 0:
             return 0.0

@@ -152,7 +152,7 @@ def judged(columns: dict[str, Column]) -> Counter[str]:
             low, high = one.accuracy_interval(row) if kind == "accuracy" else one.interval(row)
             counts.update({f"covered {kind}": int(low <= truth[name][row] <= high), f"covered {kind} of": 1})
         for row in range(METHODS - 1):
-            low, high = one.difference(row, row + 1)
+            low, high = one.difference(row, row + 1, accuracy=kind == "accuracy")
             inside = low <= truth[name][row] - truth[name][row + 1] <= high
             counts.update({"covered differences": int(inside), "covered differences of": 1})
     return counts
