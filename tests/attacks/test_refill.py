@@ -96,7 +96,7 @@ def test_evaluate_hands_over_several_batches_and_judges_one_at_a_time(monkeypatc
     condition = Condition("x", attack="patient", threat=ThreatModel("linf", 0.2))
     found = {size: evaluate(model, split, condition, batch_size=size).outcomes for size in (3, 64)}
     hook.remove()
-    assert handed == [(12, 3), (12, 3), (7, 3), (31, 64)]
+    assert handed == [(12, 3), (12, 3), (7, 3), (31, 31)]  # a batch is no larger than the split
     assert max(sizes[:-5]) == 3  # the last five: two looks at the outputs, clean, adversarial, in 8 bits
     assert np.array_equal(found[3].predictions, found[64].predictions)
     assert np.array_equal(found[3].extra["linf"], found[64].extra["linf"])
