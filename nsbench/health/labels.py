@@ -71,14 +71,14 @@ def label_flags(results: Sequence[Result], reader: OutcomesReader) -> Iterator[F
 
 
 def _doubt(condition: ConditionResult, outcomes: Outcomes) -> Doubt | None:
-    from scipy.stats import binomtest
+    from scipy.special import bdtrc
 
     n, right = len(outcomes), int(outcomes.correct.sum())
     classes = len(np.unique(outcomes.labels))
     if n < FEWEST or classes < 2:
         return None
     chance = 1 / classes
-    if binomtest(right, n, chance, alternative="greater").pvalue <= ALPHA:
+    if right and bdtrc(right - 1, n, chance) <= ALPHA:  # so many or more by chance
         return None
     return Doubt(condition, right, n, chance, _order(outcomes.labels, outcomes.predictions, chance))
 
