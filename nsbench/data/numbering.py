@@ -74,7 +74,7 @@ def settled(
     if isinstance(stated, Sequence) and not isinstance(stated, str) and len(stated) == count:
         renumbered: np.ndarray = np.array(stated, dtype=np.int64)[labels]
         return renumbered
-    if isinstance(stated, str) or stated is not None:
+    if stated is not None:
         return labels  # "present", or a list of other length: ImageNet's numbers, held against it
     own_order = (
         f'{name} = "{name}"' if own is not None and len(own) == count else f"{name} = [the {count} wnids in order]"

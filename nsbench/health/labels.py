@@ -44,30 +44,30 @@ class Doubt:
 
 def doubts(conditions: Sequence[ConditionResult], outcomes: Mapping[str, Outcomes]) -> list[Doubt]:
     """Of the natural, unattacked conditions."""
-    found = []
-    for one in conditions:
-        if one.split in NATURAL and not one.attacked and (doubt := _doubt(one, outcomes[one.name])):
-            found.append(doubt)
-    return found
+    return [doubt for one in _natural(conditions) if (doubt := _doubt(one, outcomes[one.name]))]
 
 
 def label_flags(results: Sequence[Result], reader: OutcomesReader) -> Iterator[Flag]:
     """One for each result whose labels are in doubt, with what the same weights reach on another natural set."""
     known: list[tuple[Result, list[Doubt]]] = []
     for result in results:
-        names = [one.name for one in result.conditions if one.split in NATURAL and not one.attacked]
-        if not names:
+        conditions = _natural(result.conditions)
+        if not conditions:
             continue
         try:
-            outcomes = reader.outcomes(result, names)
+            outcomes = reader.outcomes(result, [one.name for one in conditions])
         except ResultError:  # the leaderboard names it
             continue
-        known.append((result, doubts([result.condition(name) for name in names], outcomes)))
+        known.append((result, doubts(conditions, outcomes)))
     trusted = [result for result, raised in known if not raised]
     for result, raised in known:
         for doubt in raised:
             beside = f" The same weights have {trusted[0].score.value:.1f} % on {trusted[0].title}." if trusted else ""
             yield Flag(NAME, (result.suite,), f"{result.title}: {doubt.words()}{beside}")
+
+
+def _natural(conditions: Sequence[ConditionResult]) -> list[ConditionResult]:
+    return [one for one in conditions if one.split in NATURAL and not one.attacked]
 
 
 def _doubt(condition: ConditionResult, outcomes: Outcomes) -> Doubt | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -57,17 +58,21 @@ class Methods:
 
     def speak(self, row: int, other: int) -> bool:
         """A difference of the two is one of methods: neither was trained one time alone, and one several times."""
-        several = self.trained.freedom[[self.rows.index(row), self.rows.index(other)]] > 0
-        return not {row, other} & self.once and bool(several.any())
+        return bool(self._speak[self.rows.index(row), self.rows.index(other)])
 
     def difference(self, row: int, other: int, accuracy: bool) -> tuple[float, float]:
         return self.trained.difference(self.rows.index(row), self.rows.index(other), accuracy=accuracy)
 
     def pvalues(self, of_weights: np.ndarray) -> np.ndarray:
         """(M, M), those of methods where the two rows `speak` of them, else those given; none is below those given."""
-        several, many = self.trained.freedom > 0, np.array([row not in self.once for row in self.rows])
-        speak = np.logical_or.outer(several, several) & np.logical_and.outer(many, many)
-        return np.where(speak, np.maximum(self.trained.pvalues(), of_weights), of_weights)
+        return np.where(self._speak, np.maximum(self.trained.pvalues(), of_weights), of_weights)
+
+    @cached_property
+    def _speak(self) -> np.ndarray:
+        """(M, M) bool."""
+        several, not_once = self.trained.freedom > 0, np.array([row not in self.once for row in self.rows])
+        speak: np.ndarray = np.logical_or.outer(several, several) & np.logical_and.outer(not_once, not_once)
+        return speak
 
 
 @dataclass

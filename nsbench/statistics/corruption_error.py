@@ -8,7 +8,7 @@ Both are defined over all fifteen corruptions and five severities. A smaller run
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,8 +69,7 @@ class CorruptionErrors:
             extra["relative mCE"] = self.relative_mce.value
         if self.clean_error is not None:
             extra["clean error"] = self.clean_error
-        extra |= {f"error {name}": error for name, error in self.per_corruption.items()}
-        extra |= {f"error severity {severity}": error for severity, error in self.per_severity.items()}
+        extra |= _named(self.corruptions, self.errors_CS, self.complete)
         if self.mce is None:
             extra |= {"partial": 1.0, "conditions": float(len(self.conditions))}
         score = self.mce or self.mean_error
@@ -86,17 +85,12 @@ class CorruptionErrors:
     @property
     def per_corruption(self) -> dict[str, float]:
         """Mean error over the evaluated severities of each corruption."""
-        return {name: float(np.nanmean(row)) for name, row in zip(self.corruptions, self.errors_CS, strict=True)}
+        return _by_corruption(self.corruptions, self.errors_CS)
 
     @property
     def per_severity(self) -> dict[int, float]:
         """Mean error over the corruptions that were evaluated at each severity; of the fifteen alone if complete."""
-        rows = self.errors_CS[: len(FIFTEEN)] if self.complete else self.errors_CS
-        return {
-            s: float(np.nanmean(column))
-            for s, column in zip(SEVERITIES, rows.T, strict=True)
-            if np.isfinite(column).any()
-        }
+        return _by_severity(self.errors_CS, self.complete)
 
     @property
     def corruption_error(self) -> dict[str, float]:
@@ -139,10 +133,7 @@ def corruption_errors(outcomes: Mapping[str, Outcomes], clean: Outcomes | None =
     if not len(ids):
         raise DataError(f"corruption errors: {first} holds no images; look at its split of the data source")
     wrong = {name: _wrong(name, outcomes[name], ids, first) for name in names}
-    corruptions = tuple(dict.fromkeys(name.rpartition("/")[0] for name in names))
-    errors_CS = np.array(
-        [[100 * wrong[f"{c}/{s}"].mean() if f"{c}/{s}" in wrong else np.nan for s in SEVERITIES] for c in corruptions]
-    )
+    corruptions, errors_CS = _grid(names, {name: 100 * float(flags.mean()) for name, flags in wrong.items()})
     needed = [f"{c}/{s}" for c in FIFTEEN for s in SEVERITIES]
     complete = all(name in wrong for name in needed)
     mean_N = np.array([wrong[name] for name in (needed if complete else names)]).mean(axis=0)
@@ -182,25 +173,41 @@ def errors_beside(errors: Mapping[str, float]) -> dict[str, float]:
     """
     clean = errors.get("clean")
     mine = {name: error for name, error in errors.items() if name != "clean"}
-    split = {name: name.rpartition("/") for name in mine}
-    if not mine or not all(
-        corruption and severity in map(str, SEVERITIES) for corruption, _, severity in split.values()
-    ):
+    try:
+        names = _ordered(mine)
+    except DataError:
         return {}
     complete = MCE_WEIGHTS.keys() <= mine.keys()
-    counted = [name for name in mine if name in MCE_WEIGHTS or not complete]
-    found = {"mean error": _mean(mine[name] for name in counted)}
-    for corruption in dict.fromkeys(corruption for corruption, _, _ in split.values()):
-        found[f"error {corruption}"] = _mean(mine[name] for name in mine if split[name][0] == corruption)
-    for severity in dict.fromkeys(severity for _, _, severity in split.values()):
-        of_severity = [mine[name] for name in counted if split[name][2] == severity]
-        if of_severity:
-            found[f"error severity {severity}"] = _mean(of_severity)
+    found = {"mean error": _mean(mine[name] for name in (MCE_WEIGHTS if complete else names))}
+    found |= _named(*_grid(names, mine), complete)
     if clean is not None:
         found["clean error"] = clean
         if complete:
             found["relative mCE"] = relative_mce(mine, clean)
     return found
+
+
+def _grid(names: Sequence[str], errors: Mapping[str, float]) -> tuple[tuple[str, ...], np.ndarray]:
+    """The corruptions of conditions in their order, and (corruptions, 5 severities) errors; nan: not evaluated."""
+    corruptions = tuple(dict.fromkeys(name.rpartition("/")[0] for name in names))
+    return corruptions, np.array([[errors.get(f"{c}/{s}", np.nan) for s in SEVERITIES] for c in corruptions])
+
+
+def _named(corruptions: Sequence[str], errors_CS: np.ndarray, complete: bool) -> dict[str, float]:
+    """The means as they stand beside a score: "error <corruption>", "error severity <severity>"."""
+    found = {f"error {name}": error for name, error in _by_corruption(corruptions, errors_CS).items()}
+    return found | {f"error severity {s}": error for s, error in _by_severity(errors_CS, complete).items()}
+
+
+def _by_corruption(corruptions: Sequence[str], errors_CS: np.ndarray) -> dict[str, float]:
+    return {name: float(np.nanmean(row)) for name, row in zip(corruptions, errors_CS, strict=True)}
+
+
+def _by_severity(errors_CS: np.ndarray, complete: bool) -> dict[int, float]:
+    rows = errors_CS[: len(FIFTEEN)] if complete else errors_CS
+    return {
+        s: float(np.nanmean(column)) for s, column in zip(SEVERITIES, rows.T, strict=True) if np.isfinite(column).any()
+    }
 
 
 def relative_mce(errors: Mapping[str, float], clean: float) -> float:
@@ -231,11 +238,11 @@ def partial_corruption_error(outcomes: Mapping[str, Outcomes]) -> Score:
     )
 
 
-def _ordered(outcomes: Mapping[str, Outcomes]) -> list[str]:
+def _ordered(conditions: Collection[str]) -> list[str]:
     """Names of the conditions, the fifteen first. Raises DataError for what is no corruption and severity."""
-    if not outcomes:
+    if not conditions:
         raise DataError("corruption errors: no condition was evaluated; choose at least one corruption and severity")
-    for name in outcomes:
+    for name in conditions:
         corruption, _, severity = name.rpartition("/")
         if not corruption or severity not in map(str, SEVERITIES):
             raise DataError(f"corruption errors: condition '{name}' is not <corruption>/<severity 1 to 5>")
@@ -244,7 +251,7 @@ def _ordered(outcomes: Mapping[str, Outcomes]) -> list[str]:
         corruption, _, severity = name.rpartition("/")
         return FIFTEEN.index(corruption) if corruption in ALEXNET_ERROR else len(FIFTEEN), corruption, severity
 
-    return sorted(outcomes, key=place)
+    return sorted(conditions, key=place)
 
 
 def _wrong(name: str, outcomes: Outcomes, ids: np.ndarray, first: str) -> np.ndarray:
