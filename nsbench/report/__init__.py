@@ -1,14 +1,12 @@
 """The leaderboard for people: one self-contained HTML page, the terminal, exports. Pure functions of the board.
 
-Only what takes a folder of results reads it: `render`, `render_formats`, `render_terminal`, `render_comparison`.
+Only what takes a folder of results reads it: `read_board`, `render`, `render_formats`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-
-from rich.console import Console
 
 from nsbench.errors import ResultError
 from nsbench.report.boards import LendingFolder, findings, read_board
@@ -28,9 +26,7 @@ __all__ = [
     "print_tables",
     "read_board",
     "render",
-    "render_comparison",
     "render_formats",
-    "render_terminal",
     "resolve_formats",
     "to_frame",
     "to_html",
@@ -72,28 +68,3 @@ def render_formats(
     For `detail` see `to_html`, for the other options `read_board`.
     """
     return export(read_board(results_dir, lending, reference=reference, partial=partial), out, formats, detail)
-
-
-def render_terminal(
-    results_dir: Path,
-    console: Console,
-    *,
-    reference: str | None = None,
-    partial: bool = False,
-    lending: LendingFolder | None = None,
-) -> None:
-    """Print every table of a results folder; for the options see `read_board`."""
-    print_tables(read_board(results_dir, lending, reference=reference, partial=partial), console)
-
-
-def render_comparison(
-    results_dir: Path,
-    first: str,
-    second: str,
-    console: Console,
-    *,
-    partial: bool = False,
-    lending: LendingFolder | None = None,
-) -> None:
-    """Print the paired comparison of two rows in every table that holds both. Raises UsageError where none does."""
-    print_comparison(read_board(results_dir, lending, partial=partial), first, second, console)

@@ -178,7 +178,7 @@ def test_cost_and_effective_robustness_stand_in_every_export(tmp_path):
     text = to_markdown(board)
     assert f"| c † | +{beyond:.1f} | 90 min | 4.6 M | 4 s | 100 MiB | CPU |" in text
     console = Console(file=io.StringIO(), width=160)
-    report.render_terminal(tmp_path, console)
+    report.print_tables(report.read_board(tmp_path), console)
     assert re.search(rf"c † +\+{beyond:.1f} +90 min +4.6 M", console.file.getvalue())
     assert "No effective robustness for IMAGENET_R: a line needs at least 3 rows" in console.file.getvalue()
 
@@ -202,7 +202,7 @@ def test_health_flags_stand_in_every_export(tmp_path):
     assert "| odd † ⚑ |" in to_markdown(board)
     assert "the outputs of the first 8 images lie in" in to_markdown(board)
     console = Console(file=io.StringIO(), width=250)
-    report.render_terminal(tmp_path, console)
+    report.print_tables(report.read_board(tmp_path), console)
     assert sentence in console.file.getvalue()
     outcomes_path(result).write_bytes(b"")
     assert len(board_of(tmp_path).tables[0].rows[0].flags) == 1  # what needs no outcomes is still said
@@ -299,13 +299,13 @@ def test_every_format_is_written_and_an_unknown_one_lists_them(tmp_path):
 
 def test_the_terminal_shows_a_paired_comparison(small):
     console = Console(file=io.StringIO(), width=160)
-    report.render_comparison(small, "ns", "finetune", console)
+    report.print_comparison(report.read_board(small), "ns", "finetune", console)
     printed = console.file.getvalue()
     assert "ns  −  finetune" in printed
     assert re.search(r"CLEAN ↑\s+65\.0\s+50\.0\s+\+15\.0\s+\+9\.8 to \+19\.9\s+< 0\.001\s+30, 0\s+better", printed)
     assert re.search(r"IMAGENET_C ↓ .* worse † \(paired bootstrap\)", printed)
     with pytest.raises(UsageError, match="'nobody' is no row"):
-        report.render_comparison(small, "ns", "nobody", console)
+        report.print_comparison(report.read_board(small), "ns", "nobody", console)
 
 
 @pytest.fixture(scope="module")
@@ -334,7 +334,7 @@ def test_the_committed_leaderboard_is_whole_at_any_width(committed, width):
 def test_the_terminal_says_what_is_separable(tmp_path):
     full(tmp_path)
     console = Console(file=io.StringIO(), width=250)
-    report.render_terminal(tmp_path, console)
+    report.print_tables(report.read_board(tmp_path), console)
     assert "By average 1 of 1 adjacent pair can be told apart." in console.file.getvalue()
 
 

@@ -228,7 +228,7 @@ def test_published_rows_are_never_marked_or_ranked(tmp_path):
 
 def test_terminal_and_markdown_have_the_pages_order_and_rounding(results):
     console = Console(file=io.StringIO(), width=200)
-    report.render_terminal(results, console)
+    report.print_tables(report.read_board(results), console)
     printed = console.file.getvalue()
     board = build(read_results(results)[0])
     markdown = report.to_markdown(board)

@@ -86,7 +86,7 @@ def test_flags_and_rounds_of_schema_2_are_read():
 def test_old_results_render_in_every_format(name, tmp_path):
     written = report.render_formats(FROZEN / name, tmp_path, FORMATS)
     console = Console(file=io.StringIO(), width=200)
-    report.render_terminal(FROZEN / name, console)
+    report.print_tables(report.read_board(FROZEN / name), console)
     for text in (
         console.file.getvalue(),
         *(next(p for p in written if p.suffix == s).read_text() for s in (".html", ".md", ".tex")),
@@ -118,7 +118,7 @@ def test_a_half_written_file_is_named_and_the_rest_is_shown(tmp_path):
     half.write_text(half.read_text()[:900])
     page = report.render(folder, tmp_path / "index.html").read_text()
     console = Console(file=io.StringIO(), width=400)
-    report.render_terminal(folder, console)
+    report.print_tables(report.read_board(folder), console)
     for text in (page, console.file.getvalue()):
         assert "fgsm.seed0.json" in text
         assert "is no complete result" in text

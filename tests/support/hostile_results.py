@@ -55,7 +55,7 @@ def board_of(folder: Path) -> Figure:
     """The terminal and the page are drawn; the figures that stand there without a word against them."""
     lending = None
     with io.StringIO() as stream:
-        report.render_terminal(folder, Console(file=stream, width=200), lending=lending)
+        report.print_tables(report.read_board(folder, lending), Console(file=stream, width=200))
     board = build(*read_results(folder))
     report.to_html(board)
     cells = [cell for table in board.tables for row in table.rows for cell in row.cells.values()]
