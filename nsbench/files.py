@@ -259,14 +259,3 @@ def _is_there(handle: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(handle), os.stat(path, follow_symlinks=False))
     except FileNotFoundError:
         return False
-
-
-def without_suffix(image_id: str) -> str:
-    """ "n01440764/a.JPEG" -> "n01440764/a": one image of a set, whatever format it is stored in."""
-    folder, slash, name = image_id.rpartition("/")
-    return folder + slash + (name.rpartition(".")[0] or name)
-
-
-def stem(image_id: str) -> str:
-    """ "n01440764/a.JPEG" -> "a": one image of ImageNet's validation set and of all sets that are made from it."""
-    return without_suffix(image_id.rpartition("/")[2])

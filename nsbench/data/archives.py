@@ -121,18 +121,18 @@ class ArchiveSplit(StoredSplit):
         archives: Sequence[Path],
         archive_of: np.ndarray,
         members: np.ndarray,
-        ids: np.ndarray,
+        names: np.ndarray,
         labels: np.ndarray,
         sizes: np.ndarray,
     ) -> None:
-        super().__init__(name, ids, labels, sizes)
+        super().__init__(name, names, labels, sizes)
         self.archives, self.archive_of, self.members = list(archives), archive_of, members
 
     def read(self, index: int) -> bytes:
-        return read_member(self._archive(index), member_at(self.members, index), str(self.ids[index]))
+        return read_member(self._archive(index), member_at(self.members, index), self.file_name(index))
 
     def where(self, index: int) -> str:
-        return f"{self._archive(index)}/{self.ids[index]}"
+        return f"{self._archive(index)}/{self.file_name(index)}"
 
     def home(self) -> list[Path]:
         return self.archives

@@ -22,6 +22,7 @@ from nsbench.data.trees import Tree
 from nsbench.data.unread import unread_pictures
 from nsbench.data.webdataset import is_shard, open_shards
 from nsbench.errors import DataError
+from nsbench.progress import SILENT, Progress
 
 FOLDERS: dict[str, tuple[str, ...]] = {  # split -> folder names; an archive has the same name and .tar or .zip
     "train": ("train",),
@@ -110,7 +111,9 @@ def _numbered_shards(folder: Path) -> dict[str, Place]:
     return {split: Place(tuple(paths)) for split, paths in pieces.items()}
 
 
-def open_set(name: str, place: Place, classes: tuple[int, ...] | None = None) -> StoredSplit:
+def open_set(
+    name: str, place: Place, classes: tuple[int, ...] | None = None, progress: Progress = SILENT
+) -> StoredSplit:
     """The split at a place, whatever it is stored in. Raises DataError."""
     paths = _pieces(place.paths)
     missing = next((path for path in paths if not os.path.exists(path)), None)
@@ -118,7 +121,7 @@ def open_set(name: str, place: Place, classes: tuple[int, ...] | None = None) ->
         raise DataError(f"{missing}: does not exist; correct the path of '{name}'")
     kinds = {path.suffix.lower() for path in paths}
     if kinds in ({".parquet"}, {".arrow"}):
-        return open_tables(name, paths)
+        return open_tables(name, paths, progress)
     if len(paths) > 1 or is_shard(paths[0]):
         return open_shards(name, paths)
     return open_tree_set(name, layouts.open_tree(paths[0]), place.labels, classes)
@@ -133,7 +136,7 @@ def open_tree_set(
     listing = layouts.read_entries(tree, reader, labels)
     split = tree.split(name, listing.entries)
     split.bare_numbers = listing.bare_numbers
-    split.unread = unread_pictures(tree, {entry.id for entry in listing.entries})
+    split.unread = unread_pictures(tree, {entry.name for entry in listing.entries})
     split.origin = origin_of(tree)
     return split
 

@@ -58,24 +58,26 @@ class ImageNetTree(DataSource):
     def split(self, name: str, progress: Progress = SILENT) -> Split:
         """One split, scanned once. Images are read when they are loaded; C is made from val where it is not here."""
         if name not in self._splits:
-            self._splits[name] = self._corrupted(name) if name.startswith("c/") else self._plain(name)
+            self._splits[name] = (
+                self._corrupted(name, progress) if name.startswith("c/") else self._plain(name, progress)
+            )
         return self._splits[name]
 
-    def _plain(self, name: str) -> Split:
+    def _plain(self, name: str, progress: Progress) -> Split:
         if name not in FOLDERS:
             raise _unknown(name)
         if name not in self.layout.places:
             raise MissingSplit(f"{self.root}: no '{name}' set; looked for a folder {' or '.join(FOLDERS[name])}")
         place = self.layout.places[name]
-        return self._declared(self._settled(open_set(name, place, wnids.subset(name)), name, place), name)
+        return self._declared(self._settled(open_set(name, place, wnids.subset(name), progress), name, place), name)
 
-    def _corrupted(self, name: str) -> Split:
+    def _corrupted(self, name: str, progress: Progress) -> Split:
         corruption, _, severity = name.removeprefix("c/").partition("/")
         if not severity.isdecimal():
             raise _unknown(name)
         check_corruption(corruption, int(severity))
         if "c" not in self.layout.places:
-            return CorruptedSplit(self.split("clean"), corruption, int(severity), self.engine)
+            return CorruptedSplit(self.split("clean", progress), corruption, int(severity), self.engine)
         tree = self._corrupted_trees.get(f"{corruption}/{severity}")
         if tree is None:
             place = self.layout.places["c"].paths[0]
@@ -112,9 +114,9 @@ class ImageNetTree(DataSource):
             numbers = meaning(names, file)
             if foreign := set(split.labels.tolist()) - numbers.keys():
                 raise DataError(f"{file}: names {len(names)} classes, and a label is {max(foreign)}; complete it")
-            split.labels = np.array([numbers[label] for label in split.labels.tolist()], dtype=np.int64)
+            split.relabel(np.array([numbers[label] for label in split.labels.tolist()], dtype=np.int64))
         elif split.bare_numbers:
-            split.labels = settled(split.labels, name, place.paths[0], split.classes, stated)
+            split.relabel(settled(split.labels, name, place.paths[0], split.classes, stated))
         check_members(split.labels, wnids.subset(name), place.paths[0])
         return split
 

@@ -58,7 +58,7 @@ def class_folders(tree: Tree, label: Callable[[str], int | None], expected: str)
         )
     if not entries:
         raise DataError(f"{tree.place()}: holds no class folder; expected {expected}{_loose(tree)}")
-    return sorted(entries, key=lambda entry: (entry.label, entry.id))
+    return sorted(entries, key=lambda entry: (entry.label, entry.name))
 
 
 def wnid_folders(tree: Tree, classes: tuple[int, ...] | None = None) -> list[Entry]:
@@ -68,7 +68,7 @@ def wnid_folders(tree: Tree, classes: tuple[int, ...] | None = None) -> list[Ent
     foreign = next((entry for entry in entries if entry.label not in allowed), None)
     if foreign is not None:
         raise DataError(
-            f"{tree.place(foreign.id.split('/')[0])}: is none of the {len(allowed)} classes of this set; "
+            f"{tree.place(foreign.name.split('/')[0])}: is none of the {len(allowed)} classes of this set; "
             "its images would count as errors always. Remove the folder, or get the official set"
         )
     return entries

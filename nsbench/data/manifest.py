@@ -74,7 +74,7 @@ def content_digest(split: Split) -> str | None:
     """The digest over contents where a manifest exists and every file is as it was then; otherwise None."""
     if isinstance(split, Subset):
         whole = content_digest(split.base)
-        return whole and digest_of(whole, *split.ids)
+        return whole and digest_of(whole, *np.sort(split.ids))
     if not isinstance(split, StoredSplit) or not _path(split).is_file():
         return None
     rows = _known(split, split.stamps())
@@ -102,7 +102,7 @@ def _known(split: StoredSplit, stamps: np.ndarray) -> np.ndarray:
     ids = kept["id"]
     if not len(ids):
         return rows
-    wanted = np.char.encode(split.ids, "utf-8")
+    wanted = np.char.encode(split.names, "utf-8")
     at = np.searchsorted(ids, wanted).clip(max=len(ids) - 1)
     same = (ids[at] == wanted) & (kept["size"][at] == stamps[:, 0]) & (kept["changed"][at] == stamps[:, 1])
     for name, *_ in FIELDS:
@@ -111,7 +111,7 @@ def _known(split: StoredSplit, stamps: np.ndarray) -> np.ndarray:
 
 
 def _keep(split: StoredSplit, rows: np.ndarray) -> None:
-    ids = np.char.encode(split.ids, "utf-8")
+    ids = np.char.encode(split.names, "utf-8")
     order = np.argsort(ids, kind="stable")
     kept = np.empty(len(rows), dtype=[("id", ids.dtype), *FIELDS])
     kept["id"] = ids[order]

@@ -87,7 +87,7 @@ class Split(ABC):
 
 
 class Subset(Split):
-    """Some images of a split, in the split's order."""
+    """Some images of a split, in the split's order, which its digest does not depend on."""
 
     def __init__(self, base: Split, indices: np.ndarray) -> None:
         self.base, self.indices = base, indices
@@ -113,7 +113,7 @@ class Subset(Split):
 
     @property
     def digest(self) -> str:
-        return digest_of(self.base.digest, *self.ids)
+        return digest_of(self.base.digest, *np.sort(self.ids))
 
 
 class DataSource(ABC):

@@ -22,6 +22,7 @@ from nsbench.data.decode import decode
 from nsbench.data.source import Split, digest_of
 from nsbench.errors import CorruptImage
 from nsbench.files import open_regular
+from nsbench.image_ids import canonical_ids
 
 MAX_BYTES = 1 << 28  # of one encoded image: a larger one is no picture of these sets
 AGAIN = "copy it again or remove it from the set"
@@ -30,7 +31,7 @@ AGAIN = "copy it again or remove it from the set"
 class Entry(NamedTuple):
     """One image of a set."""
 
-    id: str  # path inside the set, with "/": "n01440764/ILSVRC2012_val_00000293.JPEG"
+    name: str  # path inside the set, with "/": "n01440764/ILSVRC2012_val_00000293.JPEG"
     label: int
     size: int  # bytes
     at: int = -1  # position in the archive's index
@@ -40,11 +41,29 @@ class StoredSplit(Split):
     """Images that are decoded when they are loaded. Subclasses say where the bytes of one image are."""
 
     bare_numbers: bool = False  # labels are numbers, and nothing in the set says of what
-    sizes: np.ndarray  # (n,) int64, bytes of each encoded image (parquet: of what it is stored in)
+    sizes: np.ndarray  # (n,) int64, bytes of each encoded image (of very large parquet files: of its row group)
 
-    def __init__(self, name: str, ids: np.ndarray, labels: np.ndarray, sizes: np.ndarray) -> None:
-        self.name, self.ids, self.labels, self.sizes = name, ids, labels, sizes
+    def __init__(self, name: str, names: np.ndarray, labels: np.ndarray, sizes: np.ndarray) -> None:
+        """`names`: (n,) str, of each image's file, inside the set."""
+        self.name, self.sizes = name, sizes
+        self._names = np.char.encode(names, "utf-8")  # a quarter of the memory: C has 75 such splits
         self.classes = wnids.subset(name)
+        self.relabel(labels)
+
+    def relabel(self, labels: np.ndarray) -> None:
+        """Take other labels; an image's id may hold its class."""
+        known = wnids.wnids()
+        self.labels = labels
+        self.ids = canonical_ids(self.names, [known[label] for label in labels.tolist()])
+
+    @property
+    def names(self) -> list[str]:
+        """Of each image's file, inside the set."""
+        names: list[str] = np.char.decode(self._names, "utf-8").tolist()
+        return names
+
+    def file_name(self, index: int) -> str:
+        return bytes(self._names[index]).decode()
 
     @abstractmethod
     def read(self, index: int) -> bytes:
@@ -87,7 +106,7 @@ class FolderSplit(StoredSplit):
         self.folder = folder
 
     def read(self, index: int) -> bytes:
-        path = self.folder / str(self.ids[index])
+        path = self.folder / self.file_name(index)
         try:
             with open_regular(path) as file:
                 content = file.read(MAX_BYTES + 1)
@@ -100,23 +119,23 @@ class FolderSplit(StoredSplit):
         return content
 
     def where(self, index: int) -> str:
-        return str(self.folder / str(self.ids[index]))
+        return str(self.folder / self.file_name(index))
 
     def home(self) -> list[Path]:
         return [self.folder]
 
     def stamps(self) -> np.ndarray:
         stamps = np.full((len(self), 2), -1, dtype=np.int64)
-        for k, image_id in enumerate(self.ids.tolist()):
-            stamps[k] = file_stamp(self.folder / image_id)
+        for k, name in enumerate(self.names):
+            stamps[k] = file_stamp(self.folder / name)
         return stamps
 
 
 def columns(entries: Sequence[Entry]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """ids, labels and sizes of entries, as arrays."""
-    ids = np.array([entry.id for entry in entries], dtype=str)
+    """Names, labels and sizes of entries, as arrays."""
+    names = np.array([entry.name for entry in entries], dtype=str)
     labels = np.fromiter((entry.label for entry in entries), np.int64, len(entries))
-    return ids, labels, np.fromiter((entry.size for entry in entries), np.int64, len(entries))
+    return names, labels, np.fromiter((entry.size for entry in entries), np.int64, len(entries))
 
 
 def file_stamp(path: Path) -> tuple[int, int]:

@@ -35,7 +35,7 @@ class Columns(NamedTuple):
     names: list[str | None]  # file names, where the file holds them
     labels: list[object]  # as the file has them: numbers, wnids, None
     class_names: list[str] | None  # what the numbers mean, where the file says it
-    sizes: np.ndarray  # int64, bytes of each picture (parquet: of its row group)
+    sizes: np.ndarray  # int64, bytes of each picture; of parquet those of its row group
 
 
 class TableFiles(ABC):
@@ -52,6 +52,10 @@ class TableFiles(ABC):
     @abstractmethod
     def columns(self, number: int) -> Columns:
         """Of file `number`."""
+
+    def sizes(self, number: int) -> np.ndarray:
+        """(rows,) int64: bytes of each picture of file `number`; the file is read to its end where it must be."""
+        return self.columns(number).sizes
 
     @abstractmethod
     def row(self, number: int, row: int) -> bytes | None:
@@ -102,6 +106,11 @@ class ParquetFiles(TableFiles):
         )
         return Columns(names, table[self.label].to_pylist(), _class_names(self.file.schema_arrow, self.label), sizes)
 
+    def sizes(self, number: int) -> np.ndarray:
+        self._open(number)
+        batches = self.file.iter_batches(PAGE, columns=[self._leaf], use_threads=False)
+        return np.concatenate([np.zeros(0, np.int64), *(_lengths(self._bytes(batch)) for batch in batches)])
+
     def row(self, number: int, row: int) -> bytes | None:
         if number != self.opened:
             self._open(number)
@@ -134,8 +143,11 @@ class ParquetFiles(TableFiles):
 
     def _pages(self, group: int) -> Iterator[list[bytes | None]]:
         for batch in self.file.iter_batches(PAGE, row_groups=[group], columns=[self._leaf], use_threads=False):
-            column = batch.column(0)
-            yield (column.field("bytes") if self.nested else column).to_pylist()
+            yield self._bytes(batch).to_pylist()
+
+    def _bytes(self, batch: pa.RecordBatch) -> pa.Array:
+        column = batch.column(0)
+        return column.field("bytes") if self.nested else column
 
 
 class ArrowFiles(TableFiles):
@@ -148,8 +160,8 @@ class ArrowFiles(TableFiles):
         pictures = self.table[self.picture]
         names = pc.struct_field(pictures, "path").to_pylist() if self.named else [None] * len(pictures)
         content = pc.struct_field(pictures, "bytes") if self.nested else pictures
-        sizes = np.asarray(pc.fill_null(pc.binary_length(content), 0).to_numpy(), dtype=np.int64)
-        return Columns(names, self.table[self.label].to_pylist(), _class_names(self.table.schema, self.label), sizes)
+        labels = self.table[self.label].to_pylist()
+        return Columns(names, labels, _class_names(self.table.schema, self.label), _lengths(content))
 
     def row(self, number: int, row: int) -> bytes | None:
         if number != self.opened:
@@ -162,6 +174,10 @@ class ArrowFiles(TableFiles):
         self.opened = number
         self.table = pa.ipc.open_stream(pa.memory_map(str(check_regular(self.files[number])))).read_all()
         self._find_columns(self.table.schema, self.files[number])
+
+
+def _lengths(pictures: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    return np.asarray(pc.fill_null(pc.binary_length(pictures), 0).to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
 def _class_names(schema: pa.Schema, label: str) -> list[str] | None:

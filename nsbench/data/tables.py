@@ -15,11 +15,16 @@ from pathlib import Path
 import numpy as np
 
 from nsbench.data import wnids
+from nsbench.data.archive_index import cached_array
 from nsbench.data.numbering import meaning as meaning_of
+from nsbench.data.source import digest_of
 from nsbench.data.stored import AGAIN, MAX_BYTES, StoredSplit, file_stamp
 from nsbench.data.table_files import BROKEN, ArrowFiles, Columns, ParquetFiles, TableFiles
 from nsbench.errors import CorruptImage, DataError
 from nsbench.files import read_regular
+from nsbench.progress import SILENT, Progress
+
+READ_FOR_SIZES = 1 << 35  # bytes: every evaluation set is smaller, and a training set takes long to read
 
 
 class _Reader(threading.local):
@@ -36,11 +41,11 @@ class TableSplit(StoredSplit):
         name: str,
         files: Sequence[Path],
         starts: np.ndarray,
-        ids: np.ndarray,
+        names: np.ndarray,
         labels: np.ndarray,
         sizes: np.ndarray,
     ) -> None:
-        super().__init__(name, ids, labels, sizes)
+        super().__init__(name, names, labels, sizes)
         self.files, self.starts = list(files), starts  # starts: first row of each file, and the number of all rows
         self._reader: tuple[int, _Reader] | None = None  # process, reader
 
@@ -58,7 +63,7 @@ class TableSplit(StoredSplit):
 
     def where(self, index: int) -> str:
         file = int(np.searchsorted(self.starts, index, side="right")) - 1
-        return f"{self.files[file]}, row {index - int(self.starts[file])} ({self.ids[index]})"
+        return f"{self.files[file]}, row {index - int(self.starts[file])} ({self.file_name(index)})"
 
     def home(self) -> list[Path]:
         return self.files
@@ -79,25 +84,48 @@ class TableSplit(StoredSplit):
         return {**self.__dict__, "_reader": None}
 
 
-def open_tables(name: str, files: Sequence[Path]) -> TableSplit:
+def open_tables(name: str, files: Sequence[Path], progress: Progress = SILENT) -> TableSplit:
     """One split of all files, which are parquet or arrow throughout.
 
     Raises DataError for files that cannot be read or lack a column.
     """
-    ids, labels, sizes, bare = [], [], [], False
-    for path in files:
-        columns = _columns(path)
-        ids.append(_ids(path, columns.names))
-        labels.append(_labels(columns, path))
-        sizes.append(columns.sizes)
-        bare = bare or _is_bare(columns)
-    counts = [len(part) for part in labels]
-    names = np.concatenate(ids)
-    if len(np.unique(names)) < len(names):  # the same file names again: count the rows instead
-        names = np.concatenate([_ids(path, [None] * n) for path, n in zip(files, counts, strict=True)])
-    split = TableSplit(name, files, np.cumsum([0, *counts]), names, np.concatenate(labels), np.concatenate(sizes))
-    split.bare_numbers = bare
+    columns = [_columns(path) for path in files]
+    labels = np.concatenate([_labels(one, path) for one, path in zip(columns, files, strict=True)])
+    names = np.concatenate([_names(path, one.names) for one, path in zip(columns, files, strict=True)])
+    if len(set(zip(labels.tolist(), names.tolist(), strict=True))) < len(names):  # the same names again in one class
+        names = np.concatenate(
+            [_names(path, [None] * len(one.names)) for one, path in zip(columns, files, strict=True)]
+        )
+    starts = np.cumsum([0, *(len(one.names) for one in columns)])
+    split = TableSplit(name, files, starts, names, labels, _sizes(name, files, columns, progress))
+    split.bare_numbers = any(map(_is_bare, columns))
     return split
+
+
+def _sizes(name: str, files: Sequence[Path], columns: Sequence[Columns], progress: Progress) -> np.ndarray:
+    """(n,) bytes of each picture. Parquet does not state them: it is read once, and the answer kept in the cache.
+
+    Of what is larger than READ_FOR_SIZES, or damaged, those of the row groups are given.
+    """
+    stated = np.concatenate([one.sizes for one in columns])
+    if _kind(files) is ArrowFiles or sum(file_stamp(path)[0] for path in files) > READ_FOR_SIZES:
+        return stated
+
+    def measure() -> np.ndarray:
+        reader = _kind(files)(files)
+        parts = []
+        with progress.task(f"{name}: sizes of the pictures", len(files)) as advance:
+            for number in range(len(files)):
+                parts.append(reader.sizes(number))
+                advance(1)
+        return np.concatenate(parts)
+
+    key = digest_of("sizes", *((path.resolve(), *file_stamp(path)) for path in files))
+    try:
+        sizes = np.array(cached_array("tables", key, measure))
+    except BROKEN:  # each picture that cannot be read is named when it is wanted
+        return stated
+    return sizes if sizes.shape == stated.shape else stated
 
 
 def _kind(files: Sequence[Path]) -> type[TableFiles]:
@@ -151,7 +179,8 @@ def _is_bare(columns: Columns) -> bool:
     return columns.class_names is None and bool(columns.labels) and not isinstance(columns.labels[0], str)
 
 
-def _ids(path: Path, names: Sequence[str | None]) -> np.ndarray:
+def _names(path: Path, names: Sequence[str | None]) -> np.ndarray:
+    """Of the files that the rows were made of; "val-00000/17" for a row that does not keep it."""
     return np.array([name or f"{path.stem}/{row}" for row, name in enumerate(names)], dtype=str)
 
 

@@ -15,8 +15,8 @@ from typing import NamedTuple
 from nsbench.data.stored import Entry, FolderSplit, StoredSplit
 from nsbench.errors import DataError
 from nsbench.files import open_regular, read_regular
+from nsbench.image_ids import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 HEAD = 16  # bytes by which a picture is known
 
 

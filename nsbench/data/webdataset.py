@@ -17,9 +17,10 @@ from nsbench.data.archive_index import MEMBER, cached_array, index_of, member_at
 from nsbench.data.archives import ArchiveSplit, open_archive, read_member
 from nsbench.data.source import digest_of
 from nsbench.data.stored import file_stamp
-from nsbench.data.trees import IMAGE_SUFFIXES, hidden
+from nsbench.data.trees import hidden
 from nsbench.data.wnids import label_of
 from nsbench.errors import DataError
+from nsbench.image_ids import IMAGE_SUFFIXES
 
 SIDECARS = (".cls", ".json")
 LOOK = 64  # members by which a shard is recognised
@@ -42,16 +43,16 @@ def open_shards(name: str, shards: Sequence[Path]) -> ArchiveSplit:
         raise DataError(f"'{name}': no shard was found; expected tar files with <key>.jpg and <key>.cls")
     key = digest_of("shards", TABLE_VERSION, *((shard.resolve(), file_stamp(shard)) for shard in shards))
     table = cached_array("shards", key, lambda: _table(shards))
-    ids = np.char.decode(np.asarray(table["name"]), "utf-8", "replace")
-    if len(np.unique(ids)) < len(ids):  # keys that start again in every shard
+    names = np.char.decode(np.asarray(table["name"]), "utf-8", "replace")
+    if len(np.unique(names)) < len(names):  # keys that start again in every shard
         stems = np.array([shard.stem for shard in shards])[table["shard"]]
-        ids = np.char.add(np.char.add(stems, "/"), ids)
+        names = np.char.add(np.char.add(stems, "/"), names)
     split = ArchiveSplit(
         name,
         shards,
         np.array(table["shard"]),
         members(table, np.arange(len(table))),
-        ids,
+        names,
         table["label"].astype(np.int64),
         table["size"].astype(np.int64),
     )

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nsbench.errors import ResultError
-from nsbench.files import without_suffix
 from nsbench.leaderboard.outcomes import ImageSet
 from nsbench.leaderboard.records import Row, Table
 from nsbench.results import ConditionResult, Result
@@ -76,13 +75,13 @@ class Details:
         return None if places is None else 1 - float(two.values[places].mean()) / 100
 
     def _in(self, images: ImageSet, others: ImageSet) -> np.ndarray | None:
-        """Positions of `images` in `others`, by id, else by id without its suffix; None where one is not there."""
+        """Positions of `images` in `others`; None where one is not there."""
         key = id(images), id(others)
         if key not in self._places:
-            exact = {image_id: place for place, image_id in enumerate(others.ids.tolist())}
-            stems = {without_suffix(image_id): place for image_id, place in exact.items()}
-            found = [exact.get(one, stems.get(without_suffix(one))) for one in images.ids.tolist()]
-            self._places[key] = None if None in found else np.array(found)
+            places = {image_id: place for place, image_id in enumerate(others.ids.tolist())}
+            found = np.array([places.get(one, -1) for one in images.ids.tolist()])
+            same = found.min(initial=0) >= 0 and np.array_equal(others.labels[found], images.labels)
+            self._places[key] = found if same else None
         return self._places[key]
 
 

@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from nsbench.files import stem
+from nsbench.image_ids import file_stem
 from nsbench.leaderboard.outcomes import ImageSet, PerImage, Reader
 from nsbench.leaderboard.pairs import AVERAGE
 from nsbench.results import Result
@@ -175,7 +175,7 @@ def _most_common(sets: Iterable[ImageSet]) -> ImageSet:
 
 def _positions(ids: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
     """Where each suite's images stand among all images of the pool, and the bit set of suites of each image."""
-    keys = [np.array([stem(one) for one in mine.tolist()]) for mine in ids]
+    keys = [np.array([file_stem(one) for one in mine.tolist()]) for mine in ids]
     if any(len(np.unique(key)) != len(key) for key in keys):  # stems are not names here
         keys = list(ids)
     everything = np.unique(np.concatenate(keys))

@@ -21,7 +21,6 @@ from nsbench.data.source import Split
 from nsbench.data.stored import StoredSplit
 from nsbench.data.unread import unread_words
 from nsbench.errors import ModelError, NsbenchError
-from nsbench.files import stem
 from nsbench.making.check_images import check_accuracy, check_contents
 from nsbench.making.expected import expected, is_published_val
 from nsbench.making.findings import Report, SetReport
@@ -52,7 +51,7 @@ def check_sets(
             f"{len(source.class_names)}; choose a model of ImageNet-1k"
         )
     names = [name for name in source.splits() if not name.startswith("c/") or "c" in source.layout.places]
-    val, sets = _labels_by_stem(source), []
+    val, sets = _labels_of_val(source), []
     for name in names:
         report, split = _check_labelling(source, name, val)
         if split is not None:
@@ -146,9 +145,9 @@ def _check_counts(report: SetReport, split: Split) -> SetReport:
     )
 
 
-def _note_order(report: SetReport, split: Split) -> SetReport:
+def _note_order(report: SetReport, split: StoredSplit) -> SetReport:
     """The report with a note where torchvision would label a folder tree otherwise."""
-    folders = [image_id.rpartition("/")[0] for image_id in split.ids.tolist()]
+    folders = [name.rpartition("/")[0] for name in split.names]
     if not all(folders) or split.classes is not None:
         return report
     order = {folder: position for position, folder in enumerate(sorted(set(folders)))}
@@ -166,7 +165,7 @@ def _check_labels(report: SetReport, split: Split, val: Mapping[str, int]) -> Se
     """The report of a set that is made from val, with what contradicts the labels of val and the published list."""
     if not expected(split.name).of_val:
         return report
-    labels = _by_stem(split)
+    labels = _labels(split)
     differ = [name for name, label in labels.items() if val.get(name, label) != label]
     if differ:
         report = report.with_problem(
@@ -190,16 +189,16 @@ def _absent_corruptions(source: ImageNetTree, names: Sequence[str]) -> list[SetR
     return [SetReport("c", str(source.layout.places["c"])).with_problem(text)]
 
 
-def _labels_by_stem(source: ImageNetTree) -> dict[str, int]:
-    """Labels of val by file stem, where val is here and can be read; what is wrong with it is reported in its turn."""
+def _labels_of_val(source: ImageNetTree) -> dict[str, int]:
+    """Labels of val by image id, where val is here and can be read; what is wrong with it is reported in its turn."""
     try:
-        return _by_stem(source.split("clean"))
+        return _labels(source.split("clean"))
     except NsbenchError:
         return {}
 
 
-def _by_stem(split: Split) -> dict[str, int]:
-    return {stem(image_id): label for image_id, label in zip(split.ids.tolist(), split.labels.tolist(), strict=True)}
+def _labels(split: Split) -> dict[str, int]:
+    return dict(zip(split.ids.tolist(), split.labels.tolist(), strict=True))
 
 
 def _such(names: Iterable[str]) -> str:

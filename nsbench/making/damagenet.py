@@ -23,7 +23,8 @@ from nsbench.data.corrupted import CROP, resize_and_crop
 from nsbench.data.imagenet import ImageNetTree
 from nsbench.data.source import Split
 from nsbench.errors import CorruptImage, ModelError, UsageError
-from nsbench.files import available_cores, stem, write_atomically
+from nsbench.files import available_cores, write_atomically
+from nsbench.image_ids import file_stem
 from nsbench.making.damagenet_attack import EPS, STEPS, attends, perturb
 from nsbench.making.folder import Made, being_made, check_unique, ends_with, mark, save
 from nsbench.making.workers import Done, Maker, make_pieces, pieces_of
@@ -46,7 +47,7 @@ class _Work:
     device: str
 
     def path(self, index: int) -> Path:
-        return self.out / f"{stem(str(self.split.ids[index]))}.png"
+        return self.out / f"{file_stem(str(self.split.ids[index]))}.png"
 
 
 def make_damagenet(
@@ -93,7 +94,7 @@ def _load_surrogate(work: _Work) -> Model:
 
 def _label_lines(split: Split) -> str:
     """The label file in the official set's form: "ILSVRC2012_val_00000001.JPEG 65"."""
-    names = [stem(image_id) for image_id in split.ids.tolist()]
+    names = [file_stem(image_id) for image_id in split.ids.tolist()]
     check_unique(f"{name}.png" for name in names)
     return "".join(f"{name}.JPEG {label}\n" for name, label in sorted(zip(names, split.labels.tolist(), strict=True)))
 

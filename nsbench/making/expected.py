@@ -6,8 +6,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nsbench.files import stem
-
 # sha256 over the sorted lines "<stem> <label>\n" of the 50,000 validation images (list: Sizhe-Chen/DAmageNet on GitHub)
 VAL_LABELS = "bc8e35f70611cfcdbecfd23cf734b88feaf17e6bd0ce84eec8a365676ad56d94"
 VAL_IMAGES = 50_000
@@ -47,9 +45,8 @@ def expected(split: str) -> Expected:
 
 
 def is_published_val(labels: Mapping[str, int]) -> bool | None:
-    """Whether the labels, by image id or its stem, are those of the published list; None for other or fewer images."""
-    by_stem = {stem(one): label for one, label in labels.items()}
-    if len(by_stem) != VAL_IMAGES or not all(name.startswith("ILSVRC2012_val_") for name in by_stem):
+    """Whether the labels, by image id, are those of the published list; None for other or fewer images."""
+    if len(labels) != VAL_IMAGES or not all(name.startswith("ILSVRC2012_val_") for name in labels):
         return None
-    text = "".join(f"{name} {label}\n" for name, label in sorted(by_stem.items()))
+    text = "".join(f"{name} {label}\n" for name, label in sorted(labels.items()))
     return hashlib.sha256(text.encode()).hexdigest() == VAL_LABELS

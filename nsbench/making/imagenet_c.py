@@ -26,7 +26,8 @@ from nsbench.data.corrupted import CROP, ENGINE, RESIZE, SEED, resize_and_crop
 from nsbench.data.imagenet import ImageNetTree
 from nsbench.data.source import Split
 from nsbench.errors import CorruptImage, UsageError
-from nsbench.files import available_cores, stem
+from nsbench.files import available_cores
+from nsbench.image_ids import file_stem
 from nsbench.making.folder import Made, being_made, check_unique, ends_with, mark, save
 from nsbench.making.workers import Done, Maker, make_pieces, pieces_of
 from nsbench.progress import SILENT, Progress
@@ -88,7 +89,7 @@ def _file_names(split: Split) -> tuple[str, ...]:
     """<wnid>/<name>.JPEG, as in the official set, whatever the source is stored in."""
     order = wnids.wnids()
     names = tuple(
-        f"{order[label]}/{stem(image_id)}.JPEG"
+        f"{order[label]}/{file_stem(image_id)}.JPEG"
         for label, image_id in zip(split.labels.tolist(), split.ids.tolist(), strict=True)
     )
     check_unique(names)

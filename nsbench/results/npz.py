@@ -17,6 +17,7 @@ from tokenize import TokenError
 
 import numpy as np
 
+from nsbench.image_ids import canonical_ids
 from nsbench.results.parquet import LARGEST
 from nsbench.results.parquet_reading import Images, Known, Rows
 from nsbench.types import Outcomes
@@ -81,7 +82,7 @@ def _images(arrays: Mapping[str, np.ndarray], which: int) -> Images:
     decoded = np.char.decode(ids, "utf-8")
     if len(np.unique(decoded)) != len(decoded):
         raise ValueError("it names an image twice")
-    return Images(decoded, labels)
+    return Images(canonical_ids(decoded.tolist()), labels)
 
 
 def _outcomes(arrays: Mapping[str, np.ndarray], index: int, images: Images) -> Outcomes:

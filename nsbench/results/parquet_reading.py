@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nsbench.image_ids import canonical_ids
 from nsbench.results.parquet import GROWS, IMAGES, KINDS, LARGEST, NAMED, PAGES, TOP, kinds_of
 from nsbench.types import Outcomes
 
@@ -59,27 +60,34 @@ class Known:
     images: dict[bytes, Images] = field(default_factory=dict)
 
 
-def unpack(content: bytes) -> dict[str, Outcomes]:
-    """By condition, in the stored order. Raises ValueError, with one line, for what is no such file."""
+def unpack(content: bytes, named: bool = False) -> dict[str, Outcomes]:
+    """By condition, in the stored order. `named`: its ids are names of files, and canonical ones are given.
+
+    Raises ValueError, with one line, for what is no such file.
+    """
     with _one_line():
         file = _opened(content, None)
         columns = _decoded(file, list(file.columns))
-        parts = _parts(columns, Known())
+        parts = _parts(columns, Known(), named)
         values = _values({name: column for name, column in columns.items() if name not in IMAGES})
         return {part.condition: _outcomes(part, dict(_held(part, values))) for part in parts}
 
 
-def read_columns(content: bytes, columns: Collection[str], known: Known | None = None) -> dict[str, Rows]:
+def read_columns(
+    content: bytes, columns: Collection[str], known: Known | None = None, named: bool = False
+) -> dict[str, Rows]:
     """Of every condition its images and these columns, such as ("prediction", "linf"). For many files pass one `known`.
+
+    For `named` see `unpack`.
 
     Raises ValueError, with one line, for what is no such file.
     """
     known = Known() if known is None else known
     with _one_line():
         file = _opened(content, columns)
-        key = _stored(file, content)
+        key = _stored(file, content) + bytes([named])
         if key not in known.parts:
-            known.parts[key] = _parts(_decoded(file, IMAGES), known)
+            known.parts[key] = _parts(_decoded(file, IMAGES), known, named)
         values = _values(_decoded(file, [name for name in file.columns if name not in IMAGES]))
         return {part.condition: Rows(part.images, dict(_held(part, values))) for part in known.parts[key]}
 
@@ -174,7 +182,7 @@ def _stored(file: _File, content: bytes) -> bytes:
     return found.digest()
 
 
-def _parts(columns: Mapping[str, pa.Array], known: Known) -> tuple[_Part, ...]:
+def _parts(columns: Mapping[str, pa.Array], known: Known, named: bool) -> tuple[_Part, ...]:
     """The conditions, in order, with their images."""
     if nulls := [name for name in IMAGES if columns[name].null_count]:
         raise ValueError(f"column {nulls[0]!r} has gaps")
@@ -194,15 +202,15 @@ def _parts(columns: Mapping[str, pa.Array], known: Known) -> tuple[_Part, ...]:
             room -= names.itemsize * (rows.stop - rows.start)
             if room < 0:
                 raise ValueError("its ids are too long")
-            mine[key] = _images(names, codes[rows], labels[rows], known)
+            mine[key] = _images(names, codes[rows], labels[rows], known, named)
         parts.append(_Part(str(conditions[places[rows.start]]), rows, mine[key]))
     return tuple(parts)
 
 
-def _images(names: np.ndarray, codes: np.ndarray, labels: np.ndarray, known: Known) -> Images:
+def _images(names: np.ndarray, codes: np.ndarray, labels: np.ndarray, known: Known, named: bool) -> Images:
     if (np.diff(np.sort(codes)) == 0).any():
         raise ValueError("an image twice in a condition")
-    ids = names[codes]
+    ids = canonical_ids(names[codes].tolist()) if named else names[codes]
     key = hashlib.sha256("\0".join(ids.tolist()).encode() + labels.tobytes()).digest()
     return known.images.setdefault(key, Images(ids, labels.copy()))
 

@@ -66,7 +66,8 @@ class OutcomesReader:
     def _read(self, result: Result) -> dict[str, Rows]:
         columns = (PREDICTION, *PROBABILITIES, *TOP, *self.extra)
         return decoded(
-            result, lambda content: files.read_columns(content, result.outcomes_format, columns, self._known)
+            result,
+            lambda content: files.read_columns(content, result.outcomes_format, result.image_ids, columns, self._known),
         )
 
     def _outcomes(self, rows: Rows) -> Outcomes:

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from nsbench.types import Score, Setting, ThreatModel
 
-SCHEMA: Literal[3] = 3
+SCHEMA: Literal[4] = 4
 STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}  # pydantic's rules for reading
 Count = Annotated[int, Field(ge=0)]
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -209,9 +209,10 @@ class Result:
     conditions: Annotated[tuple[ConditionResult, ...], Field(min_length=1)]
     provenance: Provenance
     identity: str  # digest of everything that was evaluated; equal identities are the same measurement
-    schema: Literal[3] = SCHEMA
+    schema: Literal[4] = SCHEMA
     outcomes_format: Literal["parquet", "npz"] = "parquet"
     outcomes_sha256: str = ""
+    image_ids: Literal["canonical", "names"] = "canonical"  # of the outcomes; names of files before schema 4
     path: Path | None = field(default=None, compare=False)  # of the file that it was read from or written to
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT

@@ -224,7 +224,7 @@ def outcomes_content(result: Result) -> bytes:
 
 def read_outcomes(result: Result) -> dict[str, Outcomes]:
     """Per-image outcomes by condition. For their order and the errors see `decoded`."""
-    return decoded(result, lambda content: files.unpack(content, result.outcomes_format))
+    return decoded(result, lambda content: files.unpack(content, result.outcomes_format, result.image_ids))
 
 
 def decoded(result: Result, decode: Callable[[bytes], dict[str, Decoded]]) -> dict[str, Decoded]:

@@ -133,4 +133,9 @@ def _from_2(record: Json) -> Json:
     return record | {"schema": 3}
 
 
-UPGRADES: dict[int, Callable[[Json], Json]] = {1: _from_1, 2: _from_2}
+def _from_3(record: Json) -> Json:
+    """The outcomes name images by their files, as these lay in their container."""
+    return record | {"schema": 4, "image_ids": "names"}
+
+
+UPGRADES: dict[int, Callable[[Json], Json]] = {1: _from_1, 2: _from_2, 3: _from_3}

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from nsbench.errors import DataError
-from nsbench.files import without_suffix
 from nsbench.statistics.accuracy import ALEXNET_ERROR, MCE_WEIGHTS, SEVERITIES
 from nsbench.statistics.intervals import bootstrap_mean
 from nsbench.types import Composition, Outcomes, Score
@@ -129,15 +128,16 @@ def corruption_errors(outcomes: Mapping[str, Outcomes], clean: Outcomes | None =
     another condition's name, conditions on different images, or none.
     """
     names = _ordered(outcomes)
-    first, ids = names[0], np.sort(outcomes[names[0]].ids)
+    first, order = names[0], np.argsort(outcomes[names[0]].ids)
+    ids, labels = outcomes[first].ids[order], outcomes[first].labels[order]
     if not len(ids):
         raise DataError(f"corruption errors: {first} holds no images; look at its split of the data source")
-    wrong = {name: _wrong(name, outcomes[name], ids, first) for name in names}
+    wrong = {name: _wrong(name, outcomes[name], ids, labels, first) for name in names}
     corruptions, errors_CS = _grid(names, {name: 100 * float(flags.mean()) for name, flags in wrong.items()})
     needed = [f"{c}/{s}" for c in FIFTEEN for s in SEVERITIES]
     complete = all(name in wrong for name in needed)
     mean_N = np.array([wrong[name] for name in (needed if complete else names)]).mean(axis=0)
-    clean_N = None if clean is None else _clean_wrong(clean, ids)
+    clean_N = None if clean is None else _clean_wrong(clean, ids, labels)
     mce = relative = None
     if complete:
         error_CN = np.array([np.mean([wrong[f"{c}/{s}"] for s in SEVERITIES], axis=0) for c in FIFTEEN])
@@ -254,13 +254,18 @@ def _ordered(conditions: Collection[str]) -> list[str]:
     return sorted(conditions, key=place)
 
 
-def _wrong(name: str, outcomes: Outcomes, ids: np.ndarray, first: str) -> np.ndarray:
+def _wrong(name: str, outcomes: Outcomes, ids: np.ndarray, labels: np.ndarray, first: str) -> np.ndarray:
     """(n,) bool in the order of the sorted `ids`."""
     order = np.argsort(outcomes.ids)
     if not np.array_equal(outcomes.ids[order], ids):
         raise DataError(
             f"corruption errors need the same images in every condition; {name} has others than {first} "
             f"({len(order)} and {len(ids)} images), such as {_differing(outcomes.ids, ids)}; is the data set half copied?"
+        )
+    if (relabelled := outcomes.labels[order] != labels).any():
+        raise DataError(
+            f"corruption errors need the same images in every condition; {ids[relabelled][0]} has another label in {name} "
+            f"than in {first}; are its labels numbered otherwise?"
         )
     return ~outcomes.correct[order]
 
@@ -270,17 +275,22 @@ def _differing(ids: np.ndarray, others: np.ndarray) -> str:
     return str(np.setxor1d(ids, others)[0])
 
 
-def _clean_wrong(clean: Outcomes, ids: np.ndarray) -> np.ndarray:
-    """(n,) bool: the corrupted images without corruption, found by id, else without its suffix (a made set is JPEG)."""
-    exact = dict(zip(clean.ids.tolist(), ~clean.correct, strict=True))
-    flags = {without_suffix(image_id): wrong for image_id, wrong in exact.items()} | exact
-    found = [flags.get(image_id, flags.get(without_suffix(image_id))) for image_id in ids.tolist()]
-    if absent := [image_id for image_id, wrong in zip(ids.tolist(), found, strict=True) if wrong is None]:
+def _clean_wrong(clean: Outcomes, ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(n,) bool: the corrupted images without corruption."""
+    places = {image_id: place for place, image_id in enumerate(clean.ids.tolist())}
+    if absent := [image_id for image_id in ids.tolist() if image_id not in places]:
         raise DataError(
             f"relative mCE needs the clean outcomes of the corrupted images; {len(absent)} of {len(ids)} "
             f"are missing, such as {absent[0]}"
         )
-    return np.array(found)
+    found = np.array([places[image_id] for image_id in ids.tolist()])
+    if (relabelled := clean.labels[found] != labels).any():
+        raise DataError(
+            f"relative mCE needs the clean outcomes of the corrupted images; {ids[relabelled][0]} has another label among "
+            "the clean ones; are its labels numbered otherwise?"
+        )
+    wrong: np.ndarray = ~clean.correct[found]
+    return wrong
 
 
 def _score(contribution_N: np.ndarray) -> Score:

@@ -47,7 +47,7 @@ def _expected(split: str) -> Expected | None:
 
 
 def origin_problems(condition: ConditionResult, ids: Iterable[str], limited: bool, clean: Iterable[str]) -> list[str]:
-    """What cannot be the origin of a published set, a line each. `ids`: in their order; `clean`: digests of whole
+    """What cannot be the origin of a published set, a line each. `ids`: of the images; `clean`: digests of whole
     validation sets that figures of these results or of held ones are on."""
     origin, split = condition.origin, condition.split
     if _expected(split) is None:
@@ -72,7 +72,7 @@ def _made_in_memory(split: str, limited: Iterable[str], clean: Iterable[str]) ->
     if corruption not in (*CORRUPTIONS, *EXTRA_CORRUPTIONS) or not severity.isdecimal():
         return set()
     whole = {digest_in_memory(digest, corruption, int(severity), engine) for digest in clean for engine in ENGINES}
-    ids = list(limited)
+    ids = sorted(limited)
     return whole | ({digest_of(digest, *ids) for digest in whole} if ids else set())
 
 

@@ -33,7 +33,7 @@ def outcomes_of(result: Result, content: bytes | None, limits: Limits) -> dict[s
     if result.outcomes_format == "npz":
         _check_size(content, limits)
     try:
-        outcomes = unpack(content, result.outcomes_format)
+        outcomes = unpack(content, result.outcomes_format, result.image_ids)
     except ValueError as error:
         raise ResultError(f"its file of outcomes {printable(str(error))}") from error
     if list(outcomes) != [condition.name for condition in result.conditions]:

@@ -40,13 +40,16 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
 
 
 class Augmented(Split):
-    """A stream of `length` augmented training images: epoch after epoch, each in an order of its own."""
+    """A stream of `length` augmented training images: epoch after epoch, each in an order of its own.
+
+    Neither the order in which the images lie in their folder, archive or shards matters, nor which of these it is.
+    """
 
     def __init__(self, train: Split, recipe: Recipe, model: Model, *, stream: str, length: int) -> None:
         if not len(train):
             raise DataError("the training split holds no images, and this method trains; give a source with some")
         self.train, self.seed, self.name = train, recipe.seed, stream
-        self.indices = _order(len(train), length, recipe.seed, stream)
+        self.indices = np.argsort(train.ids, kind="stable")[_order(len(train), length, recipe.seed, stream)]
         self.ids, self.labels = train.ids[self.indices], train.labels[self.indices]
         self.transform = _transform(recipe, model)
 
@@ -62,7 +65,7 @@ class Augmented(Split):
 
 
 def _order(size: int, length: int, seed: int, stream: str) -> np.ndarray:
-    """Indices into `size` images, `length` of them: shuffled epochs one after the other."""
+    """Places among `size` images in the order of their ids, `length` of them: shuffled epochs one after the other."""
     epochs = [generator(seed, stream, "order", epoch).permutation(size) for epoch in range(-(-length // size))]
     return np.concatenate(epochs)[:length]
 

@@ -73,7 +73,7 @@ def test_lists_equal_the_shared_ones(shared_data: Path) -> None:
 def test_labels_do_not_depend_on_which_classes_are_there(tree: Path) -> None:
     split = ImageNetTree(tree).split("clean")
     assert split.labels.tolist() == [0, 0, 2, 2, 999, 999]
-    assert split.ids[0] == f"{TENCH}/ILSVRC2012_val_00000001.JPEG"
+    assert split.ids[0] == f"{TENCH}/ILSVRC2012_val_00000001", "every class has a file of this name"
     assert split.labels.dtype == np.int64
     assert split.classes is None
     assert split.load(5).size == (40, 36)
@@ -87,7 +87,8 @@ def test_v2_folders_are_numbers(tree: Path) -> None:
         save(v2 / str(number) / "image.jpeg")
     split = ImageNetTree(tree).split("v2")
     assert split.labels.tolist() == [0, 1, 2, 10, 100, 999]
-    assert [image_id.split("/")[0] for image_id in split.ids] == ["0", "1", "2", "10", "100", "999"]
+    assert [name.split("/")[0] for name in split.names] == ["0", "1", "2", "10", "100", "999"]
+    assert split.ids.tolist() == [f"{wnids.wnids()[number]}/image" for number in (0, 1, 2, 10, 100, 999)]
 
 
 def test_v2_in_wnid_folders_and_mixed(tree: Path) -> None:
@@ -124,7 +125,7 @@ def test_damagenet_flat(tree: Path) -> None:
     lines = [f"ILSVRC2012_val_{k:08}.JPEG {label}\n" for k, label in ((1, 65), (2, 5), (3, 0))]
     (folder / "val.txt").write_text("".join(lines))
     split = ImageNetTree(tree).split("damagenet")
-    assert split.ids.tolist() == ["ILSVRC2012_val_00000001.png", "ILSVRC2012_val_00000003.png"]
+    assert split.ids.tolist() == ["ILSVRC2012_val_00000001", "ILSVRC2012_val_00000003"]
     assert split.labels.tolist() == [65, 0]
     save(folder / "ILSVRC2012_val_00000009.png")
     with pytest.raises(DataError, match=r"00000009\.png: has no line in"):
@@ -255,10 +256,10 @@ def test_links_inside_a_set_and_to_a_whole_set(tree: Path, tmp_path_factory: pyt
 
 def test_truncated_and_foreign_files(tree: Path) -> None:
     split = ImageNetTree(tree).split("clean")
-    path = tree / "val" / str(split.ids[0])
+    path = tree / "val" / split.names[0]
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:1500])
-    with pytest.raises(CorruptImage, match=rf"{split.ids[0]}: cannot be decoded \(.*truncated.*\); copy it again"):
+    with pytest.raises(CorruptImage, match=rf"{split.names[0]}: cannot be decoded \(.*truncated.*\); copy it again"):
         split.load(0)
     path.write_bytes(b"<html>404 Not Found</html>")
     with pytest.raises(CorruptImage, match="no image format that is known"):
@@ -302,7 +303,7 @@ def test_digest_follows_ids_labels_and_sizes_but_not_the_place(tree: Path, tmp_p
     split = ImageNetTree(moved).split("clean")
     assert split.digest == digest
     assert split.limited(3).digest != digest
-    entries = [Entry(*entry) for entry in zip(split.ids, split.labels, split.sizes, strict=True)]
+    entries = [Entry(*entry) for entry in zip(split.names, split.labels, split.sizes, strict=True)]
     assert FolderSplit("clean", moved, entries[::-1]).digest == digest
     other_label = [entries[0]._replace(label=5), *entries[1:]]
     other_size = [entries[0]._replace(size=5), *entries[1:]]
@@ -332,11 +333,11 @@ def test_generated_c_is_resize_crop_corrupt(tree: Path) -> None:
     path = tree / "val" / TENCH / "a.png"
     Image.fromarray(noise).save(path)
     split = ImageNetTree(tree).split("c/shot_noise/2")
-    index = split.ids.tolist().index(f"{TENCH}/a.png")
+    index = split.ids.tolist().index(f"{TENCH}/a")
     resized = Image.fromarray(noise).resize((int(256 * 400 / 300), 256), Image.Resampling.BILINEAR)
     left, top = round((resized.width - 224) / 2), (256 - 224) // 2
     cropped = np.asarray(resized.crop((left, top, left + 224, top + 224)))
-    expected = corrupt(cropped, "shot_noise", 2, seed=0, image_id=f"{TENCH}/a.png", engine="nsbench")
+    expected = corrupt(cropped, "shot_noise", 2, seed=0, image_id=f"{TENCH}/a", engine="nsbench")
     assert np.array_equal(np.asarray(split.load(index)), expected)
 
 

@@ -64,7 +64,7 @@ def test_a_pipe_in_place_of_a_picture_a_marker_or_a_label_file(tmp_path: Path, p
     as_folder(tmp_path, pictures)
     split = opened(tmp_path)
     os.mkfifo(tmp_path / "val" / "nsbench-made.json")
-    first = tmp_path / "val" / str(split.ids[0])
+    first = tmp_path / "val" / split.names[0]
     first.unlink()
     os.mkfifo(first)
     with pytest.raises(CorruptImage, match="is no regular file"):

@@ -81,7 +81,7 @@ def test_clutter_is_passed_over(tmp_path: Path) -> None:
 def test_other_formats_that_are_known_are_read(tmp_path: Path, kind: str, suffix: str) -> None:
     split = ImageNetTree(val(tmp_path, {f"{CLASSES[0]}/9.{suffix}": encoded(kind)})).split("clean")
     assert (len(split), split.unread) == (4, ())
-    index = split.ids.tolist().index(f"{CLASSES[0]}/9.{suffix}")
+    index = split.names.index(f"{CLASSES[0]}/9.{suffix}")
     assert split.load(index).size == (50, 40)
 
 

@@ -19,9 +19,7 @@ from nsbench.files import (
     alone,
     clear_drafts,
     open_atomically,
-    stem,
     temporary_folder,
-    without_suffix,
     write_atomically,
     writing,
 )
@@ -153,16 +151,3 @@ def test_only_refusals_are_translated() -> None:
         writing(Path("x"), DataError, "free some", (OSError, RuntimeError)),
     ):
         raise RuntimeError("first line\nsecond line")
-
-
-@pytest.mark.parametrize(
-    ("image_id", "whole", "name"),
-    [
-        ("val/n01440764/a.JPEG", "val/n01440764/a", "a"),
-        ("a.b.png", "a.b", "a.b"),
-        ("0000/17", "0000/17", "17"),
-        ("n01.x/.png", "n01.x/.png", ".png"),
-    ],
-)
-def test_ids_without_their_suffix(image_id: str, whole: str, name: str) -> None:
-    assert (without_suffix(image_id), stem(image_id)) == (whole, name)

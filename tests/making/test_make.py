@@ -55,9 +55,9 @@ def test_official_layout_and_pixels(source: Path, tmp_path: Path) -> None:
         f"{name}/{severity}/{wnids.wnids()[k]}" for name in CHOICE["corruptions"] for severity in (1, 4)
         for k in (0, 7, 14)}  # fmt: skip
     split = ImageNetTree(source).split("clean")
-    for index, image_id in enumerate(split.ids):
+    for index, (image_id, name) in enumerate(zip(split.ids, split.names, strict=True)):
         image = np.asarray(resize_and_crop(split.load(index)))
-        path = (made.folder / "fog" / "4" / str(image_id)).with_suffix(".JPEG")
+        path = (made.folder / "fog" / "4" / name).with_suffix(".JPEG")
         written = np.asarray(Image.open(path))
         assert written.shape == (224, 224, 3)
         expected = corrupt(image, "fog", 4, seed=0, image_id=str(image_id), engine="nsbench")
@@ -161,7 +161,7 @@ def test_unreadable_images_are_named_and_the_rest_is_made(source: Path, tmp_path
     broken.write_bytes(broken.read_bytes()[:200])
     made = make_imagenet_c(source, tmp_path / "out", workers=1, **CHOICE)
     assert made.written == 16
-    assert list(made.unreadable) == [broken.relative_to(source / "val").as_posix()]
+    assert list(made.unreadable) == [broken.stem]
     assert str(broken) in str(made)
     assert json.loads((made.folder / "fog" / "1" / MARKER).read_text())["unreadable"] == list(made.unreadable)
 
