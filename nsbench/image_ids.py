@@ -40,6 +40,12 @@ def canonical_ids(names: Sequence[str], classes: Sequence[str] | None = None) ->
     return _array(whole if _differ(whole) else list(names))
 
 
+def known_as(name: str) -> tuple[str, ...]:
+    """The ids that the image of this file may have, which of them depends on the rest of its set."""
+    stem, of = _stem(name), _class(name)
+    return stem, f"{of}/{stem}", without_suffix(name), name
+
+
 def without_suffix(name: str) -> str:
     """The name without the suffix of a picture; other endings, "0.25" say, belong to the name."""
     head, dot, suffix = name.rpartition(".")

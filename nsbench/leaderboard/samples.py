@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nsbench.errors import ResultError
+from nsbench.image_ids import known_as
 from nsbench.leaderboard.records import Row, Table
 from nsbench.results import Result
 from nsbench.results.samples import NOTHING, Kept, Sample, place, read_samples
@@ -148,7 +149,11 @@ class Album:
                 r for row in self.table.rows if suite in row.cells for r in row.cells[suite].results
             )
             self._seen[suite] = {
-                one.id: one for result in results for samples in self._kept(result).samples.values() for one in samples
+                image_id: one
+                for result in results
+                for samples in self._kept(result).samples.values()
+                for one in samples
+                for image_id in (known_as(one.id) if result.image_ids == "names" else [one.id])
             }
         return self._seen[suite]
 

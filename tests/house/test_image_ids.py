@@ -2,7 +2,7 @@
 
 import pytest
 
-from nsbench.image_ids import canonical_ids, file_stem
+from nsbench.image_ids import canonical_ids, file_stem, known_as
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,19 @@ def test_only_the_suffix_of_a_picture_is_one() -> None:
 )
 def test_what_a_file_made_of_an_image_is_called(image_id: str, stem: str) -> None:
     assert file_stem(image_id) == stem
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["n01440764/a_0.jpg", "n01443537/b_1.jpg"],
+        ["n01440764/a.jpg", "n01443537/a.png"],
+        ["x/a.png", "y/a.png"],
+        ["n01440764/a.png", "n01440764/a.jpg"],
+        ["t/1", "t/2"],
+    ],
+)
+def test_one_image_of_an_old_result_is_found_under_its_id(names: list[str]) -> None:
+    ids = canonical_ids(names).tolist()
+    for name, image_id in zip(names, ids, strict=True):
+        assert [one for one in ids if one in known_as(name)] == [image_id]

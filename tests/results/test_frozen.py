@@ -17,6 +17,7 @@ from nsbench.leaderboard.samples import Album
 from nsbench.report import FORMATS
 from nsbench.results import SCHEMA, read_outcomes, read_result, read_results, upgrades
 from nsbench.results.comparability import image_set
+from nsbench.results.reader import OutcomesReader
 from nsbench.types import ThreatModel
 
 FROZEN = Path(__file__).parents[1] / "frozen"
@@ -28,6 +29,8 @@ FIGURES = {  # by suite, as they were printed when they were written
     "schema2_first": {"clean": "93.8", "fgsm": "68.8", "imagenet_c": "55.2"},
     "schema2_roles": {"clean": "93.8", "fgsm": "68.8", "imagenet_c": "55.2", "damagenet": "62.5", "transfer": "0.0"},
     "schema3_first": {"clean": "96.0", "imagenet_a": "33.2"},
+    "schema3_names": {"clean": "75.0", "imagenet_c_severity3": "55.8"},
+    "schema4_first": {"clean": "62.5", "imagenet_c_severity3": "63.3"},
 }
 
 
@@ -99,6 +102,23 @@ def test_a_whole_set_under_a_limit_says_so():
     results, _ = read_results(FROZEN / "schema3_first")
     found = {result.suite: (image_set(result).limit, result.conditions[0].available) for result in results}
     assert found == {"clean": (500, 1000), "imagenet_a": (None, 500)}
+
+
+@pytest.mark.parametrize("name", ["schema3_names", "schema4_first"])
+def test_images_are_known_by_their_canonical_ids(name):
+    """Before schema 4 outcomes named images by their files: n01440764/ILSVRC2012_val_00000293.JPEG."""
+    results, _ = read_results(FROZEN / name)
+    for result in results:
+        assert result.image_ids == ("names" if name == "schema3_names" else "canonical")
+        ids = [one.ids for one in read_outcomes(result).values()]
+        ids += [one.images.ids for one in OutcomesReader().rows(result).values()]
+        assert all(re.fullmatch(r"ILSVRC2012_val_\d{8}", image_id) for mine in ids for image_id in mine)
+
+
+def test_ids_of_an_embedded_source_are_no_names_of_files():
+    results, _ = read_results(FROZEN / "schema3_first")
+    (clean,) = [result for result in results if result.suite == "clean"]
+    assert set(read_outcomes(clean)["clean"].ids) >= {"clean/00002"}
 
 
 def test_old_samples_are_shown():
