@@ -81,8 +81,23 @@ def make() -> None:
     default="nsbench",
     show_default=True,
 )
+@click.option(
+    "--img-size",
+    "side",
+    type=click.IntRange(min=8, max=2048),
+    default=224,
+    show_default=True,
+    help="Pixels. Figures on a set of another size than 224 say so.",
+)
 def make_imagenet_c(
-    source: Path, split: str, out: Path, corruptions: str | None, severities: str, workers: int | None, engine: str
+    source: Path,
+    split: str,
+    out: Path,
+    corruptions: str | None,
+    severities: str,
+    workers: int | None,
+    engine: str,
+    side: int,
 ) -> None:
     """Make ImageNet-C in its official layout: Resize 256, crop 224, corrupt, JPEG of quality 85. Goes on where it
     was stopped."""
@@ -102,6 +117,7 @@ def make_imagenet_c(
         corruptions=names,
         workers=workers,
         engine=engine,
+        side=side,
         severities=[int(part) for part in severities.split(",")],
         progress=ConsoleProgress(),
     )

@@ -48,7 +48,12 @@ _MODEL: list[Callable[[Any], Any]] = [
     option("--mean", metavar="R,G,B", callback=_triple, help="Mean inside the model, instead of the checkpoint's own."),
     option("--std", metavar="R,G,B", callback=_triple, help="Standard deviation, likewise."),
     option("--crop-pct", type=float, help="The crop's share of the resized image, likewise."),
-    option("--img-size", "size", type=int, help="Side of the model's input in pixels, likewise."),
+    option(
+        "--img-size",
+        "size",
+        type=int,
+        help="Side of the model's input in pixels, likewise; the position embedding is resampled where it must be.",
+    ),
     option("--interpolation", help="Of the resize, likewise: bicubic, bilinear, nearest or lanczos."),
     option(
         "--weights",
@@ -139,6 +144,12 @@ _RUN: list[Callable[[Any], Any]] = [
     ),
     option("--force", is_flag=True, help="Compute again what is stored, fitted weights included."),
     option("--allow-missing", is_flag=True, help="Accept results without the images that cannot be read."),
+    option(
+        "--resize-ready",
+        is_flag=True,
+        help="Evaluate ready-made sets (C, Stylized, DAmageNet) of another size than the model's, resized; their columns "
+        "and the average say so.",
+    ),
 ]
 
 DEFAULT_LABORATORY = Path("reports/nullspace")

@@ -15,7 +15,7 @@ from pathlib import Path
 from nsbench.corruptions import CORRUPTIONS, EXTRA_CORRUPTIONS, SEVERITIES
 from nsbench.data import layouts, wnids
 from nsbench.data.archives import COMPRESSED, SUFFIXES, open_archive
-from nsbench.data.made import origin_of
+from nsbench.data.made import marker_of
 from nsbench.data.stored import StoredSplit
 from nsbench.data.tables import open_tables, saved_files
 from nsbench.data.trees import Tree
@@ -137,7 +137,8 @@ def open_tree_set(
     split = tree.split(name, listing.entries)
     split.bare_numbers = listing.bare_numbers
     split.unread = unread_pictures(tree, {entry.name for entry in listing.entries})
-    split.origin = origin_of(tree)
+    if marker := marker_of(tree):
+        split.origin, split.made_at = marker.origin, marker.made_at
     return split
 
 

@@ -14,6 +14,7 @@ from nsbench.data.trees import Tree
 from nsbench.errors import DataError
 
 MARKER = "nsbench-made.json"
+OFFICIAL_SIDE = 224  # pixels of the ready-made sets
 
 
 @dataclass(frozen=True)
@@ -22,20 +23,21 @@ class Marker:
 
     origin: str  # "generated-jpeg" or "generated-png"
     complete: bool
+    made_at: int | None  # pixels; None: the official 224, or not stated
     content: Mapping[str, object]  # all of it: also how the images were made
 
 
-def origin_of(tree: Tree) -> str:
-    """ "official", or what the marker says.
+def marker_of(tree: Tree) -> Marker | None:
+    """What the marker of a set says; None for a set that was not made by nsbench.
 
     Raises DataError for a set whose making was stopped before its end.
     """
     if MARKER not in (file.name for file in tree.files()):
-        return "official"
+        return None
     marker = parse_marker(tree.text(MARKER), str(tree.place(MARKER)))
     if not marker.complete:
         raise DataError(f"{tree.place()}: was not finished; run the same 'nsbench data make' again, and it goes on")
-    return marker.origin
+    return marker
 
 
 def parse_marker(text: str, where: str) -> Marker:
@@ -45,5 +47,10 @@ def parse_marker(text: str, where: str) -> Marker:
     except (ValueError, RecursionError):
         content = None
     if isinstance(content, dict) and isinstance(content.get("origin"), str):
-        return Marker(content["origin"], bool(content.get("complete")), content)
+        side = content.get("crop")
+        return Marker(content["origin"], bool(content.get("complete")), _side(side), content)
     raise DataError(f"{where}: is damaged; remove this set's folder and make it again")
+
+
+def _side(stated: object) -> int | None:
+    return stated if isinstance(stated, int) and stated > 0 and stated != OFFICIAL_SIDE else None

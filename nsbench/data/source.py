@@ -54,6 +54,9 @@ class Split(ABC):
     # "official", "embedded", "generated-jpeg", "generated-png", "generated-memory" or "attacked on ..."
     origin: str = "official"
     surrogate_digest: str | None = None  # of the weights that the images were attacked on, where they were
+    side: int | None = None  # pixels of every image, where they are square and it is known without opening one
+    resized_from: int | None = None  # side of ready images before they were resized for a model
+    made_at: int | None = None  # side at which corruptions were made, where it is not the official 224
     unread: tuple[str, ...] = ()  # pictures that lie among the set's and are not read: see `unread`
 
     @abstractmethod
@@ -93,6 +96,7 @@ class Subset(Split):
         self.base, self.indices = base, indices
         self.name, self.classes, self.origin = base.name, base.classes, base.origin
         self.surrogate_digest, self.unread = base.surrogate_digest, base.unread
+        self.side, self.resized_from, self.made_at = base.side, base.resized_from, base.made_at
         self.ids, self.labels = base.ids[indices], base.labels[indices]
 
     def load(self, index: int) -> Image.Image:

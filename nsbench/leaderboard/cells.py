@@ -40,7 +40,14 @@ def columns_of(results: Sequence[Result], known: Mapping[int, Measured]) -> tupl
     by_suite = defaultdict(list)
     for result in results:
         by_suite[result.suite].append(result)
-    return columns, {column.suite: _reference(column, by_suite[column.suite], known) for column in columns}
+    references = {column.suite: _reference(column, by_suite[column.suite], known) for column in columns}
+    return [_named(column, references[column.suite]) for column in columns], references
+
+
+def _named(column: Column, reference: Measured) -> Column:
+    """Its title says where its images were resized, or made at another size."""
+    apart = reference.size_apart
+    return replace(column, title=f"{column.title} ({apart})", size_apart=apart) if apart else column
 
 
 def _reference(column: Column, results: Sequence[Result], known: Mapping[int, Measured]) -> Measured:

@@ -28,6 +28,7 @@ class Column:
     summary: str
     citation: str
     neighbours: tuple[int, int] = (0, 0)  # separable and all pairs of adjacent places
+    size_apart: str = ""  # in what the size of its images differs from the benchmark's; part of the title too
 
     @property
     def arrow(self) -> str:

@@ -48,6 +48,7 @@ class _Work:
     names: tuple[str, ...]  # "<wnid>/<name>.JPEG" of each image
     conditions: tuple[tuple[str, int], ...]  # corruption and severity
     engine: str
+    side: int = CROP  # pixels
 
     def folder(self, corruption: str, severity: int) -> Path:
         return self.out / corruption / str(severity)
@@ -62,10 +63,12 @@ def make_imagenet_c(
     severities: Sequence[int] = SEVERITIES,
     workers: int | None = None,
     engine: str = ENGINE,
+    side: int = CROP,
     progress: Progress = SILENT,
 ) -> Made:
     """Make every corruption and severity of the images of one split ("val" is "clean") of an ImageNet tree.
 
+    `side`: pixels, for models of another input size than the official 224; figures on such a set say so.
     `workers`: processes; None for one per core. Images that cannot be read are named in the summary and left out.
     Raises DataError where the folder cannot be written, is full, holds images of other making or is being written.
     """
@@ -75,7 +78,7 @@ def make_imagenet_c(
     if not conditions or (workers is not None and workers < 1):
         raise UsageError(f"{len(conditions)} corruptions x severities, {workers} workers: give at least one of each")
     images = ImageNetTree(source).split("clean" if split == "val" else split, progress)
-    work = _Work(images, Path(out), _file_names(images), conditions, engine)
+    work = _Work(images, Path(out), _file_names(images), conditions, engine, side)
     started = time.monotonic()
     with being_made(work.out):
         _mark(work, complete=False)
@@ -100,7 +103,7 @@ def _recipe(work: _Work, corruption: str, severity: int) -> dict[str, object]:
     """All that decides the bytes of one corruption and severity."""
     return {
         "origin": "generated-jpeg", "corruption": corruption, "severity": severity, "seed": SEED,
-        "engine": engine_version(corruption, work.engine), "resize": RESIZE, "crop": CROP,
+        "engine": engine_version(corruption, work.engine), "resize": round(RESIZE * work.side / CROP), "crop": work.side,
         "jpeg_quality": QUALITY, "source": work.split.digest, "images": len(work.split),
         "versions": {package: _version(package) for package in PACKAGES},
     }  # fmt: skip
@@ -119,7 +122,10 @@ def _mark(work: _Work, *, complete: bool, unreadable: Sequence[str] = ()) -> Non
 
 
 def _warn_of_a_small_disk(work: _Work, progress: Progress) -> None:
-    needed, free = len(work.split) * len(work.conditions) * FILE_BYTES, shutil.disk_usage(work.out).free
+    needed, free = (
+        len(work.split) * len(work.conditions) * FILE_BYTES * work.side**2 // CROP**2,
+        shutil.disk_usage(work.out).free,
+    )
     if free < needed:
         progress.line(
             f"{work.out}: {free / 1e9:.1f} GB are free; the whole set takes about {needed / 1e9:.1f} GB. "
@@ -163,7 +169,7 @@ def _make_files(work: _Work, index: int, paths: Mapping[tuple[str, int], Path]) 
     """One image under several conditions. Raises CorruptImage."""
     if not paths:
         return
-    image_HWC, image_id = np.asarray(resize_and_crop(work.split.load(index))), str(work.split.ids[index])
+    image_HWC, image_id = np.asarray(resize_and_crop(work.split.load(index), work.side)), str(work.split.ids[index])
     for (name, severity), path in paths.items():
         save(path, _jpeg(corrupt(image_HWC, name, severity, seed=SEED, image_id=image_id, engine=work.engine)))
 

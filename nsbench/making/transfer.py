@@ -63,7 +63,7 @@ class TransferSplit(Split):
         self.base, self.surrogate, self.k = base, surrogate, k
         self.name = f"{TRANSFER}{k}"
         self.ids, self.labels, self.classes = base.ids, base.labels, base.classes
-        self.surrogate_digest = surrogate.digest
+        self.surrogate_digest, self.side = surrogate.digest, surrogate.model.input_size
         self.origin = f"attacked on {surrogate.name} (weights {surrogate.digest})"
 
     @cached_property

@@ -77,7 +77,12 @@ def load_model(
     weights, first_layer = of_first_layer(read.state)
     declared = _declared(name, Path(path), read, first_layer, asked)
     wanted = replace(declared.preparation, **asked.said())
-    network, state = _network(name, weights, Path(path), wanted.size)
+    network, state = _network(name, weights, Path(path), wanted.size, resample=asked.size is not None)
+    if not getattr(network, "num_classes", 1):
+        raise ModelError(
+            f"checkpoint '{path}' has no classifier, and neither has timm's '{name}': it gives features, and a "
+            "benchmark of predictions needs logits. Give a checkpoint with a head, of a linear probe or a finetuned model"
+        )
     check_fit(state, network.state_dict(), name, Path(path))
     if declared.classes not in (None, network.num_classes):
         raise ModelError(
@@ -88,7 +93,7 @@ def load_model(
     word = normalisation if normalisation != "own" or not (asked.mean or asked.std) else "given"
     model = wrap(network, name=name, normalisation=word, wanted=wanted).to(device)
     model.cast_from = cast
-    model.said = _said(declared, asked, read, normalisation)
+    model.said = (*_said(declared, asked, read, normalisation), *_resampled(weights, state))
     return model
 
 
@@ -124,10 +129,19 @@ def _said(declared: Declared, asked: Preparation, read: Checkpoint, normalisatio
     return tuple(words)
 
 
+def _resampled(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
+    """That the position embedding is not the checkpoint's own."""
+    counts = [value.shape[1] for key, value in before.items() if key.endswith("pos_embed") and value.ndim == 3]
+    now = after["pos_embed"].shape[1] if "pos_embed" in after else None
+    if not counts or now in (None, counts[0]):
+        return ()
+    return (f"position embedding resampled from {counts[0]} to {now} tokens",)
+
+
 def _network(
-    name: str, weights: Mapping[str, torch.Tensor], path: Path, size: int | None
+    name: str, weights: Mapping[str, torch.Tensor], path: Path, size: int | None, resample: bool
 ) -> tuple[nn.Module, dict[str, torch.Tensor]]:
-    """The architecture, and the weights under its names."""
+    """The architecture, and the weights under its names; `resample`: a position embedding may be of another size."""
     if name == EMBEDDED:
         if size not in (None, 48):
             raise UsageError(f"image size {size}: {EMBEDDED} takes 48 pixels")
@@ -136,7 +150,7 @@ def _network(
         network = _build_timm(name, weights, size)
     if path.suffix == ".npz":
         return network, from_big_vision(path, network)
-    return network, timm_names(dict(weights), network, name, path)
+    return network, timm_names(dict(weights), network, name, path, resample)
 
 
 def _load_robustbench(name: str, checkpoint: Path | None, asked: Preparation, device: str | torch.device) -> Model:

@@ -36,11 +36,11 @@ _LAYERS = {  # transformers' ViTForImageClassification and DeiTForImageClassific
 _QUERY = re.compile(r"encoder\.layer\.(\d+)\.attention\.attention\.(query|key|value)\.(weight|bias)")
 
 
-def timm_names(state: State, network: nn.Module, name: str, path: Path) -> State:
+def timm_names(state: State, network: nn.Module, name: str, path: Path, resample: bool = False) -> State:
     """The weights under the names that `network` has. What fits already is returned as it is.
 
     Shapes are changed only as timm does it for old files of the family (a patch embedding kept as a matrix, a gamma that
-    became a layer of its own), never to another number of patches. Raises ModelError for such a file.
+    became a layer of its own), and to another number of patches only with `resample`. Raises ModelError for such a file.
     """
     own = network.state_dict()
     state = _without_prefixes(state, own)
@@ -49,7 +49,8 @@ def timm_names(state: State, network: nn.Module, name: str, path: Path) -> State
     if any("patch_embeddings.projection.weight" in key for key in state):
         state = _from_transformers(state)
     if not fits(state, own):
-        _require_its_size(state, own, name, path)
+        if not resample:
+            _require_its_size(state, own, name, path)
         state = _of_family(state, network)
     return state
 
@@ -118,7 +119,8 @@ def _require_its_size(state: State, own: Mapping[str, torch.Tensor], name: str, 
         return
     raise ModelError(
         f"checkpoint '{path}' does not fit '{name}': its position embedding is of {theirs.shape[1]} tokens, and the "
-        f"model has {mine.shape[1]}; give the architecture of that image size, or --img-size"
+        f"model has {mine.shape[1]}; give the architecture of that image size, or"
+        " --img-size, with which the embedding is resampled as timm does it"
     )
 
 

@@ -86,9 +86,9 @@ def budget(threat: ThreatModel) -> str:
 def average_column(table: Table) -> Column:
     """The average's column, with its own name where it is not over all eleven."""
     if not table.partial_suites:
-        return replace(AVERAGE, neighbours=table.average_neighbours)
+        return _of_other_sizes(replace(AVERAGE, neighbours=table.average_neighbours), table)
     titles = [column.title for column in table.columns if column.suite in table.partial_suites]
-    return replace(
+    partial = replace(
         AVERAGE,
         title=f"Average of {len(titles)}",
         neighbours=table.average_neighbours,
@@ -96,6 +96,22 @@ def average_column(table: Table) -> Column:
             f"Partial average, over what all rows have: {', '.join(titles)}; with 100 − mCE in place of mCE. It is not the "
             "average of the eleven and is comparable within this table alone."
         ),
+    )
+    return _of_other_sizes(partial, table)
+
+
+def _of_other_sizes(average: Column, table: Table) -> Column:
+    """The average's column, which says how many of its columns are of images of another size than the benchmark's."""
+    over = [column for column in table.columns if column.paper and column.size_apart]
+    over = [column for column in over if not table.partial_suites or column.suite in table.partial_suites]
+    if not over:
+        return average
+    words = ", ".join(sorted({column.size_apart for column in over}))
+    return replace(
+        average,
+        title=f"{average.title} ({len(over)} {words})",
+        summary=f"{average.summary} {len(over)} of its columns are of images {words}: it is no average of the benchmark as "
+        "published, and compares models of one input size.",
     )
 
 

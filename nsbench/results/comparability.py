@@ -98,7 +98,7 @@ def measured(result: Result) -> dict[str, object]:
     return {
         "suite version": result.suite_version,
         "images per condition": _common([one.n for one in conditions]),
-        "origin of the images": _common([one.origin for one in conditions]),
+        "origin of the images": _common([" ".join(filter(None, [one.origin, one.size_apart])) for one in conditions]),
         "preprocessing": [result.provenance.preprocessing, *(one.preprocess for one in conditions)],
         "conditions": [
             [one.name, one.split, one.attack, str(one.threat) if one.threat else None, sorted(one.params.items())]
@@ -117,10 +117,11 @@ class Measured:
     """What a result measured, worked out once."""
 
     what: Mapping[str, object]
+    size_apart: str = ""  # in what the size of the images differs from the benchmark's
 
     @classmethod
     def of(cls, result: Result) -> Measured:
-        return cls(measured(result))
+        return cls(measured(result), ", ".join(sorted({one.size_apart for one in result.conditions} - {""})))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -85,8 +85,17 @@ class ConditionResult:
     unread: Count = 0  # pictures that lie inside the set and were not read, accepted by --allow-missing
     attack_card: AttackCard | None = None
     available: Annotated[int, Field(ge=1)] | None = None  # images without --limit; None: not recorded (before schema 3)
+    resized_from: Annotated[int, Field(ge=1)] | None = None  # side of ready images that were resized for the model
+    made_at: Annotated[int, Field(ge=1)] | None = None  # side at which corruptions were made; None: the official 224
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    @property
+    def size_apart(self) -> str:
+        """In what the size of its ready images differs from the benchmark's; "" where it does not."""
+        if self.resized_from is not None:
+            return f"resized from {self.resized_from} px"
+        return f"made at {self.made_at} px" if self.made_at is not None else ""
 
     @property
     def attacked(self) -> bool:

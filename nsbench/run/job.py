@@ -49,6 +49,7 @@ class RunOptions:
     surrogate: str | None = None  # NAME[:CHECKPOINT] that transfer sets are made on; None: the one the source names
     force: bool = False
     allow_missing: bool = False  # accept results without the images that cannot be read
+    resize_ready: bool = False  # evaluate ready images of another size than the model's, resized and labelled so
     weights: Path | None = None  # folder of fitted weights; None: in the user's cache
 
 

@@ -100,6 +100,8 @@ def _condition(condition: Condition, split: Split, available: int, evaluation: E
         attack_card=evaluation.attack_card,
         available=available,
         unread=len(split.unread),
+        resized_from=split.resized_from,
+        made_at=split.made_at,
     )
 
 

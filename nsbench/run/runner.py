@@ -17,6 +17,7 @@ import torch
 import nsbench.attacks  # noqa: F401  (fills the registry of attacks)
 from nsbench import registry, results
 from nsbench.data import Split
+from nsbench.data.sized import for_model
 from nsbench.data.source import digest_of
 from nsbench.data.unread import unread_words
 from nsbench.errors import CorruptImage, DataError, MissingSplit, NsbenchError, UsageError
@@ -31,7 +32,7 @@ from nsbench.run.job import Job, RunOptions, open_job
 from nsbench.run.known import Memory
 from nsbench.run.recording import Pair, available, result_line, result_of
 from nsbench.run.watch import Watcher, check_logger
-from nsbench.types import Method, Outcomes, Suite
+from nsbench.types import Condition, Method, Outcomes, Suite
 
 if TYPE_CHECKING:
     from nsbench.models import Model
@@ -207,9 +208,14 @@ def _splits(job: Job, suite: Suite) -> list[Split]:
     """The images of each condition: the suite's own subset, cut further by --limit."""
     limits = [condition.limit for condition in suite.conditions()]
     return [
-        job.source.split(condition.split, job.progress).limited(limit).limited(job.options.limit)
+        _prepared(job, condition).limited(limit).limited(job.options.limit)
         for condition, limit in zip(suite.conditions(), limits, strict=True)
     ]
+
+
+def _prepared(job: Job, condition: Condition) -> Split:
+    split = job.source.split(condition.split, job.progress)
+    return for_model(split, condition.preprocess, job.parent.input_size, job.options.resize_ready)
 
 
 def _require_all_read(job: Job, splits: Sequence[Split]) -> None:

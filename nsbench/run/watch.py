@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pandas as pd
 
 from nsbench import registry
+from nsbench.data.sized import for_model
 from nsbench.errors import MissingSplit, UsageError
 from nsbench.results import Round
 from nsbench.run.evaluate import evaluate
@@ -55,7 +56,10 @@ class Watcher:
                 continue
             condition = suite.conditions()[0]
             try:
-                split = job.source.split(condition.split, job.progress).limited(IMAGES)
+                split = job.source.split(condition.split, job.progress)
+                split = for_model(split, condition.preprocess, job.parent.input_size, job.options.resize_ready).limited(
+                    IMAGES
+                )
             except MissingSplit as error:
                 if suite.name not in self.missing:  # said once
                     job.progress.line(f"not watched: {error}", style="yellow")

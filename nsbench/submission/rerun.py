@@ -69,6 +69,10 @@ class Rerunner:
             )
 
     def _split(self, condition: Condition, result: Result) -> Split:
-        return (
-            self.source.split(condition.split, self.progress).limited(condition.limit).limited(result.provenance.limit)
+        from nsbench.data.sized import for_model
+
+        resized = result.condition(condition.name).resized_from is not None
+        split = for_model(
+            self.source.split(condition.split, self.progress), condition.preprocess, self.model.input_size, resized
         )
+        return split.limited(condition.limit).limited(result.provenance.limit)

@@ -22,7 +22,7 @@ from nsbench.corruptions import corrupt
 from nsbench.data import wnids
 from nsbench.data.corrupted import resize_and_crop
 from nsbench.data.imagenet import ImageNetTree
-from nsbench.data.made import MARKER, origin_of
+from nsbench.data.made import MARKER, marker_of
 from nsbench.data.trees import FolderTree
 from nsbench.errors import DataError, UnknownName, UsageError
 from nsbench.making import imagenet_c as make
@@ -114,7 +114,7 @@ def test_killed_and_run_again(source: Path, tmp_path: Path) -> None:
     for path in done:
         Image.open(path).load()
     with pytest.raises(DataError, match=r"fog.1: was not finished"):
-        origin_of(FolderTree(out / "fog" / "1"))
+        marker_of(FolderTree(out / "fog" / "1"))
     rest = make_imagenet_c(source, out, workers=1, corruptions=("fog", "elastic_transform", "glass_blur"))
     assert rest.kept == len(done), "workers went on after the kill"
     assert not list(out.rglob("*.part"))

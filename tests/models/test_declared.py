@@ -15,6 +15,7 @@ import timm
 import torch
 from click.testing import CliRunner
 from safetensors.torch import save_file
+from timm.models.vision_transformer import checkpoint_filter_fn
 
 from nsbench.cli import main
 from nsbench.errors import ModelError, UsageError
@@ -192,6 +193,12 @@ def test_another_image_size_is_timms_model_of_that_size(tmp_path: Path) -> None:
         assert model.input_size == 256
         with torch.no_grad():
             assert torch.equal(model(images), expected)
+    smaller = load_model(TINY, checkpoint=tmp_path / "w.safetensors", asked=Preparation(size=64))
+    reference = timm.create_model(TINY, num_classes=10, img_size=64)
+    timm.models.load_checkpoint(reference, str(tmp_path / "w.safetensors"), filter_fn=checkpoint_filter_fn)
+    with torch.no_grad():
+        assert torch.equal(smaller(images[..., :64, :64]), reference.eval()((images[..., :64, :64] - 0.5) / 0.5))
+    assert "position embedding resampled from 257 to 17 tokens" in smaller.said
     with pytest.raises(UsageError, match="vit_shapes10 takes 48 pixels"):
         load_model("vit_shapes10", asked=Preparation(size=64))
 
@@ -355,3 +362,10 @@ def test_official_files_of_a_family(tmp_path: Path, name: str) -> None:
         old = {re.sub(r"layers\.(\d)\.downsample", _one_before, key): value for key, value in old.items()}
     torch.save({"model": old}, tmp_path / "official.pth")
     same(tmp_path / "official.pth", own, name)
+
+
+def test_a_model_without_a_classifier_is_refused_with_the_reason(tmp_path: Path) -> None:
+    features = timm.create_model("vit_small_patch14_reg4_dinov2", img_size=28, depth=1)
+    save_file(features.state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match="has no classifier, and neither has timm's"):
+        load_model("vit_small_patch14_reg4_dinov2", checkpoint=tmp_path / "w.safetensors", asked=Preparation(size=28))

@@ -54,7 +54,10 @@ class SuiteCard:
                 ("split", _several(one.split for one in conditions)),
                 ("attack", _several(_attack(one) for one in conditions if one.attack)),
                 ("threat", _several(str(one.threat) for one in conditions if one.threat)),
-                ("images are", " / ".join(_unique(one.origin for one in conditions))),
+                (
+                    "images are",
+                    " / ".join(_unique(", ".join(filter(None, [one.origin, one.size_apart])) for one in conditions)),
+                ),
                 ("prepared by", " / ".join(_unique(map(self._prepared, conditions)))),
                 ("data digest", self.result.provenance.data_digest),
                 ("suite version", str(self.column.version)),
