@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nsbench.data.image_ids import IMAGE_SUFFIXES
 from nsbench.data.kept import keep_array, kept_array
 from nsbench.data.trees import hidden
 from nsbench.errors import DataError
 from nsbench.files import cache_folder, check_regular
-from nsbench.image_ids import IMAGE_SUFFIXES
 
 PLAIN, STORED, DEFLATED = 0, 1, 2  # tar member; zip members as they are, and deflated
 MEMBER = [("offset", "<i8"), ("stored", "<i8"), ("size", "<i8"), ("crc", "<u4"), ("method", "u1")]

@@ -19,10 +19,10 @@ from PIL import Image
 
 from nsbench.data import wnids
 from nsbench.data.decode import decode
+from nsbench.data.image_ids import canonical_ids
 from nsbench.data.source import Split, digest_of
 from nsbench.errors import CorruptImage
 from nsbench.files import open_regular
-from nsbench.image_ids import canonical_ids
 
 MAX_BYTES = 1 << 28  # of one encoded image: a larger one is no picture of these sets
 AGAIN = "copy it again or remove it from the set"

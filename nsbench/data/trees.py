@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from nsbench.data.image_ids import IMAGE_SUFFIXES
 from nsbench.data.stored import Entry, FolderSplit, StoredSplit
 from nsbench.errors import DataError
 from nsbench.files import open_regular, read_regular
-from nsbench.image_ids import IMAGE_SUFFIXES
 
 HEAD = 16  # bytes by which a picture is known
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from nsbench.data.image_ids import IMAGE_SUFFIXES
 from nsbench.data.source import Split
 from nsbench.data.trees import Tree
-from nsbench.image_ids import IMAGE_SUFFIXES
 
 OTHER_SUFFIXES = (".gif", ".jp2", ".heic", ".heif", ".avif", ".jxl", ".ppm", ".pgm", ".tga", ".psd", ".jpe", ".jfif")
 NO_PICTURES = (".txt", ".csv", ".json", ".md", ".xml", ".mat", ".py", ".html", ".log", ".pdf", ".npy", ".npz", ".toml",

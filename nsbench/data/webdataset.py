@@ -15,12 +15,12 @@ import numpy as np
 
 from nsbench.data.archive_index import MEMBER, cached_array, index_of, member_at, members
 from nsbench.data.archives import ArchiveSplit, open_archive, read_member
+from nsbench.data.image_ids import IMAGE_SUFFIXES
 from nsbench.data.source import digest_of
 from nsbench.data.stored import file_stamp
 from nsbench.data.trees import hidden
 from nsbench.data.wnids import label_of
 from nsbench.errors import DataError
-from nsbench.image_ids import IMAGE_SUFFIXES
 
 SIDECARS = (".cls", ".json")
 LOOK = 64  # members by which a shard is recognised

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nsbench.data import wnids
 from nsbench.errors import ResultError
 from nsbench.health.rows import Flag
 from nsbench.results import ConditionResult, Result
@@ -90,6 +91,12 @@ def _order(labels: np.ndarray, predictions: np.ndarray, chance: float) -> str:
         share = float(np.mean(predictions == labels + shift))
         if share >= least:
             return f"Labels {words} would explain {100 * share:.0f} %."
+    names = wnids.names()
+    if labels.max() < len(names):
+        by_name = np.array(sorted(range(len(names)), key=lambda label: names[label].lower()))
+        share = float(np.mean(predictions == by_name[labels]))
+        if share >= least:
+            return f"Labels in the order of the classes' names, not of their wnids, would explain {100 * share:.0f} %."
     likely = {int(one): int(np.bincount(predictions[labels == one]).argmax()) for one in np.unique(labels)}
     share = float(np.mean(predictions == np.array([likely[one] for one in labels.tolist()])))
     apart = len(set(likely.values())) / len(likely)

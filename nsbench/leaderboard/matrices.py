@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from nsbench.image_ids import file_stem
+from nsbench.data.image_ids import file_stem
 from nsbench.leaderboard.outcomes import ImageSet, PerImage, Reader
 from nsbench.leaderboard.pairs import AVERAGE
 from nsbench.results import Result

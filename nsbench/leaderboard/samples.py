@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from nsbench.data.image_ids import known_as
 from nsbench.errors import ResultError
-from nsbench.image_ids import known_as
 from nsbench.leaderboard.records import Row, Table
 from nsbench.results import Result
 from nsbench.results.samples import NOTHING, Kept, Sample, place, read_samples

@@ -73,7 +73,7 @@ def _check_labelling(source: ImageNetTree, name: str, val: Mapping[str, int]) ->
         return report.with_problem(str(error)), None
     if not isinstance(split, StoredSplit):
         return report.with_problem(f"{name}: is made when it is used, and lies nowhere"), None
-    report = replace(report, origin=split.origin, digest=split.digest)
+    report = replace(report, origin=split.origin, digest=split.digest, made_at=split.made_at)
     if split.origin != "official":
         report = report.with_note(
             f"made by nsbench ({split.origin}); its figures never share a column with official ones"

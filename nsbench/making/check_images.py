@@ -12,6 +12,7 @@ import torch
 
 from nsbench.data.loading import batches
 from nsbench.data.manifest import Manifest
+from nsbench.data.sized import for_model
 from nsbench.data.source import Split
 from nsbench.making.expected import READY_SIDE, expected
 from nsbench.making.findings import SetReport
@@ -38,19 +39,23 @@ def check_contents(report: SetReport, contents: Manifest) -> SetReport:
     report = replace(report, sizes={f"{width}x{height}": n for (width, height), n in commonest})
     if len(counted) > SIZES:
         report = report.with_note(f"{len(counted):,} different sizes")
-    odd = np.flatnonzero(readable & (shapes != READY_SIDE).any(axis=1))
+    side = report.made_at or READY_SIDE
+    odd = np.flatnonzero(readable & (shapes != side).any(axis=1))
     if not expected(report.split).ready or not len(odd):
         return report
     width, height = shapes[odd[0]]
     return report.with_problem(
-        f"{len(odd):,} images are not {READY_SIDE}x{READY_SIDE}, such as {contents.ids[odd[0]]} ({width}x{height}); "
+        f"{len(odd):,} images are not {side}x{side}, such as {contents.ids[odd[0]]} ({width}x{height}); "
         "this set is used as it is and was resized by somebody: get it anew"
     )
 
 
 def check_accuracy(report: SetReport, split: Split, model: Model, workers: int, progress: Progress) -> SetReport:
     """The report with the accuracy inside the set's classes; a problem where it is not clearly above chance."""
-    transform = model.preprocessing.transform("none" if expected(split.name).ready else "checkpoint")
+    preprocess = "none" if expected(split.name).ready else "checkpoint"
+    split, transform = for_model(split, preprocess, model.input_size, True), model.preprocessing.transform(preprocess)
+    if split.resized_from:
+        report = report.with_note(f"resized from {split.resized_from} px for {model.name}; run wants --resize-ready")
     classes = np.arange(model.num_classes) if split.classes is None else np.array(split.classes)
     right = total = 0
     with progress.task(f"{split.name}: classifying", len(split)) as advance:

@@ -20,11 +20,11 @@ import torch
 from PIL import Image
 
 from nsbench.data.corrupted import CROP, resize_and_crop
+from nsbench.data.image_ids import file_stem
 from nsbench.data.imagenet import ImageNetTree
 from nsbench.data.source import Split
 from nsbench.errors import CorruptImage, ModelError, UsageError
 from nsbench.files import available_cores, write_atomically
-from nsbench.image_ids import file_stem
 from nsbench.making.damagenet_attack import EPS, STEPS, attends, perturb
 from nsbench.making.folder import Made, being_made, check_unique, ends_with, mark, save
 from nsbench.making.workers import Done, Maker, make_pieces, pieces_of

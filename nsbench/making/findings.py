@@ -23,6 +23,7 @@ class SetReport:
     sizes: Mapping[str, int] = field(default_factory=dict)  # "227x227" -> images, the commonest ten
     unreadable: Mapping[str, str] = field(default_factory=dict)  # id -> why
     origin: str = ""
+    made_at: int | None = None  # pixels, of a set that nsbench made at another size than the official one
     digest: str = ""
     content_digest: str | None = None
     accuracy: float | None = None  # percent, of the model that was given

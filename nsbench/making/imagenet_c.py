@@ -23,11 +23,11 @@ from PIL import Image
 from nsbench.corruptions import CORRUPTIONS, SEVERITIES, check_corruption, corrupt, engine_version
 from nsbench.data import wnids
 from nsbench.data.corrupted import CROP, ENGINE, RESIZE, SEED, resize_and_crop
+from nsbench.data.image_ids import file_stem
 from nsbench.data.imagenet import ImageNetTree
 from nsbench.data.source import Split
 from nsbench.errors import CorruptImage, UsageError
 from nsbench.files import available_cores
-from nsbench.image_ids import file_stem
 from nsbench.making.folder import Made, being_made, check_unique, ends_with, mark, save
 from nsbench.making.workers import Done, Maker, make_pieces, pieces_of
 from nsbench.progress import SILENT, Progress

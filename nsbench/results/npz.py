@@ -17,7 +17,7 @@ from tokenize import TokenError
 
 import numpy as np
 
-from nsbench.image_ids import canonical_ids
+from nsbench.data.image_ids import canonical_ids
 from nsbench.results.parquet import LARGEST
 from nsbench.results.parquet_reading import Images, Known, Rows
 from nsbench.types import Outcomes

@@ -19,7 +19,7 @@ def pack(outcomes: Mapping[str, Outcomes]) -> bytes:
 
 
 def unpack(content: bytes, form: Form, image_ids: ImageIds) -> dict[str, Outcomes]:
-    """By condition, in the stored order, by canonical ids (`nsbench.image_ids`) whatever the file has.
+    """By condition, in the stored order, by canonical ids (`nsbench.data.image_ids`) whatever the file has.
 
     Raises ValueError with one line for what is no such file.
     """

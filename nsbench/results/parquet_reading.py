@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nsbench.image_ids import canonical_ids
+from nsbench.data.image_ids import canonical_ids
 from nsbench.results.parquet import GROWS, IMAGES, KINDS, LARGEST, NAMED, PAGES, TOP, kinds_of
 from nsbench.types import Outcomes
 

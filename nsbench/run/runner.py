@@ -7,8 +7,8 @@ What cannot be done is named, the rest goes on, and the summary says so.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -19,20 +19,20 @@ from nsbench import registry, results
 from nsbench.data import Split
 from nsbench.data.sized import for_model
 from nsbench.data.source import digest_of
-from nsbench.data.unread import unread_words
-from nsbench.errors import CorruptImage, DataError, MissingSplit, NsbenchError, UsageError
+from nsbench.errors import CorruptImage, MissingSplit, NsbenchError, UsageError
 from nsbench.health import doubts
 from nsbench.progress import Progress
 from nsbench.results import Result
 from nsbench.results.comparability import image_set
 from nsbench.results.samples import pack_samples, pictures_of
+from nsbench.run.before import rehearse, require_all_read, require_published_labels, require_room
 from nsbench.run.evaluate import Evaluation, evaluate
 from nsbench.run.fit import Fitted, Fitter
 from nsbench.run.job import Job, RunOptions, open_job
 from nsbench.run.known import Memory
 from nsbench.run.recording import Pair, available, result_line, result_of
 from nsbench.run.watch import Watcher, check_logger
-from nsbench.types import Condition, Method, Outcomes, Suite
+from nsbench.types import Condition, Method, Suite
 
 if TYPE_CHECKING:
     from nsbench.models import Model
@@ -70,6 +70,7 @@ def run(options: RunOptions, progress: Progress) -> Summary:
     if options.log:
         check_logger(options.log)
     first, summary = open_job(options, progress), Summary()
+    require_room(first)
     for seed in options.seeds:
         job = replace(first, seed=seed, recipe=first.recipe.model_copy(update={"seed": seed}))
         if options.match == "compute":
@@ -125,14 +126,15 @@ def _run_method(job: Job, method: Method, summary: Summary) -> None:
         suite, pair = registry.suites[name], _pair(job, method, name)
         try:
             splits = _splits(job, suite)
-            _require_all_read(job, splits)
+            require_all_read(job, splits)
             identity = _identity(job, suite, splits, key)
             if stored := _held(job, method, suite, identity, pair):
                 summary.held.append(pair)
                 summary.results.append(stored)
                 job.progress.line(f"{pair}: held already", style="dim")
                 continue
-            _rehearse(suite, splits)
+            require_published_labels(job, suite)
+            rehearse(suite, splits)
             model = model or _fit(job, method)
         except MissingSplit as error:
             _note(job, summary.missing, pair, error)
@@ -216,26 +218,6 @@ def _splits(job: Job, suite: Suite) -> list[Split]:
 def _prepared(job: Job, condition: Condition) -> Split:
     split = job.source.split(condition.split, job.progress)
     return for_model(split, condition.preprocess, job.parent.input_size, job.options.resize_ready)
-
-
-def _require_all_read(job: Job, splits: Sequence[Split]) -> None:
-    """Raises DataError for pictures inside a set that are not read, unless the options allow to leave them out."""
-    words = next(filter(None, map(unread_words, splits)), "")
-    if words and not job.options.allow_missing:
-        raise DataError(f"{words} Put it in order, or accept the rest with --allow-missing")
-
-
-def _rehearse(suite: Suite, splits: Sequence[Split]) -> None:
-    """Score outcomes in which all is right: what is wrong with the images of a suite is said before the work.
-
-    Raises DataError. A score that asks for what only an attack reports cannot be rehearsed.
-    """
-    if len(splits) < 2:
-        return
-    names = [condition.name for condition in suite.conditions()]
-    outcomes = {name: Outcomes(one.ids, one.labels, one.labels) for name, one in zip(names, splits, strict=True)}
-    with suppress(KeyError):
-        suite.score(outcomes)
 
 
 def _identity(job: Job, suite: Suite, splits: list[Split], key: str) -> str:

@@ -11,6 +11,7 @@ from boards import store
 from click.testing import CliRunner
 
 from nsbench.cli import main
+from nsbench.data import wnids
 from nsbench.health import flags
 from nsbench.health.labels import NAME, doubts
 from nsbench.leaderboard import build
@@ -60,6 +61,19 @@ def test_another_order_is_named(labels: np.ndarray, words: str) -> None:
     found = doubt(labels, mostly(TRUE))
     assert "no more than by chance (10 %)" in found
     assert found.endswith("?") if not words else words in found
+
+
+def test_the_order_of_the_classes_names_is_recognised() -> None:
+    """ImageNet's names sorted, as a list that somebody numbered anew has them: "abacus" is 0 there and 398 in truth."""
+    names = wnids.names()
+    in_order = sorted(names, key=str.lower)
+    assert names[398].startswith("abacus")
+    true = np.arange(1000).repeat(2)
+    given = np.array([in_order.index(names[label]) for label in true])
+    one = condition()
+    ids = np.array([f"{k:04}" for k in range(2000)])
+    (found,) = doubts([one], {one.name: Outcomes(ids, given, true)})
+    assert "Labels in the order of the classes' names, not of their wnids, would explain 100 %" in found.words()
 
 
 def test_what_is_hard_on_purpose_or_attacked_is_not_doubted() -> None:

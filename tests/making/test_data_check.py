@@ -319,7 +319,7 @@ def test_content_digest_is_that_of_the_contents_wherever_they_lie(root: Path, tm
 class Knows(torch.nn.Module):
     """Recognises the pictures of the small world by their first pixel; `shift` moves its labels."""
 
-    name, num_classes, device = "knows", 1000, torch.device("cpu")
+    name, num_classes, input_size, device = "knows", 1000, 224, torch.device("cpu")
     preprocessing = Preprocessing(224, 1.0)
 
     def __init__(self, shift: int = 0) -> None:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from nsbench import registry
-from nsbench.errors import DataError
-from nsbench.run.runner import _rehearse
+from nsbench.errors import DataError, UsageError
+from nsbench.making import expected
+from nsbench.progress import SILENT
+from nsbench.run import before
+from nsbench.run.before import rehearse, require_published_labels, require_room
+from nsbench.run.job import RunOptions, open_job
 
 
 def splits(suite: str, change: str = "") -> list[SimpleNamespace]:
     """Of every condition the same four images; one condition has another name for one of them."""
-    ids = np.array([f"n01440764/ILSVRC2012_val_{k:08}.JPEG" for k in range(4)])
+    ids = np.array([f"ILSVRC2012_val_{k:08}" for k in range(4)])
     found = []
     for condition in registry.suites[suite].conditions():
-        own = np.char.replace(ids, "00000002.JPEG", "00000002.png") if condition.name == change else ids
+        own = np.char.replace(ids, "00000002", "00000009") if condition.name == change else ids
         found.append(SimpleNamespace(ids=own, labels=np.zeros(4, dtype=np.int64)))
     return found
 
@@ -28,12 +34,49 @@ def _content() -> None:
 
 
 def test_a_corruption_of_other_images_is_refused_and_an_image_named() -> None:
-    with pytest.raises(
-        DataError, match=r"impulse_noise/3 has others .* such as n01440764/ILSVRC2012_val_00000002\.(JPEG|png)"
-    ):
-        _rehearse(registry.suites["imagenet_c"], splits("imagenet_c", "impulse_noise/3"))
+    with pytest.raises(DataError, match=r"impulse_noise/3 has others .* such as ILSVRC2012_val_0000000[29]"):
+        rehearse(registry.suites["imagenet_c"], splits("imagenet_c", "impulse_noise/3"))
 
 
 @pytest.mark.parametrize("suite", ["imagenet_c", "fgsm", "clean", "cw", "patchfool"])
 def test_whole_sets_are_not(suite: str) -> None:
-    _rehearse(registry.suites[suite], splits(suite))
+    rehearse(registry.suites[suite], splits(suite))
+
+
+class Official:
+    """50,000 official names with labels."""
+
+    def __init__(self, labels: np.ndarray) -> None:
+        self.ids, self.labels = np.array([f"ILSVRC2012_val_{k:08}" for k in range(1, len(labels) + 1)]), labels
+
+
+@pytest.mark.parametrize("suite", ["clean", "stylized", "damagenet"])
+def test_labels_of_the_whole_validation_set_are_the_published_ones(suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.arange(50_000) % 1000
+    text = "".join(f"ILSVRC2012_val_{k:08} {label}\n" for k, label in enumerate(labels, start=1))
+    monkeypatch.setattr(expected, "VAL_LABELS", hashlib.sha256(text.encode()).hexdigest())
+    exchanged = labels.copy()
+    exchanged[[0, 1]] = exchanged[[1, 0]]
+
+    def job(name: str, labels: np.ndarray) -> SimpleNamespace:
+        split = Official(labels)
+        return SimpleNamespace(source=SimpleNamespace(name=name, split=lambda *_: split), progress=None)
+
+    require_published_labels(job("imagenet", labels), registry.suites[suite])
+    with pytest.raises(DataError, match=f"'{suite}': its labels are not those of the published validation list"):
+        require_published_labels(job("imagenet", exchanged), registry.suites[suite])
+    require_published_labels(job("relabelled", exchanged), registry.suites[suite])
+    require_published_labels(job("imagenet", exchanged[:100]), registry.suites[suite])
+
+
+def test_a_disk_without_room_is_named_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = RunOptions(["finetune"], ["clean"], results=tmp_path / "not" / "there", weights=tmp_path)
+    job = open_job(options, SILENT)
+    require_room(job)
+    weights = 4 * sum(one.numel() for one in job.parent.parameters())
+    needed = weights * 6 + 1000 * 32 + 2_000_000
+    monkeypatch.setattr(before.shutil, "disk_usage", lambda folder: SimpleNamespace(free=needed))
+    require_room(job)
+    monkeypatch.setattr(before.shutil, "disk_usage", lambda folder: SimpleNamespace(free=needed - 1))
+    with pytest.raises(UsageError, match=r"0\.02 GB are free, and results and fitted weights .* --results"):
+        require_room(job)

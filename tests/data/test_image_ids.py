@@ -2,7 +2,7 @@
 
 import pytest
 
-from nsbench.image_ids import canonical_ids, file_stem, known_as
+from nsbench.data.image_ids import canonical_ids, file_stem, known_as
 
 
 @pytest.mark.parametrize(
