@@ -266,14 +266,14 @@ def test_ticks_are_round(low, high, expected):
 def test_relative_mce_is_that_of_the_outcomes(tmp_path):
     rng = np.random.default_rng(0)
 
-    def drawn(share, suffix, n=60):
-        ids = np.array([f"clean/i{i:03d}{suffix}" for i in range(n)])
+    def drawn(share, n=60):
+        ids = np.array([f"clean/i{i:03d}" for i in range(n)])
         return Outcomes(ids, np.zeros(n, dtype=np.int64), (rng.random(n) > share).astype(np.int64))
 
     folder = tmp_path / "results"
-    clean = drawn(0.8, ".png", 90)  # more images than were corrupted, and of another kind of file
+    clean = drawn(0.8, 90)  # more images than were corrupted
     stored(folder, "ns", "clean", conditions={"clean": ("clean", None, clean)})
-    corrupted = {f"{c}/{s}": drawn(0.9 - 0.1 * s, ".JPEG") for c in ALEXNET_ERROR for s in SEVERITIES}
+    corrupted = {f"{c}/{s}": drawn(0.9 - 0.1 * s) for c in ALEXNET_ERROR for s in SEVERITIES}
     stored(
         folder,
         "ns",

@@ -53,6 +53,8 @@ def test_results_that_do_not_say_how_many_images_there_were_learn_it(tmp_path: P
     assert counts(tmp_path) == {"limit 500": {CUT: 500, WHOLE: 500}}
     assert f"pretrained x {WHOLE}: held already" in run(tmp_path)
     assert json.loads(path.read_text()) == json.loads(
-        json.dumps(record | {"conditions": [one | {"available": 500} for one in record["conditions"]]})
+        json.dumps(
+            record | {"conditions": [one | {"available": 500} for one in record["conditions"]], "image_ids": "names"}
+        )
     )
     assert counts(tmp_path) == {"all images": {CUT: 1000, WHOLE: 500}, "limit 500": {CUT: 500, WHOLE: 500}}
