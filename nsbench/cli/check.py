@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from nsbench.regression import Baseline, BaselineCheck, Measurement, Rules
 
 FILE = click.Path(path_type=Path, dir_okay=False)
-NOT_STORED = ("device", "workers", "batch_size", "results", "force", "watch", "log")  # move no figure
+NOT_STORED = ("device", "workers", "batch_size", "results", "force", "watch", "log", "follow_links")  # move no figure
 OF_THE_MACHINE = ("data", "checkpoint")  # where things lie here; asked for again elsewhere
 INCOMPARABLE = 3  # exit status
-ALSO_WITHOUT_RUN = ("results", "data")
+ALSO_WITHOUT_RUN = ("results", "data", "follow_links")
 
 
 @click.group()
@@ -170,7 +170,7 @@ def check(
         say_error(str(error))
         sys.exit(INCOMPARABLE)
     _say(checked, annotations)  # the verdict comes first: no full disk may hide it
-    refused = _write(checked, junit, summary, json_, explain, options["data"])
+    refused = _write(checked, junit, summary, json_, explain, options["data"], options["follow_links"])
     for line in refused:
         say_error(line)
     sys.exit(checked.exit_status or (INCOMPARABLE if refused else 0))
@@ -252,6 +252,7 @@ def _write(
     json_: Path | None,
     explain: Path | None,
     data: str,
+    follow_links: bool,
 ) -> list[str]:
     """Write what was asked for. Returns a line for each file that could not be written."""
     from nsbench.regression.explain import write_explanation
@@ -259,7 +260,7 @@ def _write(
     from nsbench.regression.output import to_json, to_markdown
 
     def explained(path: Path) -> None:
-        click.echo(str(write_explanation(checked, path, data)))
+        click.echo(str(write_explanation(checked, path, data, follow_links)))
 
     def appended(path: Path) -> None:
         with path.open("a", encoding="utf-8") as file:

@@ -10,6 +10,8 @@ import click
 from nsbench.cli.stopping import GOES_ON, when_stopped
 from nsbench.errors import UnknownName, without_controls
 
+follow = click.option("--follow-links", is_flag=True, help="Links in the data may lead out of their set.")
+
 
 @click.group()
 def data() -> None:
@@ -32,6 +34,7 @@ def show(source: str, out: Path) -> None:
 
 @data.command("check")
 @click.argument("path", type=click.Path(path_type=Path))
+@follow
 @click.option("--json", "as_json", is_flag=True, help="For programs instead of people.")
 @click.option("--quick", is_flag=True, help="Count and check labels only; open no picture.")
 @click.option("--model", help="A timm name: also compare accuracy with chance, which permuted labels would give.")
@@ -39,7 +42,14 @@ def show(source: str, out: Path) -> None:
 @click.option("--limit", type=click.IntRange(min=1), default=500, show_default=True, help="Images that the model sees.")
 @click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True)
 def check(
-    path: Path, as_json: bool, quick: bool, model: str | None, checkpoint: Path | None, limit: int, workers: int
+    path: Path,
+    as_json: bool,
+    quick: bool,
+    model: str | None,
+    checkpoint: Path | None,
+    limit: int,
+    workers: int,
+    follow_links: bool,
 ) -> None:
     """Check the sets of an ImageNet tree: complete, labels in order, sizes right, every picture readable.
 
@@ -56,6 +66,7 @@ def check(
         limit=limit,
         read=not quick,
         workers=workers,
+        follow_links=follow_links,
         progress=SILENT if as_json else ConsoleProgress(),
     )
     click.echo(without_controls(report.to_json() if as_json else report.to_text()))
@@ -69,6 +80,7 @@ def make() -> None:
 
 @make.command("imagenet-c")
 @click.option("--data", "source", type=click.Path(path_type=Path), required=True, help="The ImageNet tree.")
+@follow
 @click.option("--from", "split", default="val", show_default=True, help="The split to corrupt.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
 @click.option("--corruptions", help="Comma-separated. Default: the fifteen.")
@@ -98,6 +110,7 @@ def make_imagenet_c(
     workers: int | None,
     engine: str,
     side: int,
+    follow_links: bool,
 ) -> None:
     """Make ImageNet-C in its official layout: Resize 256, crop 224, corrupt, JPEG of quality 85. Goes on where it
     was stopped."""
@@ -118,6 +131,7 @@ def make_imagenet_c(
         workers=workers,
         engine=engine,
         side=side,
+        follow_links=follow_links,
         severities=[int(part) for part in severities.split(",")],
         progress=ConsoleProgress(),
     )
@@ -129,12 +143,20 @@ def make_imagenet_c(
 @click.option("--surrogate", required=True, help="The model to attack: a timm name of an ImageNet model at 224 pixels.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Its weights.")
 @click.option("--data", "source", type=click.Path(path_type=Path), required=True, help="The ImageNet tree.")
+@follow
 @click.option("--from", "split", default="val", show_default=True, help="The split to attack.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
 @click.option("--workers", type=click.IntRange(min=1), help="Processes. Default: one per core. Moves no byte.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, or cuda for one process on a GPU.")
 def make_damagenet(
-    source: Path, out: Path, surrogate: str, checkpoint: Path | None, split: str, workers: int | None, device: str
+    source: Path,
+    out: Path,
+    surrogate: str,
+    checkpoint: Path | None,
+    split: str,
+    workers: int | None,
+    device: str,
+    follow_links: bool,
 ) -> None:
     """Make a set like DAmageNet, l-inf 25/255, in its layout: <name>.png and val.txt. Goes on where it was stopped."""
     from nsbench.making.damagenet import make_damagenet as make_set
@@ -149,6 +171,7 @@ def make_damagenet(
         split=split,
         workers=workers,
         device=device,
+        follow_links=follow_links,
         progress=ConsoleProgress(),
     )
     click.echo(without_controls(str(made)))

@@ -36,6 +36,11 @@ def _triple(context: click.Context, parameter: click.Parameter, given: str | Non
 
 _MODEL: list[Callable[[Any], Any]] = [
     option("--data", default="shapes10", show_default=True, help="shapes10, or the folder of an ImageNet tree."),
+    option(
+        "--follow-links",
+        is_flag=True,
+        help="Links in the data may lead out of their set, as those of the hub's cache do.",
+    ),
     option("--model", help="A timm name. Default: the data source's own model."),
     option("--checkpoint", type=click.Path(path_type=Path), help="Weights: .safetensors, or .pth (weights only)."),
     option(

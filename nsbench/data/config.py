@@ -3,6 +3,7 @@
 root = "/data/imagenet"                        # optional: what is found there, before the lines below
 name = "imagenet"                              # optional: the source's name in the results
 surrogate = "vit_tiny_patch16_224:tiny.safetensors"    # optional: what transfer sets are made on
+follow_links = true                            # optional: links may lead out of the sets, as with --follow-links
 clean = "ILSVRC2012_img_val.tar"               # paths are relative to this file
 sketch = "shards/sketch-*.tar"                 # or a list of paths
 "v2-threshold-0.7" = "v2/threshold"
@@ -48,6 +49,7 @@ class Layout:
     classes: dict[str, tuple[int, ...] | str] = field(default_factory=dict)  # split -> labels in order, or a word
     name: str = IMAGENET
     surrogate: SurrogateName | None = None
+    follow_links: bool = False  # links may lead out of the sets
 
 
 def read_config(path: Path) -> Layout:
@@ -63,6 +65,9 @@ def _layout(content: dict[str, object], path: Path) -> Layout:
     surrogate = content.pop("surrogate", None)
     if not isinstance(surrogate, str | None):
         raise DataError(f'{path}: surrogate must be a text such as "vit_tiny_patch16_224:tiny.safetensors"')
+    follow_links = content.pop("follow_links", False)
+    if not isinstance(follow_links, bool):
+        raise DataError(f"{path}: follow_links must be true or false")
     labels = {key: path.parent / value for key, value in _strings(content.pop("labels", {}), path, "labels")}
     classes = {key: _classes(value, path, key) for key, value in _table(content.pop("classes", {}), path, "classes")}
     places = dict(find_sets(path.parent / expanded(str(root)))) if root is not None else {}
@@ -80,7 +85,8 @@ def _layout(content: dict[str, object], path: Path) -> Layout:
         raise DataError(f"{path}: the name '{str(name)[:80]}' must consist of letters, digits, '.', '_' and '-'")
     if name.lower() in RESERVED or (name.lower() == IMAGENET and name != IMAGENET):
         raise DataError(f"{path}: the name '{name}' is reserved for another source; choose one of your own")
-    return Layout(path, places, classes, name, SurrogateName.parse(surrogate, path.parent) if surrogate else None)
+    named = SurrogateName.parse(surrogate, path.parent) if surrogate else None
+    return Layout(path, places, classes, name, named, follow_links)
 
 
 def _paths(value: object, config: Path, key: str) -> tuple[Path, ...]:

@@ -1,7 +1,8 @@
 """Which sets lie under one root, found by their usual names: folders, archives, shards, tables.
 
 Case, "_" and "-" do not matter. A folder is taken before an archive of the same set: people unpack beside the
-download. Two folders for one set are refused, since nobody can tell which one is meant.
+download. Two folders for one set are refused, since nobody can tell which one is meant. Kaggle's tree and the cache of
+the Hugging Face hub are looked into; what lies inside a set's folder is told in `parts`.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from pathlib import Path
 from nsbench.corruptions import CORRUPTIONS, EXTRA_CORRUPTIONS, SEVERITIES
 from nsbench.data import layouts, wnids
 from nsbench.data.archives import COMPRESSED, SUFFIXES, open_archive
+from nsbench.data.hub import name_in_cache, repository, snapshot
+from nsbench.data.kaggle import class_folder
 from nsbench.data.made import marker_of
+from nsbench.data.parts import pieces
 from nsbench.data.stored import StoredSplit
-from nsbench.data.tables import open_tables, saved_files
-from nsbench.data.trees import Tree
+from nsbench.data.tables import open_tables
+from nsbench.data.trees import FolderTree, Tree
 from nsbench.data.unread import unread_pictures
 from nsbench.data.webdataset import is_shard, open_shards
 from nsbench.errors import DataError
@@ -60,19 +64,33 @@ def find_sets(root: Path) -> dict[str, Place]:
         raise DataError(
             f"{root}: {'is not a folder' if os.path.exists(root) else 'does not exist'}; give an ImageNet tree"
         )
+    root = snapshot(root)
     names = [(name, os.path.isdir(root / name)) for name in _listed(root)]
     folders = [name for name, is_folder in names if is_folder]
-    places = _named(root, folders, lambda name: name)
+    places = _named(root, folders, name_in_cache)
+    _add_kaggle(root, places)
     archives = [name for name, is_folder in names if not is_folder and name.lower().endswith((*SUFFIXES, *COMPRESSED))]
     for split, place in _named(root, archives, _without_suffix).items():
         places.setdefault(split, place)
     for split, place in {**_numbered_shards(root / "data"), **_numbered_shards(root)}.items():
         places.setdefault(split, place)
+    _check_is_tree(root, places)
     if not places:
         inside = any(folder in wnids.label_of() for folder in folders)
         hint = f" It looks like one set: give its parent, {root.resolve().parent}" if inside else ""
         raise DataError(f"{root}: holds no set; expected val/<wnid>/*.JPEG, imagenet-a, sketch or the like.{hint}")
     return places
+
+
+def _check_is_tree(root: Path, places: dict[str, Place]) -> None:
+    """Raises DataError for a root that is called like a shifted set: its train and val would pass for ImageNet's."""
+    folder = repository(root)
+    name = SPLIT_OF.get(name_in_cache(folder.name).lower().replace("_", "-"))
+    if name not in (None, "train", "clean") and places and set(places) <= {"train", "clean"}:
+        raise DataError(
+            f"{root}: is it the set '{name}', or a tree that holds {' and '.join(places)}? Give its parent, "
+            f'{folder.parent}, for the one; for the other a config file, {next(iter(places))} = "..."'
+        )
 
 
 def _listed(folder: Path) -> list[str]:
@@ -97,6 +115,20 @@ def _named(root: Path, names: list[str], plain: Callable[[str], str]) -> dict[st
     return places
 
 
+def _add_kaggle(root: Path, places: dict[str, Place]) -> None:
+    """train and val of ROOT/ILSVRC/Data/CLS-LOC. Raises DataError where they lie in the root as well."""
+    inside = class_folder(root)
+    if inside is None:
+        return
+    folders = [name for name in _listed(inside) if os.path.isdir(inside / name)]
+    for split, place in _named(inside, folders, str).items():
+        if split in places and not os.path.samefile(places[split].paths[0], place.paths[0]):
+            raise DataError(
+                f"{root}: both {places[split]} and {place} could be '{split}'; give {inside}, or move one away"
+            )
+        places[split] = place
+
+
 def _without_suffix(name: str) -> str:
     ending = next(end for end in (*COMPRESSED, *SUFFIXES) if name.lower().endswith(end))
     return name[: -len(ending)]
@@ -112,19 +144,29 @@ def _numbered_shards(folder: Path) -> dict[str, Place]:
 
 
 def open_set(
-    name: str, place: Place, classes: tuple[int, ...] | None = None, progress: Progress = SILENT
+    name: str,
+    place: Place,
+    classes: tuple[int, ...] | None = None,
+    progress: Progress = SILENT,
+    follow: bool = False,
 ) -> StoredSplit:
-    """The split at a place, whatever it is stored in. Raises DataError."""
-    paths = _pieces(place.paths)
+    """The split at a place, whatever it is stored in. `follow`: links may lead out of the set. Raises DataError."""
+    paths = place.paths
+    if len(paths) == 1 and os.path.isdir(paths[0]):
+        paths = pieces(name, snapshot(paths[0]))
     missing = next((path for path in paths if not os.path.exists(path)), None)
     if missing is not None:
         raise DataError(f"{missing}: does not exist; correct the path of '{name}'")
     kinds = {path.suffix.lower() for path in paths}
     if kinds in ({".parquet"}, {".arrow"}):
-        return open_tables(name, paths, progress)
-    if len(paths) > 1 or is_shard(paths[0]):
-        return open_shards(name, paths)
-    return open_tree_set(name, layouts.open_tree(paths[0]), place.labels, classes)
+        split: StoredSplit = open_tables(name, paths, progress)
+    elif len(paths) > 1 or is_shard(paths[0]):
+        split = open_shards(name, paths)
+    else:
+        return open_tree_set(name, layouts.open_tree(paths[0], name, follow), place.labels, classes)
+    if paths != place.paths:  # all of a folder, in which nothing but the pieces is read
+        split.unread = unread_pictures(FolderTree(paths[0].parent), ())
+    return split
 
 
 def open_tree_set(
@@ -142,22 +184,7 @@ def open_tree_set(
     return split
 
 
-def _pieces(paths: tuple[Path, ...]) -> tuple[Path, ...]:
-    """The files of a set that is one folder of tables or shards; otherwise the paths as they are."""
-    if len(paths) > 1 or not os.path.isdir(paths[0]):
-        return paths
-    folder = paths[0]
-    if os.path.isfile(folder / "state.json"):
-        return tuple(saved_files(folder))
-    names = _listed(folder)
-    for suffix in (".parquet", ".tar"):
-        pieces = tuple(folder / name for name in names if name.lower().endswith(suffix))
-        if pieces and not any(os.path.isdir(folder / name) for name in names):
-            return pieces
-    return paths
-
-
-def corrupted_trees(place: Place) -> dict[str, Tree]:
+def corrupted_trees(place: Place, follow: bool = False) -> dict[str, Tree]:
     """ "fog/3" -> its tree, for every corruption and severity that lies there, grouped (blur/defocus_blur/3) or not.
 
     Folders come before archives of the same thing, as everywhere.
@@ -166,7 +193,7 @@ def corrupted_trees(place: Place) -> dict[str, Tree]:
     for path in place.paths:
         if not os.path.exists(path):
             raise DataError(f"{path}: does not exist; correct the path of 'c'")
-        for name, tree in _corruptions(layouts.open_tree(path)):
+        for name, tree in _corruptions(layouts.open_tree(path, follow=follow)):
             if name not in trees or (trees[name].kind != "folder" and tree.kind == "folder"):
                 trees[name] = tree
     return trees

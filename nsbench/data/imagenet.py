@@ -36,11 +36,12 @@ class ImageNetTree(DataSource):
     class_names = wnids.wnids()
     default_recipe = "paper"
 
-    def __init__(self, root: str | Path, engine: str = ENGINE) -> None:
+    def __init__(self, root: str | Path, engine: str = ENGINE, follow_links: bool = False) -> None:
         self.root: Path = Path(root)
         self.engine = engine  # of the corruptions, where C is made in memory
         described = self.root.suffix.lower() == CONFIG_SUFFIX and os.path.isfile(self.root)
         self.layout = read_config(self.root) if described else Layout(self.root, find_sets(self.root))
+        self.follow_links = follow_links or self.layout.follow_links  # out of the sets
         self.name = self.layout.name
         if self.name != "imagenet":
             self.title = self.name
@@ -69,7 +70,8 @@ class ImageNetTree(DataSource):
         if name not in self.layout.places:
             raise MissingSplit(f"{self.root}: no '{name}' set; looked for a folder {' or '.join(FOLDERS[name])}")
         place = self.layout.places[name]
-        return self._declared(self._settled(open_set(name, place, wnids.subset(name), progress), name, place), name)
+        split = open_set(name, place, wnids.subset(name), progress, self.follow_links)
+        return self._declared(self._settled(split, name, place), name)
 
     def _corrupted(self, name: str, progress: Progress) -> Split:
         corruption, _, severity = name.removeprefix("c/").partition("/")
@@ -88,7 +90,7 @@ class ImageNetTree(DataSource):
 
     @cached_property
     def _corrupted_trees(self) -> dict[str, Tree]:
-        return corrupted_trees(self.layout.places["c"])
+        return corrupted_trees(self.layout.places["c"], self.follow_links)
 
     def _declared(self, split: StoredSplit, key: str) -> Split:
         """The split with the classes that the config file declares for it."""
@@ -107,9 +109,8 @@ class ImageNetTree(DataSource):
 
     def _settled(self, split: StoredSplit, name: str, place: Place) -> StoredSplit:
         """The split with what its label numbers mean; every label is of a class that the set is scored over."""
-        folder = place.paths[0] if place.paths[0].is_dir() else place.paths[0].parent
         stated = self.layout.classes.get(name)
-        if split.bare_numbers and stated is None and (beside := names_beside(folder)):
+        if split.bare_numbers and stated is None and (beside := _class_names(split, place)):
             names, file = beside
             numbers = meaning(names, file)
             if foreign := set(split.labels.tolist()) - numbers.keys():
@@ -119,6 +120,15 @@ class ImageNetTree(DataSource):
             split.relabel(settled(split.labels, name, place.paths[0], split.classes, stated))
         check_members(split.labels, wnids.subset(name), place.paths[0])
         return split
+
+
+def _class_names(split: StoredSplit, place: Place) -> tuple[list[str], Path] | None:
+    """Names of the classes beside the files of the split, or above them as far as the set's folder."""
+    home = split.home()[0]
+    folder = home if home.is_dir() else home.parent
+    while (found := names_beside(folder)) is None and place.paths[0] in folder.parents:
+        folder = folder.parent
+    return found
 
 
 def _unknown(name: str) -> MissingSplit:

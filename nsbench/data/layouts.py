@@ -2,34 +2,49 @@
 
 - folders of classes: <wnid>/<image>, or <number>/<image> with 0 to 999 read as numbers (ImageNet-V2)
 - flat: images beside a label file with lines "<name> <label>" (DAmageNet, the official validation archive)
+- Tiny-ImageNet: <wnid>/images/<image> to train, images/<image> with val_annotations.txt to evaluate
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from nsbench.corruptions import CORRUPTIONS, EXTRA_CORRUPTIONS
 from nsbench.data.archives import COMPRESSED, SUFFIXES, open_archive
+from nsbench.data.hub import snapshot
+from nsbench.data.kaggle import SOLUTION as KAGGLE
+from nsbench.data.kaggle import solution_of
+from nsbench.data.parts import inner_folder
 from nsbench.data.stored import Entry
 from nsbench.data.trees import FolderTree, Tree
 from nsbench.data.wnids import label_of
 from nsbench.errors import DataError
 from nsbench.files import read_regular
 
-KAGGLE, DEVKIT = "LOC_val_solution.csv", "ILSVRC2012_validation_ground_truth.txt"
+DEVKIT = "ILSVRC2012_validation_ground_truth.txt"
 LABEL_FILES = ("val.txt", "labels.txt", "labels.csv", KAGGLE, DEVKIT)
+TINY, TINY_IMAGES = "val_annotations.txt", "images"  # Tiny-ImageNet's list, and its folders of pictures
 Reader = Callable[[Tree], list[Entry]]
 
 
-def open_tree(path: Path) -> Tree:
-    """A folder or an archive, from where its classes start: single folders around everything are stepped into."""
-    tree = open_archive(path) if path.name.lower().endswith((*SUFFIXES, *COMPRESSED)) else FolderTree(path)
-    while len(folders := tree.folders()) == 1 and not _is_class(folders[0]) and not tree.files():
-        tree = tree.at(folders[0])
+def open_tree(path: Path, name: str = "", follow: bool = False) -> Tree:
+    """A folder or an archive, from where its classes start: folders around everything are stepped into.
+
+    Of {train,val} that part is taken which is the set `name`. `follow`: links may lead out of the folder. Raises
+    DataError where two parts could be meant.
+    """
+    archive = path.name.lower().endswith((*SUFFIXES, *COMPRESSED))
+    tree = open_archive(path) if archive else FolderTree(snapshot(path), follow)
+    while (inner := inner_folder(name, tree.folders(), partial(_file_names, tree), tree.place())) is not None:
+        tree = tree.at(inner)
     return tree
+
+
+def _file_names(tree: Tree) -> list[str]:
+    return [file.name for file in tree.files()]
 
 
 def class_folders(tree: Tree, label: Callable[[str], int | None], expected: str) -> list[Entry]:
@@ -46,10 +61,13 @@ def class_folders(tree: Tree, label: Callable[[str], int | None], expected: str)
             raise DataError(
                 f"{tree.place(folder)}: is no class folder; expected {expected}. Move it out of {tree.place()}"
             )
-        images = tree.images(folder)
+        images, under = tree.images(folder), folder
+        if not images and TINY_IMAGES in tree.folders(folder):
+            under = f"{folder}/{TINY_IMAGES}"
+            images = tree.images(under)
         if not images:
             empty.append(folder)
-        entries += [Entry(f"{folder}/{name}", number, size, at) for name, size, at in images]
+        entries += [Entry(f"{under}/{name}", number, size, at) for name, size, at in images]
     if empty:
         more = ", ..." if len(empty) > 3 else ""
         raise DataError(
@@ -93,7 +111,8 @@ class Listing(NamedTuple):
 
 def flat_with_labels(tree: Tree, lines: str, listed: Path) -> Listing:
     """Images in one folder with labels from the text `lines` of `listed`; lines may lack their image."""
-    images = tree.images()
+    under = f"{TINY_IMAGES}/" if listed.name == TINY and TINY_IMAGES in tree.folders() else ""
+    images = tree.images(under.rstrip("/"))
     if not images:
         raise DataError(f"{tree.place()}: holds {listed.name} but no image; half copied? Copy the images again")
     if listed.name == DEVKIT:
@@ -102,8 +121,8 @@ def flat_with_labels(tree: Tree, lines: str, listed: Path) -> Listing:
         labels, bare = parse_labels(lines, listed)
     unlabelled = next((name for name, _, _ in images if Path(name).stem not in labels), None)
     if unlabelled is not None:
-        raise DataError(f"{tree.place(unlabelled)}: has no line in {listed}; complete the list")
-    return Listing([Entry(name, labels[Path(name).stem], size, at) for name, size, at in images], bare)
+        raise DataError(f"{tree.place(under + unlabelled)}: has no line in {listed}; complete the list")
+    return Listing([Entry(under + name, labels[Path(name).stem], size, at) for name, size, at in images], bare)
 
 
 def read_entries(tree: Tree, folders: Reader, labels: Path | None = None) -> Listing:
@@ -116,11 +135,13 @@ def read_entries(tree: Tree, folders: Reader, labels: Path | None = None) -> Lis
     names = {name for name, _, _ in tree.files()}
     if inside := next((name for name in LABEL_FILES if name in names), None):
         return flat_with_labels(tree, tree.text(inside), tree.place(inside))
+    if TINY in names and (tree.images() or TINY_IMAGES in tree.folders()):  # else: sorted into folders of classes
+        return flat_with_labels(tree, tree.text(TINY), tree.place(TINY))
     if not tree.folders() and tree.images():
         stem = next(
             (tree.path.name[: -len(end)] for end in SUFFIXES if tree.path.name.lower().endswith(end)), tree.path.name
         )
-        usual = [tree.path.with_name(name) for name in (KAGGLE, DEVKIT)]
+        usual = [*filter(None, [solution_of(tree.path)]), *(tree.path.with_name(name) for name in (KAGGLE, DEVKIT))]
         for beside in (tree.path.with_name(f"{stem}.txt"), tree.path.with_name(f"{stem}.csv"), *usual):
             if os.path.isfile(beside):
                 return flat_with_labels(tree, _read(beside), beside)
@@ -131,7 +152,8 @@ def parse_labels(text: str, path: Path) -> tuple[dict[str, int], bool]:
     """Lines "ILSVRC2012_val_00000001.JPEG 65" -> {stem: label}, and whether labels are bare numbers.
 
     The label is counted from 0 in sorted-wnid order, or is a wnid; it follows after a space, a tab or a comma. Kaggle's
-    lines "ILSVRC2012_val_00000001,n01751748 111 108 441 193" hold boxes behind it.
+    lines "ILSVRC2012_val_00000001,n01751748 111 108 441 193" hold boxes behind it, and so do Tiny-ImageNet's lines
+    "val_0.JPEG n03444034 0 32 44 62", with tabs.
     """
     labels: dict[str, int] = {}
     bare = False
@@ -150,6 +172,9 @@ def parse_labels(text: str, path: Path) -> tuple[dict[str, int], bool]:
 
 def _line(line: str) -> tuple[str, int | None, bool]:
     """Image name, label and whether the label is a bare number."""
+    columns = line.split("\t")
+    if len(columns) > 2 and columns[1] in label_of():
+        return columns[0].strip(), label_of()[columns[1]], False
     first, _, rest = line.partition(",")
     if (boxed := rest.split(maxsplit=1)) and len(boxed) > 1 and boxed[0] in label_of():
         return first.strip(), label_of()[boxed[0]], False
@@ -195,16 +220,14 @@ def _number(text: str) -> int | None:
     return int(text) if text.isdecimal() and len(text) <= 4 and int(text) < len(label_of()) else None
 
 
-def _is_class(folder: str) -> bool:
-    return folder in label_of() or folder.isdecimal() or folder in (*CORRUPTIONS, *EXTRA_CORRUPTIONS)
-
-
 def _loose(tree: Tree) -> str:
     """A hint for the commonest case of images without labels."""
     images = tree.images()
     if not images:
         return ""
+    solution = solution_of(tree.path)
+    kaggle = f", or Kaggle's list where it belongs, {solution}" if solution else ""
     return (
         f". It holds {len(images):,} images in no folder: put a label file beside them, {LABEL_FILES[0]} with "
-        "lines '<image name> <label>'"
+        f"lines '<image name> <label>'{kaggle}"
     )

@@ -1,7 +1,7 @@
 """Folders and files of one set, wherever they lie: a folder on disk, or an archive that is read in place.
 
 Names inside a tree are relative and use "/". Hidden files and what macOS adds to archives are never seen. Nothing is
-followed out of a tree: links inside a folder must lead to places inside it.
+followed out of a tree unless it is asked for: links inside a folder must lead to places inside it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from nsbench.data.image_ids import IMAGE_SUFFIXES
 from nsbench.data.stored import Entry, FolderSplit, StoredSplit
+from nsbench.data.wnids import label_of
 from nsbench.errors import DataError
 from nsbench.files import open_regular, read_regular
 
@@ -71,16 +72,21 @@ class Tree(ABC):
 
 
 class FolderTree(Tree):
-    """A folder on disk."""
+    """A folder on disk. `follow`: links inside it may lead out of it, though not to nothing and not in a circle."""
 
     kind = "folder"
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, follow: bool = False) -> None:
+        self.path, self.follow = path, follow
 
     def folders(self, under: str = "") -> list[str]:
-        folder = self.path / under
-        return sorted(_text(folder, item.name) for item in _visible(folder) if os.path.isdir(item.path))
+        folder, names = self.path / under, []
+        for item in _visible(folder):
+            if os.path.isdir(item.path):
+                names.append(_text(folder, item.name))
+            elif item.is_symlink() and (item.name in label_of() or item.name.isdecimal()):
+                self._check_link(Path(item.path))  # a class would be left out in silence
+        return sorted(names)
 
     def files(self, under: str = "") -> list[File]:
         folder = self.path / under
@@ -106,7 +112,7 @@ class FolderTree(Tree):
             raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
     def walk(self) -> Iterator[str]:
-        return _walk(self.path, "")
+        return _walk(self.path, "", self.follow)
 
     def head(self, name: str) -> bytes:
         try:
@@ -116,7 +122,7 @@ class FolderTree(Tree):
             return b""
 
     def at(self, under: str) -> FolderTree:
-        return FolderTree(self.path / under)
+        return FolderTree(self.path / under, self.follow)
 
     def place(self, name: str = "") -> Path:
         return self.path / name
@@ -125,16 +131,21 @@ class FolderTree(Tree):
         return FolderSplit(name, self.path, entries)
 
     def _check_link(self, link: Path) -> None:
+        if self.follow and os.path.isfile(link):
+            return  # most of a million links need no more
         try:
             target = link.resolve()
         except RuntimeError:
             raise DataError(f"{link}: is a link to itself; copy the file again") from None
-        if not target.is_relative_to(self.path.resolve()):
+        if not self.follow and not target.is_relative_to(self.path.resolve()):
             raise DataError(
-                f"{link}: is a link out of {self.path}; copy what it points to, or link the set's folder as a whole"
+                f"{link}: is a link out of {self.path}; copy what it points to, link the set's folder as a whole, or say "
+                "--follow-links (in a config file: follow_links = true)"
             )
         if not os.path.exists(target):
             raise DataError(f"{link}: is a link to nothing; copy the file again")
+        if os.path.isdir(target) and link.parent.resolve().is_relative_to(target):
+            raise DataError(f"{link}: is a link to a folder that it lies in; remove it")
 
 
 def _text(folder: Path, name: str) -> str:
@@ -146,16 +157,21 @@ def _text(folder: Path, name: str) -> str:
     return name
 
 
-def _walk(folder: Path, before: str) -> Iterator[str]:
-    """Without a look at sizes: a large set on a network disk is listed in seconds."""
+def _walk(folder: Path, before: str, follow: bool = False, above: tuple[os.stat_result, ...] = ()) -> Iterator[str]:
+    """Without a look at sizes: a large set on a network disk is listed in seconds.
+
+    `follow`: linked folders are entered as well, except those that the walk is in (`above`).
+    """
     below = []
+    here = (*above, os.stat(folder)) if follow else ()
     for item in _visible(folder):
-        if item.is_dir(follow_symlinks=False):
+        if item.is_dir(follow_symlinks=False) or (follow and item.is_symlink() and os.path.isdir(item.path)):
             below.append(item.name)
         else:
             yield before + item.name
     for name in sorted(below):
-        yield from _walk(folder / name, f"{before}{name}/")
+        if not any(os.path.samestat(os.stat(folder / name), one) for one in here):
+            yield from _walk(folder / name, f"{before}{name}/", follow, here)
 
 
 def hidden(name: str) -> bool:

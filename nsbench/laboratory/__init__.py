@@ -112,6 +112,7 @@ def open_bench(
     untrained: bool = False,
     asked: Preparation | None = None,
     which: str = "ema",
+    follow_links: bool = False,
 ) -> Bench:
     """Load the data source and the model, by default the source's own; they must agree in the number of classes.
 
@@ -130,5 +131,6 @@ def open_bench(
         untrained=seed if untrained else None,
         asked=asked,
         which=which,
+        follow_links=follow_links,
     )
     return Bench(opened.model, opened.source, seed, opened.device, out, untrained=untrained)

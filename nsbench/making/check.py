@@ -17,6 +17,7 @@ from nsbench.data import wnids
 from nsbench.data.find import FOLDERS
 from nsbench.data.imagenet import CORRUPTED, ImageNetTree
 from nsbench.data.manifest import manifest
+from nsbench.data.parts import is_class
 from nsbench.data.source import Split
 from nsbench.data.stored import StoredSplit
 from nsbench.data.unread import unread_words
@@ -37,14 +38,15 @@ def check_sets(
     limit: int = 500,
     read: bool = True,
     workers: int = 0,
+    follow_links: bool = False,
     progress: Progress = SILENT,
 ) -> Report:
     """Check an ImageNet tree or a config file. Raises DataError where there is nothing to check.
 
     `read=False` leaves the pictures unopened: counts and labels only. With a `model`, `limit` images of each set are
-    classified, decoded in `workers` processes.
+    classified, decoded in `workers` processes. `follow_links`: links may lead out of their set.
     """
-    source = ImageNetTree(root)
+    source = ImageNetTree(root, follow_links=follow_links)
     if model is not None and model.num_classes != len(source.class_names):
         raise ModelError(
             f"model '{model.name}' has {model.num_classes} classes, ImageNet has "
@@ -141,14 +143,14 @@ def _check_counts(report: SetReport, split: Split) -> SetReport:
         details.append(f"{len(odd)} classes without their {wanted.per_class} images{_such(odd)}")
     return report.with_problem(
         f"incomplete or altered: {'; '.join(details)}. Copy it again; if it holds fewer classes on "
-        "purpose, declare them in a config file"
+        f'purpose, declare them in a config file, [classes] {split.name.partition("/")[0]} = "present"'
     )
 
 
 def _note_order(report: SetReport, split: StoredSplit) -> SetReport:
     """The report with a note where torchvision would label a folder tree otherwise."""
-    folders = [name.rpartition("/")[0] for name in split.names]
-    if not all(folders) or split.classes is not None:
+    folders = [name.partition("/")[0] for name in split.names]
+    if not all(map(is_class, set(folders))) or split.classes is not None:
         return report
     order = {folder: position for position, folder in enumerate(sorted(set(folders)))}
     wrong = sum(order[folder] != label for folder, label in zip(folders, split.labels.tolist(), strict=True))

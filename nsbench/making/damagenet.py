@@ -59,17 +59,19 @@ def make_damagenet(
     split: str = "val",
     workers: int | None = None,
     device: str = "cpu",
+    follow_links: bool = False,
     progress: Progress = SILENT,
 ) -> Made:
     """Attack the images of one split ("val" is "clean") of an ImageNet tree on the model `surrogate`.
 
-    `workers`: processes; None for one per core, and one on a GPU. Images that cannot be read are named in the summary
-    and left out. Raises ModelError for a surrogate of another input size than 224 or without 1000 classes, and
-    DataError where the folder cannot be written, holds a set of other making or is being written.
+    `workers`: processes; None for one per core, and one on a GPU. `follow_links`: links in the tree may lead out of
+    their set. Images that cannot be read are named in the summary and left out. Raises ModelError for a surrogate of
+    another input size than 224 or without 1000 classes, and DataError where the folder cannot be written, holds a set
+    of other making or is being written.
     """
     if workers is not None and workers < 1:
         raise UsageError(f"{workers} workers: give at least one")
-    images = ImageNetTree(source).split("clean" if split == "val" else split, progress)
+    images = ImageNetTree(source, follow_links=follow_links).split("clean" if split == "val" else split, progress)
     work = _Work(images, Path(out), surrogate, Path(checkpoint) if checkpoint else None, device)
     model = _load_surrogate(work)
     started = time.monotonic()

@@ -64,12 +64,14 @@ def make_imagenet_c(
     workers: int | None = None,
     engine: str = ENGINE,
     side: int = CROP,
+    follow_links: bool = False,
     progress: Progress = SILENT,
 ) -> Made:
     """Make every corruption and severity of the images of one split ("val" is "clean") of an ImageNet tree.
 
     `side`: pixels, for models of another input size than the official 224; figures on such a set say so.
-    `workers`: processes; None for one per core. Images that cannot be read are named in the summary and left out.
+    `workers`: processes; None for one per core. `follow_links`: links in the tree may lead out of their set. Images that
+    cannot be read are named in the summary and left out.
     Raises DataError where the folder cannot be written, is full, holds images of other making or is being written.
     """
     conditions = tuple((name, severity) for name in dict.fromkeys(corruptions) for severity in sorted(set(severities)))
@@ -77,7 +79,7 @@ def make_imagenet_c(
         check_corruption(name, severity, engine)
     if not conditions or (workers is not None and workers < 1):
         raise UsageError(f"{len(conditions)} corruptions x severities, {workers} workers: give at least one of each")
-    images = ImageNetTree(source).split("clean" if split == "val" else split, progress)
+    images = ImageNetTree(source, follow_links=follow_links).split("clean" if split == "val" else split, progress)
     work = _Work(images, Path(out), _file_names(images), conditions, engine, side)
     started = time.monotonic()
     with being_made(work.out):

@@ -47,12 +47,12 @@ class Section:
     left_out: int = 0
 
 
-def write_explanation(check: BaselineCheck, out: Path, data: str = "shapes10") -> Path:
+def write_explanation(check: BaselineCheck, out: Path, data: str = "shapes10", follow_links: bool = False) -> Path:
     """Write the page; returns the file. `data` is where the images lie; without them the page has no pictures.
 
-    Raises ResultError where the file cannot be written.
+    `follow_links`: links in the data may lead out of their set. Raises ResultError where the file cannot be written.
     """
-    page = to_html(check, _open(check, data))
+    page = to_html(check, _open(check, data, follow_links))
     with writing(out, ResultError, "choose another --explain"):
         write_atomically(out, page.encode())
     return out
@@ -82,12 +82,12 @@ def to_html(check: BaselineCheck, source: DataSource | None) -> str:
     )
 
 
-def _open(check: BaselineCheck, data: str) -> DataSource | None:
+def _open(check: BaselineCheck, data: str, follow_links: bool) -> DataSource | None:
     """The images of the check, if `data` is the source that they come from."""
     from nsbench.run.opening import open_source
 
     try:
-        source = open_source(data)
+        source = open_source(data, follow_links=follow_links)
     except NsbenchError:
         return None
     return source if source.name in {c.before.source for c in check.suites if c.before} else None

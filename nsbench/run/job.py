@@ -28,6 +28,7 @@ class RunOptions:
     methods: tuple[str, ...]
     suites: tuple[str, ...]
     data: str = EMBEDDED
+    follow_links: bool = False  # in the data, out of their set
     model: str | None = None
     checkpoint: Path | None = None
     normalisation: str = "own"
@@ -96,6 +97,7 @@ def open_job(options: RunOptions, progress: Progress) -> Job:
         device=options.device,
         corruption_engine=options.corruption_engine,
         surrogate=options.surrogate,
+        follow_links=options.follow_links,
     )
     source, parent = opened.source, opened.model
     recipe = training.load_recipe(

@@ -41,16 +41,17 @@ def open_all(
     untrained: int | None = None,
     asked: Preparation | None = None,
     which: str = "ema",
+    follow_links: bool = False,
 ) -> Opened:
     """Data source, model (by default the source's own) and device, as the command line names them.
 
-    For `asked` and `which` see `models.load_model`. `untrained`: a seed; the architecture is taken as timm initialises it,
-    with the source's number of classes. Raises an nsbench error where the source or the model is not there, or the two do
-    not belong together.
+    For `asked` and `which` see `models.load_model`, for `follow_links` `open_source`. `untrained`: a seed; the
+    architecture is taken as timm initialises it, with the source's number of classes. Raises an nsbench error where the
+    source or the model is not there, or the two do not belong together.
     """
     from nsbench import models
 
-    source = open_source(data, corruption_engine, surrogate)
+    source = open_source(data, corruption_engine, surrogate, follow_links)
     name = model or source.default_model
     if name is None:
         raise UsageError(f"--data {data}: say which model to take, --model NAME with --checkpoint FILE")
@@ -74,19 +75,22 @@ def open_all(
     return Opened(source, network, place)
 
 
-def open_source(spec: str, corruption_engine: str = "nsbench", surrogate: str | None = None) -> DataSource:
+def open_source(
+    spec: str, corruption_engine: str = "nsbench", surrogate: str | None = None, follow_links: bool = False
+) -> DataSource:
     """`shapes10`, the path of an ImageNet tree (a folder with val, imagenet-a, ...), or a config file (.toml).
 
     `corruption_engine` makes ImageNet-C where it is not on disk; shapes10 always takes the reference engine.
     `surrogate`, NAME or NAME:CHECKPOINT, is what transfer sets are made on, in place of the one that the source names.
+    `follow_links`: links in the data may lead out of their set.
     """
     from nsbench.making.transfer import Surrogate, TransferSource
 
     given = Surrogate(SurrogateName.parse(surrogate)) if surrogate else None
-    return TransferSource(_source(spec, corruption_engine), given)
+    return TransferSource(_source(spec, corruption_engine, follow_links), given)
 
 
-def _source(spec: str, corruption_engine: str) -> DataSource:
+def _source(spec: str, corruption_engine: str, follow_links: bool) -> DataSource:
     if spec == EMBEDDED:
         from nsbench.shapes10 import Shapes10
 
@@ -100,7 +104,7 @@ def _source(spec: str, corruption_engine: str) -> DataSource:
         )
     from nsbench.data.imagenet import ImageNetTree
 
-    return ImageNetTree(path, corruption_engine)
+    return ImageNetTree(path, corruption_engine, follow_links)
 
 
 def resolve_device(wanted: str) -> str:
