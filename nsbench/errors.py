@@ -5,6 +5,7 @@ NsbenchError
 │   └── UnknownName         an unknown suite, method, model, recipe ...; lists the known ones
 ├── DataError               data set absent, half copied, wrongly laid out
 │   ├── MissingSplit        the source does not have this split; other suites go on
+│   │   └── NotPartOfSource it has no meaning for the source's classes: no failure
 │   └── CorruptImage        one file that cannot be decoded
 ├── ModelError              checkpoint and architecture do not fit, no patch embedding, NaN logits
 ├── AttackError             an attack returned images outside its promises
@@ -48,6 +49,10 @@ class DataError(NsbenchError):
 
 class MissingSplit(DataError):
     """The source does not hold this split."""
+
+
+class NotPartOfSource(MissingSplit):
+    """The split has no meaning for the classes of this source."""
 
 
 class CorruptImage(DataError):

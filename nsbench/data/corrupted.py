@@ -12,8 +12,9 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from nsbench.corruptions import check_corruption, corrupt, engine_version
+from nsbench.corruptions import CORRUPTIONS, SEVERITIES, check_corruption, corrupt, engine_version
 from nsbench.data.source import Split, digest_of
+from nsbench.errors import MissingSplit
 
 RESIZE, CROP = 256, 224  # pixels
 SEED = 0  # fixed: the corrupted set is data, and the same for every run
@@ -48,6 +49,20 @@ class CorruptedSplit(Split):
     def digest(self) -> str:
         """Over the base's digest and everything that shapes the pixels."""
         return digest_in_memory(self.base.digest, self.corruption, self.severity, self.engine, self.made_at)
+
+
+def corrupted_names() -> list[str]:
+    """Of the fifteen corruptions at five severities: "c/gaussian_noise/1", ..."""
+    return [f"c/{corruption}/{severity}" for corruption in CORRUPTIONS for severity in SEVERITIES]
+
+
+def parsed(name: str) -> tuple[str, int]:
+    """ "c/fog/3" -> ("fog", 3). Raises MissingSplit, UnknownName or UsageError."""
+    corruption, _, severity = name.removeprefix("c/").partition("/")
+    if not severity.isdecimal():
+        raise MissingSplit(f"there is no split '{name}'; give c/<corruption>/<severity from 1 to 5>")
+    check_corruption(corruption, int(severity))
+    return corruption, int(severity)
 
 
 def digest_in_memory(clean: str, corruption: str, severity: int, engine: str, made_at: int | None = None) -> str:

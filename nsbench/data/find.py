@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,16 +157,22 @@ def open_set(
     missing = next((path for path in paths if not os.path.exists(path)), None)
     if missing is not None:
         raise DataError(f"{missing}: does not exist; correct the path of '{name}'")
-    kinds = {path.suffix.lower() for path in paths}
-    if kinds in ({".parquet"}, {".arrow"}):
-        split: StoredSplit = open_tables(name, paths, progress)
-    elif len(paths) > 1 or is_shard(paths[0]):
-        split = open_shards(name, paths)
-    else:
+    tables = {path.suffix.lower() for path in paths} in ({".parquet"}, {".arrow"})
+    if not (tables or len(paths) > 1 or is_shard(paths[0])):
         return open_tree_set(name, layouts.open_tree(paths[0], name, follow), place.labels, classes)
+    split = read_pieces(name, paths, progress)
     if paths != place.paths:  # all of a folder, in which nothing but the pieces is read
         split.unread = unread_pictures(FolderTree(paths[0].parent), ())
     return split
+
+
+def read_pieces(
+    name: str, paths: tuple[Path, ...], progress: Progress, classes: Sequence[str] | None = None
+) -> StoredSplit:
+    """The split in tables or shards. `classes`: the source's own; None: ImageNet's. Raises DataError."""
+    if paths[0].suffix.lower() in (".parquet", ".arrow"):
+        return open_tables(name, paths, progress, classes)
+    return open_shards(name, paths)
 
 
 def open_tree_set(

@@ -131,6 +131,10 @@ class DataSource(ABC):
     surrogate: SurrogateName | None = None  # the model that transfer sets are made on
     root: Path | None = None
 
+    def has_meaning(self, split: str) -> bool:
+        """Whether a split of this name means something for the source's classes, be it here or not."""
+        return True
+
     @abstractmethod
     def splits(self) -> list[str]:
         """Names of the splits that are here now."""

@@ -45,16 +45,20 @@ class StoredSplit(Split):
 
     def __init__(self, name: str, names: np.ndarray, labels: np.ndarray, sizes: np.ndarray) -> None:
         """`names`: (n,) str, of each image's file, inside the set."""
-        self.name, self.sizes = name, sizes
+        self.name, self.labels, self.sizes = name, labels, sizes
         self._names = np.char.encode(names, "utf-8")  # a quarter of the memory: C has 75 such splits
         self.classes = wnids.subset(name)
-        self.relabel(labels)
+        self.class_names: Sequence[str] = wnids.wnids()
 
-    def relabel(self, labels: np.ndarray) -> None:
-        """Take other labels; an image's id may hold its class."""
-        known = wnids.wnids()
-        self.labels = labels
-        self.ids = canonical_ids(self.names, [known[label] for label in labels.tolist()])
+    def relabel(self, labels: np.ndarray, class_names: Sequence[str] | None = None) -> None:
+        """Take other labels, of these classes where they are not ImageNet's; an image's id may hold its class."""
+        self.labels, self.class_names = labels, class_names or self.class_names
+        for known in ("ids", "digest"):
+            self.__dict__.pop(known, None)
+
+    @cached_property
+    def ids(self) -> np.ndarray:  # type: ignore[override]  # worked out on first use, when the labels are settled
+        return canonical_ids(self.names, [self.class_names[label] for label in self.labels.tolist()])
 
     @property
     def names(self) -> list[str]:

@@ -86,7 +86,8 @@ def _table(
     rows = [_read(row, evidence) for row in rows_of(results, references, known)]
     rows = [_marked(row, lender) if id(row.results[0]) in borrowed else row for row in rows]
     notes: list[list[str]] = [[] for _ in rows]
-    held = [_of_eleven(row, mine) for row, mine in zip(rows, notes, strict=True)]
+    own_suites = max((result.paper_suites for result in results), key=len, default=())
+    held = [_of_eleven(row, own_suites, mine) for row, mine in zip(rows, notes, strict=True)]
     common = _common(columns, rows) if partial and not all(held) else ()
     chosen = [_over(row, common, mine) for row, mine in zip(rows, notes, strict=True)] if common else held
     order = sorted(
@@ -113,6 +114,7 @@ def _table(
         limit=key.images.limit,
         preprocessing=key.preprocessing,
         partial_suites=common,
+        own_suites=own_suites,
     )
 
 
@@ -136,9 +138,11 @@ def _read(row: Row, evidence: Evidence) -> Row:
 # --- averages -------------------------------------------------------------------------------------------------------
 
 
-def _of_eleven(row: Row, notes: list[str]) -> Averaged | None:
+def _of_eleven(row: Row, own_suites: Sequence[str], notes: list[str]) -> Averaged | None:
+    """Of a source that has fewer of the paper's columns: over those."""
     paper = {suite: cell for suite, cell in row.cells.items() if cell.results[0].paper}
-    if len(paper) != PAPER_COLUMNS or not all(cell.comparable for cell in paper.values()):
+    paper = {suite: cell for suite, cell in paper.items() if not own_suites or suite in own_suites}
+    if len(paper) != (len(own_suites) or PAPER_COLUMNS) or not all(cell.comparable for cell in paper.values()):
         return None
     return averaged(paper, notes)
 

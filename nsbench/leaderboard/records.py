@@ -190,6 +190,7 @@ class Table:
     pairs: Mapping[str, Pairs] = field(default_factory=dict, compare=False, repr=False)  # by suite, and AVERAGE
     evidence: Evidence | None = field(default=None, compare=False, repr=False)
     limit: int | None = None  # images per condition at most; None: all of them
+    own_suites: tuple[str, ...] = ()  # the paper's columns that the source has, where it has not all eleven
 
     @property
     def models(self) -> list[str]:

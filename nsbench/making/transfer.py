@@ -140,6 +140,9 @@ class TransferSource(DataSource):
         made_on = surrogate or (Surrogate(base.surrogate) if base.surrogate else None)
         self.surrogate, self._made_on = made_on.named if made_on else None, made_on
 
+    def has_meaning(self, split: str) -> bool:
+        return split.startswith(TRANSFER) or self.base.has_meaning(split)
+
     def splits(self) -> list[str]:
         return self.base.splits()
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from nsbench.leaderboard import AVERAGE, BETTER, NOT_SEPARABLE, WORSE, Cell, Delta, Row, Table, compare
 from nsbench.leaderboard.deltas import reference_of
 from nsbench.leaderboard.pairs import ALPHA, UNPAIRED
-from nsbench.report.numbers import THESE_WEIGHTS, figure, pvalue, seeds, signed
+from nsbench.report.numbers import THESE_WEIGHTS, all_of, figure, pvalue, seeds, signed
 
 UNTOUCHED, CONTROL = "untouched", "control"  # roles of methods that others are compared with: see types.ROLES
 
@@ -81,7 +81,7 @@ def _measured(table: Table, ran: Ran) -> str:
     drawn = cell.seeds if cell else sorted({seed for one in cells for seed in one.seeds})
     where = f"{_images(table, cells)}, {seeds(drawn)}"
     if cell is None:
-        return f"{len(ran.suites)} suites, {where}; the average needs all eleven"
+        return f"{len(ran.suites)} suites, {where}; the average needs {all_of(table)}"
     apart = f"; not compared: {cell.reason}" if cell.reason else ""
     interval = f"{figure(cell.value)} ({figure(cell.low)} to {figure(cell.high)})"
     return f"{_title(table, ran.headline)} {interval}, {where}{apart}"
@@ -161,7 +161,7 @@ def _suite_by_suite(table: Table, ran: Sequence[Ran]) -> list[str]:
     alone = [told for suite in suites if (told := _ahead(table, suite, ran))]
     return [
         f"{len(ran)} rows in {len(suites)} suite{'s' if len(suites) > 1 else ''}, {_images(table, cells)}; "
-        "the average needs all eleven.",
+        f"the average needs {all_of(table)}.",
         f"Ahead of all others of the run: {_listed(alone)}. {_validity([one.row for one in ran])}",
     ]
 
@@ -188,7 +188,7 @@ def _apart(table: Table, suite: str, one: Ran, other: Ran) -> bool:
 
 def _title(table: Table, suite: str) -> str:
     if suite == AVERAGE:
-        return "average of the eleven suites"
+        return "average of the eleven suites" if not table.own_suites else f"average of {all_of(table)}"
     column = next(column for column in table.columns if column.suite == suite)
     return f"{column.title}{' (lower is better)' if column.lower_is_better else ''}"
 

@@ -86,7 +86,18 @@ def budget(threat: ThreatModel) -> str:
 def average_column(table: Table) -> Column:
     """The average's column, with its own name where it is not over all eleven."""
     if not table.partial_suites:
-        return _of_other_sizes(replace(AVERAGE, neighbours=table.average_neighbours), table)
+        whole = replace(AVERAGE, neighbours=table.average_neighbours)
+        if table.own_suites:
+            whole = replace(
+                whole,
+                title=f"Average of {len(table.own_suites)}",
+                group="average of this source",
+                summary=(
+                    f"Mean of the {len(table.own_suites)} of the paper's columns that mean something for the classes of "
+                    f"{table.source}, with 100 − mCE in place of mCE; it exists only where all of them are there."
+                ),
+            )
+        return _of_other_sizes(whole, table)
     titles = [column.title for column in table.columns if column.suite in table.partial_suites]
     partial = replace(
         AVERAGE,
@@ -98,6 +109,11 @@ def average_column(table: Table) -> Column:
         ),
     )
     return _of_other_sizes(partial, table)
+
+
+def all_of(table: Table) -> str:
+    """What an average needs."""
+    return f"all {len(table.own_suites)} suites of this source" if table.own_suites else "all eleven"
 
 
 def _of_other_sizes(average: Column, table: Table) -> Column:

@@ -221,6 +221,7 @@ class Result:
     schema: Literal[4] = SCHEMA
     outcomes_format: Literal["parquet", "npz"] = "parquet"
     outcomes_sha256: str = ""
+    paper_suites: tuple[str, ...] = ()  # the paper's columns that mean something for the source; (): all eleven
     image_ids: Literal["canonical", "names"] = "canonical"  # of the outcomes; names of files before schema 4
     path: Path | None = field(default=None, compare=False)  # of the file that it was read from or written to
 

@@ -98,6 +98,7 @@ def open_job(options: RunOptions, progress: Progress) -> Job:
         corruption_engine=options.corruption_engine,
         surrogate=options.surrogate,
         follow_links=options.follow_links,
+        progress=progress,
     )
     source, parent = opened.source, opened.model
     recipe = training.load_recipe(

@@ -12,12 +12,14 @@ import torch
 from nsbench.data import DataSource, SurrogateName
 from nsbench.errors import DataError, ModelError, UsageError
 from nsbench.files import expanded
+from nsbench.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from nsbench.models import Model
     from nsbench.models.preparation import Preparation
 
 EMBEDDED = "shapes10"
+OWN = "folder"  # folder:PATH, whose classes are its own whatever they are called
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ def open_all(
     asked: Preparation | None = None,
     which: str = "ema",
     follow_links: bool = False,
+    progress: Progress = SILENT,
 ) -> Opened:
     """Data source, model (by default the source's own) and device, as the command line names them.
 
@@ -51,7 +54,7 @@ def open_all(
     """
     from nsbench import models
 
-    source = open_source(data, corruption_engine, surrogate, follow_links)
+    source = open_source(data, corruption_engine, surrogate, follow_links, progress)
     name = model or source.default_model
     if name is None:
         raise UsageError(f"--data {data}: say which model to take, --model NAME with --checkpoint FILE")
@@ -76,9 +79,15 @@ def open_all(
 
 
 def open_source(
-    spec: str, corruption_engine: str = "nsbench", surrogate: str | None = None, follow_links: bool = False
+    spec: str,
+    corruption_engine: str = "nsbench",
+    surrogate: str | None = None,
+    follow_links: bool = False,
+    progress: Progress = SILENT,
 ) -> DataSource:
-    """`shapes10`, the path of an ImageNet tree (a folder with val, imagenet-a, ...), or a config file (.toml).
+    """`shapes10`, the path of an ImageNet tree (a folder with val, imagenet-a, ...), images of other classes, or a config
+    file (.toml). `folder:PATH` has its own classes even where these are called like ImageNet's. `hf:owner/name[@revision]`
+    is a data set of the Hugging Face hub, `torchvision:NAME:ROOT` one that torchvision reads.
 
     `corruption_engine` makes ImageNet-C where it is not on disk; shapes10 always takes the reference engine.
     `surrogate`, NAME or NAME:CHECKPOINT, is what transfer sets are made on, in place of the one that the source names.
@@ -87,24 +96,57 @@ def open_source(
     from nsbench.making.transfer import Surrogate, TransferSource
 
     given = Surrogate(SurrogateName.parse(surrogate)) if surrogate else None
-    return TransferSource(_source(spec, corruption_engine, follow_links), given)
+    return TransferSource(_source(spec, corruption_engine, follow_links, progress), given)
 
 
-def _source(spec: str, corruption_engine: str, follow_links: bool) -> DataSource:
+def _source(spec: str, corruption_engine: str, follow_links: bool, progress: Progress) -> DataSource:
     if spec == EMBEDDED:
         from nsbench.shapes10 import Shapes10
 
         return Shapes10()
-    path = expanded(spec)
+    kind, _, place = spec.partition(":")
+    if kind == OWN and place:
+        return _own(expanded(place), corruption_engine, follow_links)
+    if kind == "torchvision":
+        return _torchvision(place, corruption_engine)
+    if kind == "hf":
+        from nsbench.data.hf import dataset_folder
+
+        path, follow_links = dataset_folder(place, progress), True
+    else:
+        path = expanded(spec)
+    if _is_own(path, follow_links):
+        return _own(path, corruption_engine, follow_links)
     if not os.path.isdir(path) and not (os.path.isfile(path) and path.suffix.lower() == ".toml"):
         what = "is neither a folder nor a .toml file" if os.path.exists(path) else "does not exist"
         raise DataError(
-            f"--data {spec}: {what}; give '{EMBEDDED}', the folder of an ImageNet tree, or a config file "
-            "that names the sets"
+            f"--data {spec}: {what}; give '{EMBEDDED}', the folder of an ImageNet tree or of images of your own "
+            "classes, or a config file that names the sets"
         )
     from nsbench.data.imagenet import ImageNetTree
 
     return ImageNetTree(path, corruption_engine, follow_links)
+
+
+def _torchvision(spec: str, corruption_engine: str) -> DataSource:
+    from nsbench.data.torchvision_sets import TorchvisionSource
+
+    name, _, root = spec.partition(":")
+    if not root:
+        raise UsageError(f"--data torchvision:{spec}: give torchvision:NAME:ROOT, such as torchvision:CIFAR10:data")
+    return TorchvisionSource(name, expanded(root), corruption_engine)
+
+
+def _is_own(path: Path, follow_links: bool) -> bool:
+    from nsbench.data.own_parts import has_own_classes
+
+    return path.suffix.lower() != ".toml" and has_own_classes(path, follow_links)
+
+
+def _own(path: Path, corruption_engine: str, follow_links: bool) -> DataSource:
+    from nsbench.data.own import OwnSource
+
+    return OwnSource(path, engine=corruption_engine, follow_links=follow_links)
 
 
 def resolve_device(wanted: str) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import nsbench
-from nsbench import provenance
-from nsbench.data import Split
+from nsbench import provenance, registry
+from nsbench.data import DataSource, Split
 from nsbench.data.manifest import content_digest
 from nsbench.data.source import digest_of
 from nsbench.results import ConditionResult, Provenance, Result
@@ -71,7 +71,20 @@ def result_of(
         conditions=tuple(conditions),
         provenance=_provenance(job, method, splits, model, evaluations, seconds),
         identity=identity,
+        paper_suites=_paper_suites(job),
     )
+
+
+def _paper_suites(job: Job) -> tuple[str, ...]:
+    """The paper's columns that mean something for the source; () where all do."""
+    paper = [suite for suite in registry.suites.values() if suite.paper]
+    mine = tuple(sorted(suite.name for suite in paper if has_meaning(job.source, suite)))
+    return () if len(mine) == len(paper) else mine
+
+
+def has_meaning(source: DataSource, suite: Suite) -> bool:
+    """All splits of the suite mean something for the source's classes."""
+    return all(source.has_meaning(condition.split) for condition in suite.conditions())
 
 
 def available(job: Job, suite: Suite) -> list[int]:

@@ -30,7 +30,7 @@ from nsbench.run.evaluate import Evaluation, evaluate
 from nsbench.run.fit import Fitted, Fitter
 from nsbench.run.job import Job, RunOptions, open_job
 from nsbench.run.known import Memory
-from nsbench.run.recording import Pair, available, result_line, result_of
+from nsbench.run.recording import Pair, available, has_meaning, result_line, result_of
 from nsbench.run.watch import Watcher, check_logger
 from nsbench.types import Condition, Method, Suite
 
@@ -70,6 +70,7 @@ def run(options: RunOptions, progress: Progress) -> Summary:
     if options.log:
         check_logger(options.log)
     first, summary = open_job(options, progress), Summary()
+    first = _with_meaning(first)
     require_room(first)
     for seed in options.seeds:
         job = replace(first, seed=seed, recipe=first.recipe.model_copy(update={"seed": seed}))
@@ -78,6 +79,18 @@ def run(options: RunOptions, progress: Progress) -> Summary:
         for name in options.methods:
             _run_method(job, registry.methods[name], summary)
     return summary
+
+
+def _with_meaning(job: Job) -> Job:
+    """The job without the suites that mean nothing for the source's classes, which is said once and is no failure."""
+    apart = [name for name in job.options.suites if not has_meaning(job.source, registry.suites[name])]
+    if not apart:
+        return job
+    suites = tuple(name for name in job.options.suites if name not in apart)
+    if not suites:
+        raise UsageError(f"--suite {','.join(apart)}: not part of {job.source.title}; take clean, fgsm or another one")
+    job.progress.line(f"not part of {job.source.title}: {', '.join(apart)}", style="dim")
+    return replace(job, options=replace(job.options, suites=suites))
 
 
 def _equal_compute(job: Job) -> Recipe:

@@ -13,7 +13,7 @@ from nsbench.leaderboard import AVERAGE, Cell, Column, Leaderboard, Row, RowComp
 from nsbench.leaderboard.details import Details
 from nsbench.report import numbers, published
 from nsbench.report.notes import health_notes, notes, order_note
-from nsbench.report.numbers import GROUP_TITLES, average_column
+from nsbench.report.numbers import GROUP_TITLES, all_of, average_column, group_title
 from nsbench.report.page import charts
 from nsbench.report.page.diagrams import caption, diagram
 from nsbench.report.page.method_cards import MethodCard, method_card
@@ -83,7 +83,7 @@ class TableView:
     @property
     def groups(self) -> list[tuple[str, int]]:
         return [(GROUP_TITLES.get(group, group), len(columns)) for group, columns in self.table.groups] + [
-            (GROUP_TITLES["average"], 1)
+            (group_title(average_column(self.table).group), 1)
         ]
 
     @property
@@ -152,7 +152,7 @@ class TableView:
         if column.suite != AVERAGE:
             return f"{column.title} of {row.title}: not evaluated"
         held = sum(cell.results[0].paper and cell.comparable for cell in row.cells.values())
-        return f"The average needs all eleven columns, comparable and from one set of weights; {held} of 11 are here"
+        return f"The average needs {all_of(self.table)}, comparable and from one set of weights; {held} are here"
 
     def tint(self, row: Row, column: Column) -> float:
         """How good within its column, from 0 to 1; 0 where there is nothing to compare."""
