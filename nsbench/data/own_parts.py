@@ -97,6 +97,8 @@ def classes_of(parts: Parts, root: Path) -> tuple[str, ...]:
     found = [_classes_in(part, root) for part in (parts.train, parts.clean) if part is not None]
     names = tuple(stated[0]) if stated else found[0]
     for others in found:
+        if stated and all(map(str.isdecimal, others)):
+            continue  # bare numbers, which the stated names count
         if foreign := [name for name in others if name not in names]:
             what = f"in {stated[1]}" if stated else "to train on"
             raise DataError(
