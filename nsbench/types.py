@@ -80,6 +80,7 @@ class Attack:
     name: str
     function: Callable[..., Tensor]  # an AttackFunction and its settings
     facts: AttackFacts = AttackFacts()
+    code: str = ""  # digest of the file that it was included from; "": it is installed and has a version
 
     def __call__(
         self,
@@ -197,6 +198,7 @@ class Suite:
     unit: str = "%"
     lower_is_better: bool = False
     watched: bool = False  # --watch evaluates it during a training
+    code: str = ""  # digest of the file that it was included from; "": it is installed, and `version` says what changed
 
     def conditions(self) -> list[Condition]:
         return self.build()
@@ -228,3 +230,4 @@ class Method:
     role: str = ""  # one of ROLES
     order: int = 100
     parts: tuple[Method, ...] = ()  # of a chain such as madry+ns: each goes on from the model of the one before
+    code: str = ""  # digest of the file that it was included from; "": it is installed, and `version` says what changed

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable
 import click
 
 from nsbench import registry
-from nsbench.cli.options import ordered_methods, ordered_suites
+from nsbench.cli.options import include, ordered_methods, ordered_suites
 
 
 @click.command("list")
 @click.argument(
     "what", required=False, type=click.Choice(["suites", "methods", "models", "sources", "recipes", "studies"])
 )
+@include
 def list_(what: str | None) -> None:
     """List suites, methods, models, sources, recipes or studies; without an argument suites and methods."""
     registry.load_content()

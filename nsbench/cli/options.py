@@ -92,7 +92,24 @@ def _seeds(context: click.Context, parameter: click.Parameter, given: str) -> tu
     return seeds
 
 
+def _included(context: click.Context, parameter: click.Parameter, value: tuple[Path, ...]) -> None:
+    registry.included[:] = value
+
+
+include = option(
+    "--include",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    expose_value=False,
+    is_eager=True,
+    callback=_included,
+    metavar="FILE.py|DIR",
+    help="Suites, methods and attacks of your own; repeatable. Also NSBENCH_INCLUDE, and pyproject.toml.",
+)
+
+
 _RUN: list[Callable[[Any], Any]] = [
+    include,
     *_MODEL,
     option("--recipe", help="Finetuning recipe. Default: the data source's own. See: nsbench list recipes"),
     option(

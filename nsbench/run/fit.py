@@ -88,7 +88,8 @@ class Fitter:
             parent_digest = self.key(part, parent, parent_digest)
         if method.parts:
             return parent_digest
-        origin = (parent.name, parent_digest, parent.mean, parent.std)
+        own = (method.code,) if method.code else ()  # who edits an included file need not raise its version
+        origin = (parent.name, parent_digest, parent.mean, parent.std, *own)
         if not method.trains:
             return digest_of(*origin, method.name, method.version)
         train = self.source.split("train", self.progress)

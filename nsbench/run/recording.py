@@ -69,7 +69,7 @@ def result_of(
         method_order=method.order,
         method_role=method.role,
         conditions=tuple(conditions),
-        provenance=_provenance(job, method, splits, model, evaluations, seconds),
+        provenance=_provenance(job, method, suite, splits, model, evaluations, seconds),
         identity=identity,
         paper_suites=_paper_suites(job),
     )
@@ -118,9 +118,17 @@ def _condition(condition: Condition, split: Split, available: int, evaluation: E
     )
 
 
+def _codes(method: Method, suite: Suite) -> dict[str, str]:
+    """Digests of the files that were included, by what they define."""
+    used = {f"attack {one.attack}": registry.attacks[one.attack].code for one in suite.conditions() if one.attack}
+    codes = {f"method {method.name}": method.code, f"suite {suite.name}": suite.code, **used}
+    return {what: code for what, code in codes.items() if code}
+
+
 def _provenance(
     job: Job,
     method: Method,
+    suite: Suite,
     splits: list[Split],
     model: Fitted,
     evaluations: Mapping[str, Evaluation],
@@ -129,7 +137,7 @@ def _provenance(
     card = model.card
     return Provenance(
         nsbench=nsbench.__version__,
-        versions=provenance.versions(),
+        versions={**provenance.versions(), **_codes(method, suite)},
         commit=provenance.commit(),
         device=provenance.device_name(job.device),
         date=provenance.now(),

@@ -239,7 +239,10 @@ def _identity(job: Job, suite: Suite, splits: list[Split], key: str) -> str:
         (c.name, c.attack, sorted(c.params.items()), str(c.threat), c.preprocess, split.digest, split.origin)
         for c, split in zip(suite.conditions(), splits, strict=True)
     ]
-    return digest_of(job.source.name, key, job.parent.preprocessing, suite.name, suite.version, job.seed, settings)
+    used = [registry.attacks[c.attack].code for c in suite.conditions() if c.attack]
+    codes = sorted({suite.code, *used} - {""})  # of files that were included: an edit is another measurement
+    about = (job.source.name, key, job.parent.preprocessing, suite.name, suite.version, job.seed, settings)
+    return digest_of(*about, *codes)
 
 
 def _held(job: Job, method: Method, suite: Suite, identity: str, pair: Pair) -> Result | None:

@@ -1,16 +1,12 @@
-"""Registries of suites, methods and attacks, and the loading of content files.
+"""Registries of suites, methods and attacks.
 
 A registry is a dict and a decorator: it refuses duplicates and answers an unknown name with the known ones.
-Content is found by scanning folders (`suites/`, `baselines/`) and the entry points `nsbench.suites` and
-`nsbench.methods`, so adding a suite or a method is adding one file.
 """
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from typing import Generic, TypedDict, TypeVar, Unpack, overload
 
 from nsbench.errors import NsbenchError, UnknownName
@@ -54,6 +50,13 @@ class Registry(Generic[Item]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._items)
+
+    def note_code(self, known: Collection[int], code: str) -> int:
+        """Give the items whose id() is not among the `known` the digest of the file that registered them; how many."""
+        new = [name for name, item in self._items.items() if id(item) not in known]
+        for name in new:
+            self._items[name] = replace(self._items[name], code=code)  # type: ignore[type-var]
+        return len(new)
 
     def values(self) -> list[Item]:
         return list(self._items.values())
@@ -176,34 +179,3 @@ def attack(
         return function
 
     return register if function is None else register(function)
-
-
-def content_folder(name: str) -> Path:
-    """`suites` or `baselines`: inside the package when installed from a wheel, beside it in a checkout."""
-    package = Path(__file__).parent
-    bundled = package / "_content" / name
-    return bundled if bundled.is_dir() else package.parent / name
-
-
-def load_content() -> None:
-    """Import every content file once. Idempotent; a file that breaks the contract is named."""
-    from importlib.metadata import entry_points  # a third of what `import nsbench` would take
-
-    for kind, registry in (("suites", suites), ("baselines", methods)):
-        for path in sorted(content_folder(kind).glob("*.py")):
-            if path.stem not in registry:
-                _load_file(path)
-                if path.stem not in registry:
-                    raise NsbenchError(f"{path}: must register '{path.stem}', its own file name")
-    for group in ("nsbench.suites", "nsbench.methods"):
-        for entry in entry_points(group=group):
-            entry.load()
-
-
-def _load_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"nsbench_content.{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise NsbenchError(f"{path}: is not a Python file that can be loaded")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

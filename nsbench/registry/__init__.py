@@ -1,0 +1,18 @@
+"""What can be named: suites, methods and attacks, and the loading of the files that register them."""
+
+from nsbench.registry.content import content_folder, included, load_content
+from nsbench.registry.registries import Methods, Registry, attack, attacks, method, methods, suite, suites
+
+__all__ = [
+    "Methods",
+    "Registry",
+    "attack",
+    "attacks",
+    "content_folder",
+    "included",
+    "load_content",
+    "method",
+    "methods",
+    "suite",
+    "suites",
+]

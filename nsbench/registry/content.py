@@ -1,0 +1,102 @@
+"""Loading what registers suites, methods and attacks.
+
+Content is found by scanning folders (`suites/`, `baselines/`) and the entry points `nsbench.suites`, `nsbench.methods` and
+`nsbench.attacks`, so adding a suite or a method is adding one file. Files of one's own are included by
+name: `--include`, NSBENCH_INCLUDE, or `include` under [tool.nsbench] in the pyproject.toml of the project that one is in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import tomllib
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+from nsbench.errors import NsbenchError, UsageError
+from nsbench.registry.registries import attacks, methods, suites
+
+included: list[Path] = []  # files and folders that --include names
+_loaded: set[Path] = set()
+
+
+def content_folder(name: str) -> Path:
+    """`suites` or `baselines`: inside the package when installed from a wheel, beside it in a checkout."""
+    package = Path(__file__).parent.parent
+    bundled = package / "_content" / name
+    return bundled if bundled.is_dir() else package.parent / name
+
+
+def load_content() -> None:
+    """Import every content file once. Idempotent; a file that breaks the contract is named."""
+    from importlib.metadata import entry_points  # a third of what `import nsbench` would take
+
+    for kind, registry in (("suites", suites), ("baselines", methods)):
+        for path in sorted(content_folder(kind).glob("*.py")):
+            if path.stem not in registry:
+                _load_file(path)
+                if path.stem not in registry:
+                    raise NsbenchError(f"{path}: must register '{path.stem}', its own file name")
+    for group in ("nsbench.suites", "nsbench.methods", "nsbench.attacks"):
+        for entry in entry_points(group=group):
+            entry.load()
+    for path in _to_include():
+        if path not in _loaded:
+            _loaded.add(path)
+            _include(path)
+
+
+def _to_include() -> list[Path]:
+    """Files that are named by an option, by the environment, or by the project that one is in; in this order."""
+    environment = [Path(name) for name in os.environ.get("NSBENCH_INCLUDE", "").split(os.pathsep) if name]
+    named = [*included, *environment, *_of_project()]
+    files: dict[Path, None] = {}
+    for name in named:
+        path = name.expanduser().resolve()
+        found = sorted(path.glob("*.py")) if path.is_dir() else [path]
+        if not found or not all(one.is_file() and one.suffix == ".py" for one in found):
+            raise UsageError(f"include {name}: is no Python file and no folder with some; correct the path")
+        files |= dict.fromkeys(found)
+    return list(files)
+
+
+def _of_project() -> list[Path]:
+    """What the nearest pyproject.toml lists as [tool.nsbench] include, relative to itself."""
+    here = Path.cwd()
+    project = next((at / "pyproject.toml" for at in (here, *here.parents) if (at / "pyproject.toml").is_file()), None)
+    if project is None:
+        return []
+    try:
+        listed = tomllib.loads(project.read_text("utf-8")).get("tool", {}).get("nsbench", {}).get("include", [])
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{project}: cannot be read ({error}); correct it") from error
+    if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+        raise UsageError(f'{project}: [tool.nsbench] include must be a list of paths, such as include = ["methods"]')
+    return [project.parent / one for one in listed]
+
+
+def _include(path: Path) -> None:
+    """Load a file of one's own. What it registers carries its digest, so that an edited file is another measurement."""
+    before = {*map(id, suites.values()), *map(id, methods.values()), *map(id, attacks.values())}
+    try:
+        _load_file(path)
+    except NsbenchError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever the author's file raises, named with its line
+        at = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = getattr(error, "lineno", None) or (at[-1] if at else 1)
+        raise UsageError(f"{path}:{line}: {type(error).__name__}: {error}") from error
+    code = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    if not sum([suites.note_code(before, code), methods.note_code(before, code), attacks.note_code(before, code)]):
+        raise UsageError(f"{path}: registers no suite, method or attack; see @nb.suite, @nb.method, @nb.attack")
+
+
+def _load_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"nsbench_content.{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise NsbenchError(f"{path}: is not a Python file that can be loaded")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
