@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     from nsbench.regression import Baseline, BaselineCheck, Measurement, Rules
 
 FILE = click.Path(path_type=Path, dir_okay=False)
-NOT_STORED = ("device", "workers", "batch_size", "results", "force", "watch", "log", "follow_links")  # move no figure
+NOT_STORED = (
+    "device",
+    "workers",
+    "batch_size",
+    "results",
+    "force",
+    "watch",
+    "log",
+    "follow_links",
+    "about",
+)  # move no figure
 OF_THE_MACHINE = ("data", "checkpoint")  # where things lie here; asked for again elsewhere
 INCOMPARABLE = 3  # exit status
 ALSO_WITHOUT_RUN = ("results", "data", "follow_links")

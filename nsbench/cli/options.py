@@ -96,6 +96,12 @@ def _included(context: click.Context, parameter: click.Parameter, value: tuple[P
     registry.included[:] = value
 
 
+def _about(context: click.Context, parameter: click.Parameter, value: Path | None) -> object:
+    from nsbench.results.about import read_about
+
+    return read_about(value) if value else None
+
+
 include = option(
     "--include",
     multiple=True,
@@ -163,6 +169,13 @@ _RUN: list[Callable[[Any], Any]] = [
     ),
     option(
         "--name", default="", help="What to call the checkpoint in rows. Default: its file's name where rows need one."
+    ),
+    option(
+        "--about",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        callback=_about,
+        metavar="FILE.toml",
+        help="Whose the rows are: title, authors, paper, code, weights, licence, date; shown and linked. Moves no figure.",
     ),
     option("--force", is_flag=True, help="Compute again what is stored, fitted weights included."),
     option("--allow-missing", is_flag=True, help="Accept results without the images that cannot be read."),

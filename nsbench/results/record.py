@@ -20,6 +20,8 @@ STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}  # pydantic
 Count = Annotated[int, Field(ge=0)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Seconds = Annotated[float, Field(ge=0)]
+Text = Annotated[str, Field(max_length=300)]
+Address = Annotated[str, Field(max_length=500, pattern=r"^(https?://[^\s\"'<>`\\]+)?$")]  # it becomes a link
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,21 @@ class RecipeUsed:
 
 
 @dataclass(frozen=True)
+class About:
+    """Whose a row is and where more is said, as its author states it."""
+
+    title: Text = ""  # of the paper or project
+    authors: Annotated[tuple[Text, ...], Field(max_length=100)] = ()
+    paper: Address = ""
+    code: Address = ""
+    weights: Address = ""
+    licence: Text = ""
+    date: Annotated[str, Field(pattern=r"^(\d{4}-\d{2}-\d{2})?$")] = ""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where a figure comes from."""
 
@@ -188,6 +205,7 @@ class Provenance:
     prepared: tuple[str, ...] = ()  # what the checkpoint declares or the caller asked for, and where it stood
     checkpoint: str = ""  # name of the file
     name: str = ""  # that the caller gave it
+    about: About | None = None
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 

@@ -35,7 +35,7 @@ from nsbench.results.parts import (
     outcomes_path,
     path_of,
 )
-from nsbench.results.record import SCHEMA, Result
+from nsbench.results.record import SCHEMA, About, Result
 from nsbench.results.upgrades import UPGRADES, upgrade
 from nsbench.types import Outcomes
 
@@ -107,6 +107,20 @@ def note_available(result: Result, available: Sequence[int]) -> Result:
         return result
     conditions = zip(result.conditions, available, strict=True)
     noted = replace(result, conditions=tuple(replace(one, available=n) for one, n in conditions))
+    folder = path_of(result).parent
+    with _writing(folder), alone(folder):
+        held = read_result(path_of(result))
+        if held.outcomes_sha256 != result.outcomes_sha256:  # replaced meanwhile
+            return held
+        write_atomically(path_of(noted), to_json(noted))
+    return noted
+
+
+def note_about(result: Result, about: About) -> Result:
+    """A stored result with these facts about its row, which move no figure. Raises ResultError if it cannot be stored."""
+    if result.provenance.about == about:
+        return result
+    noted = replace(result, provenance=replace(result.provenance, about=about))
     folder = path_of(result).parent
     with _writing(folder), alone(folder):
         held = read_result(path_of(result))

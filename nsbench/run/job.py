@@ -14,6 +14,7 @@ from nsbench import models, provenance, training
 from nsbench.data import DataSource
 from nsbench.models.preparation import Preparation
 from nsbench.progress import Progress
+from nsbench.results.record import About
 from nsbench.run.opening import EMBEDDED, open_all
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class RunOptions:
     asked: Preparation | None = None  # how images are prepared, in place of what the checkpoint declares
     which: str = "ema"  # weights of a file that has averaged and raw ones: "ema" or "raw"
     name: str = ""  # of the checkpoint, in rows
+    about: About | None = None  # whose the rows are
     recipe: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)  # fields of the recipe, as text
     seeds: tuple[int, ...] = (0,)

@@ -163,6 +163,7 @@ def _provenance(
         prepared=job.parent.said,
         checkpoint=job.options.checkpoint.name if job.options.checkpoint else "",
         name=job.options.name,
+        about=job.options.about,
         outputs=next((one.outputs for one in evaluations.values() if one.outputs), None),
     )
 

@@ -260,6 +260,8 @@ def _held(job: Job, method: Method, suite: Suite, identity: str, pair: Pair) -> 
     stored = found.result
     if stored and image_set(stored).limit:
         stored = results.note_available(stored, available(job, suite))
+    if stored and job.options.about:
+        stored = results.note_about(stored, job.options.about)
     return stored if stored and (job.options.allow_missing or not stored.unreadable) else None
 
 

@@ -71,6 +71,21 @@ class MethodCard:
         ]
 
     @property
+    def links(self) -> list[tuple[str, str]]:
+        """What an author states as an address; the record takes none but those of the web."""
+        about = self.result.provenance.about
+        found = ((what, getattr(about, what)) for what in ("paper", "code", "weights")) if about else ()
+        return [(what, address) for what, address in found if address]
+
+    @property
+    def credit(self) -> str:
+        """Title, authors, licence and date, as the author states them."""
+        about = self.result.provenance.about
+        if about is None:
+            return ""
+        return ". ".join(filter(None, [about.title, ", ".join(about.authors), about.licence, about.date]))
+
+    @property
     def effective(self) -> list[tuple[str, float]]:
         """Effective robustness in percentage points, by the title of its column."""
         return [(self.row.cells[suite].results[0].title, value) for suite, value in self.row.effective.items()]

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from nsbench.leaderboard import AVERAGE, Cell, Column, Leaderboard, Row, Table
 from nsbench.report.numbers import average_column, budget, figure, margin, rank
 from nsbench.report.side_columns import clean_column
+from nsbench.results.record import About
 
 AUTOATTACK = "autoattack"  # name of the attack that RobustBench's threat "Linf" asks for
 LABEL, VALUE = "nsbench robustness", 6.6  # words of the badge; width of a character in px
@@ -135,10 +136,11 @@ def _threats(table: Table, row: Row) -> dict[str, dict[str, str | None]]:
 
 def _model_info(table: Table, row: Row, clean: Cell, figures: dict[str, str | None]) -> dict[str, Any]:
     seeds = f"seeds {', '.join(map(str, clean.seeds))}" if len(clean.seeds) > 1 else f"seed {clean.seeds[0]}"
+    about = clean.results[0].provenance.about or About()
     return {
-        "link": None,
+        "link": about.paper or about.code or None,
         "name": row.label,
-        "authors": None,
+        "authors": ", ".join(about.authors) or None,
         "additional_data": None,
         "number_forward_passes": 1,
         "dataset": table.source,
