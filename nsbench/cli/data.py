@@ -73,6 +73,42 @@ def check(
     sys.exit(0 if report.ok else 1)
 
 
+@data.command("get")
+@click.argument("sets", nargs=-1)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="The folder that --data is given later.")
+def get(sets: tuple[str, ...], out: Path | None) -> None:
+    """Fetch public sets, such as 'a r v2 sketch c', and check them. Without a name: list them with source and licence.
+
+    Goes on where it was stopped. ImageNet itself, Stylized and DAmageNet are explained, not fetched.
+    """
+    from nsbench.making.published import EXPLAINED, SETS
+
+    if not sets:
+        for name, one in SETS.items():
+            size = sum(file.size or 0 for file in one.files)
+            told = f"{size / 1e9:.2f} GB" if size else ""
+            click.echo(f"  {name:<18}{one.title:<32}{told:<10}{one.licence:<11}{one.source}")
+        for name, words in EXPLAINED.items():
+            click.echo(f"  {name:<18}not fetched: {words}")
+        return
+    from nsbench.errors import UsageError
+    from nsbench.making.check import check_sets
+    from nsbench.making.fetch import fetch
+    from nsbench.progress import ConsoleProgress
+
+    if out is None:
+        raise UsageError("--out DIR: say where the sets shall lie, the folder that --data is given later")
+    when_stopped(GOES_ON)
+    progress = ConsoleProgress()
+    for file in fetch(sets, out, progress):
+        progress.line(f"{file.path}: {'held already' if file.held else 'fetched, its digest is right'}")
+    report = check_sets(out, read=False)
+    wanted = [found for found in report.sets if found.split.partition("/")[0] in sets]
+    for problem in [f"{found.split}: {text}" for found in wanted for text in found.problems]:
+        progress.line(problem, style="yellow")
+    sys.exit(1 if any(found.problems for found in wanted) else 0)
+
+
 @data.group()
 def make() -> None:
     """Make data sets that cannot be downloaded."""
