@@ -19,6 +19,7 @@ from nsbench.data.trees import FolderTree, Tree
 from nsbench.errors import DataError
 from nsbench.progress import SILENT
 
+OWN = "folder"  # folder:PATH, whose classes are its own whatever they are called
 NAMES = NAME_FILES[0]
 LOOK = 5  # folders that are opened to see whether they are classes
 Part = Tree | tuple[Path, ...]  # class folders, or the tables or shards that hold the images

@@ -17,12 +17,14 @@ from nsbench.data import wnids
 from nsbench.data.find import FOLDERS
 from nsbench.data.imagenet import CORRUPTED, ImageNetTree
 from nsbench.data.manifest import manifest
+from nsbench.data.own_parts import OWN, has_own_classes
 from nsbench.data.parts import is_class
 from nsbench.data.source import Split
 from nsbench.data.stored import StoredSplit
 from nsbench.data.unread import unread_words
 from nsbench.errors import ModelError, NsbenchError
 from nsbench.making.check_images import check_accuracy, check_contents
+from nsbench.making.check_own import check_own
 from nsbench.making.expected import expected, is_published_val
 from nsbench.making.findings import Report, SetReport
 from nsbench.models import Model
@@ -44,8 +46,15 @@ def check_sets(
     """Check an ImageNet tree or a config file. Raises DataError where there is nothing to check.
 
     `read=False` leaves the pictures unopened: counts and labels only. With a `model`, `limit` images of each set are
-    classified, decoded in `workers` processes. `follow_links`: links may lead out of their set.
+    classified, decoded in `workers` processes. `follow_links`: links may lead out of their set. Images of other classes
+    than ImageNet's are checked for what they are.
     """
+    kind, _, place = str(root).partition(":")
+    own = Path(place) if kind == OWN and place else Path(root)
+    if kind == OWN or has_own_classes(own, follow_links):
+        return check_own(
+            own, model=model, limit=limit, read=read, workers=workers, follow_links=follow_links, progress=progress
+        )
     source = ImageNetTree(root, follow_links=follow_links)
     if model is not None and model.num_classes != len(source.class_names):
         raise ModelError(

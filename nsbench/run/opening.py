@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from nsbench.models.preparation import Preparation
 
 EMBEDDED = "shapes10"
-OWN = "folder"  # folder:PATH, whose classes are its own whatever they are called
 
 
 @dataclass(frozen=True)
@@ -104,6 +103,8 @@ def _source(spec: str, corruption_engine: str, follow_links: bool, progress: Pro
         from nsbench.shapes10 import Shapes10
 
         return Shapes10()
+    from nsbench.data.own_parts import OWN
+
     kind, _, place = spec.partition(":")
     if kind == OWN and place:
         return _own(expanded(place), corruption_engine, follow_links)

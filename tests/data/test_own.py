@@ -22,6 +22,7 @@ from nsbench.data.own import OwnSource
 from nsbench.data.own_parts import has_own_classes
 from nsbench.errors import DataError, MissingSplit, NotPartOfSource, UnknownName, UsageError
 from nsbench.leaderboard import build
+from nsbench.making.check import check_sets
 from nsbench.report.numbers import average_column
 from nsbench.results import read_results
 from nsbench.run.opening import open_source
@@ -306,3 +307,27 @@ def test_an_altered_pickle_of_torchvision_is_not_opened(tmp_path: Path, monkeypa
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(DataError, match="not found or corrupted"):
         open_source(f"torchvision:CIFAR10:{tmp_path}")
+
+
+def test_data_check_of_own_classes(tmp_path: Path) -> None:
+    root = put(tmp_path / "own", pictures("train", 100) | pictures("val"))
+    report = check_sets(root)
+    assert [(one.split, one.images, one.classes, one.problems) for one in report.sets] == [
+        ("train", 6, 3, ()),
+        ("clean", 6, 3, ()),
+    ]
+    same = (root / "train/boat/boat_100.jpg").read_bytes()
+    (root / "val/boat/again.jpg").write_bytes(same)
+    (root / "val/loose.jpg").write_bytes(same)
+    (root / "val/cart/cart_0.jpg").write_bytes(b"no picture")
+    found = CliRunner().invoke(main, ["data", "check", str(root)])
+    told = " ".join(found.output.split())
+    assert found.exit_code == 1
+    for words in (
+        "1 of 7 images are in train too, byte by byte, such as again",
+        "1 picture inside 'clean' not read, such as loose.jpg",
+        "1 unreadable",
+    ):
+        assert words in told
+    forced = check_sets(f"folder:{put(tmp_path / 'wnids', pictures('val', names=tuple(wnids.wnids()[:2])))}")
+    assert forced.sets[0].images == 4
