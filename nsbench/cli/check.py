@@ -91,7 +91,7 @@ def record(methods: str, suites: str, repeats: int, out: Path, **options: Any) -
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.01,
     show_default=True,
-    help="Chance of any false alarm in the whole check.",
+    help="Chance of any false verdict in a check of unchanged code.",
 )
 @click.option(
     "--min-drop",
