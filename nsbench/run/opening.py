@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from nsbench.data import DataSource, SurrogateName
-from nsbench.errors import DataError, ModelError, UsageError
+from nsbench.errors import ModelError, UsageError
 from nsbench.files import expanded
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _source(spec: str, corruption_engine: str) -> DataSource:
     path = expanded(spec)
     if not os.path.isdir(path) and not (os.path.isfile(path) and path.suffix.lower() == ".toml"):
         what = "is neither a folder nor a .toml file" if os.path.exists(path) else "does not exist"
-        raise DataError(
+        raise UsageError(
             f"--data {spec}: {what}; give '{EMBEDDED}', the folder of an ImageNet tree, or a config file "
             "that names the sets"
         )
