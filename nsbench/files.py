@@ -137,6 +137,14 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
         os.replace(draft, path)
 
 
+def can_be_made(folder: Path) -> bool:
+    """The folder is not there, and what would hold it is a folder that can be written to."""
+    if os.path.lexists(folder):
+        return False
+    parent = next(place for place in folder.absolute().parents if os.path.lexists(place))
+    return os.path.isdir(parent) and os.access(parent, os.W_OK)
+
+
 def try_to_write(folder: Path) -> None:
     """Raises OSError where no file can be written to a folder; makes it where it is absent."""
     folder.mkdir(parents=True, exist_ok=True)

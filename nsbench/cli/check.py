@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from nsbench import registry
 from nsbench.cli.ending import say_error
-from nsbench.cli.options import resolve_methods, resolve_suites, run_options
+from nsbench.cli.options import check_options, record_options, resolve_methods, resolve_suites, run_options
 from nsbench.cli.stopping import WHOLE, when_stopped
 from nsbench.errors import NsbenchError, ResultError, UsageError, without_controls
 from nsbench.files import write_atomically, writing
@@ -45,7 +45,7 @@ def baseline() -> None:
 @baseline.command("record")
 @click.option("--method", "methods", required=True, help="Methods, comma-separated, or 'all'.")
 @click.option("--suite", "suites", required=True, help="Suites, comma-separated, or a group: all, adversarial, ood.")
-@run_options
+@record_options
 @click.option(
     "--repeats",
     type=click.IntRange(min=0),
@@ -57,7 +57,7 @@ def baseline() -> None:
 def record(methods: str, suites: str, repeats: int, out: Path, **options: Any) -> None:
     """Measure on a small subset and store scores and per-image outcomes.
 
-    Everything is computed anew; --results and fitted weights in the cache are neither read nor changed.
+    Everything is computed anew; stored results and fitted weights in the cache are neither read nor changed.
     """
     from nsbench.progress import ConsoleProgress
     from nsbench.regression import record as measure_and_record
@@ -90,7 +90,7 @@ def record(methods: str, suites: str, repeats: int, out: Path, **options: Any) -
 )
 @click.option("--method", "methods", help="Only these methods, or 'all' that exist. Default: the baseline's.")
 @click.option("--suite", "suites", help="Only these suites or groups. Default: the baseline's.")
-@run_options
+@check_options
 @click.option(
     "--cached-weights",
     is_flag=True,
@@ -101,7 +101,7 @@ def record(methods: str, suites: str, repeats: int, out: Path, **options: Any) -
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.01,
     show_default=True,
-    help="Chance of any false alarm in the whole check.",
+    help="Chance of any false verdict in a check of unchanged code.",
 )
 @click.option(
     "--min-drop",
@@ -166,6 +166,11 @@ def check(
         raise UsageError(f"--{extra[0].replace('_', '-')}: only with --run; stored results are compared as they are")
     try:
         registry.load_content()
+        if not os.path.lexists(file):
+            raise UsageError(
+                f"--baseline {file}: does not exist; record one: nsbench baseline record --method all --suite all "
+                f"--limit 100 --out {file}"
+            )
         held = read_baseline(file)
         pairs = _pairs(held, methods, suites)
         rules = Rules(alpha, min_drop, strict, max_slowdown, max_memory)
@@ -193,7 +198,7 @@ def _given() -> set[str]:
     return {
         name
         for parameter in known
-        if (name := parameter.name) and context.get_parameter_source(name) is not ParameterSource.DEFAULT
+        if (name := parameter.name) and context.get_parameter_source(name) not in (None, ParameterSource.DEFAULT)
     }
 
 

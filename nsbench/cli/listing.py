@@ -28,6 +28,8 @@ def list_(what: str | None) -> None:
     }
     for name in [what] if what else ["suites", "methods"]:
         _print_table(name, list(listings[name]()))
+    if what == "recipes":
+        _print_table("the same in all of them; change any field with --set FIELD=VALUE", _shared_fields())
 
 
 def _print_table(title: str, rows: list[tuple[str, ...]]) -> None:
@@ -51,9 +53,30 @@ def _sources() -> list[tuple[str, ...]]:
 
 
 def _recipes() -> list[tuple[str, ...]]:
-    from nsbench.training import known_recipes
+    """A line per field in which recipes differ, a column per recipe."""
+    names, rows = _fields()
+    return [("", *names), *(row for row in rows if len(set(row[1:])) > 1)]
 
-    return [(name,) for name in known_recipes()]
+
+def _shared_fields() -> list[tuple[str, ...]]:
+    return [row[:2] for row in _fields()[1] if len(set(row[1:])) == 1]
+
+
+def _fields() -> tuple[list[str], list[tuple[str, ...]]]:
+    """The recipes' names, and every field with its values in them, as --set takes them."""
+    from nsbench.training import known_recipes, load_recipe
+
+    names = known_recipes()
+    values = [load_recipe(name).model_dump(mode="json", exclude={"name", "seed"}) for name in names]
+    return names, [(field, *(_value(field, one[field]) for one in values)) for field in values[0]]
+
+
+def _value(field: str, value: object) -> str:
+    if isinstance(value, list):
+        return ",".join(_value(field, one) for one in value)
+    if field in ("attack_eps", "attack_step_size") and isinstance(value, float):
+        return f"{255 * value:g}/255"
+    return f"{value:.6g}" if isinstance(value, float) else str(value) or '""'
 
 
 def _studies() -> list[tuple[str, ...]]:

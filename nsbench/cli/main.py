@@ -28,10 +28,11 @@ from nsbench.cli.options import (
 )
 from nsbench.cli.stopping import GOES_ON, when_stopped
 from nsbench.cli.submit import submit
-from nsbench.errors import UsageError, without_controls
+from nsbench.errors import ResultError, UsageError, without_controls
 from nsbench.progress import table_console
 
 if TYPE_CHECKING:
+    from nsbench.leaderboard import Leaderboard
     from nsbench.progress import Progress
     from nsbench.run.runner import Summary
 
@@ -186,23 +187,27 @@ def report(
 ) -> None:
     """Render the stored results: one self-contained HTML page, or tables for papers and programs.
 
-    Exit status: 0; 1 rendered, but a file cannot be read, or its figures are not what its outcomes give; 2 wrong usage.
+    Exit status: 0; 1 there is no result, or rendered, but a file cannot be read, or its figures are not what its
+    outcomes give; 2 wrong usage.
     """
     from nsbench import report as rendering
 
     _need_results(results)
+    formats_chosen = rendering.resolve_formats(formats)
     if compare:
         board = rendering.read_board(results, lending_of(results, beside), partial=partial)
+        _need_rows(board, results)
         rendering.print_comparison(board, *compare, table_console())
         _end_with(board.problems)
         return
-    chosen = rendering.resolve_formats(formats)
-    page, files = [name for name in chosen if name == PAGE], [name for name in chosen if name != PAGE]
+    page = [name for name in formats_chosen if name == PAGE]
+    files = [name for name in formats_chosen if name != PAGE]
     problems: dict[str, None] = {}
     # files for papers and programs hold the rows of this folder alone, unless another one is named
     for some, folder in ((page, beside), (files, beside or NO_FOLDER)):
         if some:
             board = rendering.read_board(results, lending_of(results, folder), reference=reference, partial=partial)
+            _need_rows(board, results)
             for path in rendering.export(board, out, some, detail):
                 click.echo(str(path))
             problems |= dict.fromkeys(board.problems)
@@ -217,6 +222,7 @@ def show(results: Path, reference: str | None, partial: bool, beside: str | None
 
     _need_results(results)
     board = read_board(results, lending_of(results, beside), reference=reference, partial=partial)
+    _need_rows(board, results)
     print_tables(board, table_console())
     if board.problems:
         sys.exit(1)
@@ -235,6 +241,14 @@ def _need_results(results: Path) -> None:
         raise UsageError(
             f"--results {results}: is not a folder; run something first: nsbench run --method ns --suite all"
         )
+
+
+def _need_rows(board: Leaderboard, results: Path) -> None:
+    """Raises ResultError where a folder holds nothing to show; files that cannot be read are named first."""
+    if not board.tables:
+        for problem in board.problems:
+            click.echo(f"problem: {without_controls(problem)}", err=True)
+        raise ResultError(f"--results {results}: holds no result; make some: nsbench run --method ns --suite all")
 
 
 def _print_plan(

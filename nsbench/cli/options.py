@@ -187,6 +187,7 @@ _RUN: list[Callable[[Any], Any]] = [
     ),
 ]
 
+STATED_BY_A_BASELINE = ("normalisation", "which", "seeds", "match", "corruption_engine")  # those with a default
 DEFAULT_LABORATORY = Path("reports/nullspace")
 
 _BENCH: list[Callable[[Any], Any]] = [
@@ -253,6 +254,30 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Everything that `nsbench run` can be told apart from its methods and suites: the fields of RunOptions."""
     return _with(_RUN, _preparing(command))
+
+
+def record_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Those of `run` that a baseline can be recorded with: it reads and keeps no results."""
+    return _with([one for name, one in _named(_RUN) if name not in ("results", "force")], _preparing(command))
+
+
+def check_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Those of `run`, as `check --run` takes them: what moves a figure is the baseline's if it is not given."""
+    checked = run_options(command)
+    parameters: list[click.Option] = getattr(checked, "__click_params__")  # noqa: B009  of click
+    for parameter in parameters:
+        if parameter.name in STATED_BY_A_BASELINE:
+            parameter.show_default = "the baseline's"
+    return checked
+
+
+def _named(options: list[Callable[[Any], Any]]) -> list[tuple[str | None, Callable[[Any], Any]]]:
+    """Each option with the name of its argument."""
+    named = []
+    for one in options:
+        (parameter,) = getattr(one(lambda: None), "__click_params__")  # noqa: B009  of click
+        named.append((parameter.name, one))
+    return named
 
 
 def _preparing(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -66,10 +66,10 @@ def check(
 ) -> None:
     """Check an archive: schema, digests, and every score worked out again from its outcomes.
 
-    Exit status: 0 nothing is wrong; 1 something is, a line each.
+    Exit status: 0 nothing is wrong; 1 something is, a line each, or nothing could be run again for --rerun.
     """
     from nsbench.results import read_results
-    from nsbench.submission import check_archive
+    from nsbench.submission import check_archive, needed
 
     seed = secrets.randbits(32) if sample_seed is None else sample_seed
     checked = check_archive(
@@ -91,8 +91,10 @@ def check(
             f"{checked.rerun} images were run again and agree (sample seed {seed}); "
             f"{len(checked.not_rerun)} results could not be run again"
         )
+        if not checked.rerun:
+            click.echo(without_controls(f"nothing was run again: {needed(checked.results)}"))
     click.echo(f"{file}: {len(checked.results)} results, {len(checked.problems)} problems, digest {checked.digest}")
-    sys.exit(1 if checked.problems else 0)
+    sys.exit(1 if checked.problems or (rerun and not checked.rerun) else 0)
 
 
 def _rerunner(data: str, model: str | None, **options: Any) -> Rerunner:

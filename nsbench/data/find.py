@@ -25,7 +25,7 @@ from nsbench.data.tables import open_tables
 from nsbench.data.trees import FolderTree, Tree
 from nsbench.data.unread import unread_pictures
 from nsbench.data.webdataset import is_shard, open_shards
-from nsbench.errors import DataError
+from nsbench.errors import DataError, UsageError
 from nsbench.progress import SILENT, Progress
 
 FOLDERS: dict[str, tuple[str, ...]] = {  # split -> folder names; an archive has the same name and .tar or .zip
@@ -59,9 +59,9 @@ class Place:
 
 
 def find_sets(root: Path) -> dict[str, Place]:
-    """Split name (and "c") -> place, for the sets that are here. Raises DataError where there is none."""
+    """Split name (and "c") -> place, for the sets here. DataError where there is none, UsageError for no folder."""
     if not os.path.isdir(root):
-        raise DataError(
+        raise UsageError(
             f"{root}: {'is not a folder' if os.path.exists(root) else 'does not exist'}; give an ImageNet tree"
         )
     root = snapshot(root)

@@ -16,7 +16,7 @@ from nsbench.data.numbering import NAME_FILES, names_beside
 from nsbench.data.parts import EVALUATION, SHARDS, TABLES, TRAIN, chosen, pieces
 from nsbench.data.tables import class_names_of
 from nsbench.data.trees import FolderTree, Tree
-from nsbench.errors import DataError
+from nsbench.errors import DataError, UsageError
 from nsbench.progress import SILENT
 
 OWN = "folder"  # folder:PATH, whose classes are its own whatever they are called
@@ -42,7 +42,7 @@ def find_parts(root: Path, follow_links: bool = False) -> Parts:
     if os.path.isfile(root) and root.suffix.lower() == TABLES:
         return Parts((root,), None)
     what = "is neither a folder nor an archive (.tar, .zip)" if os.path.exists(root) else "does not exist"
-    raise DataError(f"{root}: {what}; give a folder of class folders, or one with train and val")
+    raise UsageError(f"{root}: {what}; give a folder of class folders, or one with train and val")
 
 
 def _of_tree(tree: Tree) -> Parts:

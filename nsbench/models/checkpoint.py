@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save
 
-from nsbench.errors import ModelError
+from nsbench.errors import ModelError, UsageError
 from nsbench.files import write_atomically
 from nsbench.models.model import Model
 
@@ -57,10 +57,13 @@ class Checkpoint:
 def read_checkpoint(path: Path, which: str = "ema") -> Checkpoint:
     """The weights of a file. Pickles are read with `weights_only`: they run no code.
 
-    `which` of them, "ema" or "raw", where the file has averaged and raw ones. Raises ModelError.
+    `which` of them, "ema" or "raw", where the file has averaged and raw ones. Raises ModelError; UsageError
+    where there is no such file.
     """
     if not os.path.isfile(path):
-        raise ModelError(f"checkpoint '{path}' {'is not a file' if os.path.exists(path) else 'does not exist'}")
+        if not os.path.exists(path):
+            raise UsageError(f"checkpoint '{path}' does not exist")
+        raise ModelError(f"checkpoint '{path}' is not a file")
     if path.suffix not in SUFFIXES:
         raise ModelError(f"checkpoint '{path}': '{path.suffix}' is none of {', '.join(SUFFIXES)}")
     found = _unwrapped(_content(path), path, WHICH[which])

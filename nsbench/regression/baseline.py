@@ -14,18 +14,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from nsbench.errors import ResultError
 from nsbench.files import read_regular, write_atomically, writing
-from nsbench.regression.entry import Definition, Entry, Images, ModelFacts, RunFacts
-from nsbench.regression.evidence import Noise
+from nsbench.regression.entry import Definition, Entry, Images, ModelFacts, RunFacts, most_of_an_image
+from nsbench.regression.noise import Noise, Together
 from nsbench.regression.sound import check_sound
 from nsbench.types import Setting
 
-SCHEMA = 1
+SCHEMA = 2
 BROKEN = (  # what json, base64, lzma and numpy raise for damaged content
     *(ValueError, LookupError, TypeError, AttributeError, OverflowError, lzma.LZMAError, EOFError, RecursionError),
     *(MemoryError,),
@@ -52,11 +53,25 @@ class Baseline:
     needs: tuple[str, ...] = ()  # options that were given and belong to the machine: data, checkpoint
     repeats: int = 0  # same-code repeats behind the noise
     moved: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # method -> (images flipped, images) of these
+    together: Mapping[str, Together] = field(default_factory=dict)  # method -> of its accuracies, in these
     reference: Reference | None = None
     recorded: str = ""  # date
     commit: str | None = None
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)  # of Python and of the libraries
+
+    @property
+    def clusters(self) -> dict[str, Together]:
+        """`together`, or what is known of it: files of schema 1 hold only how many images flipped in any suite."""
+        return {
+            method: self.together.get(method) or self._roughly(method, at) for method, (at, _) in self.moved.items()
+        }
+
+    def _roughly(self, method: str, images: int) -> Together:
+        """As if each of the images that flipped had flipped in equally many accuracies."""
+        mine = [e for e in self.entries if e.method == method and e.definition.is_accuracy]
+        flips = sum(e.noise.flipped for e in mine)
+        return Together(flips, flips**2 / max(min(images, flips), 1), most_of_an_image(mine))
 
 
 # --- the file's own records: what stands in it, in this order -------------------------------------------------------
@@ -96,6 +111,7 @@ class _File:
     needs: tuple[str, ...]
     repeats: int
     moved: dict[str, tuple[int, int]]
+    together: dict[str, Together]
     reference: Reference | None
     images: tuple[_Images, ...]
     definitions: tuple[Definition, ...]
@@ -120,6 +136,7 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
         "needs": baseline.needs,
         "repeats": baseline.repeats,
         "moved": dict(baseline.moved),
+        "together": {method: asdict(one) for method, one in baseline.together.items()},
         "reference": asdict(baseline.reference) if baseline.reference else None,
     }
     tables = {"images": list(images), "definitions": list(definitions), "models": list(models), "entries": entries}
@@ -154,12 +171,14 @@ def read_baseline(path: Path) -> Baseline:
     """A stored baseline. Raises ResultError, naming the file, where it is absent, cut short, altered or too new."""
     try:
         content = read_regular(path).replace(b"\r\n", b"\n")  # as version control may have it on Windows
-        schema = json.loads(content)["schema"]
+        record = json.loads(content)
+        schema = record["schema"]
         if schema > SCHEMA:
             raise ResultError(f"{path}: schema {schema} is newer than this nsbench knows; update nsbench")
-        if schema != SCHEMA:
-            raise ResultError(f"{path}: schema {schema!r} is none that nsbench ever wrote ({SCHEMA}); record it anew")
-        return _baseline(content)
+        if schema not in (SCHEMA, *UPGRADES):
+            known = ", ".join(map(str, (*UPGRADES, SCHEMA)))
+            raise ResultError(f"{path}: schema {schema!r} is none that nsbench ever wrote ({known}); record it anew")
+        return _baseline(content, _upgraded(record))
     except OSError as error:
         raise ResultError(
             f"{path}: cannot be read ({error.strerror}); record one: nsbench baseline record "
@@ -173,8 +192,23 @@ def read_baseline(path: Path) -> Baseline:
     raise ResultError(f"{path}: is no whole baseline ({what}); take it from version control again, or record it anew")
 
 
-def _baseline(content: bytes) -> Baseline:
-    file = _adapter().validate_json(content)
+def _upgraded(record: dict[str, Any]) -> dict[str, Any]:
+    while record["schema"] != SCHEMA:
+        record = UPGRADES[record["schema"]](record)
+    return record
+
+
+def _with_directions(record: dict[str, Any]) -> dict[str, Any]:
+    """Schema 1 did not hold how many flips of a repeat were lost, and how they lie together; see Noise and clusters."""
+    return record | {"schema": 2, "together": {}}
+
+
+UPGRADES = {1: _with_directions}  # from this schema to the next
+
+
+def _baseline(content: bytes, record: dict[str, Any]) -> Baseline:
+    """From a file's bytes, which must have its digest, and its record in the present schema."""
+    file = _adapter().validate_json(json.dumps(record))
     body, mark, _ = content.rpartition(b',\n"sha256"')
     if not mark or hashlib.sha256(body).hexdigest() != file.sha256:
         raise ValueError("its content differs from its digest")
@@ -195,6 +229,7 @@ def _baseline(content: bytes) -> Baseline:
         file.needs,
         file.repeats,
         file.moved,
+        file.together,
         file.reference,
         file.recorded,
         file.commit,

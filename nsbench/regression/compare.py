@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from nsbench.errors import ResultError
 from nsbench.regression.baseline import Baseline, Reference
-from nsbench.regression.entry import Entry, ModelFacts, comparable, flipped_images, reason_apart
-from nsbench.regression.evidence import Noise, detectable_drop, lost_pvalue, mean_pvalue, moved_pvalue
-from nsbench.regression.records import BaselineCheck, CostRatio, Moved, Rules, SuiteCheck, Verdict
+from nsbench.regression.entry import Entry, ModelFacts, averaged, comparable, flipped_images, reason_apart
+from nsbench.regression.evidence import Observed, moved_pvalue, side, weigh
+from nsbench.regression.power import detectable_drop
+from nsbench.regression.records import BaselineCheck, CostRatio, MethodCheck, Moved, Rules, SuiteCheck, Verdict
 from nsbench.results import Result
 from nsbench.statistics import holm, mcnemar_of_counts
 from nsbench.types import Setting
@@ -51,13 +52,14 @@ def check_results(
         if not held:
             reason = "the baseline does not hold it; record it anew"
             suites.append(SuiteCheck(method, suite, 0, None, reason=reason))
-    judged = _judge(suites, rules)
+    judged, methods = _judge(suites, baseline, rules)
     return BaselineCheck(
         baseline,
         rules,
         tuple(judged),
         tuple(_moved(baseline, judged, rules)),
         tuple(_costs(baseline, judged, reference, rules)),
+        tuple(methods),
     )
 
 
@@ -110,16 +112,10 @@ def _absent(before: Entry, results: Sequence[Result]) -> str:
 
 
 def _compared(before: Entry, after: Entry) -> SuiteCheck:
-    """The evidence; the verdict needs the whole family."""
-    worse = after.values - before.values if before.definition.lower_is_better else before.values - after.values
+    """What became of each image; evidence and verdict need the whole check."""
+    worse = before.worse(after)
     lost, won = worse > 1e-9, worse < -1e-9
-    drop = float(worse.mean())
-    mcnemar = None
-    if before.definition.is_accuracy:
-        counts = int(lost.sum()), int(won.sum())
-        mcnemar, p = float(mcnemar_of_counts(*counts)), lost_pvalue(*counts, len(worse), before.noise)
-    else:
-        p = mean_pvalue(worse, before.noise)
+    mcnemar = float(mcnemar_of_counts(lost.sum(), won.sum())) if before.definition.is_accuracy else None
     ids = before.images.ids
     return SuiteCheck(
         before.method,
@@ -128,11 +124,10 @@ def _compared(before: Entry, after: Entry) -> SuiteCheck:
         before,
         after,
         Verdict.OK,
-        drop=drop,
+        drop=float(worse.mean()),
         lost=ids[lost],
         won=ids[won],
         mcnemar=mcnemar,
-        p=p,
         changes=tuple(_changes(before, after)),
     )
 
@@ -159,41 +154,57 @@ def _recipe_changes(old: Mapping[str, Setting], new: Mapping[str, Setting]) -> l
     ]
 
 
-def _judge(suites: Sequence[SuiteCheck], rules: Rules) -> list[SuiteCheck]:
-    tested = [c for c in suites if c.after is not None]
-    adjusted = dict(zip(map(id, tested), holm([c.p for c in tested]), strict=True)) if tested else {}
-    level = rules.alpha / max(len(tested), 1)
-    return [
-        replace(
+def _judge(
+    suites: Sequence[SuiteCheck], baseline: Baseline, rules: Rules
+) -> tuple[list[SuiteCheck], list[MethodCheck]]:
+    """The suites that could be compared, and the averages of methods, are one family of tests."""
+    tested = [(c, c.before, c.after) for c in suites if c.before is not None and c.after is not None]
+    averages = _averages([(before, after) for _, before, after in tested], baseline)
+    observed = [_observed(before, after) for _, before, after in tested] + [one for one, _ in averages]
+    together = baseline.clusters
+    worse = side(observed, together, better=False)
+    drops = [detectable_drop(k, observed, worse, rules.alpha, rules.min_drop) for k in range(len(tested))]
+    evidence = weigh(observed, together)
+    judged = {
+        id(c): replace(
             c,
-            verdict=_verdict(c.drop, float(adjusted[id(c)]), rules),
-            p_holm=float(adjusted[id(c)]),
-            detectable=_detectable(c, level, rules),
+            verdict=verdict(c.drop, one.p_adjusted, rules),
+            p=one.p,
+            p_adjusted=one.p_adjusted,
+            detectable=drop,
         )
-        if id(c) in adjusted
-        else c
-        for c in suites
+        for (c, _, _), one, drop in zip(tested, evidence, drops, strict=False)
+    }
+    methods = [
+        MethodCheck(seen.method, count, seen.drop, one.p_adjusted, verdict(seen.drop, one.p_adjusted, rules))
+        for (seen, count), one in zip(averages, evidence[len(tested) :], strict=True)
     ]
+    return [judged.get(id(c), c) for c in suites], methods
 
 
-def _verdict(drop: float, p: float, rules: Rules) -> Verdict:
-    if p > rules.alpha or abs(drop) < rules.min_drop:
+def _observed(before: Entry, after: Entry) -> Observed:
+    accuracy = before.definition.is_accuracy
+    return Observed.of(before.method, before.worse(after), before.noise, accuracy=accuracy, losses=before.losses)
+
+
+def _averages(pairs: Sequence[tuple[Entry, Entry]], baseline: Baseline) -> list[tuple[Observed, int]]:
+    """The average of each method's accuracies, and how many: where there are several and all were compared."""
+    found = []
+    for method, together in baseline.together.items():
+        mine = [(b, a) for b, a in pairs if b.method == method and b.definition.is_accuracy]
+        held = sum(e.method == method and e.definition.is_accuracy for e in baseline.entries)
+        if together.average.images and len(mine) == held > 1:
+            worse = averaged([(before.images.ids, before.worse(after)) for before, after in mine])
+            losses = averaged([(before.images.ids, before.losses) for before, _ in mine])
+            found.append((Observed.of(method, worse, together.average, accuracy=False, losses=losses), held))
+    return found
+
+
+def verdict(drop: float, p: float, rules: Rules) -> Verdict:
+    """Of a drop in the score's unit (negative: a gain) and its p over the whole check."""
+    if p > rules.alpha or abs(drop) < rules.min_drop - 1e-9:
         return Verdict.OK
     return Verdict.REGRESSED if drop > 0 else Verdict.IMPROVED
-
-
-def _detectable(one: SuiteCheck, level: float, rules: Rules) -> float | None:
-    """In the score's unit. A mean over conditions is taken as if an image were lost under all of them at once, which
-    is when it is noticed last; where weights differ in sign, under all of the larger part."""
-    before = one.before
-    assert before is not None
-    scale = (
-        max(sum(w for w in before.definition.weights if w > 0), -sum(w for w in before.definition.weights if w < 0))
-        / 100
-    )
-    noise = before.noise if before.definition.is_accuracy else Noise()
-    drop = detectable_drop(one.n, before.right, level, noise, rules.min_drop / scale)
-    return None if drop is None else drop * scale
 
 
 def _moved(baseline: Baseline, suites: Sequence[SuiteCheck], rules: Rules) -> list[Moved]:

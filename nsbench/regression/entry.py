@@ -6,6 +6,7 @@ Shapes: C conditions on the same n images; outcomes are right (True) or wrong.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from nsbench.errors import ResultError
-from nsbench.regression.evidence import Noise
+from nsbench.regression.noise import Noise
 from nsbench.results import Provenance, Result, read_outcomes
 from nsbench.results.comparability import measured
 from nsbench.types import Composition, Outcomes, Setting
@@ -147,10 +148,25 @@ class Entry:
         values_N: np.ndarray = np.asarray(self.definition.weights) @ counted_CN
         return values_N
 
+    def worse(self, after: Entry) -> np.ndarray:
+        """(n,) by how much each image's part of the score got worse, in its unit; negative: better."""
+        change_N = after.values - self.values
+        worse_N: np.ndarray = change_N if self.definition.lower_is_better else -change_N
+        return worse_N
+
     @property
-    def right(self) -> int:
-        """Images that can be lost: right in any condition of the score."""
-        return int(self.right_CN[np.asarray(self.definition.weights) != 0].any(axis=0).sum())
+    def losses(self) -> np.ndarray:
+        """(n,) by how much each image's part gets worse if it is lost in all conditions at once.
+
+        Where weights differ in sign, in those that make up the larger part: won in all of them if that is worse.
+        """
+        sign = 1 if self.definition.rewards != self.definition.lower_is_better else -1
+        cost_C = sign * np.asarray(self.definition.weights)  # what it costs that a right outcome becomes wrong
+        if cost_C.sum() >= 0:
+            losses_N: np.ndarray = np.maximum(cost_C, 0) @ self.right_CN
+        else:
+            losses_N = np.maximum(-cost_C, 0) @ ~self.right_CN
+        return losses_N
 
     @classmethod
     def of(cls, result: Result) -> Entry:
@@ -247,6 +263,22 @@ def flipped_images(before: Entry, after: Entry) -> np.ndarray:
     """Ids of images with another outcome in any condition."""
     ids: np.ndarray = before.images.ids[(before.right_CN != after.right_CN).any(axis=0)]
     return ids
+
+
+def averaged(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """(U,) what each image adds to the average of several means, from (ids, what they add to theirs) of each: its mean
+    over the U images that are in any of them is the average."""
+    ids = np.concatenate([ids for ids, _ in parts])
+    added = np.concatenate([values / len(values) for _, values in parts])
+    names, places = np.unique(ids, return_inverse=True)
+    total_U: np.ndarray = np.bincount(places, weights=added, minlength=len(names)) * (len(names) / len(parts))
+    return total_U
+
+
+def most_of_an_image(entries: Sequence[Entry]) -> int:
+    """How many of these entries hold the same image, at most; at least 1."""
+    counts = Counter(image for entry in entries for image in entry.images.ids.tolist())
+    return max(counts.values(), default=1)
 
 
 def seeded(suite: str, seed: int) -> str:

@@ -1,82 +1,205 @@
-"""Is a drop more than noise? Tests of the same images before and after, against the flips of a same-code repeat.
+"""Is a drop more than noise, and more than chance? The tests of a check, over all suites of all methods.
 
-The same code on another CPU, with other threads or another batch size, flips a few borderline images, and a refitted
-model a few more. A baseline therefore records a repeat: r of m image outcomes flipped though nothing had changed. An
-honest drop must stand out from that, in the worst case that every image that noise flips is lost.
+A suite is called regressed if two claims hold and the drop that was seen is worth naming. All is tested in either
+direction; alpha is the chance of any false verdict in a check, half of it for the worse and half for the better.
 
-**Accuracy.** b images lost, c won, of n. Exact McNemar asks whether b exceeds c by chance: P(Bin(b + c, 1/2) >= b).
-Here K of the b losses may be noise, where K has the predictive distribution of the flips among n images after the
-repeat, with Jeffreys' prior: K ~ BetaBinomial(n, r + 1/2, m - r + 1/2). Then
+**1. It changed: more images are lost than noise loses.** Null: this is the same code, and b of n images were lost, each
+with the rate q that the repeat tells (`noise.py`): b ~ Binomial(n, q), and
 
-    p = min(1, 2 sum_k P(K = k) P(Bin(b - k + c, 1/2) >= b - k))
+    p_noise = E_q P(Binomial(n, q) >= b)
 
-which is McNemar's exact two-sided p where no repeat was recorded (K = 0) and never below it.
+The global hypothesis of a method, "none of its suites lost more than noise", is tested first, by Simes' test at alpha / 2
+divided by the number of methods; which suites changed is then told by Hommel's closed testing procedure, which tests
+every set of suites of the method so. Simes' test holds for tests that are independent or positively dependent, as those
+on the same images are.
 
-**A mean of one number per image** (mCE). With d the change of each image, the noise's worst case is a shift by the
-repeat's mean |d|: t = (|mean d| - mean |d_repeat|) / sqrt(s^2 / n + s_repeat^2 / m), Student with n - 1 degrees.
+**2. It got worse: the images that changed are no fair coin.** A change of the code may flip images both ways and cost
+nothing. Null: beyond noise, an image is as likely to be lost as to be won. Of the d = b + c images that flipped, b were
+lost and c won, and noise loses k = n (q_lost - q_won) more than it wins,
+
+    b ~ Binomial(d, 1/2 + max(k, 0) / (2 d)),    p_fair = P(Binomial(d, ...) >= b)
+
+which is exact McNemar's one-sided test where noise has no direction. Given the numbers d, these tests do not know which
+suites have many flips, so only suites take part that do: E_q P(Binomial(n, q_lost + q_won) >= d) <= 1 %. The others can
+not be called. Over those that take part the correction is that of claim 1.
+
+`p` is 2 max(p_noise, p_fair), `p_adjusted` the same of both corrected ones. **3. The drop itself** is compared with
+`min_drop` as it was seen; that has no part in the tests. So an unchanged check is called wrongly at most with alpha
+(claim 1), and one that changed and is no worse at most with alpha too (claim 2).
+
+**A mean of one number per image** (mCE, and the average of a method's accuracies, which finds a small drop of all of them
+though no single one can be named). One test serves for both claims and stands with claim 1: the change of n images now
+against that of m in the repeat, Welch's t = (mean - mean_repeat) / sqrt(s^2 / n + s_repeat^2 / m).
+
+**Without a repeat** there is no claim 1, noise counts as none, and claim 2 is tested for all suites, by Student's paired
+test for a mean.
+
+**Assumed**: a later run of the same code flips outcomes at the rate of the repeat (a machine or a refit that is noisier
+than the repeat is a change, and is reported as one); within a suite images flip independently, across suites in any way
+together. Where a baseline of schema 1 holds no direction, all its flips count as lost for a drop, as won for a gain.
+Error rates and power, simulated: docs/regression.md.
 
 **Moved.** Whether anything changed at all, for the better or the worse: more images flip now than in the repeat, by
 Fisher's exact test (one-sided): given f + r flips in n + m image outcomes that are equally likely to flip,
 p = P(Hypergeometric(n + m, f + r, n) >= f).
 
-References: Q. McNemar 1947, Psychometrika 12:153-157; A. Gelman et al. 2013, Bayesian Data Analysis, chapters 2 and 6
-(Jeffreys' prior, prediction); A. Agresti 2013, Categorical Data Analysis, chapter 3 (Fisher).
+References: Q. McNemar 1947, Psychometrika 12:153-157; R. Simes 1986, Biometrika 73:751-754; G. Hommel 1988, Biometrika
+75:383-386; S. Sarkar 1998, Annals of Statistics 26:494-504 (Simes under positive dependence); B. Welch 1947, Biometrika
+34:28-35; A. Agresti 2013, Categorical Data Analysis, chapter 3 (Fisher).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from nsbench.statistics import mcnemar_of_counts
+from nsbench.regression.noise import NOT_RECORDED, Noise, Rates, Together, rates_of
+from nsbench.statistics import hommel
 
-POWER = 0.8
+CHANGED = 0.01  # level at which a suite has more flips than noise, which claim 2 needs; uncorrected
 
 
 @dataclass(frozen=True)
-class Noise:
-    """What same-code repeats changed in one suite: the default is "not recorded"."""
+class Observed:
+    """What one suite of one method, with one seed, shows: now against the baseline, on the same n images."""
 
-    images: int = 0  # m: image outcomes compared, over all repeats
-    flipped: int = 0  # r: of these, changed
-    mean: float = 0.0  # of |change| per image, in the score's unit
-    sd: float = 0.0  # of |change| per image
+    method: str
+    n: int
+    lost: int  # images that got worse
+    won: int
+    noise: Noise = NOT_RECORDED
+    drop: float = 0.0  # mean change per image in the score's unit, positive is worse; of an accuracy 100 (b - c) / n
+    sd: float = 0.0  # of the change per image
+    accuracy: bool = True  # lost and won images say everything
+    losable: int = 0  # images that can be lost: right in any condition
+    loss: float = 100.0  # change of such an image that is lost altogether, on average ...
+    square: float = 10_000.0  # ... and the mean of its square
 
     @classmethod
-    def of(cls, changes: np.ndarray) -> Noise:
-        """From the change of each image's contribution, repeat minus baseline, over all repeats: shape (m,)."""
-        size = np.abs(np.asarray(changes, dtype=np.float64))
-        sd = float(size.std(ddof=1)) if size.size > 1 else 0.0
-        return cls(size.size, int((size > 0).sum()), float(size.mean()) if size.size else 0.0, sd)
+    def of(cls, method: str, worse: np.ndarray, noise: Noise, *, accuracy: bool, losses: np.ndarray) -> Observed:
+        """From the change of each image, positive is worse, and its change were it lost altogether: shapes (n,)."""
+        n, can = len(worse), losses[losses > 1e-9]
+        loss, square = (float(can.mean()), float((can**2).mean())) if len(can) else (0.0, 0.0)
+        lost, won = int((worse > 1e-9).sum()), int((worse < -1e-9).sum())
+        sd = float(worse.std(ddof=1)) if n > 1 else 0.0
+        return cls(method, n, lost, won, noise, float(worse.mean()), sd, accuracy, len(can), loss, square)
+
+    def toward(self, *, better: bool) -> tuple[int, int, float]:
+        """Images moved in this direction and against it, and the drop (or gain)."""
+        return (self.won, self.lost, -self.drop) if better else (self.lost, self.won, self.drop)
 
 
-def lost_pvalue(lost: int, won: int, n: int, noise: Noise = Noise()) -> float:
-    """Two-sided p of "as many lost as won, apart from noise", for the larger of the two; see the module."""
-    from scipy.stats import betabinom, binom
+@dataclass(frozen=True)
+class Evidence:
+    """Of one suite, in the direction in which it moved (for the worse where it did not). Two-sided."""
 
-    b, c = max(lost, won), min(lost, won)
-    if not noise.images:
-        return float(mcnemar_of_counts(b, c))
-    k = np.arange(b)  # from k = b on, nothing is left to explain
-    weights = betabinom.pmf(k, n, noise.flipped + 0.5, noise.images - noise.flipped + 0.5)
-    tails = binom.sf(b - k - 1, b - k + c, 0.5)
-    rest = max(0.0, 1 - float(weights.sum()))
-    return min(1.0, 2 * (float(weights @ tails) + rest))
+    p: float  # of this suite alone
+    p_adjusted: float  # over the whole check: the smallest alpha at which it is called
 
 
-def mean_pvalue(changes: np.ndarray, noise: Noise = Noise()) -> float:
-    """Two-sided p of "the mean change is noise", from the change of each of n images; see the module."""
+@dataclass(frozen=True, eq=False)
+class Side:
+    """The whole check in one direction: K suites, one-sided p values."""
+
+    rates: tuple[Known | None, ...]  # what the repeat tells of an accuracy; None: no repeat, or a mean
+    noise_K: np.ndarray  # p of claim 1; nan where there is no repeat
+    fair_K: np.ndarray  # p of claim 2; nan where claim 1 says it all
+    changed_K: np.ndarray  # claim 2 is tested: flips are more than noise, or there is no repeat
+    adjusted_K: np.ndarray  # of both, over the whole check
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """Of an accuracy: how often noise flips its images."""
+
+    toward: Rates  # in the direction of a side
+    against: Rates
+    either: Rates
+
+    def surplus(self, n: int) -> float:
+        """k: how many more of n images noise is expected to flip in the direction than against it; at least 0."""
+        return max(0.0, n * (self.toward.mean - self.against.mean))
+
+
+def weigh(observed: Sequence[Observed], together: Mapping[str, Together] | None = None) -> list[Evidence]:
+    """The evidence of every suite of a check; `together`: by method, from the baseline's repeats."""
+    worse, better = (side(observed, together or {}, better=better) for better in (False, True))
+    found = []
+    for k, one in enumerate(observed):
+        mine = better if one.drop < 0 else worse
+        p = float(np.fmax(mine.noise_K[k], mine.fair_K[k]))
+        found.append(Evidence(min(1.0, 2 * p), min(1.0, 2 * float(mine.adjusted_K[k]))))
+    return found
+
+
+def side(observed: Sequence[Observed], together: Mapping[str, Together], *, better: bool) -> Side:
+    """All tests in one direction."""
+    rates = _known(observed, together, better)
+    noise, fair, changed = np.full(len(observed), np.nan), np.full(len(observed), np.nan), np.ones(len(observed), bool)
+    for k, one in enumerate(observed):
+        moved, against, drop = one.toward(better=better)
+        known = rates[k]
+        if not one.accuracy:
+            (noise if one.noise.images else fair)[k] = mean_pvalue(drop, one.sd, one.n, one.noise, better=better)
+        elif known is None:
+            fair[k] = fair_pvalue(moved, against)
+        else:
+            noise[k] = known.toward.tail(moved, one.n)
+            fair[k] = fair_pvalue(moved, against, known.surplus(one.n))
+            changed[k] = known.either.tail(moved + against, one.n) <= CHANGED
+    methods = [one.method for one in observed]
+    adjusted = np.fmax(_adjusted(methods, noise), _adjusted(methods, np.where(changed, fair, np.nan)))
+    return Side(tuple(rates), noise, fair, changed, np.where(changed, adjusted, 1.0))
+
+
+def _known(observed: Sequence[Observed], together: Mapping[str, Together], better: bool) -> list[Known | None]:
+    """Of every accuracy with a repeat: told by those of its method."""
+    found: list[Known | None] = [None] * len(observed)
+    for method in dict.fromkeys(one.method for one in observed):
+        mine = [k for k, one in enumerate(observed) if one.method == method and one.accuracy and one.noise.images]
+        effect = together.get(method, Together(most=max(len(mine), 1))).design_effect
+        images = tuple(observed[k].noise.images for k in mine)
+        flipped = [tuple(observed[k].noise.toward(better=way) for k in mine) for way in (better, not better)]
+        flipped.append(tuple(observed[k].noise.flipped for k in mine))
+        for k, *each in zip(mine, *(rates_of(flips, images, effect) for flips in flipped), strict=True):
+            found[k] = Known(*each)
+    return found
+
+
+def _adjusted(methods: Sequence[str], p_K: np.ndarray) -> np.ndarray:
+    """One claim over the check: Hommel within a method, Bonferroni over methods; nan stays, as what is not tested."""
+    adjusted, names = np.full(len(p_K), np.nan), np.array(methods)
+    tested = dict.fromkeys(names[~np.isnan(p_K)].tolist())
+    for method in tested:
+        mine = (names == method) & ~np.isnan(p_K)
+        adjusted[mine] = np.minimum(1.0, len(tested) * hommel(p_K[mine]))
+    return adjusted
+
+
+def fair_pvalue(moved: ArrayLike, against: ArrayLike, surplus: float = 0.0) -> np.ndarray:
+    """One-sided p of claim 2, for images that moved in the direction and against it: arrays of any one shape."""
+    from scipy.special import bdtrc
+
+    b, c = np.asarray(moved, dtype=np.int64), np.asarray(against, dtype=np.int64)
+    d = np.maximum(b + c, 1)
+    p: np.ndarray = np.where(b > 0, bdtrc(np.maximum(b - 1.0, 0), d, np.minimum(1.0, 0.5 + surplus / (2 * d))), 1.0)
+    return p
+
+
+def mean_pvalue(drop: float, sd: float, n: int, noise: Noise = NOT_RECORDED, *, better: bool = False) -> float:
+    """One-sided p of "the mean change is noise", from mean and standard deviation over n images; see the module."""
     from scipy.special import stdtr
 
-    n = len(changes)
-    excess = abs(float(changes.mean())) - noise.mean
-    if n < 2 or excess <= 0:
-        return 1.0
-    variance = float(changes.var(ddof=1)) / n + (noise.sd**2 / noise.images if noise.images else 0.0)
-    if variance == 0:
-        return 1.0 if n < 3 else 0.0  # every image changed by the same amount
-    return min(1.0, 2 * float(stdtr(n - 1, -excess / variance**0.5)))
+    excess = drop - noise.shift(better=better)
+    now, before = sd**2 / n, noise.sd**2 / noise.images if noise.images else 0.0
+    variance = now + before
+    if n < 3 or variance == 0:  # nothing changed, or every image by the same amount
+        return 0.0 if n >= 3 and excess > 0 else 1.0
+    degrees = variance**2 / (now**2 / (n - 1) + (before**2 / (noise.images - 1) if before else 0.0))
+    return float(stdtr(degrees, -excess / variance**0.5))
 
 
 def moved_pvalue(flipped: int, n: int, repeat_flipped: int, repeat_n: int) -> float:
@@ -86,29 +209,3 @@ def moved_pvalue(flipped: int, n: int, repeat_flipped: int, repeat_n: int) -> fl
     if not repeat_n or not flipped:
         return 1.0
     return float(hypergeom.sf(flipped - 1, n + repeat_n, flipped + repeat_flipped, n))
-
-
-def detectable_drop(n: int, right: int, alpha: float, noise: Noise = Noise(), min_drop: float = 0.0) -> float | None:
-    """The drop in points that is called regressed with a probability of 80 %, where no image is won.
-
-    Of n images `right` can be lost; each is lost with the same probability. `alpha` is the level of the single test
-    (the family's divided by its size is the worst case of Holm's correction); `min_drop` is in points. None: even the
-    loss of every right image would not be called. With images won beside those lost, a larger drop is needed.
-    """
-    from scipy.stats import binom
-
-    called = np.arange(1, right + 1)
-    called = called[(100 * called / n >= min_drop - 1e-9)]
-    low, high = 0, len(called)  # the fewest losses that are called; p falls with each loss
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if lost_pvalue(int(called[middle]), 0, n, noise) <= alpha else (middle + 1, high)
-    if low == len(called):
-        return None
-    needed = int(called[low])
-    share_low, share_high = 0.0, 1.0
-    for _ in range(50):  # bisection: the power rises with the share that is lost
-        share = (share_low + share_high) / 2
-        enough = binom.sf(needed - 1, right, share) >= POWER
-        share_low, share_high = (share_low, share) if enough else (share, share_high)
-    return 100 * share_high * right / n

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 
 from nsbench.regression.entry import seeded
 from nsbench.regression.records import BaselineCheck, SuiteCheck, Verdict
-from nsbench.regression.words import explanation, headline, notes
+from nsbench.regression.words import explanation, headline, notes, on_average
 
 # XML 1.0, production 2: what no XML file holds, not even escaped
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\N{REPLACEMENT CHARACTER}\U00010000-\U0010ffff]")
@@ -19,6 +19,11 @@ def to_junit(check: BaselineCheck) -> bytes:
     for method in dict.fromkeys(one.method for one in check.suites):
         mine = [one for one in check.suites if one.method == method]
         cases = [_case(c) for c in mine]
+        cases += [
+            _plain_case(method, "average", on_average(one) if one.verdict is Verdict.REGRESSED else "")
+            for one in check.methods
+            if one.method == method
+        ]
         cases += [
             _plain_case(method, "moved", "moved beyond the recorded noise" if m.moved and check.rules.strict else "")
             for m in check.moved

@@ -7,6 +7,7 @@ cache would hide a change of the training code, and weights of a broken version 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,8 +21,8 @@ from nsbench.errors import ResultError
 from nsbench.files import temporary_folder
 from nsbench.progress import Progress
 from nsbench.regression.baseline import Baseline, Option, Reference
-from nsbench.regression.entry import Entry, flipped_images
-from nsbench.regression.evidence import Noise
+from nsbench.regression.entry import Entry, averaged, flipped_images, most_of_an_image
+from nsbench.regression.noise import Noise, Together
 from nsbench.results import Result, read_results
 from nsbench.run.opening import resolve_device
 from nsbench.run.recording import Pair
@@ -103,6 +104,7 @@ def record(
         tuple(needs),
         repeats,
         _moved(entries, again),
+        _together(entries, again),
         reference,
         provenance.now(),
         provenance.commit(),
@@ -126,11 +128,7 @@ def _repeat(options: RunOptions, progress: Progress, number: int) -> Repeat:
 
 
 def _noise(entry: Entry, again: Sequence[Repeat]) -> Noise:
-    changes = [
-        other.values - entry.values
-        for repeat in again
-        if (other := repeat.get((entry.method, entry.suite, entry.seed)))
-    ]
+    changes = [entry.worse(other) for repeat in again if (other := repeat.get((entry.method, entry.suite, entry.seed)))]
     return Noise.of(np.concatenate(changes)) if changes else Noise()
 
 
@@ -142,6 +140,28 @@ def _moved(entries: Sequence[Entry], again: Sequence[Repeat]) -> dict[str, tuple
         images = {image for entry in mine for image in entry.images.ids.tolist()}
         counts[method] = sum(len(_flipped(mine, repeat)) for repeat in again), len(again) * len(images)
     return counts
+
+
+def _together(entries: Sequence[Entry], again: Sequence[Repeat]) -> dict[str, Together]:
+    """By method: how far repeats flip the same images in several of its accuracies."""
+    return {
+        method: _overlap([e for e in entries if e.method == method and e.definition.is_accuracy], again)
+        for method in dict.fromkeys(entry.method for entry in entries if again)
+    }
+
+
+def _overlap(accuracies: Sequence[Entry], again: Sequence[Repeat]) -> Together:
+    flips = Counter[str]()
+    averages = []
+    for repeat in again:
+        others = [repeat.get((entry.method, entry.suite, entry.seed)) for entry in accuracies]
+        parts = [(one.images.ids, one.worse(o)) for one, o in zip(accuracies, others, strict=True) if o]
+        for ids, worse in parts:
+            flips.update(ids[np.abs(worse) > 1e-9].tolist())
+        if parts and len(parts) == len(accuracies):
+            averages.append(averaged(parts))
+    average = Noise.of(np.concatenate(averages)) if averages else Noise()
+    return Together.of(list(flips.values()), most_of_an_image(accuracies), average)
 
 
 def _flipped(entries: Sequence[Entry], repeat: Repeat) -> set[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from nsbench import __version__
 from nsbench.regression.records import BaselineCheck, SuiteCheck, Verdict
-from nsbench.regression.words import HEADS, explanation, headline, notes, row
+from nsbench.regression.words import HEADS, explanation, headline, notes, on_average, row, told
 
 MARKS = {Verdict.OK: "✓", Verdict.IMPROVED: "▲", Verdict.REGRESSED: "✗", Verdict.INCOMPARABLE: "≠"}
 ALIGNED = "lrrrrrrrl"  # of HEADS
@@ -36,6 +36,7 @@ def to_markdown(check: BaselineCheck) -> str:
     outcome = "failed" if check.exit_status else "passed"
     lines = [f"### nsbench check: {outcome}", "", f"{markdown(headline(check))}.", ""]
     lines += [f"- {MARKS[c.verdict]} {code(c.key)}: {markdown(explanation(c))}" for c in marked]
+    lines += [f"- {MARKS[one.verdict]} {code(one.method)}: {markdown(on_average(one))}" for one in told(check)]
     lines += [f"- outcomes of {code(method)} moved beyond the recorded noise" for method in moved]
     lines += [
         "",
@@ -55,6 +56,7 @@ def to_annotations(check: BaselineCheck) -> list[str]:
     """GitHub's workflow commands: an error for what regressed or cannot be compared, a notice for what improved."""
     commands = {Verdict.REGRESSED: "error", Verdict.INCOMPARABLE: "error", Verdict.IMPROVED: "notice"}
     lines = [_annotation(commands[c.verdict], c.key, explanation(c)) for c in check.suites if c.verdict in commands]
+    lines += [_annotation(commands[one.verdict], one.method, on_average(one)) for one in told(check)]
     level = "error" if check.rules.strict else "notice"
     lines += [
         _annotation(
@@ -96,6 +98,7 @@ def to_json(check: BaselineCheck) -> str:
             "options": dict(check.baseline.options),
         },
         "comparisons": [_suite_record(one) for one in check.suites],
+        "methods": [asdict(one) for one in check.methods],
         "moved": [asdict(moved) for moved in check.moved],
         "costs": [asdict(cost) | {"exceeded": cost.exceeded} for cost in check.costs],
         "notes": notes(check),
@@ -126,7 +129,7 @@ def _suite_record(one: SuiteCheck) -> dict[str, Any]:
             "won": one.won.tolist(),
             "mcnemar_p": one.mcnemar,
             "p": one.p,
-            "p_holm": one.p_holm,
+            "p_holm": one.p_adjusted,  # named so since the first version; no longer Holm's alone
             "detectable_drop": one.detectable,
             "changes": list(one.changes),
         }

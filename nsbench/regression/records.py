@@ -25,7 +25,7 @@ class Verdict(StrEnum):
 class Rules:
     """What is called a regression."""
 
-    alpha: float = 0.01  # chance of any false alarm in a check
+    alpha: float = 0.01  # chance of any false verdict in a check
     min_drop: float = 0.5  # points
     strict: bool = False  # a method whose outcomes moved beyond noise fails too, for the better or the worse
     max_slowdown: float | None = None  # seconds, as ratio to the reference workload, new over old
@@ -47,8 +47,8 @@ class SuiteCheck:
     lost: np.ndarray = field(default_factory=NONE.copy)  # ids of images that got worse
     won: np.ndarray = field(default_factory=NONE.copy)
     mcnemar: float | None = None  # exact p of lost against won; None: not an accuracy
-    p: float = 1.0  # with the recorded noise
-    p_holm: float = 1.0  # of the whole check
+    p: float = 1.0  # of this suite alone, with the recorded noise
+    p_adjusted: float = 1.0  # over the whole check
     detectable: float | None = None  # drop that would be called with 80 % probability; None: none would
     changes: tuple[str, ...] = ()  # what is different about the model, in words
 
@@ -60,6 +60,17 @@ class SuiteCheck:
     @property
     def n(self) -> int:
         return len(self.before.images.ids) if self.before else 0
+
+
+@dataclass(frozen=True)
+class MethodCheck:
+    """All accuracies of one method as one: their average, which may drop though no single one can be named."""
+
+    method: str
+    suites: int  # accuracies, with seeds
+    drop: float  # of the average, in points; positive is worse
+    p_adjusted: float  # over the whole check
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -97,6 +108,7 @@ class BaselineCheck:
     suites: tuple[SuiteCheck, ...]
     moved: tuple[Moved, ...]
     costs: tuple[CostRatio, ...]
+    methods: tuple[MethodCheck, ...] = ()  # where the baseline's repeat tells their noise
 
     @cached_property
     def counts(self) -> dict[Verdict, int]:
@@ -105,8 +117,9 @@ class BaselineCheck:
     @property
     def failed(self) -> bool:
         """Something got worse, or moved where the rules are strict."""
-        moved = self.rules.strict and (any(m.moved for m in self.moved) or self.counts[Verdict.IMPROVED] > 0)
-        return self.counts[Verdict.REGRESSED] > 0 or moved or any(cost.exceeded for cost in self.costs)
+        verdicts = {one.verdict for one in self.suites} | {one.verdict for one in self.methods}
+        moved = self.rules.strict and (any(m.moved for m in self.moved) or Verdict.IMPROVED in verdicts)
+        return Verdict.REGRESSED in verdicts or moved or any(cost.exceeded for cost in self.costs)
 
     @property
     def exit_status(self) -> int:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from nsbench.regression.entry import TOLERANCE, Definition, Entry
-from nsbench.regression.evidence import Noise
+from nsbench.regression.noise import Noise
 
 
 def check_sound(entry: Entry) -> None:
@@ -42,5 +42,7 @@ def _is_condition(value: object) -> bool:
 
 
 def _odd_noise(noise: Noise) -> str:
-    sound = 0 <= noise.flipped <= noise.images and 0 <= noise.mean < math.inf and 0 <= noise.sd < math.inf
+    least = 0.0 if noise.lost is None else -math.inf
+    sound = 0 <= (noise.lost or 0) <= noise.flipped <= noise.images
+    sound = sound and least <= noise.mean < math.inf and abs(noise.mean) < math.inf and 0 <= noise.sd < math.inf
     return "" if sound else "its noise is impossible"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from nsbench.regression.records import BaselineCheck, SuiteCheck, Verdict
+from nsbench.regression.records import BaselineCheck, MethodCheck, SuiteCheck, Verdict
 
 HEADS = ("suite", "before", "now", "drop", "lost", "won", "McNemar p", "p", "verdict")
 
 
 def row(one: SuiteCheck) -> tuple[str, ...]:
-    """Cells under HEADS; "p" is with the recorded noise and Holm's correction. Rounded as everywhere: one decimal."""
+    """Cells under HEADS; "p" is with the recorded noise, over the whole check. Rounded as everywhere: one decimal."""
     before, after = one.before, one.after
     if before is None or after is None:
         score = f"{before.score:.1f}" if before else "-"
@@ -21,7 +21,7 @@ def row(one: SuiteCheck) -> tuple[str, ...]:
         str(len(one.lost)),
         str(len(one.won)),
         "-" if one.mcnemar is None else pvalue(one.mcnemar),
-        pvalue(one.p_holm),
+        pvalue(one.p_adjusted),
         one.verdict.value,
     )
 
@@ -48,7 +48,22 @@ def headline(check: BaselineCheck) -> str:
     counts = ", ".join(f"{count} {verdict.value}" for verdict, count in check.counts.items() if count)
     total = len(check.suites)
     recorded = f" of {check.baseline.recorded[:10]}" if check.baseline.recorded else ""
-    return f"{total} suite{'s' if total != 1 else ''} against the baseline{recorded}: {counts}"
+    whole = "".join(f"; {one.method} {one.verdict.value} on average" for one in told(check))
+    return f"{total} suite{'s' if total != 1 else ''} against the baseline{recorded}: {counts}{whole}"
+
+
+def told(check: BaselineCheck) -> list[MethodCheck]:
+    """Methods whose accuracies moved on average."""
+    return [one for one in check.methods if one.verdict is not Verdict.OK]
+
+
+def on_average(one: MethodCheck) -> str:
+    """One line on a method whose accuracies moved on average."""
+    worse = "dropped" if one.drop >= 0 else "gained"
+    return (
+        f"{one.verdict.value} on average: its {one.suites} accuracies together {worse} by {abs(one.drop):.1f} points, "
+        f"{p_words(one.p_adjusted)}"
+    )
 
 
 def explanation(one: SuiteCheck) -> str:
@@ -63,7 +78,7 @@ def explanation(one: SuiteCheck) -> str:
     worse = "a drop of" if one.drop >= 0 else "a gain of"
     return (
         f"{one.verdict.value}: {worse} {abs(one.drop):.1f} {unit}, {len(one.lost)} of "
-        f"{one.n} images lost and {len(one.won)} won, {p_words(one.p_holm)}"
+        f"{one.n} images lost and {len(one.won)} won, {p_words(one.p_adjusted)}"
     )
 
 
@@ -71,8 +86,9 @@ OF_WEIGHTS = "compared: these weights with those of the baseline, not methods; a
 
 
 def notes(check: BaselineCheck) -> list[str]:
-    """What stands below the table: what is compared, changes, moved methods, cost, power."""
-    return [OF_WEIGHTS, *_changes(check), *_moved(check), *_costs(check), *_power(check)]
+    """What stands below the table: what is compared, changes, averages, moved methods, cost, power."""
+    averages = [f"{one.method}: {on_average(one)}" for one in told(check)]
+    return [OF_WEIGHTS, *_changes(check), *averages, *_moved(check), *_costs(check), *_power(check)]
 
 
 def _changes(check: BaselineCheck) -> list[str]:
@@ -114,7 +130,7 @@ def _power(check: BaselineCheck) -> list[str]:
         span = f"{drops[0]:.1f}" if drops[-1] - drops[0] < 0.05 else f"{drops[0]:.1f} to {drops[-1]:.1f}"
         lines.append(
             f"power: with {images} images a suite and {len(tested)} tests at {100 * check.rules.alpha:g} % "
-            f"in all, a drop of {span} points is found with 80 % probability where no image is won"
+            f"in all, a drop of {span} points in one suite is found with 80 % probability if only noise wins images"
         )
     if never:
         lines.append(f"power: no drop can be found in {', '.join(never)}: too few images are right to be lost")

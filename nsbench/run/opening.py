@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from nsbench.data import DataSource, SurrogateName
-from nsbench.errors import DataError, ModelError, UsageError
+from nsbench.errors import ModelError, UsageError
 from nsbench.files import expanded
 from nsbench.progress import SILENT, Progress
 
@@ -120,7 +120,7 @@ def _source(spec: str, corruption_engine: str, follow_links: bool, progress: Pro
         return _own(path, corruption_engine, follow_links)
     if not os.path.isdir(path) and not (os.path.isfile(path) and path.suffix.lower() == ".toml"):
         what = "is neither a folder nor a .toml file" if os.path.exists(path) else "does not exist"
-        raise DataError(
+        raise UsageError(
             f"--data {spec}: {what}; give '{EMBEDDED}', the folder of an ImageNet tree or of images of your own "
             "classes, or a config file that names the sets"
         )

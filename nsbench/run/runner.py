@@ -20,6 +20,7 @@ from nsbench.data import Split
 from nsbench.data.sized import for_model
 from nsbench.data.source import digest_of
 from nsbench.errors import CorruptImage, MissingSplit, NsbenchError, UsageError
+from nsbench.files import can_be_made
 from nsbench.health import doubts
 from nsbench.progress import Progress
 from nsbench.results import Result
@@ -66,12 +67,14 @@ class Summary:
 
 def run(options: RunOptions, progress: Progress) -> Summary:
     """Do everything that was asked for and is possible."""
-    results.ensure_writable(options.results)
+    if not can_be_made(options.results):
+        results.ensure_writable(options.results)
     if options.log:
         check_logger(options.log)
     first, summary = open_job(options, progress), Summary()
     first = _with_meaning(first)
     require_room(first)
+    results.ensure_writable(options.results)  # where nothing is yet: a rejected option leaves no folder
     for seed in options.seeds:
         job = replace(first, seed=seed, recipe=first.recipe.model_copy(update={"seed": seed}))
         if options.match == "compute":

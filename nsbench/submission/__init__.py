@@ -8,7 +8,7 @@ the same results give the same bytes on every machine.
 """
 
 from nsbench.submission.archive import Archive, Limits, open_archive
-from nsbench.submission.check import Checked, Rerun, check_archive, sample
+from nsbench.submission.check import Checked, Rerun, check_archive, needed, sample
 from nsbench.submission.merge import Merged, merge
 from nsbench.submission.pack import Packed, pack
 from nsbench.submission.rerun import Rerunner
@@ -23,6 +23,7 @@ __all__ = [
     "Rerunner",
     "check_archive",
     "merge",
+    "needed",
     "open_archive",
     "pack",
     "sample",

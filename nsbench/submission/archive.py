@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsbench.errors import ResultError
+from nsbench.errors import ResultError, UsageError
 from nsbench.files import check_regular
 from nsbench.results.parquet import LARGEST
 from nsbench.submission.pack import FORMAT, MANIFEST
@@ -43,7 +43,10 @@ class Archive:
 
 
 def open_archive(path: Path, limits: Limits | None = None) -> Archive:
-    """Read an archive into memory. Raises ResultError, naming file and member, for whatever is not as it must be."""
+    """Read an archive into memory. Raises ResultError, naming file and member, for whatever is not as it must be.
+
+    Raises UsageError where there is no such file.
+    """
     limits = limits or Limits()
     try:
         if check_regular(path).stat().st_size > limits.archive:
@@ -52,6 +55,8 @@ def open_archive(path: Path, limits: Limits | None = None) -> Archive:
             members = archive.infolist()
             _check_members(path, members, limits)
             files = {info.filename: _read(path, archive, info) for info in members}
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: does not exist; make an archive with nsbench submit pack") from error
     except OSError as error:
         raise ResultError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, zlib.error) as error:

@@ -93,6 +93,13 @@ def check_archive(
     )
 
 
+def needed(results: Sequence[Result]) -> str:
+    """Which files a re-run of these results needs, in words."""
+    rows = dict.fromkeys((r.provenance.weights_digest, r.model, r.method) for r in results)
+    files = [f"those of {printable(method)} ({printable(model)}), digest {digest}" for digest, model, method in rows]
+    return f"it needs the file of the weights, --checkpoint FILE: {'; '.join(files) or 'of a result that is sound'}"
+
+
 @dataclass(frozen=True)
 class _Member:
     """What is wrong with a result of the archive."""

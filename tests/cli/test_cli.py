@@ -67,7 +67,7 @@ def test_a_device_that_is_not_here(tmp_path: Path) -> None:
 
 def test_data_that_are_not_there(tmp_path: Path) -> None:
     result = nsbench("run", "--method", "ns", "--suite", "clean", "--data", tmp_path / "no", "--results", tmp_path)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "does not exist" in one_line(result)
 
 
@@ -168,3 +168,68 @@ def test_a_wheel_finds_its_content_in_an_empty_folder(tmp_path: Path) -> None:
         "data/imagenet_wnids.txt",
     ):
         assert (site / "nsbench" / needed).is_file()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["run", "--method", "ns", "--suite", "clean", "--data", "absent"],
+        ["run", "--method", "ns", "--suite", "clean", "--checkpoint", "absent.pth"],
+        ["run", "--method", "ns", "--suite", "clean", "--set", "rounds=many"],
+        ["run", "--method", "ns", "--suite", "clean", "--device", "abacus"],
+        ["baseline", "record", "--method", "pretrained", "--suite", "clean", "--data", "absent", "--out", "b/b.json"],
+        ["baseline", "record", "--method", "pretrained", "--suite", "clean", "--out", "b.json", "--results", "r"],
+        ["check", "--baseline", "absent.json"],
+        ["check", "--baseline", "absent.json", "--run"],
+        ["data", "check", "absent"],
+        ["submit", "check", "absent.zip"],
+        ["submit", "check", "absent.zip", "--rerun", "3", "--checkpoint", "absent.pth"],
+        ["show", "--results", "absent"],
+        ["report", "--results", "absent"],
+        ["report", "--format", "pdf", "--results", "."],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_2_and_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = nsbench(*wrong)
+    assert result.exit_code == 2, result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [["show"], ["report"], ["report", "--compare", "ns", "finetune"]], ids=" ".join)
+def test_an_empty_folder_is_said_to_be_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    result = nsbench(*command, "--results", "results")
+    assert result.exit_code == 1
+    assert "--results results: holds no result; make some: nsbench run" in one_line(result)
+    assert [path.name for path in tmp_path.rglob("*")] == ["results"]
+
+
+def test_help_of_check_and_record_prints_what_they_use() -> None:
+    checked, recorded = (
+        " ".join(nsbench(*words, "--help").output.split()) for words in (["check"], ["baseline", "record"])
+    )
+    for name in ("--normalisation", "--weights", "--seed", "--match", "--corruption-engine"):
+        assert "[default: (the baseline's)]" in checked.partition(f" {name} ")[2][:300]
+        assert f" {name} " in recorded
+    assert checked.count("(the baseline's)") == 5
+    assert "--results" not in recorded
+    assert "[default: own]" in recorded
+
+
+def test_recipes_are_listed_with_their_fields_and_what_differs() -> None:
+    lines = nsbench("list", "recipes").output.splitlines()
+    assert lines[1].split() == ["paper", "plain", "quick", "shapes10"]
+    rows = {words[0]: words[1:] for line in lines[2:] if (words := line.split())}
+    assert rows["rounds"] == ["20", "20", "2", "8"]
+    assert rows["attack_eps"] == ["8/255", "8/255", "8/255", "2/255"]
+    assert rows["weight_decay"] == ["0.05"], "the same in all of them"
+    from nsbench.training import Recipe
+
+    assert set(rows) >= set(Recipe.model_fields) - {"name", "seed"}

@@ -186,7 +186,7 @@ def test_roots_that_are_no_tree(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     with pytest.raises(DataError, match="holds no set; expected val/<wnid>"):
         ImageNetTree(tmp_path / "nothing")
-    with pytest.raises(DataError, match="does not exist"):
+    with pytest.raises(UsageError, match="does not exist"):
         ImageNetTree(tmp_path / "absent")
     save(tmp_path / "only" / "imagenet-sketch" / TENCH / "a.png")
     source = ImageNetTree(tmp_path / "only")

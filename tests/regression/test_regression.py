@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ import made
 import numpy as np
 import pytest
 from regression_results import CORRUPTED, baseline, flags, outcomes_of, store
+from scipy import stats
 
 import nsbench as nb
 from nsbench.regression import (
@@ -23,7 +26,9 @@ from nsbench.regression import (
     read_baseline,
     write_baseline,
 )
-from nsbench.regression.evidence import Noise, mean_pvalue
+from nsbench.regression.junit import to_junit
+from nsbench.regression.noise import Noise, Together
+from nsbench.regression.output import to_annotations, to_json, to_markdown, to_text
 from nsbench.results import Result
 from nsbench.run.recording import Pair
 from nsbench.types import Composition, ThreatModel
@@ -71,16 +76,50 @@ def test_rules(tmp_path: Path, before: Result) -> None:
     assert verdict(baseline(before), after, rules=Rules(alpha=1e-4)).exit_status == 0
 
 
-def test_holm_covers_the_whole_check(tmp_path: Path) -> None:
+def test_the_correction_covers_the_whole_check(tmp_path: Path) -> None:
     names = [f"suite{k}" for k in range(20)]
     held = baseline(*(store(tmp_path / "a", {"clean": flags(N, 80)}, suite=name) for name in names))
     results = [
         store(tmp_path / "b", {"clean": flags(N, 80, lose=10 * (name == "suite3"))}, suite=name) for name in names
     ]
-    assert verdict(held, *results).exit_status == 0, "p = 0.002, times twenty"
+    assert verdict(held, *results).exit_status == 0, (
+        "p = 0.002, times twenty: no repeat tells that the others are quiet"
+    )
     alone = check_results(held, results, Rules(), pairs=[("ns", "suite3")])
     assert alone.exit_status == 1
-    assert alone.suites[0].p_holm == pytest.approx(2 * 0.5**10)
+    assert alone.suites[0].p_adjusted == pytest.approx(2 * 0.5**10)
+
+
+def test_min_drop_is_a_floor_on_the_drop_and_no_part_of_the_test(tmp_path: Path, before: Result) -> None:
+    after = store(tmp_path / "after", {"clean": flags(N, 80, lose=12)})
+    p = {floor: verdict(baseline(before), after, rules=Rules(min_drop=floor)).suites[0].p_adjusted for floor in (0, 12)}
+    assert p[0] == p[12]
+
+
+def test_a_small_drop_of_every_accuracy_is_found_on_average(tmp_path: Path) -> None:
+    """Two images of each of ten suites: none can be named, and all of them together are beyond chance."""
+    names = [f"suite{k}" for k in range(10)]
+    ids = {name: [f"{name}/{k:05d}" for k in range(N)] for name in names}
+    before = [store(tmp_path / "a", {"clean": flags(N, 80)}, suite=name, ids=ids[name]) for name in names]
+    after = [store(tmp_path / "b", {"clean": flags(N, 80, lose=2)}, suite=name, ids=ids[name]) for name in names]
+    quiet = Together(0, 0.0, 1, Noise(10 * N, 0, 0.0, 0.0, 0))
+    held = baseline(*before, noise=Noise(N, 0, 0.0, 0.0, 0), repeats=1, moved={"ns": (0, 1000)}, together={"ns": quiet})
+    found = verdict(held, *after)
+    assert found.counts[Verdict.OK] == 10
+    (average,) = found.methods
+    assert (average.suites, average.verdict) == (10, Verdict.REGRESSED)
+    assert average.drop == pytest.approx(2.0)
+    assert found.exit_status == 1
+    assert "10 ok; ns regressed on average" in to_text(found)
+    assert "- ✗ <code>ns</code>: regressed on average" in to_markdown(found)
+    assert [
+        line for line in to_annotations(found) if line.startswith("::error title=nsbench check%3A ns::regressed on")
+    ]
+    assert json.loads(to_json(found))["methods"][0]["verdict"] == "regressed"
+    cases = {case.get("name"): case.find("failure") for case in ET.fromstring(to_junit(found)).iter("testcase")}
+    assert [name for name, failure in cases.items() if failure is not None] == ["average"]
+    assert verdict(held, *before).exit_status == 0
+    assert not check_results(held, after, Rules(), pairs=[("ns", "suite1")]).methods, "its noise was not recorded"
 
 
 def test_mce_is_compared_over_images(tmp_path: Path) -> None:
@@ -99,7 +138,7 @@ def test_mce_is_compared_over_images(tmp_path: Path) -> None:
     assert comparison.drop > 0, "mCE rose"
     values = [Entry.of(result).values for result in (before, after)]
     assert values[0].mean() == pytest.approx(before.score.value)
-    assert comparison.p == mean_pvalue(values[1] - values[0])
+    assert comparison.p == pytest.approx(stats.ttest_rel(values[1], values[0]).pvalue)
     assert verdict(baseline(after), before).suites[0].verdict is Verdict.IMPROVED
 
 

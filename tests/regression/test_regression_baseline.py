@@ -29,11 +29,12 @@ from nsbench.regression import (
     read_baseline,
     write_baseline,
 )
-from nsbench.regression.evidence import Noise
+from nsbench.regression.noise import Noise, Together
 from nsbench.results import Result
 from nsbench.run.opening import open_source
 
 REPOSITORY = Path(__file__).parents[2]
+FROZEN = Path(__file__).parent / "frozen" / "baseline_schema1.json"
 N = 100
 
 
@@ -42,10 +43,11 @@ def test_a_baseline_comes_back_as_it_was(tmp_path: Path, before: Result) -> None
     held = baseline(
         before,
         many,
-        noise=Noise(200, 3, 0.5, 2.0),
+        noise=Noise(200, 3, 0.5, 2.0, 2),
         options={"limit": 100, "settings": {"rounds": "2"}},
         repeats=2,
         moved={"ns": (3, 200)},
+        together={"ns": Together(3, 5.0, 1, Noise(100, 3, 0.5, 2.0, 2))},
         reference=Reference(0.5, 300.0),
         needs=("data",),
         versions={"torch": "2.15.0"},
@@ -60,6 +62,17 @@ def test_a_baseline_comes_back_as_it_was(tmp_path: Path, before: Result) -> None
         assert (old.model_facts, old.run_facts) == (new.model_facts, new.run_facts)
     assert replace(back, entries=()) == replace(held, entries=())
     assert check_results(back, [before, many], Rules()).exit_status == 0
+
+
+def test_a_baseline_of_schema_1_is_read() -> None:
+    """Written before flips had a direction: each counts in the worse way, for a drop and for a gain."""
+    held = read_baseline(FROZEN)
+    clean, fgsm, corrupted = held.entries
+    assert clean.noise == Noise(100, 3, 3.0, 17.1)
+    assert [clean.noise.toward(better=way) for way in (False, True)] == [3, 3]
+    assert [clean.noise.shift(better=way) for way in (False, True)] == [3.0, 3.0]
+    assert (fgsm.score, corrupted.noise.flipped) == (60.0, 2)
+    assert held.clusters == {"ns": Together(3, 3.0, 2)}, "both accuracies hold the same images"
 
 
 def test_twelve_suites_of_five_hundred_images_stay_under_100_kb(tmp_path: Path) -> None:
@@ -100,15 +113,15 @@ def test_a_broken_baseline_is_one_line(tmp_path: Path, before: Result) -> None:
         b"[]",
         b"null",
         b"\xff\xfe",
-        whole.replace(b'"schema": 1', b'"schema": 2'),
+        whole.replace(b'"schema": 2', b'"schema": 3'),
     ]
     for content in broken:
         path.write_bytes(content)
         with pytest.raises(ResultError, match=r"b\.json") as caught:
             read_baseline(path)
         assert "\n" not in str(caught.value)
-    path.write_bytes(whole.replace(b'"schema": 1', b'"schema": 0'))
-    with pytest.raises(ResultError, match=r"schema 0 is none that nsbench ever wrote \(1\); record it anew"):
+    path.write_bytes(whole.replace(b'"schema": 2', b'"schema": 0'))
+    with pytest.raises(ResultError, match=r"schema 0 is none that nsbench ever wrote \(1, 2\); record it anew"):
         read_baseline(path)
     path.write_bytes(whole.replace(b"\n", b"\r\n"))
     assert read_baseline(path).entries, "line ends of another system do no harm"
@@ -235,6 +248,7 @@ def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
         (lambda r: r["entries"][0].update(images=7), "IndexError"),
         (lambda r: r["entries"][0]["noise"].update(flipped=-1), "its noise is impossible"),
         (lambda r: r["entries"][0]["noise"].update(mean=float("inf")), "its noise is impossible"),
+        (lambda r: r["entries"][0]["noise"].update(lost=1), "its noise is impossible"),
         (lambda r: r["entries"][0].update(outcomes="~" * 50), "ValueError|LZMAError"),
         (lambda r: r["definitions"][0].update(measured={}), "does not say what it measured"),
         (

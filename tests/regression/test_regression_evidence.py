@@ -1,107 +1,82 @@
-"""The statistics of a check against scipy and statsmodels, and by simulation: level under noise, and power."""
+"""The statistics of a check against scipy and statsmodels, and by simulation: false alarms under noise, and power."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
 
-from nsbench.regression.evidence import Noise, detectable_drop, lost_pvalue, mean_pvalue, moved_pvalue
-from nsbench.statistics import mcnemar_of_counts
+from nsbench.regression.evidence import (
+    Known,
+    Observed,
+    fair_pvalue,
+    mean_pvalue,
+    moved_pvalue,
+    side,
+    weigh,
+)
+from nsbench.regression.noise import NOT_RECORDED, Noise, Rates, Together, rates_of
+from nsbench.regression.power import detectable_drop
 
-SIMULATED = 2000
+CHECKS = 150
+COLUMNS = 11
+N = 500
+APART = {"ns": Together(), "madry": Together()}  # no two suites share an image
+
+
+def one(
+    lost: int, won: int = 0, noise: Noise = NOT_RECORDED, *, n: int = N, right: int = 400, method: str = "ns"
+) -> Observed:
+    """An accuracy."""
+    return Observed(method, n, lost, won, noise, 100 * (lost - won) / n, losable=right)
+
+
+# --- each test ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("lost", "won"), [(0, 0), (1, 0), (7, 2), (2, 7), (14, 0), (40, 31)])
 def test_without_a_repeat_it_is_exact_mcnemar(lost: int, won: int) -> None:
     expected = mcnemar([[0, lost], [won, 0]], exact=True).pvalue
-    assert lost_pvalue(lost, won, 100) == pytest.approx(expected)
-
-
-def test_noise_never_makes_a_drop_surer() -> None:
-    for lost in range(25):
-        for won in range(0, 25, 3):
-            plain = lost_pvalue(lost, won, 100)
-            clean, noisy = (lost_pvalue(lost, won, 100, Noise(100, flipped)) for flipped in (0, 10))
-            assert plain <= clean + 1e-12
-            assert clean <= noisy + 1e-12
-    assert lost_pvalue(14, 2, 100, Noise(10**9, 0)) == pytest.approx(lost_pvalue(14, 2, 100), rel=1e-4), (
-        "a rate that is known to be zero changes nothing"
+    assert weigh([one(lost, won)])[0].p == pytest.approx(expected)
+    assert fair_pvalue(lost, won) == pytest.approx(
+        stats.binomtest(lost, lost + won, alternative="greater").pvalue if lost else 1
     )
 
 
-@pytest.mark.parametrize(
-    ("n", "rate", "both_ways"), [(100, 0.0, 0.05), (100, 0.05, 0.0), (100, 0.1, 0.1), (500, 0.02, 0.02)]
-)
-def test_noise_that_only_loses_images_raises_no_alarm(n: int, rate: float, both_ways: float) -> None:
-    """Noise in its worst case: all that it flips is lost, at the repeat's rate. Plain McNemar takes it for a drop."""
-    rng = np.random.default_rng(0)
-    alarms = plain = 0
-    for _ in range(SIMULATED):
-        repeat, noise, other = rng.binomial(n, [rate, rate, both_ways])
-        won = rng.binomial(other, 0.5)
-        lost = noise + other - won
-        alarms += lost_pvalue(lost, won, n, Noise(n, int(repeat))) <= 0.01
-        plain += mcnemar_of_counts(lost, won) <= 0.01
-    assert alarms <= stats.binom.ppf(0.9999, SIMULATED, 0.01)
-    if rate >= 0.02:
-        assert plain > 0.1 * SIMULATED, "the case would not tell the two tests apart"
+def test_noise_that_loses_images_is_taken_from_a_drop() -> None:
+    expected = stats.binomtest(20, 25, 0.5 + 6 / 50, alternative="greater").pvalue
+    assert fair_pvalue(20, 5, 6.0) == pytest.approx(expected)
+    assert fair_pvalue(4, 0, 9.0) == 1.0, "noise alone loses as many"
 
 
-def test_a_real_drop_is_found_in_spite_of_noise() -> None:
-    rng = np.random.default_rng(1)
-    found = [
-        lost_pvalue(
-            int(rng.binomial(100, 0.02) + rng.binomial(75, 0.3)),
-            int(rng.binomial(25, 0.05)),
-            100,
-            Noise(100, int(rng.binomial(100, 0.02))),
-        )
-        <= 0.01 / 11
-        for _ in range(SIMULATED)
-    ]
-    assert np.mean(found) > 0.8
+@pytest.mark.parametrize("p", [[0.01], [0.001, 0.02, 0.02, 0.6], [0.004, 0.005, 0.006, 0.007, 0.9]])
+def test_within_a_method_it_is_hommels_closed_test(p: Sequence[float]) -> None:
+    """Without a repeat: paired tests of means, whose p can be set."""
+    t = stats.t.isf(p, N - 1)
+    observed = [Observed("ns", N, 0, 0, drop=float(x), sd=N**0.5, accuracy=False) for x in t]
+    expected = multipletests(p, method="hommel")[1] if len(p) > 1 else np.array(p)
+    assert [e.p_adjusted for e in weigh(observed)] == pytest.approx(np.minimum(1, 2 * expected))
+    other = Observed("madry", N, 0, 0, drop=0.0, sd=1.0, accuracy=False)
+    found = [e.p_adjusted for e in weigh([*observed, other])][:-1]
+    assert found == pytest.approx(np.minimum(1, 4 * expected)), "methods share alpha"
 
 
-@pytest.mark.parametrize(
-    ("n", "right", "noise"), [(60, 45, Noise()), (100, 77, Noise(100, 0)), (500, 400, Noise(500, 3))]
-)
-def test_the_detectable_drop_is_found_with_eighty_percent(n: int, right: int, noise: Noise) -> None:
-    alpha = 0.01 / 11
-    drop = detectable_drop(n, right, alpha, noise)
-    assert drop is not None
-    rng = np.random.default_rng(2)
-    lost = rng.binomial(right, drop / 100 * n / right, 20_000)
-    called = {k: lost_pvalue(int(k), 0, n, noise) <= alpha for k in np.unique(lost)}
-    assert np.mean([called[k] for k in lost]) == pytest.approx(0.8, abs=0.01)
-
-
-def test_what_cannot_be_detected() -> None:
-    assert detectable_drop(100, 5, 0.01) is None, "five images lost of five give p = 0.06"
-    assert detectable_drop(100, 8, 0.01, min_drop=9) is None
-    assert detectable_drop(100, 90, 0.01, min_drop=30) == pytest.approx(33.6, abs=0.5)
-
-
-def test_the_mean_without_noise_is_students_test() -> None:
-    changes = np.random.default_rng(3).normal(0.4, 2, 60)
-    assert mean_pvalue(changes) == pytest.approx(stats.ttest_1samp(changes, 0).pvalue)
-    assert mean_pvalue(-changes) == pytest.approx(mean_pvalue(changes))
-    assert mean_pvalue(np.zeros(60)) == 1.0
-
-
-def test_the_level_of_the_mean_under_noise_that_only_worsens() -> None:
-    """Contributions to mCE: multiples of 4/3 points; noise adds to a tenth of the images, in the repeat and now."""
-    rng = np.random.default_rng(4)
-
-    def change() -> np.ndarray:
-        return 4 / 3 * rng.binomial(3, 0.5, 60) * (rng.random(60) < 0.3)
-
-    pairs = [(change(), change()) for _ in range(SIMULATED)]
-    assert sum(mean_pvalue(now, Noise.of(repeat)) <= 0.01 for repeat, now in pairs) <= stats.binom.ppf(
-        0.9999, SIMULATED, 0.01
-    )
-    assert sum(mean_pvalue(now) <= 0.01 for _, now in pairs) > 0.5 * SIMULATED
+def test_the_mean_without_noise_is_students_and_with_it_welchs_test() -> None:
+    rng = np.random.default_rng(3)
+    now, repeat = rng.normal(0.4, 2, 60), rng.normal(0.1, 1, 80)
+    drop, sd = float(now.mean()), float(now.std(ddof=1))
+    student = stats.ttest_1samp(now, 0, alternative="greater").pvalue
+    assert mean_pvalue(drop, sd, 60) == pytest.approx(student)
+    welch = stats.ttest_ind(now, repeat, equal_var=False, alternative="greater").pvalue
+    assert mean_pvalue(drop, sd, 60, Noise.of(repeat)) == pytest.approx(welch)
+    gain = stats.ttest_ind(-now, -repeat, equal_var=False, alternative="greater").pvalue
+    assert mean_pvalue(-drop, sd, 60, Noise.of(repeat), better=True) == pytest.approx(gain)
+    assert mean_pvalue(0.0, 0.0, 60) == 1.0
+    assert mean_pvalue(1.0, 0.0, 60) == 0.0, "every image by the same amount"
 
 
 @pytest.mark.parametrize(("flipped", "n", "before", "repeated"), [(5, 100, 0, 100), (3, 400, 1, 800), (9, 60, 9, 60)])
@@ -112,3 +87,205 @@ def test_moved_is_fishers_exact_test(flipped: int, n: int, before: int, repeated
 
 def test_moved_needs_a_repeat() -> None:
     assert moved_pvalue(60, 60, 0, 0) == 1.0
+
+
+# --- what the repeat tells of noise ---------------------------------------------------------------------------------
+
+
+def test_a_known_rate_gives_the_binomial_tail() -> None:
+    (rates,) = rates_of((100_000,), (10_000_000,))
+    assert rates.mean == pytest.approx(0.01, rel=0.03)
+    assert rates.tail(15, N) == pytest.approx(stats.binom.sf(14, N, 0.01), rel=0.2)
+    assert rates.tail(0, N) == 1.0
+
+
+def test_one_suite_alone_is_predicted_from_its_own_repeat() -> None:
+    """Between Jeffreys' prediction and Fisher's exact test, whatever the prior of the rates."""
+    for flipped in (0, 3, 12):
+        (rates,) = rates_of((flipped,), (N,))
+        for seen in (8, 20, 40):
+            jeffreys = stats.betabinom.sf(seen - 1, N, flipped + 0.5, N - flipped + 0.5)
+            assert 0.2 * jeffreys < rates.tail(seen, N) < 5 * jeffreys
+
+
+def test_suites_that_agree_are_pooled_and_one_that_is_noisier_is_not() -> None:
+    alone, together = rates_of((5,), (N,))[0], rates_of((5,) * COLUMNS, (N,) * COLUMNS)[0]
+    known = stats.binom.sf(19, N, 0.01)
+    assert known < together.tail(20, N) < 0.05 * alone.tail(20, N)
+    mixed = rates_of((0,) * (COLUMNS - 1) + (30,), (N,) * COLUMNS)
+    assert mixed[-1].mean == pytest.approx(30 / N, rel=0.1)
+    assert mixed[-1].tail(45, N) > 0.02
+    assert mixed[0].tail(10, N) < 0.01
+
+
+def test_the_posterior_is_that_of_numerical_integration() -> None:
+    """Of two suites, by Monte Carlo from the priors as the module states them."""
+    rng = np.random.default_rng(0)
+    mu, shrinkage = rng.beta(0.5, 0.5, 2_000_000), rng.random(2_000_000)
+    s = 100 * shrinkage / (1 - shrinkage)
+    q = rng.beta(np.maximum(s * mu, 1e-12), np.maximum(s * (1 - mu), 1e-12), size=(2, len(mu)))
+    weights = np.prod([q_**r * (1 - q_) ** (100 - r) for r, q_ in zip((2, 6), q, strict=True)], axis=0)
+    rates = rates_of((2, 6), (100, 100))
+    for place in (0, 1):
+        assert rates[place].mean == pytest.approx(float(np.average(q[place], weights=weights)), rel=0.05)
+        tail = stats.beta.cdf(q[place], 10, 91)  # P(Binomial(100, q) >= 10)
+        expected = float(np.average(tail, weights=weights))
+        assert rates[place].tail(10, 100) == pytest.approx(expected, rel=0.1)
+
+
+def test_images_that_flip_together_tell_less() -> None:
+    assert Together.of([1] * 500, 1, Noise()).design_effect == pytest.approx(1.0, abs=0.01)
+    assert Together(55, 55 * 11.0, 11).design_effect == pytest.approx(11.0)
+    assert Together(0, 0.0, 4).design_effect == 4.0, "none flipped, and four suites hold the same images"
+    few, many = (rates_of((0,) * COLUMNS, (N,) * COLUMNS, effect)[0].tail(8, N) for effect in (11.0, 1.0))
+    assert many < few
+
+
+def test_where_the_direction_was_not_recorded_all_flips_count() -> None:
+    directed, old = Noise(N, 9, 0.0, 13.0, 4), Noise(N, 9, 1.8, 13.0)
+    assert [directed.toward(better=b) for b in (False, True)] == [4, 5]
+    assert [old.toward(better=b) for b in (False, True)] == [9, 9]
+    assert weigh([one(25, 0, old)])[0].p > weigh([one(25, 0, directed)])[0].p
+    assert Noise.of(np.array([100.0, 0, -100, 100])).lost == 2
+
+
+# --- a whole check, simulated ---------------------------------------------------------------------------------------
+
+
+def simulated(
+    rng: np.random.Generator, rate: float, lost_only: bool, drops: Sequence[float] = (), churn: float = 0.0
+) -> list[Observed]:
+    """Two methods of eleven accuracies with a repeat; `drops`: shares of all images that are lost, from the first on."""
+    shares = np.zeros(2 * COLUMNS)
+    shares[: len(drops)] = drops
+    lose, win = (rate, 0.0) if lost_only else (rate / 2, rate / 2)
+    observed = []
+    for k, share in enumerate(shares):
+        r_lost, r_won = rng.binomial(N, [lose, win])
+        lost, won = rng.binomial(N, [lose + share + churn, win + churn])
+        noise = Noise(N, int(r_lost + r_won), 100 * (r_lost - r_won) / N, 0.0, int(r_lost))
+        observed.append(one(int(lost), int(won), noise, method="ns" if k < COLUMNS else "madry"))
+    return observed
+
+
+def called(observed: Sequence[Observed]) -> np.ndarray:
+    """By suite: 1 regressed, -1 improved, as the default rules have it."""
+    return np.array(
+        [
+            np.sign(seen.drop) * (e.p_adjusted <= 0.01 and abs(seen.drop) >= 0.5)
+            for seen, e in zip(observed, weigh(observed, APART), strict=True)
+        ]
+    )
+
+
+@pytest.mark.parametrize("lost_only", [False, True])
+@pytest.mark.parametrize("rate", [0.002, 0.01, 0.03])
+def test_unchanged_checks_raise_no_alarm(rate: float, lost_only: bool) -> None:
+    rng = np.random.default_rng(0)
+    alarms = sum(called(simulated(rng, rate, lost_only)).any() for _ in range(CHECKS))
+    assert alarms <= stats.binom.ppf(0.999, CHECKS, 0.01)
+
+
+@pytest.mark.parametrize("lost_only", [False, True])
+def test_a_change_that_costs_nothing_raises_no_alarm(lost_only: bool) -> None:
+    """Three per cent of the images of every suite are lost and as many won: more than noise, and no drop."""
+    rng = np.random.default_rng(1)
+    alarms = sum(called(simulated(rng, 0.01, lost_only, churn=0.03)).any() for _ in range(CHECKS))
+    assert alarms <= stats.binom.ppf(0.999, CHECKS, 0.01)
+
+
+@pytest.mark.parametrize("lost_only", [False, True])
+@pytest.mark.parametrize(("rate", "power"), [(0.002, 0.8), (0.01, 0.5)])
+def test_a_drop_of_three_points_in_one_suite_is_found(rate: float, power: float, lost_only: bool) -> None:
+    rng = np.random.default_rng(2)
+    found = [called(simulated(rng, rate, lost_only, [0.03]))[0] == 1 for _ in range(CHECKS)]
+    assert np.mean(found) >= power
+
+
+def average(observed: Sequence[Observed], method: str) -> Observed:
+    """Of a method's suites, whose images are all different."""
+    mine = [seen for seen in observed if seen.method == method]
+    u = len(mine) * N
+
+    def moments(lost: int, flipped: int) -> tuple[float, float]:
+        drop = 100 * (2 * lost - flipped) / u
+        return drop, (100**2 * flipped / u - drop**2) ** 0.5
+
+    lost, won = sum(seen.lost for seen in mine), sum(seen.won for seen in mine)
+    r_lost, r_all = sum(seen.noise.lost or 0 for seen in mine), sum(seen.noise.flipped for seen in mine)
+    noise = Noise(u, r_all, *moments(r_lost, r_all), r_lost)
+    return Observed(method, u, lost, won, noise, *moments(lost, lost + won), accuracy=False)
+
+
+@pytest.mark.parametrize(("rate", "lost_only"), [(0.002, False), (0.01, False), (0.03, True)])
+def test_two_points_in_every_suite_are_found(rate: float, lost_only: bool) -> None:
+    """By the averages, which no unchanged check calls."""
+    rng = np.random.default_rng(3)
+    found, alarms = 0, 0
+    for _ in range(CHECKS // 2):
+        for drops in ([0.02] * (2 * COLUMNS), []):
+            observed = simulated(rng, rate, lost_only, drops)
+            verdicts = called([*observed, average(observed, "ns"), average(observed, "madry")])
+            found += bool(drops) and (verdicts == 1).any()
+            alarms += not drops and verdicts.any()
+    assert found >= 0.95 * CHECKS // 2
+    assert alarms <= stats.binom.ppf(0.999, CHECKS // 2, 0.01)
+
+
+def test_a_noisy_suite_among_quiet_ones_raises_no_alarm() -> None:
+    """One of eleven flips 6 %, as an attack may that stops at a threshold; the others 0.2 %."""
+    rng = np.random.default_rng(4)
+    alarms = 0
+    for _ in range(CHECKS):
+        observed = simulated(rng, 0.002, True)
+        repeat, now = rng.binomial(N, 0.06, 2)
+        observed[0] = one(int(now), 0, Noise(N, int(repeat), 100 * repeat / N, 0.0, int(repeat)))
+        alarms += called(observed).any()
+    assert alarms <= stats.binom.ppf(0.999, CHECKS, 0.01)
+
+
+# --- what a check says of its power ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rate", "lost_only"), [(0.002, False), (0.01, False), (0.01, True)])
+def test_the_stated_drop_is_found_with_eighty_percent(rate: float, lost_only: bool) -> None:
+    rng = np.random.default_rng(5)
+    lose, win = (rate, 0.0) if lost_only else (rate / 2, rate / 2)
+    found = []
+    for _ in range(CHECKS):
+        observed = simulated(rng, rate, lost_only)
+        drop = detectable_drop(0, observed, side(observed, APART, better=False), 0.01, 0.5)
+        assert drop is not None
+        lost = rng.binomial(400, drop / 100 * N / 400) + rng.binomial(N, lose)
+        found.append(called([one(int(lost), int(rng.binomial(N, win)), observed[0].noise), *observed[1:]])[0] == 1)
+    assert np.mean(found) == pytest.approx(0.8, abs=0.05 + 2 * 0.028), "0.05, and two standard errors"
+
+
+def test_the_stated_drop_without_noise_is_exact() -> None:
+    """Without a repeat and alone: McNemar's smallest number of lost images, found by a search."""
+    alone = [one(0, n=100, right=77)]
+    drop = detectable_drop(0, alone, side(alone, {}, better=False), 0.01, 0.5)
+    needed = next(k for k in range(1, 77) if 2 * 0.5**k <= 0.01)
+    assert drop is not None
+    assert stats.binom.sf(needed - 1, 77, drop / 77) == pytest.approx(0.8, abs=1e-6)
+
+
+def stated(right: int, min_drop: float = 0.5) -> float | None:
+    alone = [one(0, n=100, right=right)]
+    return detectable_drop(0, alone, side(alone, {}, better=False), 0.01, min_drop)
+
+
+def test_what_cannot_be_detected() -> None:
+    assert stated(0) is None
+    assert stated(5) is None, "five images lost of five give p = 0.06"
+    assert stated(8, min_drop=9) is None
+    assert stated(90, min_drop=30) == pytest.approx(33.6, abs=0.5)
+
+
+def test_what_is_known_of_a_suite() -> None:
+    def at(rate: float) -> Rates:
+        return Rates(np.array([rate]), np.ones(1))
+
+    known = Known(at(0.02), at(0.005), at(0.025))
+    assert known.surplus(N) == pytest.approx(7.5)
+    assert Known(at(0.005), at(0.02), at(0.025)).surplus(N) == 0.0

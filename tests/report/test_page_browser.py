@@ -247,6 +247,22 @@ def test_colours_follow_the_system_and_the_switch(page):
     )
 
 
+def test_no_line_of_a_chart_is_filled(page):
+    """A path that does not close is a line, in whatever chart; a filled one shows as a black crescent."""
+    drawn = run(
+        page,
+        "return [...document.querySelectorAll('svg path, svg polyline, svg line')].map(line => {"
+        " const style = getComputedStyle(line);"
+        " const open = line.tagName !== 'path' || !/z\\s*$/i.test(line.getAttribute('d'));"
+        " return [line.getAttribute('class') || '', open, style.fill !== 'none' && style.fillOpacity !== '0',"
+        " style.stroke !== 'none']; })",
+    )
+    kinds = {word for name, *_ in drawn for word in name.split()}
+    assert {"reference", "line", "grid", "axis"} <= kinds, "the page of this test draws them"
+    assert [name for name, is_open, filled, _ in drawn if is_open and filled] == []
+    assert [name for name, is_open, _, stroked in drawn if is_open and not stroked] == []
+
+
 def test_the_keyboard_reaches_every_figure(page):
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsbench.errors import DataError
-from nsbench.statistics import difference_interval, holm, mcnemar_exact, mcnemar_of_counts, paired_difference
+from nsbench.statistics import difference_interval, holm, hommel, mcnemar_exact, mcnemar_of_counts, paired_difference
 
 
 def flags(both, only_a, only_b, neither):
@@ -41,6 +41,22 @@ def test_mcnemar_by_hand():
 def test_holm_agrees_with_statsmodels(pvalues):
     multitest = pytest.importorskip("statsmodels.stats.multitest")
     np.testing.assert_allclose(holm(pvalues), multitest.multipletests(pvalues, method="holm")[1], rtol=1e-12)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=20))
+def test_hommel_agrees_with_statsmodels_and_claims_no_less_than_holm(pvalues):
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    np.testing.assert_allclose(hommel(pvalues), multitest.multipletests(pvalues, method="hommel")[1], rtol=1e-9)
+    assert (hommel(pvalues) <= holm(pvalues) + 1e-12).all()
+
+
+def test_hommel_of_one_and_of_nothing():
+    assert hommel([0.2]).tolist() == [0.2]
+    assert hommel([]).size == 0
+    for wrong in ([1.1], [-0.1], [[0.1]]):
+        with pytest.raises(DataError, match="between 0 and 1"):
+            hommel(wrong)
 
 
 def test_holm_by_hand_and_of_nothing():

@@ -105,7 +105,7 @@ def test_links_duplicates_and_unreadable_archives_are_refused(tmp_path):
     path.write_bytes(b"PK\x03\x04 nothing")
     with pytest.raises(ResultError, match="is no archive that can be read"):
         open_archive(path)
-    with pytest.raises(ResultError, match="cannot be read"):
+    with pytest.raises(UsageError, match="does not exist"):
         open_archive(tmp_path / "absent.zip")
     with pytest.raises(ResultError, match=r"no manifest\.json"):
         open_archive(zipped(path, (f"{STEM}.json", b"{}")))

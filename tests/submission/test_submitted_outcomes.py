@@ -173,6 +173,15 @@ def test_weights_at_hand_are_run_again(tmp_path):
     conditions = 1 + len(registry.suites["fgsm"].conditions())
     assert f"{5 * conditions} images were run again and agree (sample seed 7); 0 results could not" in done.output
 
+    elsewhere = ["submit", "check", str(packed.path), "--rerun", "5", "--results", str(tmp_path / "none")]
+    done = CliRunner().invoke(main, [*elsewhere, "--normalisation", "imagenet"])
+    assert done.exit_code == 1, "nothing was run again"
+    digest = read_results(tmp_path / "results")[0][0].provenance.weights_digest
+    assert (
+        "nothing was run again: it needs the file of the weights, --checkpoint FILE: those of pretrained" in done.output
+    )
+    assert f"digest {digest}" in done.output
+
     source = open_source("shapes10")
     other = load_model("vit_shapes10")
     with torch.no_grad():

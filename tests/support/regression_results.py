@@ -10,7 +10,7 @@ import made
 import numpy as np
 
 from nsbench.regression import Baseline, Entry
-from nsbench.regression.evidence import Noise
+from nsbench.regression.noise import Noise
 from nsbench.results import Result, read_result, write_result
 from nsbench.statistics import ALEXNET_ERROR, SEVERITIES, accuracy
 from nsbench.statistics.corruption_error import mean_corruption_error

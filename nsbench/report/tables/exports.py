@@ -29,7 +29,7 @@ FORMATS: dict[str, Callable[[Leaderboard], dict[str, str]]] = {  # by name: file
     "latex": _one("leaderboard.tex", to_latex),
     "csv": _one("leaderboard.csv", to_csv),
     "json": _one("leaderboard.json", to_json),
-    "hf": _one("model-index.yml", to_huggingface),
+    "hf": to_huggingface,
     "robustbench": to_robustbench,
     "badge": to_badges,
 }

@@ -1,11 +1,12 @@
-"""Rows in the formats of others: Hugging Face's model-index, RobustBench's model_info, and a badge.
+"""Rows in the formats of others: Hugging Face's model cards, RobustBench's model_info, and a badge.
 
-model-index: https://github.com/huggingface/hub-docs, modelcard.md. model_info: https://github.com/RobustBench/robustbench,
+Model cards: https://github.com/huggingface/hub-docs, modelcard.md. model_info: https://github.com/RobustBench/robustbench,
 README, "Adding a new model"; figures there are percentages as text.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -25,22 +26,48 @@ LABEL, VALUE = "nsbench robustness", 6.6  # words of the badge; width of a chara
 # --- Hugging Face ---------------------------------------------------------------------------------------------------
 
 
-def to_huggingface(board: Leaderboard) -> str:
-    """A `model-index` in YAML: an entry per row, for the metadata block of its model card."""
-    entries = [_entry(table, row) for table in board.tables for row in table.rows]
-    return "\n".join(["model-index:", *_yaml([entry for entry in entries if entry["results"]], 0)]) + "\n"
+def to_huggingface(board: Leaderboard) -> dict[str, str]:
+    """A model card for every row, by path, model_cards/<table>/<row>.md: metadata with a `model-index`, and a table."""
+    cards = {}
+    for table in board.tables:
+        for row in table.rows:
+            if results := _evaluations(table, row):
+                path = f"model_cards/{slug(f'{table.source} {table.image_set}')}/{slug(row.label)}.md"
+                cards[path] = _card(table, row, results)
+    return cards
 
 
-def _entry(table: Table, row: Row) -> dict[str, Any]:
-    columns = [*table.columns, average_column(table)]
-    return {
-        "name": row.label,
-        "results": [
-            _evaluation(table, column, cell)
-            for column in columns
-            if (cell := row.cell(column.suite)) and cell.comparable
-        ],
+def _card(table: Table, row: Row, results: list[dict[str, Any]]) -> str:
+    metadata = {
+        "tags": ["image-classification", "robustness", "nsbench"],
+        "pipeline_tag": "image-classification",
+        "model-index": [{"name": row.label, "results": results}],
     }
+    head = ["---", *_yaml(metadata, 0), "---"]
+    lines = [f"| {_plain(one['metrics'][0]['name'])} | {one['metrics'][0]['value']} |" for one in results]
+    images = _plain(f"{table.source}, {table.image_set}")
+    body = [f"# {_plain(row.label)}", "", f"Measured by nsbench on {images}.", "", "| metric | value |", "|---|---:|"]
+    return "\n".join([*head, "", *body, *lines]) + "\n"
+
+
+def _evaluations(table: Table, row: Row) -> list[dict[str, Any]]:
+    columns = [*table.columns, average_column(table)]
+    return [
+        _evaluation(table, column, cell) for column in columns if (cell := row.cell(column.suite)) and cell.comparable
+    ]
+
+
+def _revision(cell: Cell) -> str:
+    """The digest of the images, ids and labels of a figure, over its conditions; "unknown" for one without results."""
+    digests = sorted({one.data_digest for result in cell.results for one in result.conditions})
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()[:16] if digests else "unknown"
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return "".join(c if c.isalnum() or c in " .,-+" else f"&#{ord(c)};" if c.isprintable() else " " for c in text)
 
 
 def _evaluation(table: Table, column: Column, cell: Cell) -> dict[str, Any]:
@@ -64,6 +91,7 @@ def _evaluation(table: Table, column: Column, cell: Cell) -> dict[str, Any]:
         "type": table.source,
         "config": column.suite,
         "split": ", ".join(dict.fromkeys(splits)) or "all",
+        "revision": _revision(cell),
     }
     return {
         "task": {"type": "image-classification", "name": "Image Classification"},
@@ -159,8 +187,6 @@ def slug(name: str) -> str:
     plain = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")[:80]
     if plain == name:
         return plain
-    import hashlib
-
     return f"{plain or 'row'}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
