@@ -143,7 +143,7 @@ def has_own_classes(root: Path, follow_links: bool = False) -> bool:
     try:
         parts = find_parts(root, follow_links)
         found = [_classes_in(part, root) for part in (parts.train, parts.clean) if part is not None]
-    except DataError:
+    except (DataError, UsageError):
         return False
     names = [name for classes in found for name in classes]
     if len(names) < 2 or any(map(str.isdecimal, names)) or any(name in wnids.label_of() for name in names):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import nsbench.attacks
 from nsbench import registry
 from nsbench.errors import NsbenchError, UnknownName
-from nsbench.registry import Registry
+from nsbench.registry import Registry, registries
 from nsbench.types import Attack, AttackFacts, Condition, Score, ThreatModel
 
 IMAGES, LABELS, THREAT = torch.rand(2, 3, 4, 4), torch.tensor([0, 1]), ThreatModel("linf", 0.5)
@@ -20,9 +20,10 @@ IMAGES, LABELS, THREAT = torch.rand(2, 3, 4, 4), torch.tensor([0, 1]), ThreatMod
 
 @pytest.fixture(autouse=True)
 def _empty_registries(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("attack", "suite"):
-        monkeypatch.setattr(registry, f"{name}s", Registry(name))
-    monkeypatch.setattr(registry, "methods", registry.Methods("method"))
+    empty = {f"{name}s": Registry(name) for name in ("attack", "suite")} | {"methods": registry.Methods("method")}
+    for name, one in empty.items():
+        monkeypatch.setattr(registry, name, one)
+        monkeypatch.setattr(registries, name, one)
 
 
 def brighter(

@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from nsbench.leaderboard import AVERAGE, Cell, Column, Leaderboard, Row, RowComparison, Table
+from nsbench.leaderboard import AVERAGE, PAPER_COLUMNS, Cell, Column, Leaderboard, Row, RowComparison, Table
 from nsbench.leaderboard.details import Details
 from nsbench.report import numbers, published
 from nsbench.report.notes import health_notes, notes, order_note
@@ -152,7 +152,8 @@ class TableView:
         if column.suite != AVERAGE:
             return f"{column.title} of {row.title}: not evaluated"
         held = sum(cell.results[0].paper and cell.comparable for cell in row.cells.values())
-        return f"The average needs {all_of(self.table)}, comparable and from one set of weights; {held} are here"
+        wanted = len(self.table.own_suites) or PAPER_COLUMNS
+        return f"The average needs {all_of(self.table)}, comparable and from one set of weights; {held} of {wanted} are here"
 
     def tint(self, row: Row, column: Column) -> float:
         """How good within its column, from 0 to 1; 0 where there is nothing to compare."""
