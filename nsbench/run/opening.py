@@ -57,7 +57,7 @@ def open_all(
     source = open_source(data, corruption_engine, surrogate, follow_links, progress)
     name = model or source.default_model
     if name is None:
-        raise UsageError(f"--data {data}: say which model to take, --model NAME with --checkpoint FILE")
+        raise UsageError(f"--data {data}: say which model to take: --model NAME, see docs/models.md")
     place = resolve_device(device)
     if untrained is not None:
         if checkpoint:
