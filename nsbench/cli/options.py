@@ -72,6 +72,19 @@ _MODEL: list[Callable[[Any], Any]] = [
         show_default=True,
         help="Of a file that has averaged and raw weights.",
     ),
+    option(
+        "--class-map",
+        metavar="FILE|NAME",
+        help="What the outputs of a head of other classes mean: a wnid or name a line, CSV or JSON; or imagenet-1k, "
+        "imagenet-1001, imagenet-a, imagenet-r.",
+    ),
+    option(
+        "--class-map-by",
+        type=click.Choice(["sum", "max"]),
+        default="sum",
+        show_default=True,
+        help="Several outputs of one class: the sum of their probabilities, or the largest logit.",
+    ),
 ]
 
 
