@@ -14,7 +14,7 @@ from nsbench.types import Composition, Condition, Method, Outcomes, Score, Suite
 
 if TYPE_CHECKING:
     from nsbench.corruptions import CORRUPTIONS
-    from nsbench.models import load_model
+    from nsbench.models import Preprocessing, load_model
     from nsbench.nullspace import learn_noise, scale_noise
     from nsbench.statistics import accuracy
     from nsbench.statistics.combined import weighted
@@ -25,6 +25,7 @@ __version__ = "0.1.0"
 
 _LAZY = {  # name -> module that defines it
     "CORRUPTIONS": "nsbench.corruptions",
+    "Preprocessing": "nsbench.models",
     "Recipe": "nsbench.training",
     "Trained": "nsbench.training",
     "accuracy": "nsbench.statistics",
@@ -45,6 +46,7 @@ __all__ = [
     "Condition",
     "Method",
     "Outcomes",
+    "Preprocessing",
     "Recipe",
     "Score",
     "Suite",

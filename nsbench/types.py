@@ -44,6 +44,19 @@ class ThreatModel:
         return f"linf {self.eps * 255:g}/255" if self.norm == "linf" else f"{self.norm} {self.eps:g}"
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a model's weights come from."""
+
+    place: str  # "embedded", "file", "hf-hub", "local-dir", "torchvision", "transformers", "robustbench" or "code"
+    name: str = ""  # what that place calls them: "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+    revision: str = ""  # commit, where the place has them
+    file: str = ""  # its name
+    sha256: str = ""  # of its bytes
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+
 class AttackFunction(Protocol):
     """What `@attack` takes. Settings of its own are further keywords with defaults, which a condition may set."""
 

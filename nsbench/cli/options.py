@@ -41,8 +41,12 @@ _MODEL: list[Callable[[Any], Any]] = [
         is_flag=True,
         help="Links in the data may lead out of their set, as those of the hub's cache do.",
     ),
-    option("--model", help="A timm name. Default: the data source's own model."),
-    option("--checkpoint", type=click.Path(path_type=Path), help="Weights: .safetensors, or .pth (weights only)."),
+    option(
+        "--model",
+        help="A timm name, hf-hub:OWNER/NAME, local-dir:FOLDER, torchvision:NAME, transformers:OWNER/NAME, "
+        "robustbench:NAME, or your own code, ./FILE.py:FUNCTION. Default: the data source's own model.",
+    ),
+    option("--checkpoint", type=click.Path(path_type=Path), help="File of weights. Default: those of the name."),
     option(
         "--normalisation",
         type=click.Choice(["own", "imagenet", "half"]),
@@ -67,6 +71,19 @@ _MODEL: list[Callable[[Any], Any]] = [
         default="ema",
         show_default=True,
         help="Of a file that has averaged and raw weights.",
+    ),
+    option(
+        "--class-map",
+        metavar="FILE|NAME",
+        help="What the outputs of a head of other classes mean: a wnid or name a line, CSV or JSON; or imagenet-1k, "
+        "imagenet-1001, imagenet-a, imagenet-r.",
+    ),
+    option(
+        "--class-map-by",
+        type=click.Choice(["sum", "max"]),
+        default="sum",
+        show_default=True,
+        help="Several outputs of one class: the sum of their probabilities, or the largest logit.",
     ),
 ]
 

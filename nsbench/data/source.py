@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     import torch
 
 
+# Models that come with their weights, so that no checkpoint follows a colon
+WITH_WEIGHTS = ("robustbench:", "hf-hub:", "local-dir:", "torchvision:", "transformers:")
+
+
 @dataclass(frozen=True)
 class SurrogateName:
     """Which model transfer sets are made on, and the file of its weights where it needs one."""
@@ -35,8 +39,8 @@ class SurrogateName:
 
     @classmethod
     def parse(cls, spec: str, folder: Path = Path()) -> SurrogateName:
-        """`spec`: NAME or NAME:CHECKPOINT (relative to `folder`), or robustbench:NAME[:THREAT]."""
-        name, _, checkpoint = (spec, "", "") if spec.startswith("robustbench:") else spec.partition(":")
+        """`spec`: NAME or NAME:CHECKPOINT (relative to `folder`), or one of WITH_WEIGHTS and a name."""
+        name, _, checkpoint = (spec, "", "") if spec.startswith(WITH_WEIGHTS) else spec.partition(":")
         if not name:
             raise UsageError(
                 f"surrogate '{spec}': give NAME or NAME:CHECKPOINT, such as vit_tiny_patch16_224:vit_tiny.safetensors"

@@ -113,6 +113,8 @@ def open_bench(
     asked: Preparation | None = None,
     which: str = "ema",
     follow_links: bool = False,
+    class_map: str | None = None,
+    class_map_by: str = "sum",
 ) -> Bench:
     """Load the data source and the model, by default the source's own; they must agree in the number of classes.
 
@@ -132,5 +134,7 @@ def open_bench(
         asked=asked,
         which=which,
         follow_links=follow_links,
+        class_map=class_map,
+        class_map_by=class_map_by,
     )
     return Bench(opened.model, opened.source, seed, opened.device, out, untrained=untrained)

@@ -12,8 +12,9 @@ from nsbench.models.catalogue import known_models
 
 if TYPE_CHECKING:
     from nsbench.models.checkpoint import save_weights, weights_digest
-    from nsbench.models.loading import build_vit_shapes10, load_model, with_weights, wrap
+    from nsbench.models.loading import build_vit_shapes10, with_weights, wrap
     from nsbench.models.model import Model, class_token_only, frozen
+    from nsbench.models.places import load_model
     from nsbench.models.preprocessing import Preprocessing
 
 _LAZY = {
@@ -22,7 +23,7 @@ _LAZY = {
     "build_vit_shapes10": "loading",
     "class_token_only": "model",
     "frozen": "model",
-    "load_model": "loading",
+    "load_model": "places",
     "save_weights": "checkpoint",
     "weights_digest": "checkpoint",
     "with_weights": "loading",

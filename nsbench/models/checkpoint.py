@@ -180,8 +180,8 @@ def check_fit(
 
 
 def weights_digest(model: Model) -> str:
-    """16 hex digits over names, types, shapes and bytes of all weights, in timm's names."""
-    digest = hashlib.sha256()
+    """16 hex digits over names, types, shapes and bytes of all weights, in timm's names, and over `model.marks`."""
+    digest = hashlib.sha256("".join(f"{mark}\x1e" for mark in model.marks).encode())
     for name, tensor in sorted(model.timm_state_dict().items()):
         digest.update(f"{name}\x1f{tensor.dtype}\x1f{tuple(tensor.shape)}\x1f".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
@@ -190,7 +190,11 @@ def weights_digest(model: Model) -> str:
 
 def save_weights(model: Model, path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write the weights as safetensors under timm's names; a file that is there is complete."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.timm_state_dict().items()}
+    state: State = {}
+    for name, tensor in model.timm_state_dict().items():  # tied weights share memory, which safetensors does not write
+        tied = tensor.untyped_storage().data_ptr() in {one.untyped_storage().data_ptr() for one in state.values()}
+        plain = tensor.detach().cpu().contiguous()
+        state[name] = plain.clone() if tied else plain
     write_atomically(Path(path), save(state, metadata=dict(metadata or {})))
 
 

@@ -1,4 +1,4 @@
-"""Models by name: the embedded `vit_shapes10`, and any timm model with a checkpoint file. Nothing is downloaded."""
+"""timm's architectures, and the embedded one, with the weights of a file. Nothing is downloaded here: see `places`."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 
 import timm
 import torch
 from timm.data.config import resolve_data_config
+from timm.models import PretrainedCfg
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from nsbench.errors import ModelError, UnknownName, UsageError
-from nsbench.models.catalogue import EMBEDDED, ROBUSTBENCH, known_models
+from nsbench.errors import ModelError, UsageError
+from nsbench.models.architecture import Architecture
+from nsbench.models.catalogue import EMBEDDED
 from nsbench.models.checkpoint import Checkpoint, check_fit, read_checkpoint, stored_types
 from nsbench.models.declared import (
     Declared,
@@ -28,8 +29,10 @@ from nsbench.models.declared import (
 )
 from nsbench.models.model import Model, Triple
 from nsbench.models.names import from_big_vision, timm_names
+from nsbench.models.origin import of_file
 from nsbench.models.preparation import Preparation
 from nsbench.models.preprocessing import Preprocessing
+from nsbench.types import Origin
 
 HALF: Triple = (0.5, 0.5, 0.5)
 NORMALISATIONS: dict[str, tuple[Triple, Triple] | None] = {
@@ -38,66 +41,65 @@ NORMALISATIONS: dict[str, tuple[Triple, Triple] | None] = {
     "half": (HALF, HALF),
 }
 CLASSIFIERS = ("head", "head.fc", "classifier", "cls_classifier")  # of files under other names than timm's
+EMBEDDED_AS = "vit_tiny_patch16_224"  # what timm builds the embedded architecture from, with these arguments
+EMBEDDED_ARGS = {
+    "img_size": 48,
+    "patch_size": 8,
+    "embed_dim": 128,
+    "depth": 6,
+    "num_heads": 4,
+    "mlp_ratio": 2,
+    "num_classes": 10,
+}
 WEIGHTS = Path(__file__).parent.parent / "shapes10" / "weights"  # of the embedded model
 
 
-def load_model(
-    name: str,
+def load_timm(
+    architecture: Architecture,
+    path: Path,
+    origin: Origin,
     *,
-    checkpoint: Path | None = None,
+    name: str = "",
     normalisation: str = "own",
-    device: str | torch.device = "cpu",
-    asked: Preparation | None = None,
+    asked: Preparation,
     which: str = "ema",
 ) -> Model:
-    """`vit_shapes10` with its shipped weights, a timm model by name with the weights of `checkpoint`, or a model of
-    RobustBench's zoo, `robustbench:NAME[:THREAT]`, with its own weights.
+    """A timm architecture, or the embedded one, with the weights of a file, under this name; see `places.load_model`.
 
-    Images are prepared as the caller `asked`, else as the checkpoint declares (see `declared`), else as timm says of
-    that name; `model.said` tells which. `normalisation` "imagenet" and "half" stand for such a mean and std. `which`
-    weights, "ema" or "raw", where the file has both. Raises UnknownName, UsageError, or ModelError where checkpoint and
-    architecture do not fit.
+    `origin` says where the file comes from; its name and digest are filled in. Raises UsageError, or ModelError where
+    checkpoint and architecture do not fit.
     """
-    if normalisation not in NORMALISATIONS:
-        raise UsageError(f"normalisation '{normalisation}' is none of {', '.join(NORMALISATIONS)}")
-    asked = _with_normalisation(asked or Preparation(), normalisation)
-    if name.startswith(f"{ROBUSTBENCH}:"):
-        return _load_robustbench(name, checkpoint, asked, device)
-    if name != EMBEDDED and not timm.is_model(name):
-        close = get_close_matches(name, timm.list_models(), n=6)
-        known = [model for model in known_models() if not model.startswith(f"{ROBUSTBENCH}:")]
-        raise UnknownName("model", name, [*known, *(c for c in close if c not in known), f"{ROBUSTBENCH}:NAME"])
-    path = WEIGHTS / f"{EMBEDDED}.safetensors" if name == EMBEDDED and checkpoint is None else checkpoint
-    if path is None:
-        raise ModelError(
-            f"model '{name}' comes without weights and none are downloaded: give --checkpoint FILE "
-            "(.safetensors or .pth)"
-        )
-    read = read_checkpoint(Path(path), which)
+    name = name or architecture.name
+    read = read_checkpoint(path, which)
     weights, first_layer = of_first_layer(read.state)
-    declared = _declared(name, Path(path), read, first_layer, asked)
+    declared = _declared(architecture.name, path, read, first_layer, asked)
     wanted = replace(declared.preparation, **asked.said())
-    network, state = _network(name, weights, Path(path), wanted.size, resample=asked.size is not None)
+    built, network, state = _network(architecture, weights, path, wanted.size, resample=asked.size is not None)
     if not getattr(network, "num_classes", 1):
         raise ModelError(
             f"checkpoint '{path}' has no classifier, and neither has timm's '{name}': it gives features, and a "
             "benchmark of predictions needs logits. Give a checkpoint with a head, of a linear probe or a finetuned model"
         )
-    check_fit(state, network.state_dict(), name, Path(path))
+    check_fit(state, network.state_dict(), architecture.name, path)
     if declared.classes not in (None, network.num_classes):
         raise ModelError(
             f"checkpoint '{path}' has {network.num_classes} classes, and its config.json says {declared.classes}"
         )
-    cast = stored_types(state, network.state_dict())
+    cast_from = stored_types(state, network.state_dict())
     network.load_state_dict(state)
-    word = normalisation if normalisation != "own" or not (asked.mean or asked.std) else "given"
-    model = wrap(network, name=name, normalisation=word, wanted=wanted).to(device)
-    model.cast_from = cast
+    model = wrap(network, name=name, normalisation=normalisation_word(normalisation, asked), wanted=wanted)
+    model.architecture, model.origin = built, of_file(path, origin)
+    model.cast_from = cast_from
     model.said = (*_said(declared, asked, read, normalisation), *_resampled(weights, state))
     return model
 
 
-def _with_normalisation(asked: Preparation, normalisation: str) -> Preparation:
+def normalisation_word(normalisation: str, asked: Preparation) -> str:
+    """What a result calls the mean and std inside the model: "own", "imagenet", "half", or "given"."""
+    return normalisation if normalisation != "own" or not (asked.mean or asked.std) else "given"
+
+
+def with_normalisation(asked: Preparation, normalisation: str) -> Preparation:
     """A named normalisation as the mean and std that it stands for. Raises UsageError where both are given."""
     named = NORMALISATIONS[normalisation]
     if named is None:
@@ -139,30 +141,22 @@ def _resampled(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Ten
 
 
 def _network(
-    name: str, weights: Mapping[str, torch.Tensor], path: Path, size: int | None, resample: bool
-) -> tuple[nn.Module, dict[str, torch.Tensor]]:
-    """The architecture, and the weights under its names; `resample`: a position embedding may be of another size."""
-    if name == EMBEDDED:
+    architecture: Architecture, weights: Mapping[str, torch.Tensor], path: Path, size: int | None, resample: bool
+) -> tuple[Architecture, nn.Module, dict[str, torch.Tensor]]:
+    """The architecture as it was built, the network, and the weights under its names.
+
+    `resample`: a position embedding may be of another size.
+    """
+    network: nn.Module
+    if architecture.name == EMBEDDED:
         if size not in (None, 48):
             raise UsageError(f"image size {size}: {EMBEDDED} takes 48 pixels")
-        network: nn.Module = build_vit_shapes10()
+        built, network = Architecture(EMBEDDED_AS, EMBEDDED_ARGS), build_vit_shapes10()
     else:
-        network = _build_timm(name, weights, size)
+        built, network = _build_timm(architecture, weights, size)
     if path.suffix == ".npz":
-        return network, from_big_vision(path, network)
-    return network, timm_names(dict(weights), network, name, path, resample)
-
-
-def _load_robustbench(name: str, checkpoint: Path | None, asked: Preparation, device: str | torch.device) -> Model:
-    from nsbench.models.robustbench import load_robustbench
-
-    if asked.said():
-        raise UsageError(
-            f"{', '.join(asked.said())}: a RobustBench model normalises inside and has its own preparation; leave it so"
-        )
-    if checkpoint is not None:
-        raise UsageError(f"--checkpoint {checkpoint}: a RobustBench model comes with its own weights; leave it out")
-    return load_robustbench(name, device=device)
+        return built, network, from_big_vision(path, network)
+    return built, network, timm_names(dict(weights), network, architecture.name, path, resample)
 
 
 def with_weights(model: Model, path: Path) -> Model:
@@ -176,7 +170,7 @@ def with_weights(model: Model, path: Path) -> Model:
 
 def build_vit_shapes10() -> VisionTransformer:
     """The embedded architecture, untrained. 3 x 8 x 8 = 192 pixel values meet a width of 128: a nullspace of 64."""
-    vit = VisionTransformer(img_size=48, patch_size=8, embed_dim=128, depth=6, num_heads=4, mlp_ratio=2, num_classes=10)
+    vit = VisionTransformer(**EMBEDDED_ARGS)
     vit.pretrained_cfg = {
         "input_size": (3, 48, 48),
         "mean": HALF,
@@ -190,7 +184,7 @@ def build_vit_shapes10() -> VisionTransformer:
 
 def wrap(vit: nn.Module, *, name: str, normalisation: str = "own", wanted: Preparation | None = None) -> Model:
     """A timm model as a Model, prepared as is `wanted`, and where that says nothing as its `pretrained_cfg` says."""
-    wanted = wanted or _with_normalisation(Preparation(), normalisation)
+    wanted = wanted or with_normalisation(Preparation(), normalisation)
     config = resolve_data_config(pretrained_cfg=vit.pretrained_cfg)
     height, width = (wanted.size, wanted.size) if wanted.size else config["input_size"][1:]
     if height != width:
@@ -205,23 +199,27 @@ def wrap(vit: nn.Module, *, name: str, normalisation: str = "own", wanted: Prepa
     return Model(vit, name=name, preprocessing=preprocessing, mean=mean, std=std, normalisation=normalisation)
 
 
-def _build_timm(name: str, state: Mapping[str, torch.Tensor], size: int | None = None) -> nn.Module:
-    """timm's architecture with as many classes as the checkpoint's classifier has, for images of this side."""
+def _build_timm(
+    architecture: Architecture, state: Mapping[str, torch.Tensor], size: int | None = None
+) -> tuple[Architecture, nn.Module]:
+    """timm's network with as many classes as the checkpoint's classifier has, for images of this side; and what it is."""
+    name, args = architecture.name, dict(architecture.args)
     with named_failure(name):  # of an architecture that timm knows with a tag that it does not
-        config = timm.get_pretrained_cfg(name)
+        config = timm.get_pretrained_cfg(name) if architecture.config is None else PretrainedCfg(**architecture.config)
     classifier = config.classifier[0] if isinstance(config.classifier, tuple | list) else config.classifier
-    options: dict[str, int] = {}
     if (classes := _classes(state, str(classifier))) is not None:
-        options["num_classes"] = classes
+        args["num_classes"] = classes
+    given = {} if architecture.config is None else {"pretrained_cfg": dict(architecture.config)}
     with named_failure(name):
         if size is not None and size != config.input_size[-1]:
             try:
-                resized: nn.Module = timm.create_model(name, pretrained=False, img_size=size, **options)
-                return resized
+                sized = args | {"img_size": size}
+                resized: nn.Module = timm.create_model(name, pretrained=False, **sized, **given)
+                return replace(architecture, args=sized), resized
             except TypeError:  # a convolutional network takes any size
                 pass
-        network: nn.Module = timm.create_model(name, pretrained=False, **options)
-    return network
+        network: nn.Module = timm.create_model(name, pretrained=False, **args, **given)
+    return replace(architecture, args=args), network
 
 
 def _classes(state: Mapping[str, torch.Tensor], classifier: str) -> int | None:

@@ -16,9 +16,13 @@ import torch
 from torch import nn
 
 from nsbench.errors import ModelError
+from nsbench.models.architecture import Architecture
+from nsbench.models.class_map import ClassMap
 from nsbench.models.last_block import can_be_shortened, shortened
 from nsbench.models.preprocessing import Preprocessing
+from nsbench.types import Origin
 
+TRANSFORMER = ("forward_features", "forward_head", "get_classifier")  # what the cut needs of a network
 Triple = tuple[float, float, float]
 
 
@@ -58,6 +62,9 @@ class Model(nn.Module):
     cast_from = ""  # types of the checkpoint's floats that are not the model's, such as "float16"
     said: tuple[str, ...] = ()  # where preparation and weights come from, if not from timm's configuration of the name
     class_token_only = False  # see the function of this name
+    origin: Origin | None = None  # where the weights come from
+    architecture: Architecture | None = None  # what timm builds `vit` from; None: not timm's, or not known
+    code_digest = ""  # of the user's own code that computes the logits
 
     def __init__(
         self,
@@ -75,12 +82,19 @@ class Model(nn.Module):
         self.register_buffer("mean_3HW", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std_3HW", torch.tensor(std).view(3, 1, 1), persistent=False)
         self.vit = vit
+        self.class_map: ClassMap | None = None  # from the outputs of `vit` to the classes of a data source
         self.eval()
         self.patch_embed = self._cut()
 
     @property
     def num_classes(self) -> int:
-        return int(self.vit.num_classes)
+        return self.class_map.classes if self.class_map else int(self.vit.num_classes)
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What decides the logits beside weights and architecture: own code, a class map."""
+        mapped = (self.class_map.digest,) if self.class_map else ()
+        return (*filter(None, [self.code_digest]), *mapped)
 
     @property
     def input_size(self) -> int:
@@ -122,19 +136,19 @@ class Model(nn.Module):
             logits_BK = (classifier[0](features[:, 0]) + classifier[1](features[:, 1])) / 2
         else:
             logits_BK = classifier(features)
-        return logits_BK
+        return self.class_map(logits_BK) if self.class_map else logits_BK
 
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """Logits (B, K)."""
         if self.patch_embed is not None:
             return self.head(self.encode(self.embed(images_BCHW)))
         logits_BK: torch.Tensor = self.vit(self.normalise(images_BCHW))
-        return logits_BK
+        return self.class_map(logits_BK) if self.class_map else logits_BK
 
     def _cut(self) -> nn.Module | None:
         """Take the patch embedding out of `vit`; None, and `vit` as it was, where that would change the logits."""
         patch_embed = getattr(self.vit, "patch_embed", None)
-        if not isinstance(patch_embed, nn.Module):
+        if not isinstance(patch_embed, nn.Module) or not all(hasattr(self.vit, name) for name in TRANSFORMER):
             return None
         size = self.input_size
         probe_1CHW = torch.linspace(-1, 1, 3 * size * size, device=self.device).view(1, 3, size, size)

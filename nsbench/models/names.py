@@ -43,7 +43,7 @@ def timm_names(state: State, network: nn.Module, name: str, path: Path, resample
     became a layer of its own), and to another number of patches only with `resample`. Raises ModelError for such a file.
     """
     own = network.state_dict()
-    state = _without_prefixes(state, own)
+    state = without_prefixes(state, own)
     if fits(state, own):
         return state
     if any("patch_embeddings.projection.weight" in key for key in state):
@@ -81,7 +81,7 @@ def fits(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> 
     return state.keys() == own.keys() and all(state[key].shape == value.shape for key, value in own.items())
 
 
-def _without_prefixes(state: State, own: Mapping[str, torch.Tensor]) -> State:
+def without_prefixes(state: State, own: Mapping[str, torch.Tensor]) -> State:
     """In any order and number, as long as all names begin alike and are not the model's yet."""
     state = {name: value for name, value in state.items() if name.rpartition(".")[2] not in COUNTERS}
     while not state.keys() & own.keys():

@@ -28,7 +28,10 @@ from nsbench.errors import ModelError, UnknownName, UsageError
 from nsbench.files import cache_folder
 from nsbench.models.catalogue import ROBUSTBENCH, known_robustbench
 from nsbench.models.model import Model, Triple
+from nsbench.models.origin import of_file
 from nsbench.models.preprocessing import Preprocessing, Transform
+from nsbench.models.request import Request
+from nsbench.types import Origin
 
 DATASET = "imagenet"
 CLASSES = 1000
@@ -61,20 +64,25 @@ PREPARED: dict[str, Preprocessing] = {  # robustbench.data.PREPROCESSINGS
 }
 
 
-def load_robustbench(name: str, *, device: str | torch.device = "cpu") -> Model:
+def load(request: Request) -> Model:
     """The model `robustbench:NAME[:THREAT]`; THREAT is Linf where it is not given.
 
-    Raises UnknownName, and ModelError where RobustBench cannot be imported or the weights are absent and cannot be
-    downloaded: the message names the file that is missing.
+    Raises UsageError, UnknownName, and ModelError where RobustBench cannot be imported or the weights are absent and
+    cannot be downloaded: the message names the file that is missing.
     """
-    entry, threat = parse(name)
+    request.unprepared("a RobustBench model")
+    request.without_checkpoint()
+    entry, threat = parse(request.name)
     zoo = import_robustbench()
     files = weight_files(entry, threat)
-    network = _load(zoo, name, entry, threat, files)
+    network = _load(zoo, request.name, entry, threat, files)
     inner, (mean, std) = _unwrap(network)
     if not hasattr(inner, "num_classes"):  # of other libraries than timm
         setattr(inner, "num_classes", CLASSES)  # noqa: B010
-    return Model(inner, name=name, preprocessing=preprocessing(entry, threat), mean=mean, std=std).to(device)
+    model = Model(inner, name=request.name, preprocessing=preprocessing(entry, threat), mean=mean, std=std)
+    origin = Origin(ROBUSTBENCH, request.rest)
+    model.origin = of_file(files[0], origin) if len(files) == 1 and files[0].is_file() else origin
+    return model
 
 
 def parse(name: str) -> tuple[str, str]:

@@ -36,6 +36,8 @@ class RunOptions:
     asked: Preparation | None = None  # how images are prepared, in place of what the checkpoint declares
     which: str = "ema"  # weights of a file that has averaged and raw ones: "ema" or "raw"
     name: str = ""  # of the checkpoint, in rows
+    class_map: str | None = None  # what the model's outputs mean: a file, or a name of run.class_maps.NAMES
+    class_map_by: str = "sum"  # several outputs of one class: "sum" of probabilities, or "max"
     about: About | None = None  # whose the rows are
     recipe: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)  # fields of the recipe, as text
@@ -96,6 +98,8 @@ def open_job(options: RunOptions, progress: Progress) -> Job:
         normalisation=options.normalisation,
         asked=options.asked,
         which=options.which,
+        class_map=options.class_map,
+        class_map_by=options.class_map_by,
         device=options.device,
         corruption_engine=options.corruption_engine,
         surrogate=options.surrogate,

@@ -44,11 +44,14 @@ def open_all(
     which: str = "ema",
     follow_links: bool = False,
     progress: Progress = SILENT,
+    class_map: str | None = None,
+    class_map_by: str = "sum",
 ) -> Opened:
     """Data source, model (by default the source's own) and device, as the command line names them.
 
     For `asked` and `which` see `models.load_model`, for `follow_links` `open_source`. `untrained`: a seed; the
-    architecture is taken as timm initialises it, with the source's number of classes. Raises an nsbench error where the
+    architecture is taken as timm initialises it, with the source's number of classes. `class_map`: what the outputs of
+    the model mean, see `class_maps`. Raises an nsbench error where the
     source or the model is not there, or the two do not belong together.
     """
     from nsbench import models
@@ -56,11 +59,12 @@ def open_all(
     source = open_source(data, corruption_engine, surrogate, follow_links, progress)
     name = model or source.default_model
     if name is None:
-        raise UsageError(f"--data {data}: say which model to take, --model NAME with --checkpoint FILE")
+        raise UsageError(f"--data {data}: say which model to take: --model NAME, see docs/models.md")
     place = resolve_device(device)
     if untrained is not None:
-        if checkpoint:
-            raise UsageError(f"--untrained and --checkpoint {checkpoint}: give one of the two")
+        if checkpoint or class_map:
+            other = f"--checkpoint {checkpoint}" if checkpoint else f"--class-map {class_map}"
+            raise UsageError(f"--untrained and {other}: give one of the two")
         from nsbench.models.untrained import untrained_model
 
         classes = len(source.class_names)
@@ -69,10 +73,15 @@ def open_all(
         network = models.load_model(
             name, checkpoint=checkpoint, normalisation=normalisation, device=place, asked=asked, which=which
         )
+    if class_map:
+        from nsbench.run.class_maps import mapped
+
+        network = mapped(network, class_map, class_map_by, source)
     if network.num_classes != len(source.class_names):
         raise ModelError(
             f"model '{name}' has {network.num_classes} classes, {source.title} has "
-            f"{len(source.class_names)}; choose a model and a data source that belong together"
+            f"{len(source.class_names)}; choose a model and a data source that belong together, "
+            "or say with --class-map what the model's outputs mean"
         )
     return Opened(source, network, place)
 

@@ -164,6 +164,7 @@ def _provenance(
         checkpoint=job.options.checkpoint.name if job.options.checkpoint else "",
         name=job.options.name,
         about=job.options.about,
+        origin=job.parent.origin,
         outputs=next((one.outputs for one in evaluations.values() if one.outputs), None),
     )
 

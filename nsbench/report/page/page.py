@@ -153,7 +153,8 @@ class TableView:
             return f"{column.title} of {row.title}: not evaluated"
         held = sum(cell.results[0].paper and cell.comparable for cell in row.cells.values())
         wanted = len(self.table.own_suites) or PAPER_COLUMNS
-        return f"The average needs {all_of(self.table)}, comparable and from one set of weights; {held} of {wanted} are here"
+        need = f"The average needs {all_of(self.table)}, comparable and from one set of weights"
+        return f"{need}; {held} of {wanted} are here"
 
     def tint(self, row: Row, column: Column) -> float:
         """How good within its column, from 0 to 1; 0 where there is nothing to compare."""
