@@ -1,18 +1,22 @@
 """nsbench: a robustness benchmark and leaderboard for vision transformers.
 
-This is the public surface: a suite or method file imports `nsbench` and nothing else of the engine. Names that need
+This is the public surface: a suite or method file imports `nsbench` and nothing else of the engine, and a script or a
+notebook calls `nb.evaluate`, `nb.fit`, `nb.run`, `nb.leaderboard` and `nb.report` (see `nsbench.api`). Names that need
 numpy or torch are loaded on first use, so that the command line starts quickly.
 """
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from nsbench.registry import attack, method, suite
 from nsbench.types import Composition, Condition, Method, Outcomes, Score, Suite, ThreatModel
 
 if TYPE_CHECKING:
+    from nsbench.api import FittedMethod, Standings, evaluate, fit, leaderboard, open_source, read_results, report, run
     from nsbench.corruptions import CORRUPTIONS
     from nsbench.models import Preprocessing, load_model
     from nsbench.nullspace import learn_noise, scale_noise
@@ -24,6 +28,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {  # name -> module that defines it
+    "FittedMethod": "nsbench.api",
+    "Standings": "nsbench.api",
+    "evaluate": "nsbench.api",
+    "fit": "nsbench.api",
+    "open_source": "nsbench.api",
+    "read_results": "nsbench.api",
     "CORRUPTIONS": "nsbench.corruptions",
     "Preprocessing": "nsbench.models",
     "Recipe": "nsbench.training",
@@ -40,15 +50,19 @@ _LAZY = {  # name -> module that defines it
     "weighted": "nsbench.statistics.combined",
 }
 
+_ROOMS = ("leaderboard", "report", "run")  # packages whose name is a verb of the command line as well
+
 __all__ = [
     "CORRUPTIONS",
     "Composition",
     "Condition",
+    "FittedMethod",
     "Method",
     "Outcomes",
     "Preprocessing",
     "Recipe",
     "Score",
+    "Standings",
     "Suite",
     "ThreatModel",
     "Trained",
@@ -56,12 +70,19 @@ __all__ = [
     "adversarial",
     "attack",
     "divergence",
+    "evaluate",
     "finetune",
+    "fit",
+    "leaderboard",
     "learn_noise",
     "load_model",
     "mean_corruption_error",
     "method",
+    "open_source",
     "partial_corruption_error",
+    "read_results",
+    "report",
+    "run",
     "scale_noise",
     "suite",
     "weighted",
@@ -71,8 +92,29 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
+    if name in _ROOMS:
+        return import_module(f"nsbench.{name}")
     raise AttributeError(f"module 'nsbench' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+class _Room(ModuleType):
+    """A package of the engine that can be called: nb.run(...) is nsbench.api.run(...)."""
+
+    def __call__(self, *args: object, **options: object) -> object:
+        return getattr(import_module("nsbench.api"), self.__name__.rpartition(".")[2])(*args, **options)
+
+
+class _Surface(ModuleType):
+    """This package, which makes rooms callable when they are imported."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _ROOMS and isinstance(value, ModuleType):
+            value.__class__ = _Room
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Surface

@@ -190,7 +190,7 @@ def report(
     Exit status: 0; 1 there is no result, or rendered, but a file cannot be read, or its figures are not what its
     outcomes give; 2 wrong usage.
     """
-    from nsbench import report as rendering
+    import nsbench.report as rendering
 
     _need_results(results)
     formats_chosen = rendering.resolve_formats(formats)

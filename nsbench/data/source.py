@@ -133,6 +133,7 @@ class DataSource(ABC):
     default_model: str | None = None  # used when no --model is given
     default_recipe: str = "paper"
     surrogate: SurrogateName | None = None  # the model that transfer sets are made on
+    crop_pct: float | None = None  # the crop's share of its images, for a model of one's own that does not say it
     root: Path | None = None
 
     def has_meaning(self, split: str) -> bool:

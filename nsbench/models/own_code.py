@@ -13,10 +13,12 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,6 +38,8 @@ from nsbench.models.request import Request
 from nsbench.types import Origin
 
 SIZE_NAMES = ("input_size", "img_size", "image_size")  # attributes of a module that say the side of its input
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
+LIBRARIES = ("torch", "torchvision", "timm")  # whose versions are provenance
 AS_IT_IS = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # mean and std of a model that normalises inside
 
 
@@ -82,6 +86,36 @@ def wrap_module(
     model.origin = of_file(file, origin) if file else origin
     model.code_digest = hashlib.sha256(f"{name} {model.origin.sha256}".encode()).hexdigest()[:16]
     return model
+
+
+def wrap_in_memory(network: nn.Module, prepared: Preprocessing | None, request: Request) -> Model:
+    """A module that exists already as a Model, a copy of its own; `request.name` is what it is called.
+
+    Its code is known by the source of its classes, so that an edit is another model. Raises as `wrap_module` does, and
+    UsageError for a name that no folder can have.
+    """
+    own = request.name
+    if not NAME.fullmatch(own):
+        raise UsageError(f"name '{own[:80]}': give a name of letters, digits and . _ -")
+    model = wrap_module(deepcopy(network), prepared, request, own, Origin("code", own))
+    model.code_digest = hashlib.sha256(f"{own}\n{_code_of(network)}".encode()).hexdigest()[:16]
+    return model
+
+
+def _code_of(network: nn.Module) -> str:
+    """The source of the classes that a module consists of, those of torch and timm aside."""
+    classes = {type(part) for part in network.modules()}
+    own = [one for one in classes if one.__module__.partition(".")[0] not in LIBRARIES]
+    return "\n".join(_source_of(one) for one in sorted(own, key=lambda one: one.__qualname__))
+
+
+def _source_of(kind: type[nn.Module]) -> str:
+    """Its source, or what was compiled of its forward pass where it was typed into a session."""
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):
+        code = getattr(kind.forward, "__code__", None)
+        return f"{kind.__qualname__} {code.co_code.hex() if code else ''} {code.co_consts if code else ''}"
 
 
 def file_named(where: str) -> bool:
@@ -157,7 +191,7 @@ def _preprocessing(network: nn.Module, prepared: Preprocessing | None, request: 
             f"model '{request.name}': the size of its input is not known; give --img-size, return (module, "
             "nb.Preprocessing(size)), or let the module have an attribute input_size"
         )
-    base = prepared or Preprocessing(size)
+    base = prepared or (Preprocessing(size, request.crop_pct) if request.crop_pct else Preprocessing(size))
     return Preprocessing(
         size,
         asked.crop_pct or base.crop_pct,

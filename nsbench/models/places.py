@@ -40,12 +40,15 @@ def load_model(
     device: str | torch.device = "cpu",
     asked: Preparation | None = None,
     which: str = "ema",
+    crop_pct: float | None = None,
 ) -> Model:
     """The model that `name` stands for: see this module. `model.origin` says where its weights come from.
 
     Images are prepared as the caller `asked`, else as the checkpoint declares (see `declared`), else as timm says of
     that name; `model.said` tells which. `normalisation` "imagenet" and "half" stand for such a mean and std. `which`
-    weights, "ema" or "raw", where the file has both. Raises UnknownName, UsageError, or ModelError where checkpoint and
+    weights, "ema" or "raw", where the file has both. `crop_pct`: of code of one's own that says none.
+
+    Raises UnknownName, UsageError, or ModelError where checkpoint and
     architecture do not fit, or weights are neither on disk nor to be downloaded.
     """
     if normalisation not in NORMALISATIONS:
@@ -53,7 +56,7 @@ def load_model(
     asked = with_normalisation(asked or Preparation(), normalisation)
     place, _, rest = name.partition(":")
     file = None if checkpoint is None else Path(checkpoint)
-    request = Request(name, rest, file, normalisation, asked, which)
+    request = Request(name, rest, file, normalisation, asked, which, crop_pct)
     return _loader(place, rest)(request).to(device)
 
 

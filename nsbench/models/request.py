@@ -19,6 +19,7 @@ class Request:
     normalisation: str = "own"
     asked: Preparation = field(default_factory=Preparation)  # with the mean and std of a named normalisation
     which: str = "ema"
+    crop_pct: float | None = None  # the data source's, where neither the caller nor the user's own code says one
 
     def without_checkpoint(self) -> None:
         """Raises UsageError where a file was given to a place that has its own."""

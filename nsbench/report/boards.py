@@ -6,9 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsbench import leaderboard
 from nsbench.errors import ResultError
-from nsbench.leaderboard import Leaderboard, Lender
+from nsbench.leaderboard import Leaderboard, Lender, build
 from nsbench.report.closing import closing_lines
 from nsbench.results import Result, read_result, read_results
 from nsbench.results.comparability import TableKey, by_table
@@ -28,7 +27,7 @@ def read_board(
     """For the options see `leaderboard.build`. What is no result, in either folder, is among the board's problems."""
     results, problems = read_results(folder)
     lender, wrong = _lender(lending, results)
-    return leaderboard.build(results, [*problems, *wrong], reference=reference, partial=partial, lender=lender)
+    return build(results, [*problems, *wrong], reference=reference, partial=partial, lender=lender)
 
 
 def findings(folder: Path, made: Sequence[Result], lending: LendingFolder | None = None) -> list[str]:
@@ -38,7 +37,7 @@ def findings(folder: Path, made: Sequence[Result], lending: LendingFolder | None
         return []
     key = max(tables, key=lambda key: _share(key, tables[key], made[0], identities))
     results = tables[key]
-    board = leaderboard.build(results, lender=_lender(lending, results)[0])
+    board = build(results, lender=_lender(lending, results)[0])
     mine = [table for table in board.tables if (table.source, table.image_set, table.preprocessing) == key.place]
     return [line for table in mine for line in closing_lines(table, identities)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nsbench import leaderboard
+from nsbench.leaderboard import AVERAGE as AVERAGE_SUITE
 from nsbench.leaderboard import Cell, Column, Delta, Row, Table
 from nsbench.types import ThreatModel
 
@@ -13,7 +13,7 @@ MISSING = "–"
 THESE_WEIGHTS = "these weights"  # what a figure of one training speaks of, and not of the method
 ONCE = "†"  # marks rows of one training in formats without tooltips
 AVERAGE = Column(
-    leaderboard.AVERAGE,
+    AVERAGE_SUITE,
     "Average",
     "average",
     1000,

@@ -39,6 +39,7 @@ class RunOptions:
     class_map: str | None = None  # what the model's outputs mean: a file, or a name of run.class_maps.NAMES
     class_map_by: str = "sum"  # several outputs of one class: "sum" of probabilities, or "max"
     about: About | None = None  # whose the rows are
+    command: str = ""  # what provenance states; by default the command line
     recipe: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)  # fields of the recipe, as text
     seeds: tuple[int, ...] = (0,)
@@ -89,8 +90,11 @@ class Job:
         return min(8, os.cpu_count() or 1) if cuda else max(1, torch.get_num_threads() // 4)
 
 
-def open_job(options: RunOptions, progress: Progress) -> Job:
-    """The job of the first seed. Raises an nsbench error where the options do not fit together."""
+def open_job(options: RunOptions, progress: Progress, network: Model | None = None) -> Job:
+    """The job of the first seed, for `network` where that is there already.
+
+    Raises an nsbench error where the options do not fit together.
+    """
     opened = open_all(
         options.data,
         options.model,
@@ -105,6 +109,7 @@ def open_job(options: RunOptions, progress: Progress) -> Job:
         surrogate=options.surrogate,
         follow_links=options.follow_links,
         progress=progress,
+        network=network,
     )
     source, parent = opened.source, opened.model
     recipe = training.load_recipe(

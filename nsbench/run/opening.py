@@ -46,22 +46,26 @@ def open_all(
     progress: Progress = SILENT,
     class_map: str | None = None,
     class_map_by: str = "sum",
+    network: Model | None = None,
 ) -> Opened:
     """Data source, model (by default the source's own) and device, as the command line names them.
 
     For `asked` and `which` see `models.load_model`, for `follow_links` `open_source`. `untrained`: a seed; the
-    architecture is taken as timm initialises it, with the source's number of classes. `class_map`: what the outputs of
+    architecture is taken as timm initialises it, with the source's number of classes. `network`: one that is there already,
+    instead of all that. `class_map`: what the outputs of
     the model mean, see `class_maps`. Raises an nsbench error where the
     source or the model is not there, or the two do not belong together.
     """
     from nsbench import models
 
     source = open_source(data, corruption_engine, surrogate, follow_links, progress)
-    name = model or source.default_model
+    name = network.name if network else model or source.default_model
     if name is None:
         raise UsageError(f"--data {data}: say which model to take: --model NAME, see docs/models.md")
     place = resolve_device(device)
-    if untrained is not None:
+    if network is not None:
+        network = network.to(place)
+    elif untrained is not None:
         if checkpoint or class_map:
             other = f"--checkpoint {checkpoint}" if checkpoint else f"--class-map {class_map}"
             raise UsageError(f"--untrained and {other}: give one of the two")
@@ -71,8 +75,9 @@ def open_all(
         network = untrained_model(name, seed=untrained, normalisation=normalisation, num_classes=classes).to(place)
     else:
         network = models.load_model(
-            name, checkpoint=checkpoint, normalisation=normalisation, device=place, asked=asked, which=which
-        )
+            name, checkpoint=checkpoint, normalisation=normalisation, device=place, asked=asked, which=which,
+            crop_pct=source.crop_pct,
+        )  # fmt: skip
     if class_map:
         from nsbench.run.class_maps import mapped
 

@@ -141,7 +141,7 @@ def _provenance(
         commit=provenance.commit(),
         device=provenance.device_name(job.device),
         date=provenance.now(),
-        command=provenance.command_line(),
+        command=job.options.command or provenance.command_line(),
         weights_digest=model.weights_digest,
         parent_digest=job.parent_digest,
         fit_key=model.key,

@@ -65,13 +65,19 @@ class Summary:
         return not (self.missing or self.failed)
 
 
-def run(options: RunOptions, progress: Progress) -> Summary:
-    """Do everything that was asked for and is possible."""
+def fit(options: RunOptions, progress: Progress, network: Model | None = None) -> Fitted:
+    """The model of the first method and seed, from the kept weights where they are there. Raises an nsbench error."""
+    job = open_job(options, progress, network)
+    return _fit(job, registry.methods[options.methods[0]])
+
+
+def run(options: RunOptions, progress: Progress, network: Model | None = None) -> Summary:
+    """Do everything that was asked for and is possible; with `network` instead of the model that the options name."""
     if not can_be_made(options.results):
         results.ensure_writable(options.results)
     if options.log:
         check_logger(options.log)
-    first, summary = open_job(options, progress), Summary()
+    first, summary = open_job(options, progress, network), Summary()
     first = _with_meaning(first)
     require_room(first)
     results.ensure_writable(options.results)  # where nothing is yet: a rejected option leaves no folder

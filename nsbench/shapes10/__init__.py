@@ -69,6 +69,7 @@ class Shapes10(DataSource):
     default_model = "vit_shapes10"
     surrogate = SurrogateName("vit_shapes10")
     default_recipe = "shapes10"
+    crop_pct = 1.0
 
     @property
     def root(self) -> Path:  # type: ignore[override]  # a property, since NSBENCH_CACHE may change

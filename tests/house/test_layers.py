@@ -21,7 +21,7 @@ LAYERS = [  # a module may import from its own layer and from those above it in 
     {"making"},
     {"run"},
     {"report", "regression", "submission", "laboratory"},
-    {"cli"},
+    {"cli", "api"},
     {"__main__", "__init__"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
