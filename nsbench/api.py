@@ -268,7 +268,8 @@ def _asked(
     words = f"nsbench.{called}({parent.name if parent else model or ''})"
     made = RunOptions(
         resolve_methods(_comma(methods)), _suites(suites) if suites else (), data,
-        model=model if isinstance(model, str) else None, asked=None if parent else asked, name="" if parent and parent.name == name else name, seeds=tuple(seeds),
+        model=model if isinstance(model, str) else None, asked=None if parent else asked,
+        name="" if parent and parent.name == name else name, seeds=tuple(seeds),
         results=Path(results), command=words, **given,
     )  # fmt: skip
     return made, parent
