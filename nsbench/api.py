@@ -251,6 +251,7 @@ def _asked(
     from nsbench.cli.options import resolve_methods
     from nsbench.models.preparation import Preparation
     from nsbench.run.job import RunOptions
+    from nsbench.run.named_suites import register_sets
 
     if unknown := sorted(set(options) - set(Options.__annotations__)):
         raise UsageError(f"{unknown[0]}: is no option; known: {', '.join(Options.__annotations__)}")
@@ -262,6 +263,7 @@ def _asked(
     if given.get("checkpoint"):
         given["checkpoint"] = Path(given["checkpoint"])
     _load_content()
+    register_sets(data)
     parent = (
         None if isinstance(model, str) or model is None else _wrapped(model, preprocessing, name, asked, data, given)
     )

@@ -65,7 +65,10 @@ def record(methods: str, suites: str, repeats: int, out: Path, **options: Any) -
     from nsbench.run.runner import RunOptions
 
     when_stopped(WHOLE)
+    from nsbench.run.named_suites import register_sets
+
     registry.load_content()
+    register_sets(options["data"])
     given = _given()
     if lost := sorted(given - set(options)):
         raise UsageError(f"--{lost[0].replace('_', '-')}: a baseline cannot state it yet; leave it out")
@@ -165,7 +168,10 @@ def check(
     if extra and not runs:
         raise UsageError(f"--{extra[0].replace('_', '-')}: only with --run; stored results are compared as they are")
     try:
+        from nsbench.run.named_suites import register_sets
+
         registry.load_content()
+        register_sets(options["data"])
         if not os.path.lexists(file):
             raise UsageError(
                 f"--baseline {file}: does not exist; record one: nsbench baseline record --method all --suite all "

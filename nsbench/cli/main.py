@@ -94,8 +94,11 @@ def run(
 
     Exit status: 0 all done; 1 something is missing or failed, and named; 2 wrong usage; 70 an unexpected error.
     """
+    from nsbench.run.named_suites import register_sets
+
     when_stopped(GOES_ON)
     registry.load_content()
+    register_sets(options["data"])
     grid = [settings]
     if study:
         from nsbench.run.study import load_study

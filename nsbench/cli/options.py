@@ -80,7 +80,7 @@ _MODEL: list[Callable[[Any], Any]] = [
     ),
     option(
         "--class-map-by",
-        type=click.Choice(["sum", "max"]),
+        type=click.Choice(["sum", "mean", "max"]),
         default="sum",
         show_default=True,
         help="Several outputs of one class: the sum of their probabilities, or the largest logit.",

@@ -16,6 +16,9 @@ clean = "val.txt"
 clean = "present"                              # or a list of wnids, or of labels, in the order of the set's own numbers
 a = "a"                                        # numbers 0 to 199 count the 200 classes of ImageNet-A in sorted order
 sketch = "imagenet"                            # numbers are ImageNet's own, 0 to 999, though they end early
+
+[sets.objects]                                 # sets of one's own, each a column: see named_sets.py
+path = "objects"
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from pathlib import Path
 
 from nsbench.data import wnids
 from nsbench.data.find import FOLDERS, Place, find_sets
+from nsbench.data.named_sets import NamedSet, named_sets
 from nsbench.data.numbering import IMAGENET as NUMBERS
 from nsbench.data.source import SurrogateName
 from nsbench.errors import DataError, UnknownName
@@ -50,6 +54,7 @@ class Layout:
     name: str = IMAGENET
     surrogate: SurrogateName | None = None
     follow_links: bool = False  # links may lead out of the sets
+    sets: dict[str, NamedSet] = field(default_factory=dict)  # sets of one's own, by name
 
 
 def read_config(path: Path) -> Layout:
@@ -65,6 +70,7 @@ def _layout(content: dict[str, object], path: Path) -> Layout:
     surrogate = content.pop("surrogate", None)
     if not isinstance(surrogate, str | None):
         raise DataError(f'{path}: surrogate must be a text such as "vit_tiny_patch16_224:tiny.safetensors"')
+    sets = named_sets(content.pop("sets", {}), path, wnids.wnids())
     follow_links = content.pop("follow_links", False)
     if not isinstance(follow_links, bool):
         raise DataError(f"{path}: follow_links must be true or false")
@@ -79,14 +85,14 @@ def _layout(content: dict[str, object], path: Path) -> Layout:
             raise DataError(
                 f"{path}: [labels] or [classes] name '{key}', which has no path; add one or remove the line"
             )
-    if not places:
+    if not places and not sets:
         raise DataError(f'{path}: names no set; add a line such as clean = "val"')
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise DataError(f"{path}: the name '{str(name)[:80]}' must consist of letters, digits, '.', '_' and '-'")
     if name.lower() in RESERVED or (name.lower() == IMAGENET and name != IMAGENET):
         raise DataError(f"{path}: the name '{name}' is reserved for another source; choose one of your own")
     named = SurrogateName.parse(surrogate, path.parent) if surrogate else None
-    return Layout(path, places, classes, name, named, follow_links)
+    return Layout(path, places, classes, name, named, follow_links, sets)
 
 
 def _paths(value: object, config: Path, key: str) -> tuple[Path, ...]:

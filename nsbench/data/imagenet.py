@@ -18,6 +18,7 @@ from nsbench.data import wnids
 from nsbench.data.config import PRESENT, Layout, read_config
 from nsbench.data.corrupted import ENGINE, CorruptedSplit
 from nsbench.data.find import FOLDERS, Place, corrupted_trees, find_sets, open_set, open_tree_set
+from nsbench.data.named_sets import NamedSet, open_of_its_own
 from nsbench.data.numbering import IMAGENET, check_members, meaning, names_beside, settled
 from nsbench.data.source import DataSource, Split
 from nsbench.data.stored import StoredSplit
@@ -50,7 +51,7 @@ class ImageNetTree(DataSource):
 
     def splits(self) -> list[str]:
         places = self.layout.places
-        plain = [name for name in FOLDERS if name in places]
+        plain = [name for name in FOLDERS if name in places] + list(self.layout.sets)
         if "c" in places:
             here = {f"c/{name}" for name in self._corrupted_trees}
             return plain + [name for name in CORRUPTED if name in here] + sorted(here - set(CORRUPTED))
@@ -65,6 +66,8 @@ class ImageNetTree(DataSource):
         return self._splits[name]
 
     def _plain(self, name: str, progress: Progress) -> Split:
+        if name in self.layout.sets:
+            return self._named(self.layout.sets[name], progress)
         if name not in FOLDERS:
             raise _unknown(name)
         if name not in self.layout.places:
@@ -72,6 +75,17 @@ class ImageNetTree(DataSource):
         place = self.layout.places[name]
         split = open_set(name, place, wnids.subset(name), progress, self.follow_links)
         return self._declared(self._settled(split, name, place), name)
+
+    def _named(self, one: NamedSet, progress: Progress) -> Split:
+        if one.own:
+            return open_of_its_own(one, progress, self.follow_links)
+        split = self._settled(open_set(one.name, one.place, None, progress, self.follow_links), one.name, one.place)
+        if one.classes == PRESENT:
+            split.classes = tuple(np.unique(split.labels).tolist())
+        elif one.classes:
+            split.classes = tuple(map(int, one.classes))
+            check_members(split.labels, split.classes, one.place.paths[0])
+        return split
 
     def _corrupted(self, name: str, progress: Progress) -> Split:
         corruption, _, severity = name.removeprefix("c/").partition("/")

@@ -48,6 +48,15 @@ class SurrogateName:
         return cls(name, folder / expanded(checkpoint) if checkpoint else None)
 
 
+@dataclass(frozen=True)
+class SetClasses:
+    """The classes of a set that are coarser than those of its source, or fewer."""
+
+    names: tuple[str, ...]  # in the order of the set's labels
+    of: tuple[int | None, ...]  # by class of the source: the set's class that it belongs to; None: to none
+    by: str  # how the probabilities of several become one: "sum", "mean" or "max"
+
+
 class Split(ABC):
     """Images with labels. Small and picklable: data loader workers get a copy."""
 
@@ -61,6 +70,9 @@ class Split(ABC):
     side: int | None = None  # pixels of every image, where they are square and it is known without opening one
     resized_from: int | None = None  # side of ready images before they were resized for a model
     made_at: int | None = None  # side at which corruptions were made, where it is not the official 224
+    set_classes: SetClasses | None = (
+        None  # what labels and predictions are of, where these are not the source's classes
+    )
     unread: tuple[str, ...] = ()  # pictures that lie among the set's and are not read: see `unread`
 
     @abstractmethod
@@ -101,6 +113,7 @@ class Subset(Split):
         self.name, self.classes, self.origin = base.name, base.classes, base.origin
         self.surrogate_digest, self.unread = base.surrogate_digest, base.unread
         self.side, self.resized_from, self.made_at = base.side, base.resized_from, base.made_at
+        self.set_classes = base.set_classes
         self.ids, self.labels = base.ids[indices], base.labels[indices]
 
     def load(self, index: int) -> Image.Image:

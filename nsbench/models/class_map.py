@@ -1,7 +1,8 @@
 """A head of other classes than the data source's: from the outputs of a network to the classes that are asked about.
 
 Several outputs may stand for one class. By "sum", the class has the sum of their probabilities: its logit is
-log(sum(exp(logits))), which is that up to a constant that all classes share. By "max", it has their largest logit.
+log(sum(exp(logits))), which is that up to a constant that all classes share. By "mean", it has their mean. By "max", it
+has their largest logit.
 Outputs that stand for no class are left out, so probabilities are among the classes of the source. Both are
 differentiable, and where each class has one output, the logits are the network's own, to the bit.
 
@@ -18,7 +19,7 @@ from torch import nn
 
 from nsbench.errors import ModelError, UsageError
 
-BY = {"sum": "sum of probabilities", "max": "largest logit"}
+BY = {"sum": "sum of probabilities", "mean": "mean of probabilities", "max": "largest logit"}
 NEVER = 100.0  # by so much the logit of a class without an output is below the lowest of the others
 
 
@@ -91,6 +92,8 @@ class ClassMap(nn.Module):
             low = torch.finfo(found_BKM.dtype).min
             found_BKM = found_BKM.masked_fill(self.padding_KM, low)
             logits_BK = found_BKM.amax(dim=2) if self.assignment.by == "max" else found_BKM.logsumexp(dim=2)
+            if self.assignment.by == "mean":
+                logits_BK = logits_BK - (~self.padding_KM).sum(dim=1).clamp(min=1).log()
         if self.assignment.without:
             lowest_B1 = logits_BO.detach().amin(dim=1, keepdim=True) - NEVER
             logits_BK = torch.where(self.empty_K, lowest_B1, logits_BK)

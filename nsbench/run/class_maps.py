@@ -14,9 +14,11 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 from nsbench.data import DataSource, wnids
+from nsbench.data.source import SetClasses
 from nsbench.errors import NsbenchError, UsageError
 from nsbench.files import expanded, read_regular
 from nsbench.models import Model
@@ -55,6 +57,24 @@ def mapped(model: Model, spec: str, by: str, source: DataSource) -> Model:
     model.class_map = class_map.to(model.device)
     model.said = (*model.said, *_words(class_map.assignment, source))
     return model
+
+
+def for_classes(model: Model, classes: SetClasses) -> Model:
+    """The model with logits over the classes of a set; its weights are shared, and it stays as it is.
+
+    Raises UsageError where its own outputs are brought together in another way than the set's classes.
+    """
+    before = model.class_map.assignment if model.class_map else None
+    if before and before.by != classes.by and len(set(before.class_of)) < len(before.class_of):
+        raise UsageError(
+            f"--class-map-by {before.by}: this set brings classes together by {classes.by}; give the same for both"
+        )
+    own = before.class_of if before else tuple(range(model.num_classes))
+    class_of = tuple(None if one is None else classes.of[one] for one in own)
+    made = copy(model)
+    made._modules = dict(model._modules)  # its own list of the same parts
+    made.class_map = ClassMap(Assignment("the set's", class_of, len(classes.names), classes.by)).to(model.device)
+    return made
 
 
 def _words(assignment: Assignment, source: DataSource) -> list[str]:

@@ -23,6 +23,7 @@ from nsbench.models.preprocessing import in_8_bits, unit
 from nsbench.progress import SILENT, Progress
 from nsbench.results import AttackCard, OutputCheck
 from nsbench.results.samples import Sample, Sampler
+from nsbench.run.class_maps import for_classes
 from nsbench.run.judge import Columns, judge, look_at_outputs, predictions
 from nsbench.run.known import UNKNOWN, Known, Memory
 from nsbench.run.threat_check import check_adversarial
@@ -97,6 +98,8 @@ def evaluate(
     many images are taken at a time, which moves no outcome.
     """
     memory, title = memory or Memory(), label or condition.name
+    if split.set_classes:
+        model = for_classes(model, split.set_classes)
     while True:
         room = max(1, min(batch_size, memory.room or batch_size, len(split)))
         job = _Job(model, split, condition, room, workers, {} if leave_out else None)

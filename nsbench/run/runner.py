@@ -184,7 +184,8 @@ def _run_pair(
         result = result_of(job, method, suite, splits, model, evaluations, identity, time.perf_counter() - start)
         outcomes = {name: evaluation.outcomes for name, evaluation in evaluations.items()}
         samples = {name: evaluations[name].samples for name in pictures_of(list(evaluations))}
-        pictures = pack_samples(identity, samples, job.source.class_names)
+        own = splits[0].set_classes
+        pictures = pack_samples(identity, samples, own.names if own else job.source.class_names)
         stored = results.write_result(job.options.results, result, outcomes, pictures)
     except (NsbenchError, torch.OutOfMemoryError) as error:
         _note(job, summary.failed, pair, error)
