@@ -20,6 +20,7 @@ from nsbench.data.corrupted import ENGINE, CorruptedSplit, corrupted_names, pars
 from nsbench.data.find import read_pieces
 from nsbench.data.hub import name_in_cache, repository
 from nsbench.data.layouts import class_folders
+from nsbench.data.named_sets import PRESENT, NamedSet, named_sets, open_of_its_own
 from nsbench.data.own_parts import NAMES, Part, classes_of, find_parts
 from nsbench.data.source import DataSource, Split, Subset, SurrogateName
 from nsbench.data.stored import StoredSplit
@@ -47,21 +48,28 @@ class OwnSource(DataSource):
         engine: str = ENGINE,
         follow_links: bool = False,
         surrogate: SurrogateName | None = None,
+        sets: object = None,
+        config: Path = Path(),
     ) -> None:
-        """`name`: in the results; by default the folder's. `order`: the classes, where their order is stated."""
-        self.root, self.engine, self.surrogate = root, engine, surrogate
+        """`name`: in the results; by default the folder's. `order`: the classes, where their order is stated. `sets`: the
+        [sets.NAME] of the file `config`.
+        """
+        self.root, self.engine, self.surrogate, self.follow_links = root, engine, surrogate, follow_links
         self.name = name or source_name(root)
+        if self.name.lower() in TAKEN:
+            raise DataError(f"{root}: the name '{self.name}' is that of another source; choose one of your own")
         self.parts = find_parts(root, follow_links)
         self.class_names = tuple(order) or classes_of(self.parts, root)
         shared = "" if self.parts.clean is not None else f", of which {SHARE_WORDS} is evaluated"
         self.title = f"{self.name} ({len(self.class_names)} classes{shared})"
+        self.sets = named_sets(sets or {}, config, self.class_names)
         self._splits: dict[str, Split] = {}
 
     def has_meaning(self, split: str) -> bool:
-        return split in ("train", "clean") or split.startswith("c/")
+        return split in ("train", "clean", *self.sets) or split.startswith("c/")
 
     def splits(self) -> list[str]:
-        return [*(["train"] if self.parts.train is not None else []), "clean", *corrupted_names()]
+        return [*(["train"] if self.parts.train is not None else []), "clean", *self.sets, *corrupted_names()]
 
     def split(self, name: str, progress: Progress = SILENT) -> Split:
         """Corruptions are made in memory, at the size that the model asks for."""
@@ -72,6 +80,8 @@ class OwnSource(DataSource):
     def _open(self, name: str, progress: Progress) -> Split:
         if name.startswith("c/"):
             return CorruptedSplit(self.split("clean", progress), *parsed(name), self.engine)
+        if name in self.sets:
+            return self._named(self.sets[name], progress)
         if not self.has_meaning(name):
             raise NotPartOfSource(f"'{name}' is not part of {self.title}")
         if self.parts.clean is None:
@@ -80,6 +90,19 @@ class OwnSource(DataSource):
         if part is None:
             raise MissingSplit(f"{self.root}: holds no train part, and this method trains; add one")
         return self._read(name, part, progress)
+
+    def _named(self, one: NamedSet, progress: Progress) -> Split:
+        if one.own:
+            return open_of_its_own(one, progress, self.follow_links)
+        if one.place.labels:
+            raise DataError(f"[sets.{one.name}]: labels are lists of ImageNet's classes; use folders of classes")
+        parts = find_parts(one.place.paths[0], self.follow_links)
+        split = self._read(one.name, parts.clean or parts.train or (), progress)
+        if one.classes == PRESENT:
+            split.classes = tuple(np.unique(split.labels).tolist())
+        elif one.classes:
+            split.classes = tuple(map(int, one.classes))
+        return split
 
     def _share(self, evaluated: bool, name: str, progress: Progress) -> Split:
         assert self.parts.train is not None

@@ -32,8 +32,13 @@ def register_sets(data: str | None) -> None:
 
 def _sets(path: Path) -> dict[str, NamedSet]:
     from nsbench.data.config import read_config
+    from nsbench.data.own import OwnSource
+    from nsbench.data.own_config import read_own_config
 
-    return read_config(path).sets
+    own = read_own_config(path)
+    if own is None:
+        return read_config(path).sets
+    return OwnSource(own.root, name=own.name, order=own.class_names, sets=own.sets, config=path).sets
 
 
 def _suite(one: NamedSet) -> Suite:

@@ -139,7 +139,14 @@ def _source(spec: str, corruption_engine: str, follow_links: bool, progress: Pro
             "classes, or a config file that names the sets"
         )
     from nsbench.data.imagenet import ImageNetTree
+    from nsbench.data.own import OwnSource
+    from nsbench.data.own_config import read_own_config
 
+    if path.suffix.lower() == ".toml" and (own := read_own_config(path)):
+        return OwnSource(
+            own.root, name=own.name, order=own.class_names, engine=corruption_engine, follow_links=follow_links,
+            surrogate=own.surrogate, sets=own.sets, config=path,
+        )  # fmt: skip
     return ImageNetTree(path, corruption_engine, follow_links)
 
 

@@ -331,3 +331,40 @@ def test_data_check_of_own_classes(tmp_path: Path) -> None:
         assert words in told
     forced = check_sets(f"folder:{put(tmp_path / 'wnids', pictures('val', names=tuple(wnids.wnids()[:2])))}")
     assert forced.sets[0].images == 4
+
+
+def test_a_config_of_own_classes_with_a_set_of_its_own(tmp_path: Path) -> None:
+    put(tmp_path / "own", pictures("train", 100) | pictures("val"))
+    put(tmp_path / "harbour", pictures("", 700, ("boat", "cart")))
+    path = tmp_path / "own.toml"
+    path.write_text(
+        'source = "folder"\nroot = "own"\nname = "vehicles"\nclass_names = ["dune", "boat", "cart"]\n'
+        '[sets.harbour]\npath = "harbour"\nclasses = "present"\n'
+    )
+    source = open_source(str(path))
+    assert (source.name, tuple(source.class_names)) == ("vehicles", ("dune", "boat", "cart"))
+    split = source.split("harbour")
+    assert (split.labels.tolist(), split.classes) == ([1, 1, 2, 2], (1, 2))
+    assert source.has_meaning("harbour")
+    assert dict(zip(source.split("clean").ids, source.split("clean").labels, strict=True))["dune_0"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('source = "files"\nroot = "own"', 'source must be "folder"'),
+        ('source = "folder"', "needs the folder"),
+        ('source = "folder"\nroot = "own"\ncolour = 1', "colour is none of root, name"),
+        ('source = "folder"\nroot = "own"\nname = "a/b"', "the name must consist of"),
+        ('source = "folder"\nroot = "own"\nname = "ImageNet"', "is that of another source"),
+        ('source = "folder"\nroot = "own"\nclass_names = "x"', "must be a list of names"),
+        ('source = "folder"\nroot = "own"\nclass_names = ["boat", "cart"]', "one of the 2 classes"),
+        ('source = "folder"\nroot = ', "cannot be read as a config file"),
+    ],
+)
+def test_what_is_wrong_with_a_config_is_one_line(tmp_path: Path, text: str, words: str) -> None:
+    put(tmp_path / "own", pictures("val"))
+    (tmp_path / "own.toml").write_text(text)
+    with pytest.raises(DataError, match=words) as raised:
+        open_source(str(tmp_path / "own.toml")).split("clean")
+    assert "\n" not in str(raised.value)
