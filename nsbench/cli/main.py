@@ -15,6 +15,7 @@ from nsbench import __version__, registry
 from nsbench.cli.check import baseline, check
 from nsbench.cli.data import data
 from nsbench.cli.ending import Commands
+from nsbench.cli.export import export
 from nsbench.cli.listing import list_
 from nsbench.cli.nullspace_images import nullspace
 from nsbench.cli.options import (
@@ -56,6 +57,7 @@ def main() -> None:
 main.add_command(baseline)
 main.add_command(check)
 main.add_command(data)
+main.add_command(export)
 main.add_command(list_)
 main.add_command(nullspace)
 main.add_command(submit)

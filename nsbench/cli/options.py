@@ -88,7 +88,7 @@ _MODEL: list[Callable[[Any], Any]] = [
 ]
 
 
-def _settings(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+def settings_of(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
     """("rounds=5",) -> {"rounds": "5"}."""
     for setting in given:
         if "=" not in setting:
@@ -140,7 +140,7 @@ _RUN: list[Callable[[Any], Any]] = [
         "settings",
         multiple=True,
         metavar="FIELD=VALUE",
-        callback=_settings,
+        callback=settings_of,
         help="Change a field of the recipe, such as rounds=5; may be given several times.",
     ),
     option(
