@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from nsbench import registry
+from nsbench.cli.completion import complete_methods, complete_recipes
 from nsbench.cli.options import include, model_options, resolve_methods, settings_of
 from nsbench.cli.stopping import GOES_ON, when_stopped
 from nsbench.errors import UsageError
@@ -19,7 +20,12 @@ def export() -> None:
 
 
 @export.command("weights")
-@click.option("--method", required=True, help="The method that fits the model; first+second goes on from the first.")
+@click.option(
+    "--method",
+    required=True,
+    shell_complete=complete_methods,
+    help="The method that fits the model; first+second goes on from the first.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -28,7 +34,11 @@ def export() -> None:
 )
 @include
 @model_options
-@click.option("--recipe", help="Finetuning recipe. Default: the data source's own. See: nsbench list recipes")
+@click.option(
+    "--recipe",
+    shell_complete=complete_recipes,
+    help="Finetuning recipe. Default: the data source's own. See: nsbench list recipes",
+)
 @click.option(
     "--set",
     "settings",
