@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from nsbench import registry
+from nsbench.cli.completion import complete_methods, complete_suites
 from nsbench.cli.ending import say_error
 from nsbench.cli.options import check_options, record_options, resolve_methods, resolve_suites, run_options
 from nsbench.cli.stopping import WHOLE, when_stopped
@@ -43,8 +44,16 @@ def baseline() -> None:
 
 
 @baseline.command("record")
-@click.option("--method", "methods", required=True, help="Methods, comma-separated, or 'all'.")
-@click.option("--suite", "suites", required=True, help="Suites, comma-separated, or a group: all, adversarial, ood.")
+@click.option(
+    "--method", "methods", shell_complete=complete_methods, required=True, help="Methods, comma-separated, or 'all'."
+)
+@click.option(
+    "--suite",
+    "suites",
+    shell_complete=complete_suites,
+    required=True,
+    help="Suites, comma-separated, or a group: all, adversarial, ood.",
+)
 @record_options
 @click.option(
     "--repeats",
@@ -91,8 +100,15 @@ def record(methods: str, suites: str, repeats: int, out: Path, **options: Any) -
     help="Run anew instead of reading --results. Takes the options of "
     "`nsbench run`; those not given are the baseline's.",
 )
-@click.option("--method", "methods", help="Only these methods, or 'all' that exist. Default: the baseline's.")
-@click.option("--suite", "suites", help="Only these suites or groups. Default: the baseline's.")
+@click.option(
+    "--method",
+    "methods",
+    shell_complete=complete_methods,
+    help="Only these methods, or 'all' that exist. Default: the baseline's.",
+)
+@click.option(
+    "--suite", "suites", shell_complete=complete_suites, help="Only these suites or groups. Default: the baseline's."
+)
 @check_options
 @click.option(
     "--cached-weights",

@@ -2,34 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+import textwrap
+from typing import Any
 
 import click
 
 from nsbench import registry
-from nsbench.cli.options import include, ordered_methods, ordered_suites
+from nsbench.cli.names import KINDS, Row
+from nsbench.cli.options import include
+from nsbench.errors import without_controls
+
+WIDTH, DEEP = 118, "      "  # columns of the text, and what its lines begin with
 
 
 @click.command("list")
-@click.argument(
-    "what", required=False, type=click.Choice(["suites", "methods", "models", "sources", "recipes", "studies"])
-)
+@click.argument("what", required=False, type=click.Choice(list(KINDS)))
+@click.option("--json", "as_json", is_flag=True, help="Print an object of lists instead, for programs.")
 @include
-def list_(what: str | None) -> None:
-    """List suites, methods, models, sources, recipes or studies; without an argument suites and methods."""
+def list_(what: str | None, as_json: bool) -> None:
+    """List what can be named, each with a line about it; without an argument suites and methods."""
     registry.load_content()
-    listings: dict[str, Callable[[], Iterable[tuple[str, ...]]]] = {
-        "suites": lambda: [(s.name, s.group, s.title, s.citation) for s in ordered_suites()],
-        "methods": lambda: [(m.name, m.title, m.citation) for m in ordered_methods()],
-        "models": _models,
-        "sources": _sources,
-        "recipes": _recipes,
-        "studies": _studies,
-    }
-    for name in [what] if what else ["suites", "methods"]:
-        _print_table(name, list(listings[name]()))
+    kinds = [what] if what else ["suites", "methods"]
+    if as_json:
+        click.echo(json.dumps({kind: _records(kind) for kind in kinds}, indent=1, ensure_ascii=False))
+        return
     if what == "recipes":
+        _print_table(what, _recipes())
         _print_table("the same in all of them; change any field with --set FIELD=VALUE", _shared_fields())
+    for kind in kinds:
+        _print_rows("what they are for" if kind == "recipes" else kind, KINDS[kind]())
+
+
+def _records(kind: str) -> list[dict[str, Any]]:
+    """Rows for programs: recipes with all their fields."""
+    rows = KINDS[kind]()
+    if kind != "recipes":
+        return [dict(row) for row in rows]
+    from nsbench.training import load_recipe
+
+    return [
+        row | {"fields": load_recipe(row["name"]).model_dump(mode="json", exclude={"name", "seed"})} for row in rows
+    ]
+
+
+def _print_rows(title: str, rows: list[Row]) -> None:
+    """The facts in columns, and what is said about each below it, or beside it where there is nothing else."""
+    columns = [key for key in rows[0] if key != "about" and any(row[key] for row in rows)] if rows else []
+    if columns == ["name"]:
+        columns.append("about")
+    table = [tuple(row[key] for key in columns) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    click.secho(title, bold=True)
+    for row, cells in zip(rows, table, strict=True):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        click.echo(f"  {without_controls(line).rstrip()}")
+        if "about" not in columns and row["about"]:
+            click.echo(
+                textwrap.fill(without_controls(row["about"]), WIDTH, initial_indent=DEEP, subsequent_indent=DEEP)
+            )
 
 
 def _print_table(title: str, rows: list[tuple[str, ...]]) -> None:
@@ -37,19 +68,6 @@ def _print_table(title: str, rows: list[tuple[str, ...]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
     for row in rows:
         click.echo("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _models() -> list[tuple[str, ...]]:
-    from nsbench.models import known_models
-
-    return list(known_models().items())
-
-
-def _sources() -> list[tuple[str, ...]]:
-    return [
-        ("shapes10", "embedded: ten procedurally drawn shapes, every split, its own checkpoint"),
-        ("PATH", "the folder of an ImageNet tree: val/<wnid>, train/<wnid>, imagenet-a, ..."),
-    ]
 
 
 def _recipes() -> list[tuple[str, ...]]:
@@ -77,9 +95,3 @@ def _value(field: str, value: object) -> str:
     if field in ("attack_eps", "attack_step_size") and isinstance(value, float):
         return f"{255 * value:g}/255"
     return f"{value:.6g}" if isinstance(value, float) else str(value) or '""'
-
-
-def _studies() -> list[tuple[str, ...]]:
-    from nsbench.run.study import known_studies, load_study
-
-    return [(name, load_study(name).title) for name in known_studies()]

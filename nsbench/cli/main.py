@@ -13,8 +13,10 @@ import click
 
 from nsbench import __version__, registry
 from nsbench.cli.check import baseline, check
+from nsbench.cli.completion import complete_methods, complete_studies, complete_suites
 from nsbench.cli.data import data
 from nsbench.cli.ending import Commands
+from nsbench.cli.export import export
 from nsbench.cli.listing import list_
 from nsbench.cli.nullspace_images import nullspace
 from nsbench.cli.options import (
@@ -56,6 +58,7 @@ def main() -> None:
 main.add_command(baseline)
 main.add_command(check)
 main.add_command(data)
+main.add_command(export)
 main.add_command(list_)
 main.add_command(nullspace)
 main.add_command(submit)
@@ -65,15 +68,18 @@ main.add_command(submit)
 @click.option(
     "--method",
     "methods",
+    shell_complete=complete_methods,
     help="Methods, comma-separated, or 'all'; first+second goes on from the first. See: nsbench list methods",
 )
 @click.option(
     "--suite",
     "suites",
+    shell_complete=complete_suites,
     help="Suites, comma-separated, or a group: all (the paper's eleven), adversarial, ood, extended.",
 )
 @click.option(
     "--study",
+    shell_complete=complete_studies,
     metavar="NAME|FILE",
     help="A grid of methods, settings and suites instead: table3, table4, or a TOML file. See: nsbench list studies",
 )

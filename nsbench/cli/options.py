@@ -11,6 +11,7 @@ import click
 from click import option
 
 from nsbench import registry
+from nsbench.cli.completion import complete_models, complete_recipes, complete_sources
 from nsbench.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +36,13 @@ def _triple(context: click.Context, parameter: click.Parameter, given: str | Non
 
 
 _MODEL: list[Callable[[Any], Any]] = [
-    option("--data", default="shapes10", show_default=True, help="shapes10, or the folder of an ImageNet tree."),
+    option(
+        "--data",
+        default="shapes10",
+        show_default=True,
+        shell_complete=complete_sources,
+        help="shapes10, a folder of images, a config file, or hf: and torchvision: names. See: nsbench list sources",
+    ),
     option(
         "--follow-links",
         is_flag=True,
@@ -43,6 +50,7 @@ _MODEL: list[Callable[[Any], Any]] = [
     ),
     option(
         "--model",
+        shell_complete=complete_models,
         help="A timm name, hf-hub:OWNER/NAME, local-dir:FOLDER, torchvision:NAME, transformers:OWNER/NAME, "
         "robustbench:NAME, or your own code, ./FILE.py:FUNCTION. Default: the data source's own model.",
     ),
@@ -88,7 +96,7 @@ _MODEL: list[Callable[[Any], Any]] = [
 ]
 
 
-def _settings(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+def settings_of(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
     """("rounds=5",) -> {"rounds": "5"}."""
     for setting in given:
         if "=" not in setting:
@@ -134,13 +142,17 @@ include = option(
 _RUN: list[Callable[[Any], Any]] = [
     include,
     *_MODEL,
-    option("--recipe", help="Finetuning recipe. Default: the data source's own. See: nsbench list recipes"),
+    option(
+        "--recipe",
+        shell_complete=complete_recipes,
+        help="Finetuning recipe. Default: the data source's own. See: nsbench list recipes",
+    ),
     option(
         "--set",
         "settings",
         multiple=True,
         metavar="FIELD=VALUE",
-        callback=_settings,
+        callback=settings_of,
         help="Change a field of the recipe, such as rounds=5; may be given several times.",
     ),
     option(

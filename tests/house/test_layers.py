@@ -66,7 +66,9 @@ def test_content_imports_only_the_surface(folder: str) -> None:
                 assert {alias.name for alias in node.names} <= {"nsbench"}, f"{path.name} reaches into the engine"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["run", "--help"], ["list", "recipes"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["list"], ["run", "--help"], ["list", "recipes"], ["list", "models", "--json"]]
+)
 def test_quick_commands_do_not_import_torch(arguments: list[str]) -> None:
     code = (
         f"import sys; sys.argv = ['nsbench', *{arguments!r}]\n"

@@ -35,6 +35,18 @@ FORMATS: dict[str, Callable[[Leaderboard], dict[str, str]]] = {  # by name: file
 }
 
 
+ABOUT = {  # what each format is, for people
+    "html": "one page for people, self-contained",
+    "md": "a table for a README",
+    "latex": "tables for a paper",
+    "csv": "one line a figure, for pandas and R",
+    "json": "every figure with what it is made of",
+    "hf": "a model card for every row, as the Hugging Face hub reads it",
+    "robustbench": "a file for every row, as RobustBench's model_info",
+    "badge": "an SVG for every row with an average",
+}
+
+
 def resolve_formats(names: str) -> tuple[str, ...]:
     """ "html,md" -> ("html", "md"); raises UnknownName, listing the known ones."""
     wanted = tuple(dict.fromkeys(filter(None, (name.strip() for name in names.split(",")))))
