@@ -34,7 +34,7 @@ def test_own_code_and_export_run_as_they_are_shown(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     code = next(block for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL) if "models.py" in block)
     Path("models.py").write_text(code)
-    quick = "--recipe quick --set rounds=1 --limit 6".split()
+    quick = ["--recipe", "quick", "--set", "rounds=1", "--limit", "6"]
     shown = re.search(r"\$ nsbench (run .*--model \./models\.py:build.*)", TEXT)
     assert shown
     done = CliRunner().invoke(main, [*shown[1].split(), *quick])
