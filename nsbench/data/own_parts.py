@@ -12,10 +12,12 @@ from nsbench.data import wnids
 from nsbench.data.archives import SUFFIXES, open_archive
 from nsbench.data.find import find_sets, read_pieces
 from nsbench.data.hub import snapshot
+from nsbench.data.layouts import open_tree
 from nsbench.data.numbering import NAME_FILES, names_beside
 from nsbench.data.parts import EVALUATION, SHARDS, TABLES, TRAIN, chosen, pieces
 from nsbench.data.tables import class_names_of
 from nsbench.data.trees import FolderTree, Tree
+from nsbench.data.webdataset import is_shard
 from nsbench.errors import DataError, UsageError
 from nsbench.progress import SILENT
 
@@ -51,7 +53,7 @@ def _of_tree(tree: Tree) -> Parts:
         parts = [folder for folder in folders if folder.lower() in (*TRAIN, *EVALUATION)]
         if parts:
             return _divided({part: _part(tree, part) for part in parts}, tree.place())
-        ends = tuple(end for end in (TABLES, SHARDS, ".arrow") if any(file.lower().endswith(end) for file in files))
+        ends = tuple(end for end in (TABLES, *SUFFIXES, ".arrow") if any(file.lower().endswith(end) for file in files))
         if ends and isinstance(tree, FolderTree):
             return _of_files(tree, [file for file in files if file.lower().endswith(ends[0])])
         if len(folders) != 1 or tree.images(folders[0]):
@@ -73,7 +75,7 @@ def _part(tree: Tree, folder: str) -> Part:
 
 
 def _of_files(tree: FolderTree, files: Sequence[str]) -> Parts:
-    """Tables or shards, whose names may say their part: train-00000-of-00002.parquet."""
+    """Tables, shards, or archives of class folders, whose names may say their part: train-00000-of-00002.parquet."""
     words: dict[str, list[Path]] = {}
     for file in files:
         match = re.match(rf"(?:.*[-_.])?({'|'.join((*TRAIN, *EVALUATION))})(?=[-_.])", file.lower())
@@ -81,8 +83,17 @@ def _of_files(tree: FolderTree, files: Sequence[str]) -> Parts:
     if "" in words:
         if len(words) > 1:
             raise DataError(f"{words[''][0]}: says no part in its name, and others do; call it train-... or test-...")
-        return Parts(tuple(words[""]), None)
-    return _divided({word: tuple(paths) for word, paths in words.items()}, tree.path)
+        return Parts(_files(words[""]), None)
+    return _divided({word: _files(paths) for word, paths in words.items()}, tree.path)
+
+
+def _files(paths: Sequence[Path]) -> Part:
+    """Tables or shards as they are; one archive of class folders as the tree that it holds."""
+    if paths[0].name.lower().endswith(SUFFIXES) and not is_shard(paths[0]):
+        if len(paths) > 1:
+            raise DataError(f"{paths[1]}: is a second archive of the same part; put both into one, or unpack them")
+        return open_tree(paths[0])
+    return tuple(paths)
 
 
 def _divided(parts: dict[str, Part], where: Path) -> Parts:

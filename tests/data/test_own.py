@@ -72,6 +72,12 @@ def as_zip(root: Path) -> Path:
     return write_zip(root / "own.zip", pictures("own/train", 100) | pictures("own/val"))
 
 
+def as_two_tars(root: Path) -> Path:
+    write_tar(root / "train.tar", pictures("", 100))
+    write_tar(root / "test.tar", pictures("test"))
+    return root
+
+
 def as_tables(form: str) -> Callable[[Path], Path]:
     def write(root: Path) -> Path:
         (root / "data").mkdir(parents=True)
@@ -94,7 +100,16 @@ def as_shards(root: Path) -> Path:
     return root
 
 
-FORMS = [as_folders, as_test_folder, as_wrapped, as_zip, as_tables("numbered"), as_tables("words"), as_shards]
+FORMS = [
+    as_folders,
+    as_test_folder,
+    as_wrapped,
+    as_zip,
+    as_two_tars,
+    as_tables("numbered"),
+    as_tables("words"),
+    as_shards,
+]
 
 
 @pytest.mark.parametrize("write", FORMS, ids=lambda write: write.__name__)
