@@ -85,11 +85,12 @@ def cache() -> Path:
 
 
 def _absent(repository: str, revision: str | None, file: str, written: str, why: str) -> ModelError:
+    wanted = " ".join(dict.fromkeys(("config.json", file, "model.safetensors")))
     at = f" --revision {revision}" if revision else ""
     instead = "" if ":" in written else ", or give --checkpoint FILE"
     return ModelError(
         f"model '{written}': {file} of {repository} is not in {cache()} and cannot be downloaded ({why}); where there is "
-        f"a network, run 'hf download {repository} config.json {file}{at}', and copy the folder "
+        f"a network, run 'hf download {repository} {wanted}{at}', and copy the folder "
         f"models--{repository.replace('/', '--')} into {cache()}{instead}"
     )
 
