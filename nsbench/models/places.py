@@ -8,6 +8,7 @@
     transformers:OWNER/NAME, or FOLDER  an image classifier of transformers
     robustbench:NAME[:THREAT]           RobustBench's zoo
     package.module:FUNCTION             the user's own code, or ./file.py:FUNCTION
+    NAME                                of an installed package's entry point in the group nsbench.models
 
 What is not on disk is downloaded to the cache of the library whose place it is, unless HF_HUB_OFFLINE forbids it.
 """
@@ -15,8 +16,10 @@ What is not on disk is downloaded to the cache of the library whose place it is,
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import timm
@@ -30,6 +33,8 @@ from nsbench.models.model import Model
 from nsbench.models.preparation import Preparation
 from nsbench.models.request import Request
 from nsbench.types import Origin
+
+ENTRY_POINTS = "nsbench.models"  # group of names that packages give to functions of theirs
 
 
 def load_model(
@@ -78,6 +83,12 @@ def _by_name(request: Request) -> Model:
         shipped = WEIGHTS / f"{EMBEDDED}.safetensors"
         origin = Origin("embedded" if request.checkpoint is None else "file")
         return _from_file(request, request.checkpoint or shipped, origin)
+    if installed := entry_points(group=ENTRY_POINTS, name=name):
+        from nsbench.models.own_code import load as load_code
+
+        if len(codes := sorted({one.value for one in installed})) > 1:
+            raise UsageError(f"model '{name}': two packages have it, {' and '.join(codes)}; name the function instead")
+        return load_code(replace(request, name=codes[0]))
     if not timm.is_model(name):
         close = get_close_matches(name, timm.list_models(), n=6)
         known = [model for model in known_models() if ":" not in model]

@@ -1,5 +1,5 @@
 """What can be known before the work starts is said before it: images that nobody reads, conditions on other images, labels
-that are not the published ones, a disk that is too small."""
+that are not the published ones, a model that an attack cannot work on, a disk that is too small."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
+import torch
+
 from nsbench import registry
 from nsbench.data import Split
 from nsbench.data.unread import unread_words
-from nsbench.errors import DataError, UsageError
+from nsbench.errors import DataError, NsbenchError, UsageError, doing
 from nsbench.files import cache_folder
 from nsbench.making.expected import EXPECTED, is_published_val
+from nsbench.models import Model, frozen
 from nsbench.run.job import Job
-from nsbench.types import Outcomes, Suite
+from nsbench.types import Condition, Outcomes, Suite
 
 PUBLISHED = "imagenet"  # the name of a source that claims to be the published sets
 IMAGE_BYTES = 32  # of one image's outcomes in a condition: measured, with probabilities and norms
@@ -63,6 +66,33 @@ def rehearse(suite: Suite, splits: Sequence[Split]) -> None:
     outcomes = {name: Outcomes(one.ids, one.labels, one.labels) for name, one in zip(names, splits, strict=True)}
     with suppress(KeyError):
         suite.score(outcomes)
+
+
+def not_attackable(job: Job) -> dict[str, NsbenchError]:
+    """By suite: why its attacks cannot work on this model. It is asked before a training, not after.
+
+    Each attack is run on one grey image that the checkpoint gets wrong, of which there is nothing to attack.
+    """
+    refused: dict[str, NsbenchError] = {}
+    for name in job.options.suites:
+        for condition in registry.suites[name].conditions():
+            if condition.attack:
+                try:
+                    with frozen(job.parent), doing(f"trying {condition.attack}"):
+                        _try(job.parent, condition)
+                except NsbenchError as error:
+                    refused.setdefault(name, error)
+    return refused
+
+
+def _try(model: Model, condition: Condition) -> None:
+    side = model.input_size
+    grey_1CHW = torch.full((1, 3, side, side), 0.5, device=model.device)
+    with torch.no_grad():
+        wrong_1 = (model(grey_1CHW).argmax(dim=1) + 1) % model.num_classes
+    if condition.attack and condition.threat:
+        attack = registry.attacks[condition.attack]
+        attack(model, grey_1CHW, wrong_1, ids=["grey"], seed=0, threat=condition.threat, **condition.params)
 
 
 def require_room(job: Job) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from nsbench import models, provenance, training
 from nsbench.data import DataSource
+from nsbench.errors import NsbenchError
 from nsbench.models.preparation import Preparation
 from nsbench.progress import Progress
 from nsbench.results.record import About
@@ -71,6 +72,7 @@ class Job:
     device: str
     progress: Progress
     seed: int
+    refused: Mapping[str, NsbenchError] = field(default_factory=dict)  # suites whose attacks cannot work on the model
 
     @property
     def batch_size(self) -> int:

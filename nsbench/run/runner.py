@@ -26,7 +26,7 @@ from nsbench.progress import Progress
 from nsbench.results import Result
 from nsbench.results.comparability import image_set
 from nsbench.results.samples import pack_samples, pictures_of
-from nsbench.run.before import rehearse, require_all_read, require_published_labels, require_room
+from nsbench.run.before import not_attackable, rehearse, require_all_read, require_published_labels, require_room
 from nsbench.run.evaluate import Evaluation, evaluate
 from nsbench.run.fit import Fitted, Fitter
 from nsbench.run.job import Job, RunOptions, open_job
@@ -80,6 +80,7 @@ def run(options: RunOptions, progress: Progress, network: Model | None = None) -
     first, summary = open_job(options, progress, network), Summary()
     first = _with_meaning(first)
     require_room(first)
+    first = replace(first, refused=not_attackable(first))
     results.ensure_writable(options.results)  # where nothing is yet: a rejected option leaves no folder
     for seed in options.seeds:
         job = replace(first, seed=seed, recipe=first.recipe.model_copy(update={"seed": seed}))
@@ -157,6 +158,8 @@ def _run_method(job: Job, method: Method, summary: Summary) -> None:
                 continue
             require_published_labels(job, suite)
             rehearse(suite, splits)
+            if name in job.refused:
+                raise job.refused[name]
             model = model or _fit(job, method)
         except MissingSplit as error:
             _note(job, summary.missing, pair, error)

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 import nsbench as nb
 from nsbench.cli import main
-from nsbench.errors import NsbenchError, UsageError
+from nsbench.errors import NsbenchError, UnknownName, UsageError
 from nsbench.models import load_model, save_weights, weights_digest, with_weights
 from nsbench.models.preparation import Preparation
 from nsbench.results import read_results
@@ -232,3 +232,25 @@ def test_noise_works_on_a_network_of_timms(code: Path, tmp_path: Path) -> None:
     options = ["--model", f"{code}:vit", "--recipe", "quick", "--limit", 4, "--results", tmp_path / "results"]
     done = nsbench("run", "--method", "ns", "--suite", "clean", *options, "--set", "rounds=1")
     assert done.exit_code == 0, done.output
+
+
+def test_a_name_that_an_installed_package_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The entry point `nsbench.models`: NAME = "package.module:function"."""
+    from importlib.metadata import EntryPoint
+
+    from nsbench.models import places
+
+    (tmp_path / "packaged_models.py").write_text(
+        "from torch import nn\n\n\ndef build():\n"
+        "    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4))\n    net.input_size = 16\n    return net\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    known = [EntryPoint("mine", "packaged_models:build", "nsbench.models")]
+    monkeypatch.setattr(places, "entry_points", lambda group, name: [one for one in known if one.name == name])
+    model = load_model("mine")
+    assert (model.name, model.num_classes, model.input_size) == ("packaged_models:build", 4, 16)
+    known.append(EntryPoint("mine", "other:build", "nsbench.models"))
+    with pytest.raises(UsageError, match="two packages have it, other:build and packaged_models:build"):
+        load_model("mine")
+    with pytest.raises(UnknownName, match="unknown model 'yours'"):
+        load_model("yours")

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from nsbench import registry
 from nsbench.errors import DataError, UsageError
 from nsbench.making import expected
+from nsbench.models import weights_digest
 from nsbench.progress import SILENT
-from nsbench.run import before
-from nsbench.run.before import rehearse, require_published_labels, require_room
+from nsbench.run import before, runner
+from nsbench.run.before import not_attackable, rehearse, require_published_labels, require_room
 from nsbench.run.job import RunOptions, open_job
 
 
@@ -80,3 +83,35 @@ def test_a_disk_without_room_is_named_before_the_work(tmp_path: Path, monkeypatc
     monkeypatch.setattr(before.shutil, "disk_usage", lambda folder: SimpleNamespace(free=needed - 1))
     with pytest.raises(UsageError, match=r"0\.02 GB are free, and results and fitted weights .* --results"):
         require_room(job)
+
+
+def test_a_model_that_cannot_be_attacked_is_named_before_it_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Patch-Fool needs attention maps, which no convolution has."""
+    (tmp_path / "models.py").write_text(
+        "from torch import nn\n\n\ndef build():\n"
+        "    net = nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.Flatten(), nn.Linear(144, 10))\n"
+        "    net.input_size = 48\n    return net\n"
+    )
+    monkeypatch.setattr(runner, "_fit", lambda *_: pytest.fail("trained"))
+    options = RunOptions(
+        ("finetune",),
+        ("patchfool", "patchfool_select"),
+        model=f"{tmp_path / 'models.py'}:build",
+        results=tmp_path / "results",
+    )
+    summary = runner.run(options, SILENT)
+    assert len(summary.failed) == 2
+    assert all("attention" in why for why in summary.failed.values())
+
+
+@pytest.mark.parametrize("suite", ["fgsm", "cw", "cw_search", "patchfool", "patchfool_select", "pgd", "autoattack"])
+def test_trying_an_attack_changes_nothing_and_takes_no_time(suite: str, tmp_path: Path) -> None:
+    job = open_job(RunOptions(("pretrained",), (suite,), results=tmp_path), SILENT)
+    state = torch.get_rng_state()
+    began = time.perf_counter()
+    assert not_attackable(job) == {}
+    assert torch.equal(torch.get_rng_state(), state)
+    assert job.parent_digest == weights_digest(job.parent)
+    assert time.perf_counter() - began < 20
