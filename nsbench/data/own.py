@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from nsbench.data.hub import name_in_cache, repository
 from nsbench.data.layouts import class_folders
 from nsbench.data.named_sets import PRESENT, NamedSet, named_sets, open_of_its_own
 from nsbench.data.own_parts import NAMES, Part, classes_of, find_parts
-from nsbench.data.source import DataSource, Split, Subset, SurrogateName
+from nsbench.data.source import DataSource, Split, Subset, SurrogateName, crop_of_small
 from nsbench.data.stored import StoredSplit
 from nsbench.data.trees import Tree
 from nsbench.data.unread import unread_pictures
@@ -64,6 +65,13 @@ class OwnSource(DataSource):
         self.title = f"{self.name} ({len(self.class_names)} classes{shared})"
         self.sets = named_sets(sets or {}, config, self.class_names)
         self._splits: dict[str, Split] = {}
+
+    @cached_property
+    def crop_pct(self) -> float | None:  # type: ignore[override]  # worked out of the pictures
+        try:
+            return crop_of_small(self.split("clean"))
+        except DataError:
+            return None  # what is wrong with them is said when they are evaluated
 
     def has_meaning(self, split: str) -> bool:
         return split in ("train", "clean", *self.sets) or split.startswith("c/")

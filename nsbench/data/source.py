@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from nsbench.errors import UsageError
+from nsbench.errors import CorruptImage, UsageError
 from nsbench.files import expanded
 from nsbench.progress import SILENT, Progress
 from nsbench.randomness import stratified_order
@@ -160,6 +160,20 @@ class DataSource(ABC):
     @abstractmethod
     def split(self, name: str, progress: Progress = SILENT) -> Split:
         """One split, made on first use where the source makes its own. Raises MissingSplit."""
+
+
+SMALL = 96  # pixels: sets of so small square pictures are shown to models whole
+
+
+def crop_of_small(split: Split) -> float | None:
+    """1.0 where the first image that can be read is small and square, for a model that says nothing of its crop."""
+    for index in range(min(16, len(split))):
+        try:
+            width, height = split.load(index).size
+        except CorruptImage:
+            continue
+        return 1.0 if width == height <= SMALL else None
+    return None
 
 
 def digest_of(*parts: object) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from nsbench.data.corrupted import ENGINE, CorruptedSplit, corrupted_names, parsed
-from nsbench.data.source import DataSource, Split, SurrogateName, digest_of
+from nsbench.data.source import DataSource, Split, SurrogateName, crop_of_small, digest_of
 from nsbench.errors import CorruptImage, DataError, NotPartOfSource, UnknownName
 from nsbench.progress import SILENT, Progress
 
@@ -81,6 +81,10 @@ class TorchvisionSource(DataSource):
         count = int(np.max(_targets(images))) + 1
         self.class_names = tuple(map(str, named)) if named and len(named) >= count else tuple(map(str, range(count)))
         self.title = f"{name} ({len(self.class_names)} classes)"
+
+    @cached_property
+    def crop_pct(self) -> float | None:  # type: ignore[override]  # worked out of the pictures
+        return crop_of_small(self.split("clean"))
 
     def has_meaning(self, split: str) -> bool:
         return split in PARTS[self.set] or split.startswith("c/")

@@ -137,9 +137,12 @@ class TransferSource(DataSource):
         self.base = base
         self.name, self.title, self.class_names = base.name, base.title, base.class_names
         self.default_model, self.default_recipe, self.root = base.default_model, base.default_recipe, base.root
-        self.crop_pct = base.crop_pct
         made_on = surrogate or (Surrogate(base.surrogate) if base.surrogate else None)
         self.surrogate, self._made_on = made_on.named if made_on else None, made_on
+
+    @property
+    def crop_pct(self) -> float | None:  # type: ignore[override]  # which a source may have to look at its pictures for
+        return self.base.crop_pct
 
     def has_meaning(self, split: str) -> bool:
         return split.startswith(TRANSFER) or self.base.has_meaning(split)

@@ -25,7 +25,7 @@ from nsbench.leaderboard import build
 from nsbench.making.check import check_sets
 from nsbench.report.numbers import average_column
 from nsbench.results import read_results
-from nsbench.run.opening import open_source
+from nsbench.run.opening import open_all, open_source
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 CLASSES = ("boat", "cart", "dune")
@@ -383,3 +383,18 @@ def test_what_is_wrong_with_a_config_is_one_line(tmp_path: Path, text: str, word
     with pytest.raises(DataError, match=words) as raised:
         open_source(str(tmp_path / "own.toml")).split("clean")
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("size", "crop"), [((32, 32), 1.0), ((40, 36), None), ((200, 200), None)])
+def test_small_square_pictures_are_shown_whole_to_a_module_that_says_nothing(
+    tmp_path: Path, size: tuple[int, int], crop: float | None
+) -> None:
+    files = {f"val/{name}/{k}.jpg": jpeg(k, size) for k, name in enumerate(CLASSES)}
+    (tmp_path / "models.py").write_text(
+        "from torch import nn\n\n\ndef build():\n"
+        "    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 3))\n    net.input_size = 32\n    return net\n"
+    )
+    root = put(tmp_path / "own", files)
+    assert open_source(str(root)).crop_pct == crop
+    opened = open_all(str(root), f"{tmp_path / 'models.py'}:build")
+    assert opened.model.preprocessing.crop_pct == (crop or 0.875)
