@@ -16,10 +16,11 @@ from nsbench.registry import attack, method, suite
 from nsbench.types import Composition, Condition, Method, Outcomes, Score, Suite, ThreatModel
 
 if TYPE_CHECKING:
-    from nsbench.api import FittedMethod, Standings, evaluate, fit, leaderboard, open_source, read_results, report, run
+    from nsbench.api import FittedMethod, evaluate, fit, leaderboard, open_source, read_results, report, run
     from nsbench.corruptions import CORRUPTIONS
     from nsbench.models import Preprocessing, load_model
     from nsbench.nullspace import learn_noise, scale_noise
+    from nsbench.report.standings import Standings
     from nsbench.statistics import accuracy
     from nsbench.statistics.combined import weighted
     from nsbench.statistics.corruption_error import mean_corruption_error, partial_corruption_error
@@ -29,7 +30,7 @@ __version__ = "0.1.0"
 
 _LAZY = {  # name -> module that defines it
     "FittedMethod": "nsbench.api",
-    "Standings": "nsbench.api",
+    "Standings": "nsbench.report.standings",
     "evaluate": "nsbench.api",
     "fit": "nsbench.api",
     "open_source": "nsbench.api",

@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from nsbench.errors import NsbenchError, UsageError
 
 if TYPE_CHECKING:
-    import pandas as pd
     from torch import nn
 
     from nsbench.data import DataSource
-    from nsbench.leaderboard import Leaderboard
     from nsbench.models import Model, Preprocessing
     from nsbench.models.preparation import Preparation
     from nsbench.progress import Progress
+    from nsbench.report.standings import Standings
     from nsbench.results import Result
     from nsbench.run.fit import FitCard
     from nsbench.run.job import RunOptions
@@ -72,46 +71,6 @@ class FittedMethod:
     card: FitCard  # how it came about
     options: RunOptions
     parent: Model | None  # that it was fitted from, where that was no name
-
-
-@dataclass(frozen=True)
-class Standings:
-    """A leaderboard in a notebook."""
-
-    board: Leaderboard
-
-    def to_frame(self, tidy: bool = False) -> pd.DataFrame:
-        """A line for each row with its figures by column; `tidy`: a line for each figure, with all that is known of it.
-
-        Figures are in the unit of their column; an average exists only where all of its columns do.
-        """
-        import pandas as pd
-
-        from nsbench.report.numbers import average_column, heading, rank
-        from nsbench.report.tables.tidy import to_frame
-
-        if tidy:
-            return to_frame(self.board)
-        lines = []
-        for table in self.board.tables:
-            columns = [*table.columns, average_column(table)]
-            for row in table.rows:
-                cells = {column.title: row.cell(column.suite) for column in columns}
-                figures = {title: cell.value if cell else None for title, cell in cells.items()}
-                lines.append({"table": heading(table), "row": row.label, "rank": rank(row), **figures})
-        frame = pd.DataFrame(lines, columns=None if lines else ["table", "row", "rank"])
-        return frame.set_index(["table", "row"] if len(self.board.tables) > 1 else "row").drop(
-            columns=[] if len(self.board.tables) > 1 else ["table"]
-        )
-
-    def _repr_html_(self) -> str:
-        html: str = self.to_frame().to_html(na_rep="–", float_format="{:.1f}".format)
-        return html
-
-    def __str__(self) -> str:
-        from nsbench.report import to_markdown
-
-        return to_markdown(self.board)
 
 
 def open_source(
@@ -221,6 +180,7 @@ def leaderboard(results: Iterable[Result], *, reference: str | None = None, part
     `reference`: the row that differences are against. `partial`: also average over what all rows have.
     """
     from nsbench.leaderboard import build
+    from nsbench.report.standings import Standings
 
     return Standings(build(results, reference=reference, partial=partial))
 

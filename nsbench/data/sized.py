@@ -11,11 +11,9 @@ import numpy as np
 from PIL import Image
 
 from nsbench.data.corrupted import CorruptedSplit
-from nsbench.data.source import Split, digest_of
-from nsbench.errors import CorruptImage, DataError
+from nsbench.data.source import Split, digest_of, first_size
+from nsbench.errors import DataError
 from nsbench.progress import SILENT, Progress
-
-LOOK = 16  # images that are opened to learn the size
 
 
 class ResizedSplit(Split):
@@ -74,11 +72,6 @@ def for_model(split: Split, preprocess: str, side: int, resize: bool) -> Split:
 
 
 def _side(split: Split) -> int | None:
-    """Of the first image that can be read; None where it is not square: such a set is refused when it is read."""
-    for index in range(min(LOOK, len(split))):
-        try:
-            width, height = split.load(index).size
-        except CorruptImage:
-            continue
-        return width if width == height else None
-    return None
+    """Of the first image; None where it is not square: such a set is refused when it is read."""
+    width, height = first_size(split) or (0, 1)
+    return width if width == height else None

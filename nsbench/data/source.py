@@ -163,17 +163,23 @@ class DataSource(ABC):
 
 
 SMALL = 96  # pixels: sets of so small square pictures are shown to models whole
+LOOK = 16  # images that are tried to learn the size
+
+
+def first_size(split: Split) -> tuple[int, int] | None:
+    """Width and height of the first image that can be read; None where none of the first few can."""
+    for index in range(min(LOOK, len(split))):
+        try:
+            return split.load(index).size
+        except CorruptImage:  # it is named where the images are evaluated
+            continue
+    return None
 
 
 def crop_of_small(split: Split) -> float | None:
-    """1.0 where the first image that can be read is small and square, for a model that says nothing of its crop."""
-    for index in range(min(16, len(split))):
-        try:
-            width, height = split.load(index).size
-        except CorruptImage:
-            continue
-        return 1.0 if width == height <= SMALL else None
-    return None
+    """1.0 where the first image is small and square, for a model that says nothing of its crop."""
+    width, height = first_size(split) or (0, SMALL)
+    return 1.0 if width == height <= SMALL else None
 
 
 def digest_of(*parts: object) -> str:

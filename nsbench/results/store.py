@@ -106,25 +106,22 @@ def note_available(result: Result, available: Sequence[int]) -> Result:
     if all(one.available is not None for one in result.conditions):
         return result
     conditions = zip(result.conditions, available, strict=True)
-    noted = replace(result, conditions=tuple(replace(one, available=n) for one, n in conditions))
-    folder = path_of(result).parent
-    with _writing(folder), alone(folder):
-        held = read_result(path_of(result))
-        if held.outcomes_sha256 != result.outcomes_sha256:  # replaced meanwhile
-            return held
-        write_atomically(path_of(noted), to_json(noted))
-    return noted
+    return _noted(replace(result, conditions=tuple(replace(one, available=n) for one, n in conditions)))
 
 
 def note_about(result: Result, about: About) -> Result:
     """A stored result with these facts about its row, which move no figure. Raises ResultError if it cannot be stored."""
     if result.provenance.about == about:
         return result
-    noted = replace(result, provenance=replace(result.provenance, about=about))
-    folder = path_of(result).parent
+    return _noted(replace(result, provenance=replace(result.provenance, about=about)))
+
+
+def _noted(noted: Result) -> Result:
+    """The same measurement with more said of it, in place of the stored one; what replaced that meanwhile stays."""
+    folder = path_of(noted).parent
     with _writing(folder), alone(folder):
-        held = read_result(path_of(result))
-        if held.outcomes_sha256 != result.outcomes_sha256:  # replaced meanwhile
+        held = read_result(path_of(noted))
+        if held.outcomes_sha256 != noted.outcomes_sha256:
             return held
         write_atomically(path_of(noted), to_json(noted))
     return noted
