@@ -18,7 +18,7 @@ from nsbench.data import wnids
 from nsbench.data.config import PRESENT, Layout, read_config
 from nsbench.data.corrupted import ENGINE, CorruptedSplit
 from nsbench.data.find import FOLDERS, Place, corrupted_trees, find_sets, open_set, open_tree_set
-from nsbench.data.named_sets import NamedSet, open_of_its_own
+from nsbench.data.named_sets import NamedSet, open_of_its_own, with_several_labels
 from nsbench.data.numbering import IMAGENET, check_members, meaning, names_beside, settled
 from nsbench.data.source import DataSource, Split
 from nsbench.data.stored import StoredSplit
@@ -79,7 +79,11 @@ class ImageNetTree(DataSource):
     def _named(self, one: NamedSet, progress: Progress) -> Split:
         if one.own:
             return open_of_its_own(one, progress, self.follow_links)
-        split = self._settled(open_set(one.name, one.place, None, progress, self.follow_links), one.name, one.place)
+        several = one.place.labels if one.place.labels and one.place.labels.suffix.lower() == ".json" else None
+        place = Place(one.place.paths) if several else one.place
+        split = self._settled(open_set(one.name, place, None, progress, self.follow_links), one.name, place)
+        if several:
+            return with_several_labels(split, several, wnids.label_of())
         if one.classes == PRESENT:
             split.classes = tuple(np.unique(split.labels).tolist())
         elif one.classes:

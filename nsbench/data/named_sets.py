@@ -4,7 +4,7 @@
 path = "cue_conflict"                          # class folders, archive, shards or tables; relative to the file
 class_map = "sixteen.json"                     # optional: {"airplane": ["n02690373"], "bear": [...]}, many classes to one
 class_map_by = "sum"                           # how the classes of one become one: "sum", "mean" of probabilities, or "max"
-labels = "list.txt"                            # optional: of a flat set of the source's own classes
+labels = "list.txt"                            # optional: of a flat set; or "real.json", several right ones for an image
 classes = "present"                            # optional: scored over the classes that are there, or over a list
 title = "Cue conflict"                         # optional, as all that follows
 citation = "Geirhos et al. 2019"
@@ -20,10 +20,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from nsbench.data.find import FOLDERS, Place, read_pieces
 from nsbench.data.layouts import class_folders, open_tree
 from nsbench.data.parts import pieces
-from nsbench.data.source import SetClasses, digest_of
+from nsbench.data.source import SetClasses, Split, Subset, digest_of
 from nsbench.data.stored import StoredSplit
 from nsbench.data.unread import unread_pictures
 from nsbench.errors import DataError
@@ -119,6 +121,45 @@ def _classes_of_its_own(path: Path, by: str, order: Mapping[str, int]) -> SetCla
     if empty := [name for label, name in enumerate(names) if label not in of]:
         raise DataError(f"{form}; '{empty[0]}' has no class of the source")
     return SetClasses(names, tuple(of), by)
+
+
+def with_several_labels(split: StoredSplit, path: Path, order: Mapping[str, int]) -> Split:
+    """The images with the labels of a file: {"image": [label, ...], ...}, or a list of such lists in the order of the
+    images' ids, as ReaL has it (Beyer et al. 2020, arXiv:2006.07159). Labels are numbers or names of classes.
+
+    An image without a label is left out; each label of an image is right, and its first one is the one that is stored.
+    Raises DataError.
+    """
+    try:
+        content = json.loads(read_regular(path).decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read as lists of labels ({error})") from error
+    ids = split.ids.tolist()
+    if isinstance(content, list):
+        if len(content) != len(ids):
+            raise DataError(
+                f"{path}: has {len(content):,} lists, and the set {len(ids):,} images; name them, as an object"
+            )
+        content = dict(zip(sorted(ids), content, strict=True))
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: is neither a list nor an object of lists of labels")
+    if unlisted := [one for one in ids if one not in content]:
+        raise DataError(f"{path}: has no labels of {unlisted[0]} (an empty list leaves it out)")
+    right = {one: _numbers(content[one], path, one, order) for one in ids}
+    split.relabel(np.array([right[one][0] if right[one] else 0 for one in ids], dtype=np.int64))
+    split.also_right = {one: labels[1:] for one, labels in right.items() if len(labels) > 1}
+    kept = np.flatnonzero([bool(right[one]) for one in ids])
+    return split if len(kept) == len(ids) else Subset(split, kept)
+
+
+def _numbers(value: object, path: Path, image: str, order: Mapping[str, int]) -> tuple[int, ...]:
+    found = []
+    for one in value if isinstance(value, list) else [value]:
+        label = order.get(one) if isinstance(one, str) else one
+        if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < len(order):
+            raise DataError(f"{path}: '{str(one)[:40]}' of {image} is no class of the source")
+        found.append(label)
+    return tuple(dict.fromkeys(found))
 
 
 def open_of_its_own(one: NamedSet, progress: Progress, follow_links: bool) -> StoredSplit:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,6 +70,7 @@ class Split(ABC):
     side: int | None = None  # pixels of every image, where they are square and it is known without opening one
     resized_from: int | None = None  # side of ready images before they were resized for a model
     made_at: int | None = None  # side at which corruptions were made, where it is not the official 224
+    also_right: Mapping[str, tuple[int, ...]] | None = None  # by id: labels that are right beside the image's own
     set_classes: SetClasses | None = (
         None  # what labels and predictions are of, where these are not the source's classes
     )
@@ -113,7 +114,7 @@ class Subset(Split):
         self.name, self.classes, self.origin = base.name, base.classes, base.origin
         self.surrogate_digest, self.unread = base.surrogate_digest, base.unread
         self.side, self.resized_from, self.made_at = base.side, base.resized_from, base.made_at
-        self.set_classes = base.set_classes
+        self.set_classes, self.also_right = base.set_classes, base.also_right
         self.ids, self.labels = base.ids[indices], base.labels[indices]
 
     def load(self, index: int) -> Image.Image:

@@ -100,6 +100,8 @@ class StoredSplit(Split):
         digest = lines.hexdigest()[:16]
         if self.set_classes:
             return digest_of(digest, self.set_classes)
+        if self.also_right is not None:
+            return digest_of(digest, *sorted(self.also_right.items()))
         declared = self.classes is not None and self.classes != wnids.subset(self.name)
         return digest_of(digest, "classes", *(self.classes or ())) if declared else digest
 

@@ -177,7 +177,8 @@ def _look(
     with progress.task(title, len(missing)) as advance:
         for images, _, ids, indices in job.batches(missing):
             memory.outputs = memory.outputs or look_at_outputs(job.model, images)
-            known.put(positions[indices], judge(job.model, images, job.split.labels[indices], ids, job.split.classes))
+            judged = judge(job.model, images, job.split.labels[indices], ids, job.split.classes)
+            known.put(positions[indices], _accepted(job.split, indices, judged))
             advance(len(images))
     why = job.unreadable or {}
     known.unreadable |= {
@@ -262,8 +263,22 @@ def _measure(
     job: _Job, images: torch.Tensor, adversarial: torch.Tensor, ids: list[str], indices: np.ndarray
 ) -> Columns:
     difference = (adversarial - images).flatten(1)
-    return judge(job.model, adversarial, job.split.labels[indices], ids, job.split.classes) | {
+    judged = judge(job.model, adversarial, job.split.labels[indices], ids, job.split.classes) | {
         "predictions_uint8": predictions(job.model, in_8_bits(adversarial), ids, job.split.classes),
         "linf": difference.abs().amax(dim=1).cpu().numpy(),
         "l2": difference.norm(dim=1).cpu().numpy(),
     }
+    return _accepted(job.split, indices, judged)
+
+
+def _accepted(split: Split, indices: np.ndarray, columns: Columns) -> Columns:
+    """Where an image has several right labels and one of them is predicted, the one that is stored stands for it."""
+    if split.also_right is None:
+        return columns
+    others = [split.also_right.get(str(one), ()) for one in split.ids[indices]]
+    accepted = dict(columns)
+    for name in ("predictions", "predictions_uint8"):
+        if name in columns:
+            right = [said in also for said, also in zip(columns[name].tolist(), others, strict=True)]
+            accepted[name] = np.where(right, split.labels[indices], columns[name])
+    return accepted

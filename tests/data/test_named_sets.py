@@ -21,7 +21,9 @@ from nsbench.models import load_model
 from nsbench.models.class_map import Assignment, ClassMap
 from nsbench.results import read_outcomes, read_results
 from nsbench.run.class_maps import for_classes
+from nsbench.run.evaluate import evaluate
 from nsbench.run.named_suites import register_sets
+from nsbench.types import Condition, ThreatModel
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 W = wnids.wnids()
@@ -174,3 +176,56 @@ def test_shape_bias_of_a_real_model(tmp_path: Path, shared_data: Path) -> None:
     assert (by_suite["shape_bias"].score.value, by_suite["shape_bias"].score.n) == (pytest.approx(100 * 14 / 59), 59)
     (outcomes,) = read_outcomes(by_suite["cue_conflict"]).values()
     assert np.isin(outcomes.predictions, range(16)).all()
+
+
+def real(root: Path, content: object) -> Path:
+    put(root / "objects", {f"{W[label]}/img_{label}.jpg": jpeg(label) for label in (3, 7, 9)})
+    (root / "real.json").write_text(json.dumps(content))
+    return config(root, '[sets.objects]\npath = "objects"\nlabels = "real.json"')
+
+
+@pytest.mark.parametrize("content", [[[5, 3], [7], []], {"img_9": [], "img_7": [W[7]], "img_3": [5, W[3]]}])
+def test_several_right_labels_of_an_image(tmp_path: Path, content: object) -> None:
+    """As ReaL has them: a list in the order of the images, or by name; an image without a label is left out."""
+    split = ImageNetTree(real(tmp_path, content)).split("objects")
+    assert dict(zip(split.ids.tolist(), split.labels.tolist(), strict=True)) == {"img_3": 5, "img_7": 7}
+    assert split.also_right == {"img_3": (3,)}
+
+    class Says(torch.nn.Module):
+        """Always the same class."""
+
+        def __init__(self, said: int) -> None:
+            super().__init__()
+            self.said = torch.nn.Parameter(torch.nn.functional.one_hot(torch.tensor(said), 1000).float())
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.said + 0 * images.mean(dim=(1, 2, 3))[:, None]
+
+    from nsbench.models import Preprocessing
+    from nsbench.models.own_code import wrap_in_memory
+    from nsbench.models.request import Request
+
+    for said, right in ((3, 1), (5, 1), (7, 1), (9, 0)):
+        model = wrap_in_memory(Says(said), Preprocessing(32), Request("says", "says"))
+        for condition in (
+            Condition("as they are"),
+            Condition("fgsm", attack="fgsm", threat=ThreatModel("linf", 1 / 255)),
+        ):
+            outcomes = evaluate(model, split, condition).outcomes
+            assert int(outcomes.correct.sum()) == right, (said, condition)
+            assert set(outcomes.labels.tolist()) == {5, 7}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([[1], [2]], "has 2 lists, and the set 3 images"),
+        ({"img_3": [3]}, "has no labels of img_7"),
+        ([[1], [2], ["n0"]], "'n0' of img_9 is no class of the source"),
+        ([[1], [2], [1000]], "'1000' of img_9 is no class"),
+        (3, "neither a list nor an object"),
+    ],
+)
+def test_lists_of_labels_that_cannot_be_right(tmp_path: Path, content: object, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        ImageNetTree(real(tmp_path, content)).split("objects")
