@@ -14,7 +14,7 @@ from nsbench import report
 from nsbench.cli import main
 from nsbench.errors import ResultError, UsageError
 from nsbench.leaderboard import build
-from nsbench.report.tables.hubs import to_robustbench
+from nsbench.report.tables.hubs import to_huggingface, to_robustbench
 from nsbench.results import note_about, parse_result, read_results
 from nsbench.results.about import read_about
 from nsbench.results.record import About
@@ -83,6 +83,16 @@ def test_robustbench_gets_authors_and_link(tmp_path: Path) -> None:
     for text in to_robustbench(build(results)).values():
         info = json.loads(text)
         assert (info["authors"], info["link"]) == ("Ada L., Alan T.", ABOUT.paper)
+
+
+def test_a_model_card_credits_and_links(tmp_path: Path) -> None:
+    store(tmp_path, "ns", "clean", [True, False, True])
+    strange = replace(ABOUT, code="https://example.org/a)(b")
+    results = [note_about(one, strange) for one in read_results(tmp_path)[0]]
+    (card,) = to_huggingface(build(results)).values()
+    assert "A &#60;b&#62;paper&#60;&#47;b&#62; · Ada L., Alan T. · MIT · 2025-03-24" in card
+    assert "[paper](https://arxiv.org/abs/2403.10476)" in card
+    assert "[code](https://example.org/a%29%28b)" in card
 
 
 def test_a_run_notes_it_on_what_is_held_too(tmp_path: Path) -> None:

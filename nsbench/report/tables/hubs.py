@@ -11,6 +11,7 @@ import json
 import math
 import re
 from typing import Any
+from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -19,6 +20,7 @@ from nsbench.report.numbers import average_column, budget, figure, margin, rank
 from nsbench.report.side_columns import clean_column
 from nsbench.results.record import About
 
+SAFE = ":/?#@!$&*+,;=%~._-"  # of an address inside a Markdown link: brackets are quoted
 AUTOATTACK = "autoattack"  # name of the attack that RobustBench's threat "Linf" asks for
 LABEL, VALUE = "nsbench robustness", 6.6  # words of the badge; width of a character in px
 
@@ -46,8 +48,24 @@ def _card(table: Table, row: Row, results: list[dict[str, Any]]) -> str:
     head = ["---", *_yaml(metadata, 0), "---"]
     lines = [f"| {_plain(one['metrics'][0]['name'])} | {one['metrics'][0]['value']} |" for one in results]
     images = _plain(f"{table.source}, {table.image_set}")
-    body = [f"# {_plain(row.label)}", "", f"Measured by nsbench on {images}.", "", "| metric | value |", "|---|---:|"]
+    body = [f"# {_plain(row.label)}", "", f"Measured by nsbench on {images}.", "", *_credit(row), "| metric | value |"]
+    body.append("|---|---:|")
     return "\n".join([*head, "", *body, *lines]) + "\n"
+
+
+def _credit(row: Row) -> list[str]:
+    """Whose the row is, as its author states it; addresses are those of the web alone."""
+    about = row.results[0].provenance.about
+    if about is None:
+        return []
+    words = [_plain(text) for text in (about.title, ", ".join(about.authors), about.licence, about.date) if text]
+    links = [f"[{what}]({quote(address, safe=SAFE)})" for what, address in _links(about)]
+    return [" · ".join([*words, *links]), ""]
+
+
+def _links(about: About) -> list[tuple[str, str]]:
+    found = (("paper", about.paper), ("code", about.code), ("weights", about.weights))
+    return [(what, address) for what, address in found if address]
 
 
 def _evaluations(table: Table, row: Row) -> list[dict[str, Any]]:
