@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -80,6 +81,10 @@ def fetch(paths: Sequence[Path], make: Callable[[list[Path]], Iterator[tuple[Pat
     """
     if all(read(path) for path in paths):
         return
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        # A worker of `spread` that imports a script without `if __name__ == "__main__"`: its parent holds the lock and
+        # would wait for it for ever. As this worker ends, the parent draws by itself.
+        sys.exit(1)
     with writing(paths[0].parent, DataError, OTHER_CACHE):
         paths[0].parent.mkdir(parents=True, exist_ok=True)
         with FileLock(paths[0].with_suffix(".lock")):

@@ -108,3 +108,14 @@ def test_work_in_processes_comes_back_in_order() -> None:
     jobs = [("clean", np.arange(start, start + 3)) for start in (0, 3, 6, 9)]
     pieces = list(cache.spread(splits.render, jobs, SILENT, "test", 3))
     assert np.array_equal(np.concatenate(pieces), splits.render("clean", np.arange(12)))
+
+
+def test_a_script_without_a_guard_ends(tmp_path: Path) -> None:
+    """Workers import it and come to the same call, while their parent holds the lock and waits for them."""
+    script = tmp_path / "script.py"
+    script.write_text("import nsbench as nb\n\nprint(len(nb.open_source('shapes10').split('v2').ids))\n")
+    environment = {**os.environ, "NSBENCH_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, env=environment, timeout=200, check=False
+    )
+    assert (done.returncode, done.stdout.split()[-1:]) == (0, ["1000"]), done.stderr
