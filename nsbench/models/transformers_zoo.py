@@ -1,7 +1,7 @@
 """Image classifiers of transformers: `transformers:OWNER/NAME[@REVISION]` and `transformers:FOLDER`.
 
 ViT and DeiT are read into timm's networks, which have `embed`, `encode` and `head`, and need no transformers. Every other
-family is built by AutoModelForImageClassification (`pip install 'nsbench[transformers]'`) and gives logits alone; code
+family is built by AutoModelForImageClassification (`pip install 'transformers>=4.56'`) and gives logits alone; code
 that lies in a repository is never executed. Images are prepared as preprocessor_config.json says.
 """
 
@@ -146,7 +146,7 @@ def _by_transformers(folder: Path, request: Request) -> nn.Module:
     except ImportError as error:
         raise ModelError(
             f"model '{request.name}': this family is built by transformers, which is not installed ({error}); "
-            "pip install 'nsbench[transformers]'"
+            "pip install 'transformers>=4.56'"
         ) from error
     try:
         network = AutoModelForImageClassification.from_pretrained(
