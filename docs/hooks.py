@@ -18,7 +18,12 @@ PAGES = {  # file of the repository -> page of the site
     "CHANGELOG.md": "changelog.md",
     "reports/README.md": "reports.md",
 }
-FILES = ("CITATION.cff", "reports/showcase/*/index.html", "reports/showcase/*/leaderboard.png")  # under the same names
+FILES = (  # under the same names
+    "CITATION.cff",
+    "examples/*.ipynb",
+    "reports/showcase/*/index.html",
+    "reports/showcase/*/leaderboard.png",
+)
 LINK = re.compile(r"(\]\()([^)\s#]+)")
 
 

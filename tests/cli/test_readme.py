@@ -226,7 +226,7 @@ def test_every_ci_snippet_is_yaml_and_its_commands_exist() -> None:
             check_command(line.split()[1:])
 
 
-@every_page
+@pytest.mark.parametrize("page", [*PAGES, *(REPOSITORY / "examples").glob("*.ipynb")], ids=named)
 def test_links_and_pictures_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         if re.match(r"\w+:", target):
