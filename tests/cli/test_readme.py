@@ -136,7 +136,7 @@ def check_script(words: list[str]) -> None:
     if words[0] == "-m":
         return
     code = (REPOSITORY / words[0]).read_text()
-    assert all(word in code for word in words if word.startswith("--")), words
+    assert all(f'"{word}"' in code for word in words if word.startswith("--")), words
 
 
 @every_page
