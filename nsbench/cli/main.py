@@ -141,7 +141,7 @@ def _say_what_became(total: Summary, progress: Progress) -> None:
 
 
 def _say_what_was_found(total: Summary, folder: Path, study: str | None, progress: Progress) -> None:
-    """At most three lines: what was found, against what, and how the page is made."""
+    """What was found, against what, what the table says, and how the page is made."""
     from nsbench.report import findings
 
     if study:

@@ -49,6 +49,10 @@ def small(tmp_path):
 GOLDEN_MARKDOWN = """\
 ### shapes10 · vit
 
+- ns against finetune, its matched control: better on CLEAN of 2 suites, worse on IMAGENET\\_C (these weights).
+- Ahead of all others (these weights): ns on CLEAN; on the other suite no row is.
+- Every trained row is of one training, so that what is said of them is said of these weights and not of methods.
+
 | Rank | Method | CLEAN ↑ | IMAGENET\\_C ↓ | Average ↑ |
 | ---: | :--- | ---: | ---: | ---: |
 |  | finetune † | 50.0 ±6.9 | **64.7** ±9.1 | – |

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -12,6 +13,7 @@ from markupsafe import Markup
 from nsbench.leaderboard import AVERAGE, PAPER_COLUMNS, Cell, Column, Leaderboard, Row, RowComparison, Table
 from nsbench.leaderboard.details import Details
 from nsbench.report import numbers, published
+from nsbench.report.answer import Finding, Where, answer
 from nsbench.report.notes import health_notes, notes, order_note
 from nsbench.report.numbers import GROUP_TITLES, all_of, average_column, group_title
 from nsbench.report.page import charts
@@ -52,8 +54,19 @@ def to_html(board: Leaderboard, detail: int | None = None) -> str:
         "numbers": numbers,
         "AVERAGE": numbers.AVERAGE,
         "REPORTED_IN": published.SOURCE,
+        "EVIDENCE": EVIDENCE,
     }
     return environment.get_template("page.html.j2").render(board=board, views=views(board, Limits.of(detail)))
+
+
+EVIDENCE = {  # what a link to the evidence of a sentence says
+    "compare": "Compare the two",
+    "column": "See the column",
+    "method": "See the method",
+    "health": "See the flags",
+    "notes": "See the notes",
+    "table": "See the table",
+}
 
 
 @dataclass(frozen=True)
@@ -74,6 +87,26 @@ class TableView:
     limits: Limits
     problems: Sequence[str]  # files of pictures that cannot be read
     side: Sequence[SideColumn]  # effective robustness, confidence and cost, to the right of the scores
+
+    @cached_property
+    def answer(self) -> list[tuple[Finding, str]]:
+        """What the table says, each sentence with the address of its evidence on this page."""
+        return [(one, f"#{self.anchor}-{self._place(one.where)}") for one in answer(self.table)]
+
+    def _place(self, where: Where) -> str:
+        labels = [row.label for row in self.table.rows]
+        if where.kind == "compare" and self.differences is not None:
+            return "compare"
+        if where.kind == "column":
+            return f"c{[column.suite for column in self.columns].index(where.suite)}"
+        if where.kind == "method" and where.rows[0] in self.methods:
+            return f"m{labels.index(where.rows[0])}"
+        return where.kind if where.kind in ("health", "notes") else "scores"
+
+    def places(self, where: Where) -> str:
+        """Positions of the rows that a comparison is of, for the script that shows it; "" for other evidence."""
+        labels = [row.label for row in self.table.rows]
+        return " ".join(str(labels.index(label)) for label in where.rows) if where.kind == "compare" else ""
 
     @property
     def side_groups(self) -> list[tuple[str, int]]:
@@ -153,7 +186,8 @@ class TableView:
             return f"{column.title} of {row.title}: not evaluated"
         held = sum(cell.results[0].paper and cell.comparable for cell in row.cells.values())
         wanted = len(self.table.own_suites) or PAPER_COLUMNS
-        return f"The average needs {all_of(self.table)}, comparable and from one set of weights; {held} of {wanted} are here"
+        needed = f"The average needs {all_of(self.table)}, comparable and from one set of weights"
+        return f"{needed}; {held} of {wanted} are here"
 
     def tint(self, row: Row, column: Column) -> float:
         """How good within its column, from 0 to 1; 0 where there is nothing to compare."""

@@ -11,7 +11,6 @@ from nsbench.leaderboard import Row, RowComparison, Table, compare
 from nsbench.leaderboard.deltas import compare_all
 
 LANDMARKS = ("control", "untouched")  # roles of methods that a chart of a few rows shows in any case
-ABSENT = -1  # stands for a count that does not exist
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Differences:
         """By suite one list for each pair: [first, second, low, high, p, only first right, only second right].
 
         Differences are first minus second in hundredths of the column's unit; p is after Holm, in hundred-thousandths
-        (rounded up, so that no p is called smaller than it is); counts are ABSENT where no single test has them.
+        (rounded up, so that no p is called smaller than it is); the two counts are left out where there are none.
         """
         return {
             suite: [[first, second, *_numbers(one)] for first, second, one in pairs]
@@ -129,4 +128,4 @@ def initial_pair(table: Table) -> tuple[int, int]:
 def _numbers(one: RowComparison) -> list[int]:
     low, high = round(100 * one.delta.low), round(100 * one.delta.high)
     p = min(100_000, ceil(100_000 * one.delta.adjusted))
-    return [low, high, p, *(ABSENT if count is None else count for count in (one.only_first, one.only_second))]
+    return [low, high, p, *(count for count in (one.only_first, one.only_second) if count is not None)]

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from nsbench.errors import UsageError
 from nsbench.leaderboard import BETTER, Cell, Delta, Leaderboard, Row, RowComparison, Table, compare, find_row
+from nsbench.report.answer import answer
 from nsbench.report.notes import text_notes
 from nsbench.report.numbers import (
     MISSING,
@@ -29,8 +30,10 @@ from nsbench.report.tables.text import cells_of, name_of
 
 
 def print_tables(board: Leaderboard, console: Console) -> None:
-    """Print every table; bold is the best of a column, underlined is not separable from it."""
+    """Print what every table says, and the table; bold is the best of a column, underlined is not separable from it."""
     for table in board.tables:
+        for one in answer(table):
+            console.print(one.sentence, markup=False, highlight=False)
         for drawn in (*_score_tables(table, console.width), *_side_tables(table, console.width)):
             console.print(drawn)
         for line in text_notes(table):

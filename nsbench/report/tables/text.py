@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nsbench.leaderboard import AVERAGE, Cell, Leaderboard, Row, Table
+from nsbench.report.answer import answer
 from nsbench.report.notes import text_notes
 from nsbench.report.numbers import (
     MISSING,
@@ -33,6 +34,8 @@ def _markdown_table(table: Table) -> str:
     heads = ["Rank", "Method", *(f"{column.title} {column.arrow}" for column in columns)]
     lines = [
         f"### {_plain(heading(table))}",
+        "",
+        *(f"- {_plain(one.sentence)}" for one in answer(table)),
         "",
         _line([_plain(head) for head in heads]),
         _line(["---:", ":---", *["---:"] * (len(heads) - 2)]),

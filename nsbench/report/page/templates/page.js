@@ -123,7 +123,7 @@ const page = (() => {
       const [, , low, high, p, first, second] = pair;
       const turned = one > two;
       return { low: (turned ? -high : low) / 100, high: (turned ? -low : high) / 100, p: p / 1e5,
-        only: first < 0 ? null : turned ? [second, first] : [first, second] };
+        only: first === undefined ? null : turned ? [second, first] : [first, second] };
     };
   };
   return { all, save, figure, signed, pvalue, whisker, pairsOf };
