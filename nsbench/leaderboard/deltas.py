@@ -95,17 +95,17 @@ def column_deltas(
 
 
 def compare(table: Table, first: str, second: str) -> list[RowComparison]:
-    """Two rows of a table in every column that both may be compared in, and in the average. Raises UsageError."""
+    """Two rows of a table in the average and in every column that both may be compared in. Raises UsageError."""
     one, two = find_row(table.rows, first), find_row(table.rows, second)
     evidence, comparisons = table.evidence, []
     assert evidence is not None
+    cells = {row: cell for row in (one, two) if (cell := table.rows[row].cell(AVERAGE))}
+    if len({one, two}) == len(cells) and AVERAGE in table.pairs:
+        comparisons.append(_comparison(table, AVERAGE, one, two, cells, False, evidence.sums))
     for column in table.columns:
         cells = {row: cell for row in (one, two) if (cell := table.rows[row].cells.get(column.suite))}
         if len({one, two}) == len(cells) and all(cell.comparable for cell in cells.values()):
             comparisons.append(_comparison(table, column.suite, one, two, cells, column.lower_is_better, None))
-    cells = {row: cell for row in (one, two) if (cell := table.rows[row].cell(AVERAGE))}
-    if len({one, two}) == len(cells) and AVERAGE in table.pairs:
-        comparisons.append(_comparison(table, AVERAGE, one, two, cells, False, evidence.sums))
     return comparisons
 
 

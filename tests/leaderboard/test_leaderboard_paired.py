@@ -145,7 +145,7 @@ def test_compare_lists_every_common_column_and_the_discordant_images(tmp_path):
     assert found[0].delta.p == pytest.approx(mcnemar_exact(a, b))
     assert found[1].only_first is None
     with_partial = compare(only_table(tmp_path, partial=True), "a", "b")
-    assert with_partial[-1].suite == AVERAGE
+    assert with_partial[0].suite == AVERAGE
     with pytest.raises(UsageError, match="'z' is no row"):
         compare(only_table(tmp_path), "a", "z")
 

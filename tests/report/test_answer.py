@@ -193,6 +193,6 @@ def test_every_view_says_the_same(shown: Leaderboard) -> None:
         assert sentence in text
         assert f"- {sentence}" in markdown.replace("\\", "").replace("&lt;", "<")
         assert sentence.replace("<", "&lt;") in page
-    for address in ("t0-compare", "t0-c0", "t0-notes"):
+    for address in ("t0-compare", "t0-c1", "t0-notes"):
         assert f'href="#{address}"' in page
         assert f'id="{address}"' in page

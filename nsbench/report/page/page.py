@@ -75,7 +75,7 @@ class TableView:
 
     table: Table
     anchor: str
-    columns: Sequence[Column]  # with the average
+    columns: Sequence[Column]  # the average first
     published: Sequence[Published]
     styles: Mapping[str, str]  # CSS class by label: the method's colour on every chart, hollow for its further rows
     scales: Mapping[str, tuple[float, float]]  # by suite: the common scale of a column's whiskers
@@ -115,9 +115,9 @@ class TableView:
 
     @property
     def groups(self) -> list[tuple[str, int]]:
-        return [(GROUP_TITLES.get(group, group), len(columns)) for group, columns in self.table.groups] + [
-            (group_title(average_column(self.table).group), 1)
-        ]
+        """Title and columns of each: first the average, with the rank that it gives."""
+        own = [(GROUP_TITLES.get(group, group), len(columns)) for group, columns in self.table.groups]
+        return [(group_title(average_column(self.table).group), 2), *own]
 
     @property
     def limit(self) -> int | None:
@@ -175,6 +175,16 @@ class TableView:
 
     def cell(self, row: Row, column: Column) -> Cell | None:
         return row.cell(column.suite)
+
+    @property
+    def ranked(self) -> bool:
+        """Whether any row has an average; where none has, the column is shown when it is asked for."""
+        return any(row.cell(AVERAGE) for row in self.table.rows)
+
+    def place(self, row: Row) -> int:
+        """A rank as a number to sort by: its best place, then its worst."""
+        first, last = row.rank or (0, 0)
+        return first * (len(self.table.rows) + 1) + last
 
     def protocol(self, column: Column) -> str:
         """What a column measures, for its tooltip."""
@@ -236,7 +246,7 @@ def _styles(table: Table, colours: Mapping[str, str]) -> dict[str, str]:
 
 
 def _view(table: Table, anchor: str, styles: Mapping[str, str], limits: Limits, tables: int) -> TableView:
-    columns = [*table.columns, average_column(table)]
+    columns = [average_column(table), *table.columns]
     cells = {c.suite: [cell for row in table.rows if (cell := row.cell(c.suite))] for c in columns}
     scales = {suite: (min(c.low for c in mine), max(c.high for c in mine)) for suite, mine in cells.items() if mine}
     fair = {suite: [c.value for c in mine if c.comparable] for suite, mine in cells.items()}

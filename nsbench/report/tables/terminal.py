@@ -26,7 +26,7 @@ from nsbench.report.numbers import (
     signed,
 )
 from nsbench.report.side_columns import side_columns
-from nsbench.report.tables.text import cells_of, name_of
+from nsbench.report.tables.text import cells_of, columns_of, name_of
 
 
 def print_tables(board: Leaderboard, console: Console) -> None:
@@ -122,7 +122,7 @@ def _compared(found: RowComparison) -> list[str]:
 
 
 def _score_tables(table: Table, width: int) -> list[RichTable]:
-    heads = ["Rank", *(f"{column.title} {column.arrow}" for column in [*table.columns, average_column(table)])]
+    heads = ["Rank", *(f"{column.title} {column.arrow}" for column in columns_of(table))]
     cells = [[Text(rank(row)), *map(_rich_cell, cells_of(table, row))] for row in table.rows]
     return _fitting(heading(table), heads, table.rows, cells, width, before=1)
 

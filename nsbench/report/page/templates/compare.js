@@ -7,7 +7,7 @@ page.all(".compare").forEach(part => {
   const rows = [], heads = scores.tHead.rows[1].cells;
   all("tbody.own tr", scores).forEach(row => { rows[row.dataset.r] = row; });
   const { first, second, swap } = form.elements;
-  const lines = suites.map((suite, at) => [suite, at + 1]);
+  const lines = suites.map((suite, at) => [suite, at + page.FIRST]);
 
   const fill = () => {
     const one = +first.value, two = +second.value;

@@ -60,7 +60,7 @@ const page = (() => {
 
   // One tab stop per table; the arrow keys move between its figures.
   all("table.scores").forEach(table => {
-    const first = table.querySelector("tbody.own td");
+    const first = table.querySelector("tbody.own td[data-i]");
     if (first) first.tabIndex = 0;
     table.addEventListener("keydown", event => {
       const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
@@ -102,6 +102,18 @@ const page = (() => {
     button.addEventListener("click", () => save(button.dataset.file, button.closest(".command").querySelector("pre").textContent));
   });
 
+  // A method's card opens where its name is clicked, wherever the link stands.
+  const opened = () => {
+    const card = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (card && card.matches(".methods .card")) all("details", card).forEach(part => { part.open = true; });
+  };
+  addEventListener("hashchange", opened);
+  opened();
+  all("table.scores tbody.own th").forEach(head => head.addEventListener("click", event => {
+    const link = head.querySelector(".name a:not(.flag)");
+    if (link && !event.target.closest("a")) link.click();
+  }));
+
   const figure = value => value.toFixed(1);
   const signed = value => { const text = figure(Math.abs(value)); return +text === 0 ? text : (value > 0 ? "+" : "−") + text; };
   const pvalue = p => p < .001 ? "< 0.001" : p.toFixed(3);
@@ -126,5 +138,5 @@ const page = (() => {
         only: first === undefined ? null : turned ? [second, first] : [first, second] };
     };
   };
-  return { all, save, figure, signed, pvalue, whisker, pairsOf };
+  return { FIRST: 2, all, save, figure, signed, pvalue, whisker, pairsOf };
 })();

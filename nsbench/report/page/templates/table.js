@@ -4,7 +4,7 @@ page.all("table.scores").forEach(table => {
   const { all, signed, pvalue } = page;
   const anchor = table.id.replace("-scores", ""), mine = `[data-for="${anchor}"]`;
   const form = document.querySelector(`form${mine}`), legend = document.querySelector(`p.legend${mine}`);
-  const suites = table.dataset.suites.split(" "), heads = [...table.tHead.rows[1].cells];
+  const suites = table.dataset.suites.split(" "), FIRST = page.FIRST, heads = [...table.tHead.rows[1].cells];
   const rows = [], own = all("tbody.own tr", table), every = all("tbody tr", table);
   own.forEach(row => { rows[row.dataset.r] = row; });
   const pair = page.pairsOf(document.getElementById(`${anchor}-compare`));
@@ -16,7 +16,7 @@ page.all("table.scores").forEach(table => {
   const key = (row, at) => {
     const cell = row.cells[at];
     if (at === 0) return cell.dataset.v.toLowerCase();
-    if (table.classList.contains("diff") && at <= suites.length) return change.get(cell);
+    if (table.classList.contains("diff") && at >= FIRST && at < FIRST + suites.length) return change.get(cell);
     return cell.dataset.v === undefined || isNaN(cell.dataset.v) ? cell.dataset.v : +cell.dataset.v;
   };
   const sort = (at, sign) => {
@@ -89,14 +89,14 @@ page.all("table.scores").forEach(table => {
     const two = against(row), cell = row.cells[at], other = two === undefined || two === one ? null : rows[two].cells[at];
     if (!fair(cell) || !fair(other)) return null;
     const value = cell.dataset.v - other.dataset.v;
-    return { value, ...(pair(suites[at - 1], one, two) || { low: value, high: value }) };
+    return { value, ...(pair(suites[at - FIRST], one, two) || { low: value, high: value }) };
   };
   let columnsOf = [], used = new Set(), painted = new Set();
   const measure = () => {
     used = new Set(rows.map(against));
     columnsOf = suites.map((suite, index) => {
-      const deltas = rows.map((row, one) => delta(row, one, index + 1));
-      deltas.forEach((one, place) => change.set(rows[place].cells[index + 1], one ? one.value : used.has(place) ? 0 : undefined));
+      const deltas = rows.map((row, one) => delta(row, one, index + FIRST));
+      deltas.forEach((one, place) => change.set(rows[place].cells[index + FIRST], one ? one.value : used.has(place) ? 0 : undefined));
       return { deltas, most: Math.max(...deltas.map(one => one ? Math.max(Math.abs(one.low), Math.abs(one.high)) : 0)) };
     });
   };
@@ -122,8 +122,8 @@ page.all("table.scores").forEach(table => {
       if (painted.has(row)) continue;
       painted.add(row);
       columnsOf.forEach(({ deltas, most }, index) => {
-        const cell = row.cells[index + 1];
-        if (cell.dataset.v !== undefined) show(cell, index + 1, row, deltas[row.dataset.r], most);
+        const cell = row.cells[index + FIRST];
+        if (cell.dataset.v !== undefined) show(cell, index + FIRST, row, deltas[row.dataset.r], most);
       });
     }
   };
@@ -163,7 +163,7 @@ page.all("table.scores").forEach(table => {
     const lines = ["source,model,label,suite,value,low,high"];
     for (const row of own) for (const cell of row.querySelectorAll("td[data-i]")) {
       lines.push([quoted(table.dataset.source), quoted(row.dataset.model), quoted(row.cells[0].dataset.v),
-        suites[cell.cellIndex - 1], cell.dataset.v, ...cell.dataset.i.split(" ")].join(","));
+        suites[cell.cellIndex - FIRST], cell.dataset.v, ...cell.dataset.i.split(" ")].join(","));
     }
     page.save("leaderboard.csv", `${lines.join("\n")}\n`);
   });
