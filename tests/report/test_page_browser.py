@@ -12,7 +12,7 @@ from test_page import corrupted, synthetic
 
 from nsbench import report
 from nsbench.leaderboard import build, compare
-from nsbench.report.numbers import figure, pvalue, signed, verdict
+from nsbench.report.numbers import counts, figure, pvalue, signed, verdict
 from nsbench.results import read_results
 from nsbench.statistics.corruption_error import mean_corruption_error
 
@@ -188,6 +188,18 @@ def test_filters_choose_rows_columns_and_sources(page):
     field.send_keys("finetune")
     assert names(page) == ["FINETUNE"]
     assert one(page, "form[data-for=t1] output").text == "1 of 4 rows"
+    for asked, found in (
+        ("ns|finetune", ["FINETUNE", "NS"]),
+        ("model:vit clean>=80", ["FINETUNE", "NS"]),
+        ("clean<95 c<70|clean=60", None),
+        ("rank<=1", []),  # no row has a rank: the average is missing
+        ("nobody", []),
+    ):
+        run(page, "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))", field, asked)
+        if found is not None:
+            assert sorted(names(page)) == found, asked
+        shown = len(names(page))
+        assert one(page, "form[data-for=t1] output").text == f"{shown} of 4 rows"
     run(page, "arguments[0].value = ''; arguments[0].dispatchEvent(new Event('input'))", field)
     assert len(names(page)) == 4
     box = one(page, "form[data-for=t1] .pills label:nth-of-type(2) [name=group]")
@@ -253,7 +265,7 @@ def test_any_two_rows_are_compared_as_the_command_does(page, board):
                 signed(c.delta.value),
                 f"{signed(c.delta.low)} to {signed(c.delta.high)}",
                 "",
-                "–" if c.only_first is None else f"{c.only_first} / {c.only_second}",
+                "–" if c.only_first is None else counts(c.only_first, c.only_second),
                 pvalue(c.delta.adjusted).removeprefix("p ").removeprefix("= "),
                 verdict(c.delta),
             ]
@@ -264,6 +276,69 @@ def test_any_two_rows_are_compared_as_the_command_does(page, board):
     assert one(page, "#t1-compare thead .who:nth-child(3)").text == HOSTILE
     click(page, "#t1-compare [name=swap]")
     assert one(page, "#t1-compare thead .who:nth-child(2)").text == HOSTILE
+
+
+def test_an_address_brings_back_what_was_chosen(page):
+    click(page, "#t1-scores [data-sort=rank]")
+    click(page, "#t1-scores .heads th:nth-child(4) button")
+    choose(page, "form[data-for=t1] [name=reference]", "PRETRAINED")
+    choose(page, "#t1-compare [name=first]", "PRETRAINED")
+    click(page, "form[data-for=t1] .pills label:nth-of-type(3) [name=group]")
+    field = one(page, "form[data-for=t1] input[type=search]")
+    field.send_keys("ns|finetune")
+    click(page, "#theme")
+    run(page, "navigator.clipboard.writeText = async text => { window.copied = text; }")
+    click(page, "#t1 .toc .link")
+    link = run(page, "return window.copied")
+    for part in (
+        "t1.sort=-clean",
+        "t1.against=PRETRAINED",
+        "t1.show=differences",
+        "t1-compare1=PRETRAINED",
+        "theme=dark",
+    ):
+        assert part in link
+    before, shown = names(page), column(page, CLEAN)
+    page.get("about:blank")
+    page.get(link)
+    assert max(background(page)[:3]) < 60
+    assert names(page) == before == ["NS", "FINETUNE"]
+    assert column(page, CLEAN) == shown
+    assert one(page, "#t1-scores .heads th:nth-child(4)").get_attribute("aria-sort") == "descending"
+    assert one(page, "#t1-compare thead .who:nth-child(2)").text == "PRETRAINED"
+    assert not one(page, "#t1 .card[data-group=Adversarial]").is_displayed()
+    run(
+        page,
+        "arguments[0].value = ''; arguments[0].dispatchEvent(new Event('input'))",
+        one(page, "[data-for=t1] [type=search]"),
+    )
+    assert "filter" not in run(page, "return location.search")
+
+
+def test_a_group_of_columns_can_be_asked_for(page):
+    heads = (
+        "return [...document.querySelectorAll('#t1-scores .heads th')].filter(h => h.offsetWidth)"
+        ".map(h => h.textContent.split('\\u00a0')[0])"
+    )
+    one(page, "form[data-for=t1] input[type=search]").send_keys("group:adversarial")
+    assert run(page, heads) == ["Method", "Rank", "Average", "Fgsm"]
+    assert len(names(page)) == 4
+    assert not one(page, "#t1 .card[data-group=Clean]").is_displayed()
+
+
+def test_the_contents_stay_in_sight_and_lead_to_their_parts(page):
+    links = page.find_elements("css selector", "#t1 .toc a")
+    assert [link.text for link in links][:2] == ["Table", "Compare"]
+    assert all(run(page, "return document.querySelector(arguments[0].hash)", link) for link in links)
+    run(page, "document.documentElement.style.scrollBehavior = 'auto'; arguments[0].click()", links[-3])
+    assert run(page, "return document.querySelector('#t1 .toc').getBoundingClientRect().top") == 0
+
+
+def test_evidence_opens_the_comparison_of_its_sentence(page):
+    choose(page, "#t1-compare [name=first]", HOSTILE)
+    click(page, "#t1 .answer a[data-compare]")
+    assert one(page, "#t1-compare thead .who:nth-child(2)").text == "NS"
+    assert one(page, "#t1-compare thead .who:nth-child(3)").text == "FINETUNE"
 
 
 def background(page):

@@ -103,6 +103,21 @@ class TableView:
             return f"m{labels.index(where.rows[0])}"
         return where.kind if where.kind in ("health", "notes") else "scores"
 
+    @property
+    def contents(self) -> list[tuple[str, str]]:
+        """Ids and titles of what the section holds, in its order."""
+        parts = (
+            ("scores", "Table", True),
+            ("compare", "Compare", self.differences is not None),
+            ("ranks", "Ranks", self.table.critical is not None),
+            ("suites", "Suites", bool(self.suites)),
+            ("methods", "Methods", bool(self.methods)),
+            ("export", "Take with you", True),
+        )
+        return [(f"{self.anchor}-{name}", title) for name, title, there in parts if there] + [
+            ("reading", "How to read")
+        ]
+
     def places(self, where: Where) -> str:
         """Positions of the rows that a comparison is of, for the script that shows it; "" for other evidence."""
         labels = [row.label for row in self.table.rows]

@@ -17,6 +17,7 @@ from nsbench.report.numbers import (
     MISSING,
     ONCE,
     average_column,
+    counts,
     deviation,
     figure,
     heading,
@@ -74,7 +75,7 @@ def _comparison_table(table: Table, first: str, second: str, width: int) -> Rich
     drawn.caption, drawn.caption_justify = (
         Text(
             "p after Holm over all pairs in all columns"
-            + ("" if narrow else "; images that only one has right: first, second")
+            + ("" if narrow else "; images that only one has right: first / second")
             + (f"; {ONCE} of these weights: one training" if any(one.delta.of_weights for one in found) else "")
         ),
         "left",
@@ -109,7 +110,9 @@ def _verdict(delta: Delta, narrow: bool) -> str:
 
 def _compared(found: RowComparison) -> list[str]:
     delta = found.delta
-    only = MISSING if found.only_first is None else f"{found.only_first}, {found.only_second}"
+    only = MISSING
+    if found.only_first is not None and found.only_second is not None:
+        only = counts(found.only_first, found.only_second)
     p = pvalue(delta.adjusted).removeprefix("p ").removeprefix("= ")  # the column's head is "p"
     return [
         figure(found.cell.value),

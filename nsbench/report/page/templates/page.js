@@ -3,13 +3,24 @@ const page = (() => {
   "use strict";
   const root = document.documentElement, all = (query, within = document) => [...within.querySelectorAll(query)];
 
+  // What was chosen stands in the address, so that a link brings it back. What is as at first is not in it.
+  const address = new URL(location.href);
+  const state = {
+    get: key => address.searchParams.get(key),
+    set: (key, value, usual = "") => {
+      if (value === usual) address.searchParams.delete(key); else address.searchParams.set(key, value);
+      address.hash = location.hash;
+      try { history.replaceState(null, "", address); } catch { /* an address that may not change */ }
+    },
+  };
+
   const theme = document.getElementById("theme");
   const dark = () => root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   const label = () => { theme.textContent = dark() ? "Light" : "Dark"; theme.setAttribute("aria-label", `${theme.textContent}: switch the colours`); };
-  const asked = new URLSearchParams(location.search).get("theme");
+  const asked = state.get("theme");
   if (asked === "dark" || asked === "light") root.dataset.theme = asked;
   theme.hidden = false;
-  theme.addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; label(); });
+  theme.addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; state.set("theme", root.dataset.theme); label(); });
   label();
 
   const sources = document.getElementById("sources");
@@ -86,7 +97,7 @@ const page = (() => {
   all("button.copy").forEach(button => {
     button.hidden = !navigator.clipboard;
     button.addEventListener("click", async () => {
-      const text = button.dataset.copy || button.closest(".command").querySelector("code, pre").textContent;
+      const text = button.matches(".link") ? location.href : button.dataset.copy || button.closest(".command").querySelector("code, pre").textContent;
       try { await navigator.clipboard.writeText(text); said(button, "Copied"); } catch { said(button, "Not allowed"); }
     });
   });
@@ -138,5 +149,5 @@ const page = (() => {
         only: first === undefined ? null : turned ? [second, first] : [first, second] };
     };
   };
-  return { FIRST: 2, all, save, figure, signed, pvalue, whisker, pairsOf };
+  return { FIRST: 2, all, state, save, figure, signed, pvalue, whisker, pairsOf };
 })();

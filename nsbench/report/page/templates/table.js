@@ -12,6 +12,9 @@ page.all("table.scores").forEach(table => {
   const title = at => heads[at].textContent.split("\u00a0")[0];
   const lower = at => heads[at].firstElementChild.dataset.down === "1";
 
+  const ask = name => page.state.get(`${anchor}.${name}`);
+  const tell = (name, value, usual) => page.state.set(`${anchor}.${name}`, value, usual);
+
   // --- sorting
   const key = (row, at) => {
     const cell = row.cells[at];
@@ -29,44 +32,59 @@ page.all("table.scores").forEach(table => {
       body.append(...keyed.map(([, row]) => row));
     }
   };
+  const nameOf = at => at < FIRST ? ["name", "rank"][at] : suites[at - FIRST] || title(at);
+  const by = (head, order) => {
+    all("th[aria-sort]", table).forEach(th => th.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", order);
+    sort(head.cellIndex, order === "ascending" ? 1 : -1);
+    table.dispatchEvent(new Event("sorted"));
+  };
   all("button[data-sort]", table).forEach(button => button.addEventListener("click", () => {
     const head = button.closest("th"), at = head.cellIndex;
     const natural = at === 0 || lower(at) ? "ascending" : "descending";  // the best comes first
     const other = natural === "ascending" ? "descending" : "ascending";
     const order = head.getAttribute("aria-sort") === natural ? other : natural;
-    all("th[aria-sort]", table).forEach(th => th.removeAttribute("aria-sort"));
-    head.setAttribute("aria-sort", order);
-    sort(at, order === "ascending" ? 1 : -1);
-    table.dispatchEvent(new Event("sorted"));
+    by(head, order);
+    tell("sort", `${order === "ascending" ? "" : "-"}${nameOf(at)}`);
   }));
   if (!form) return;
   form.hidden = false;
   const { text, model, intervals, difference, reference, everything } = form.elements;
 
   // --- rows and columns
+  let wanted = page.filterOf("", table);
+  const number = many => many.toLocaleString("en");
+  const count = () => {  // of what is on the screen
+    const shown = own.filter(row => !row.hidden).length, reported = every.filter(row => !row.hidden).length - shown;
+    const drawn = table.classList.contains("capped") ? Math.min(shown, 200) : shown;
+    form.querySelector("output").textContent = `${number(drawn)} of ${number(own.length)} rows${reported ? ` and ${reported} reported` : ""}`;
+  };
   const filter = () => {
-    const wanted = text.value.toLowerCase().split(/\s+/).filter(Boolean), only = model ? model.value : "";
-    let count = 0;
-    for (const row of every) {
-      if (wanted.length) row.dataset.text ||= `${row.cells[0].textContent} ${row.dataset.model}`.toLowerCase();
-      row.hidden = !wanted.every(word => row.dataset.text.includes(word)) || !only.startsWith(only && row.dataset.model);  // a reported row names its model in short
-      count += !row.hidden;
-    }
-    form.querySelector("output").textContent = `${count.toLocaleString("en")} of ${every.length.toLocaleString("en")} rows`;
+    wanted = page.filterOf(text.value, table);
+    const only = model ? model.value : "";
+    for (const row of every) row.hidden = !wanted.row(row) || !only.startsWith(only && row.dataset.model);  // a reported row names its model in short
+    tell("filter", text.value.trim());
+    if (model) tell("model", only);
+    count();
     paint();
   };
   const sheet = new CSSStyleSheet();
   document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
+  const boxes = all("[name=group]", form), nameOfGroup = box => box.parentNode.textContent.trim();
+  const chosen = () => boxes.filter(box => box.checked).map(nameOfGroup).join(","), usual = chosen();
   const columns = () => {
     const hidden = [];
-    for (const box of all("[name=group]", form)) {
-      const [start, span, group] = box.value.split(" ").map(Number), name = box.parentNode.textContent.trim();
-      if (!box.checked) {
+    for (const box of boxes) {
+      box.disabled = Boolean(wanted.group);
+      const [start, span, group] = box.value.split(" ").map(Number), name = nameOfGroup(box);
+      const shown = wanted.group ? group === 1 || wanted.group(name) : box.checked;
+      if (!shown) {
         hidden.push(`#${table.id} .groups > :nth-child(${group + 1})`);
         for (let at = start; at < start + span; at++) hidden.push(`#${table.id} tr:not(.groups) > :nth-child(${at + 1})`);
       }
-      all(`#${anchor} .card[data-group]`).forEach(card => { if (card.dataset.group === name) card.hidden = !box.checked; });
+      all(`#${anchor} .card[data-group]`).forEach(card => { if (card.dataset.group === name) card.hidden = !shown; });
     }
+    tell("columns", chosen(), usual);
     sheet.replaceSync(hidden.length ? `${hidden.join(",")}{display:none}` : "");
   };
 
@@ -136,6 +154,8 @@ page.all("table.scores").forEach(table => {
     table.classList.toggle("diff", on);
     table.classList.toggle("plain", !intervals.checked);
     legend.hidden = !on;
+    tell("show", [intervals.checked ? "" : "figures", on ? "differences" : ""].filter(Boolean).join(","));
+    if (reference) tell("against", reference.value === "" ? "" : reference.selectedOptions[0].text);
     restore();
     if (!on) return;
     measure();
@@ -146,14 +166,28 @@ page.all("table.scores").forEach(table => {
   };
   form.addEventListener("submit", event => event.preventDefault());
   table.addEventListener("sorted", paint);
-  text.addEventListener("input", filter);
-  if (everything) everything.addEventListener("click", () => { table.classList.remove("capped"); everything.remove(); paint(); });
+  text.addEventListener("input", () => { filter(); columns(); });
+  if (everything) everything.addEventListener("click", () => { table.classList.remove("capped"); everything.remove(); count(); paint(); });
   form.addEventListener("change", event => {
     if (event.target === reference && difference) difference.checked = true;
     if (event.target.name === "group") columns(); else if (event.target === model) filter(); else choose();
   });
+
+  // --- as the address asks
+  text.value = ask("filter") || "";
+  for (const [select, name] of [[model, "model"], [reference, "against"]]) {
+    const found = select && ask(name) && [...select.options].find(option => option.text === ask(name));
+    if (found) found.selected = true;
+  }
+  if (ask("columns") !== null) boxes.forEach(box => { box.checked = ask("columns").split(",").includes(nameOfGroup(box)); });
+  const views = (ask("show") || "").split(",");
+  intervals.checked = !views.includes("figures");
+  if (difference) difference.checked = views.includes("differences");
   filter();
   columns();
+  choose();
+  const asked = ask("sort"), head = asked && heads.find((each, at) => nameOf(at) === asked.replace(/^-/, ""));
+  if (head) by(head, asked[0] === "-" ? "descending" : "ascending");
 
   // --- CSV: what a spreadsheet would take for a formula begins with an apostrophe
   const quoted = value => `"${String(value).replace(/^[=+\-@\t\r]/, "'$&").replaceAll('"', '""')}"`;
