@@ -82,6 +82,13 @@ def _console(width: int | None = None, soft_wrap: bool = False) -> Console:
     return Plain(highlight=False, markup=False, width=width, soft_wrap=soft_wrap)
 
 
+def rate(speed: float, unit: str) -> str:
+    """ "120 images/s"; "3.4 s/image" where a second is not enough for one."""
+    if speed < 1:
+        return f"{1 / speed:,.1f} s/{unit.removesuffix('s')}"
+    return f"{speed:,.{0 if speed >= 10 else 1}f} {unit}/s"
+
+
 def _bars(console: Console, unit: str) -> Bars:
     from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
@@ -89,7 +96,7 @@ def _bars(console: Console, unit: str) -> Bars:
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:,.0f} {unit}/s" if task.speed else "", style="cyan")
+            return Text(rate(task.speed, unit) if task.speed else "", style="cyan")
 
     return Bars(
         TextColumn("  {task.description}", markup=False),

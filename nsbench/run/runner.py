@@ -72,7 +72,7 @@ def run(options: RunOptions, progress: Progress) -> Summary:
     if options.log:
         check_logger(options.log)
     first, summary = open_job(options, progress), Summary()
-    first = _with_meaning(first)
+    first = with_meaning(first)
     require_room(first)
     results.ensure_writable(options.results)  # where nothing is yet: a rejected option leaves no folder
     for seed in options.seeds:
@@ -84,7 +84,7 @@ def run(options: RunOptions, progress: Progress) -> Summary:
     return summary
 
 
-def _with_meaning(job: Job) -> Job:
+def with_meaning(job: Job) -> Job:
     """The job without the suites that mean nothing for the source's classes, which is said once and is no failure."""
     apart = [name for name in job.options.suites if not has_meaning(job.source, registry.suites[name])]
     if not apart:
@@ -124,6 +124,11 @@ def _fitter(job: Job, watcher: Watcher | None = None) -> Fitter:
     )
 
 
+def fit_key(job: Job, method: Method) -> str:
+    """Digest of everything that decides the weights of a method."""
+    return _fitter(job).key(method, job.parent, job.parent_digest)
+
+
 def _fit(job: Job, method: Method) -> Fitted:
     with closing(Watcher(job)) as watcher:
         return _fitter(job, watcher).fit(method, job.parent, job.parent_digest)
@@ -132,18 +137,18 @@ def _fit(job: Job, method: Method) -> Fitted:
 def _run_method(job: Job, method: Method, summary: Summary) -> None:
     """All suites of one method. The model is fitted when the first suite needs it."""
     try:
-        key = _fitter(job).key(method, job.parent, job.parent_digest)
+        key = fit_key(job, method)
     except NsbenchError as error:
         _note_all(job, method, summary, error)
         return
     model: Fitted | None = None
     memory = Memory()  # of this model: clean predictions are computed once for all suites
     for name in job.options.suites:
-        suite, pair = registry.suites[name], _pair(job, method, name)
+        suite, pair = registry.suites[name], pair_of(job, method, name)
         try:
-            splits = _splits(job, suite)
+            splits = splits_of(job, suite)
             require_all_read(job, splits)
-            identity = _identity(job, suite, splits, key)
+            identity = identity_of(job, suite, splits, key)
             if stored := _held(job, method, suite, identity, pair):
                 summary.held.append(pair)
                 summary.results.append(stored)
@@ -152,8 +157,8 @@ def _run_method(job: Job, method: Method, summary: Summary) -> None:
             require_published_labels(job, suite)
             rehearse(suite, splits)
             model = model or _fit(job, method)
-        except MissingSplit as error:
-            _note(job, summary.missing, pair, error)
+        except MissingSplit as error:  # told at the end, once for all pairs that lack it
+            summary.missing[pair] = str(error).splitlines()[0]
             continue
         except NsbenchError as error:
             _note(job, summary.failed, pair, error)
@@ -222,7 +227,7 @@ def _evaluations(
     return evaluations
 
 
-def _splits(job: Job, suite: Suite) -> list[Split]:
+def splits_of(job: Job, suite: Suite) -> list[Split]:
     """The images of each condition: the suite's own subset, cut further by --limit."""
     limits = [condition.limit for condition in suite.conditions()]
     return [
@@ -236,7 +241,7 @@ def _prepared(job: Job, condition: Condition) -> Split:
     return for_model(split, condition.preprocess, job.parent.input_size, job.options.resize_ready)
 
 
-def _identity(job: Job, suite: Suite, splits: list[Split], key: str) -> str:
+def identity_of(job: Job, suite: Suite, splits: list[Split], key: str) -> str:
     """Digest of all that decides the outcomes, apart from the machine's arithmetic."""
     settings = [
         (c.name, c.attack, sorted(c.params.items()), str(c.threat), c.preprocess, split.digest, split.origin)
@@ -268,7 +273,7 @@ def _held(job: Job, method: Method, suite: Suite, identity: str, pair: Pair) -> 
     return stored if stored and (job.options.allow_missing or not stored.unreadable) else None
 
 
-def _pair(job: Job, method: Method, suite: str) -> Pair:
+def pair_of(job: Job, method: Method, suite: str) -> Pair:
     return Pair(method.name, suite, job.seed, name_seed=len(job.options.seeds) > 1)
 
 
@@ -278,7 +283,9 @@ def _note(job: Job, where: dict[Pair, str], pair: Pair, error: Exception) -> Non
 
 
 def _note_all(job: Job, method: Method, summary: Summary, error: NsbenchError) -> None:
-    where = summary.missing if isinstance(error, MissingSplit) else summary.failed
+    is_missing = isinstance(error, MissingSplit)
+    where = summary.missing if is_missing else summary.failed
     for name in job.options.suites:
-        where[_pair(job, method, name)] = str(error)
-    job.progress.line(f"{method.name}: {error}", style="yellow")
+        where[pair_of(job, method, name)] = str(error)
+    if not is_missing:
+        job.progress.line(f"{method.name}: {error}", style="yellow")
