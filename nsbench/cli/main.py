@@ -79,6 +79,14 @@ main.add_command(submit)
     help="A grid of methods, settings and suites instead: table3, table4, or a TOML file. See: nsbench list studies",
 )
 @run_options
+@click.option(
+    "--log-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.jsonl",
+    help="Write what happens there too, one JSON object per event; see docs/logs.md.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Only results, and what needs attention.")
+@click.option("-v", "--verbose", is_flag=True, help="Also a line for each finished part of the work.")
 @click.option("--dry-run", is_flag=True, help="Only say what is held already and what would be run.")
 @click.pass_context
 def run(
@@ -88,6 +96,9 @@ def run(
     suites: str | None,
     study: str | None,
     dry_run: bool,
+    log_file: Path | None,
+    quiet: bool,
+    verbose: bool,
     settings: dict[str, str],
     **options: Any,
 ) -> None:
@@ -118,7 +129,7 @@ def run(
         return
     from nsbench.run.runner import run as run_all
 
-    progress, total = ConsoleProgress(), Summary()
+    progress, total = ConsoleProgress(verbose - quiet, log_file), Summary()
     for setting in grid:
         if setting:
             progress.line(_named(setting), style="bold")

@@ -8,7 +8,7 @@ a sentence claims nothing that the page does not show, and each says where the p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from nsbench.leaderboard import AVERAGE, BETTER, NOT_SEPARABLE, WORSE, Delta, Row, Table, compare
@@ -43,6 +43,7 @@ class Where:
 class Finding:
     sentence: str
     where: Where
+    about: Literal["subject", "order", "confound"] = "confound"
 
 
 def answer(table: Table) -> tuple[Finding, ...]:
@@ -50,7 +51,8 @@ def answer(table: Table) -> tuple[Finding, ...]:
     if len(table.rows) < 2 or table.evidence is None:
         return ()
     subject = _of_subject(table)
-    found = (subject, _of_order(table, subject is not None), _confound(table))
+    order = _of_order(table, subject is not None)
+    found = (subject and replace(subject, about="subject"), order and replace(order, about="order"), _confound(table))
     return tuple(one for one in found if one is not None)
 
 

@@ -59,13 +59,15 @@ def table_lines(table: Table, identities: Collection[str]) -> list[str]:
     ran = rows_of_run(table, identities)
     subjects = [one for one in ran if one.row.role not in (UNTOUCHED, CONTROL)] or ran
     alone = subjects[0] if len(subjects) == 1 else None
-    told = {"compare"} if alone and alone.headline == headline(table) else set()
+    told = {"confound"} if table.limit is not None else set()  # the first line says it
     if alone is None and len(ran) == len(table.rows):
-        told.add("column")
+        told.add("order")
+    same = alone is not None and alone.headline == headline(table)
     return [
         one.sentence
         for one in answer(table)
-        if one.where.kind not in told or (alone and one.where.rows[:1] not in ((), (alone.row.label,)))
+        if one.about not in told
+        and not (same and alone and one.about == "subject" and one.where.rows[0] == alone.row.label)
     ]
 
 

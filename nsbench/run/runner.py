@@ -22,7 +22,7 @@ from nsbench.data.source import digest_of
 from nsbench.errors import CorruptImage, MissingSplit, NsbenchError, UsageError
 from nsbench.files import can_be_made
 from nsbench.health import doubts
-from nsbench.progress import Progress
+from nsbench.progress import Course, Fact, Progress, Within
 from nsbench.results import Result
 from nsbench.results.comparability import image_set
 from nsbench.results.samples import pack_samples, pictures_of
@@ -75,13 +75,26 @@ def run(options: RunOptions, progress: Progress) -> Summary:
     first = with_meaning(first)
     require_room(first)
     results.ensure_writable(options.results)  # where nothing is yet: a rejected option leaves no folder
+    course = Course(len(options.seeds) * len(options.methods) * len(first.options.suites))
+    first = replace(first, progress=Within(progress, lambda: str(course)))
+    try:
+        _run_all(first, course, summary)
+    except KeyboardInterrupt as stopped:
+        kept = f"{len(summary.done) + len(summary.held)} of {course.total} pairs are stored in {options.results}"
+        progress.event("stopped", kept, {"stored": len(summary.done) + len(summary.held), "pairs": course.total})
+        stopped.add_note(kept)
+        raise
+    return summary
+
+
+def _run_all(first: Job, course: Course, summary: Summary) -> None:
+    options = first.options
     for seed in options.seeds:
         job = replace(first, seed=seed, recipe=first.recipe.model_copy(update={"seed": seed}))
         if options.match == "compute":
             job = replace(job, recipe=_equal_compute(job))
         for name in options.methods:
-            _run_method(job, registry.methods[name], summary)
-    return summary
+            _run_method(job, registry.methods[name], summary, course)
 
 
 def with_meaning(job: Job) -> Job:
@@ -134,17 +147,19 @@ def _fit(job: Job, method: Method) -> Fitted:
         return _fitter(job, watcher).fit(method, job.parent, job.parent_digest)
 
 
-def _run_method(job: Job, method: Method, summary: Summary) -> None:
+def _run_method(job: Job, method: Method, summary: Summary, course: Course) -> None:
     """All suites of one method. The model is fitted when the first suite needs it."""
     try:
         key = fit_key(job, method)
     except NsbenchError as error:
+        course.number += len(job.options.suites)
         _note_all(job, method, summary, error)
         return
     model: Fitted | None = None
     memory = Memory()  # of this model: clean predictions are computed once for all suites
     for name in job.options.suites:
         suite, pair = registry.suites[name], pair_of(job, method, name)
+        course.number += 1
         try:
             splits = splits_of(job, suite)
             require_all_read(job, splits)
@@ -152,7 +167,7 @@ def _run_method(job: Job, method: Method, summary: Summary) -> None:
             if stored := _held(job, method, suite, identity, pair):
                 summary.held.append(pair)
                 summary.results.append(stored)
-                job.progress.line(f"{pair}: held already", style="dim")
+                job.progress.event("held", f"{pair}: held already", _facts(pair), "dim")
                 continue
             require_published_labels(job, suite)
             rehearse(suite, splits)
@@ -164,6 +179,7 @@ def _run_method(job: Job, method: Method, summary: Summary) -> None:
             _note(job, summary.failed, pair, error)
             continue
         _run_pair(job, method, suite, splits, model, memory, identity, pair, summary)
+        course.computed += 1
 
 
 def _run_pair(
@@ -190,9 +206,21 @@ def _run_pair(
         return
     summary.done.append(pair)
     summary.results.append(stored)
-    job.progress.line(result_line(pair, result))
+    score, seconds = result.score, result.provenance.seconds
+    figures: dict[str, Fact] = {
+        "value": score.value,
+        "low": score.low,
+        "high": score.high,
+        "n": score.n,
+        "seconds": seconds,
+    }
+    job.progress.event("pair", result_line(pair, result), _facts(pair) | figures)
     for doubt in doubts(result.conditions, outcomes):
         job.progress.line(f"{pair}: {doubt.words()}", style="yellow")
+
+
+def _facts(pair: Pair) -> dict[str, Fact]:
+    return {"method": pair.method, "suite": pair.suite, "seed": pair.seed}
 
 
 def _evaluations(
