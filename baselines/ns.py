@@ -21,6 +21,7 @@ def ns(model, train, recipe, **run):
             weight_decay=recipe.noise_weight_decay,
             seed=recipe.seed,
             round=round,
+            watch=images.watch,
         )
 
     return nb.finetune(model, train, recipe, perturb=perturb, **run)

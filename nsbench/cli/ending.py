@@ -38,8 +38,8 @@ class Commands(click.Group):
             try:
                 refuse_undecodable(ctx.meta[ARGUMENTS])
                 return super().invoke(ctx)
-            except KeyboardInterrupt:
-                sys.exit(say_stopped(ctx, watch.terminated))
+            except KeyboardInterrupt as stopped:
+                sys.exit(say_stopped(ctx, watch.terminated, getattr(stopped, "__notes__", [])))
             except Exception as error:  # noqa: BLE001  said in a line
                 if watch.terminated:  # processes of a loader that got the signal, too, fail in words of their own
                     sys.exit(say_stopped(ctx, watch.terminated))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 import warnings
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ from nsbench.progress import table_console
 if TYPE_CHECKING:
     from nsbench.leaderboard import Leaderboard
     from nsbench.progress import Progress
-    from nsbench.run.runner import Summary
+    from nsbench.run.runner import Pair, RunOptions, Summary
 
 DEFAULT_REPORT = Path("reports/index.html")
 PAGE = "html"  # the format that people read on a screen
@@ -84,7 +85,15 @@ main.add_command(submit)
     help="A grid of methods, settings and suites instead: table3, table4, or a TOML file. See: nsbench list studies",
 )
 @run_options
-@click.option("--dry-run", is_flag=True, help="Only say what would be run.")
+@click.option(
+    "--log-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.jsonl",
+    help="Write what happens there too, one JSON object per event; see docs/logs.md.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Only results, and what needs attention.")
+@click.option("-v", "--verbose", is_flag=True, help="Also a line for each finished part of the work.")
+@click.option("--dry-run", is_flag=True, help="Only say what is held already and what would be run.")
 @click.pass_context
 def run(
     context: click.Context,
@@ -93,6 +102,9 @@ def run(
     suites: str | None,
     study: str | None,
     dry_run: bool,
+    log_file: Path | None,
+    quiet: bool,
+    verbose: bool,
     settings: dict[str, str],
     **options: Any,
 ) -> None:
@@ -117,15 +129,16 @@ def run(
     if not methods or not suites:
         raise UsageError("say what to run: --method and --suite, such as --method ns --suite all, or --study")
     chosen_methods, chosen_suites = resolve_methods(methods), resolve_suites(suites)
-    if dry_run:
-        for setting in grid:
-            _print_plan(chosen_methods, chosen_suites, options["data"], options["results"], setting)
-        return
     from nsbench.progress import ConsoleProgress
     from nsbench.run.runner import RunOptions, Summary
+
+    if dry_run:
+        for setting in grid:
+            _print_plan(RunOptions(chosen_methods, chosen_suites, settings=setting, **options))
+        return
     from nsbench.run.runner import run as run_all
 
-    progress, total = ConsoleProgress(), Summary()
+    progress, total = ConsoleProgress(verbose - quiet, log_file), Summary()
     for setting in grid:
         if setting:
             progress.line(_named(setting), style="bold")
@@ -145,12 +158,23 @@ def _say_what_became(total: Summary, progress: Progress) -> None:
         f"{len(total.failed)} failed"
     )
     for kind, pairs in (("missing", total.missing), ("failed", total.failed)):
-        for pair, why in pairs.items():
-            progress.line(f"  {kind}: {pair}: {why}")
+        for line in _by_reason(pairs):
+            progress.line(f"  {kind}: {line}")
+
+
+def _by_reason(pairs: Mapping[Pair, str]) -> list[str]:
+    """A line for each reason: the pair that it holds for, or the suite or method that its pairs share."""
+    lines = []
+    for why in dict.fromkeys(pairs.values()):
+        mine = [pair for pair, reason in pairs.items() if reason == why]
+        suites, methods = ({getattr(pair, part) for pair in mine} for part in ("suite", "method"))
+        shared = suites if len(suites) == 1 else methods if len(methods) == 1 else {"several"}
+        lines.append(f"{mine[0] if len(mine) == 1 else f'{shared.pop()} ({len(mine)} pairs)'}: {why}")
+    return lines
 
 
 def _say_what_was_found(total: Summary, folder: Path, study: str | None, progress: Progress) -> None:
-    """At most three lines: what was found, against what, and how the page is made."""
+    """What was found, against what, what the table says, and how the page is made."""
     from nsbench.report import findings
 
     if study:
@@ -162,7 +186,7 @@ def _say_what_was_found(total: Summary, folder: Path, study: str | None, progres
     progress.line(f"Results: {folder}. The page: nsbench report{where} (writes {DEFAULT_REPORT})")
 
 
-def _named(setting: dict[str, str]) -> str:
+def _named(setting: Mapping[str, str]) -> str:
     return ", ".join(f"{field} = {value}" for field, value in setting.items())
 
 
@@ -260,14 +284,19 @@ def _need_rows(board: Leaderboard, results: Path) -> None:
         raise ResultError(f"--results {results}: holds no result; make some: nsbench run --method ns --suite all")
 
 
-def _print_plan(
-    methods: tuple[str, ...], suites: tuple[str, ...], source: str, results: Path, setting: dict[str, str]
-) -> None:
-    if setting:
-        click.secho(_named(setting), bold=True)
-    for method in methods:
-        for suite in suites:
-            conditions = len(registry.suites[suite].conditions())
-            click.echo(f"{method} x {suite}: {conditions} condition{'s' if conditions > 1 else ''} on {source}")
-    pairs = len(methods) * len(suites)
-    click.echo(f"{pairs} pair{'s' if pairs > 1 else ''}; what {results} already holds is not computed again")
+def _print_plan(options: RunOptions) -> None:
+    from nsbench.run.plan import plan
+
+    if options.settings:
+        click.secho(_named(options.settings), bold=True)
+    planned = plan(options)
+    for one in planned:
+        if one.state not in ("missing", "cannot be run"):
+            conditions = len(registry.suites[one.pair.suite].conditions())
+            many = f"{conditions} condition{'s' if conditions > 1 else ''} on {options.data}"
+            click.echo(f"{one.pair}: {many}: {one.state}")
+    counts = Counter(one.state for one in planned)
+    pairs = f"{len(planned)} pair{'s' if len(planned) > 1 else ''}"
+    click.echo(f"{pairs} in {options.results}: {', '.join(f'{many} {state}' for state, many in counts.items())}")
+    for line in _by_reason({one.pair: one.why for one in planned if one.why}):
+        click.echo(f"  {without_controls(line)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -52,8 +52,10 @@ def sigterm_raises() -> Iterator[Watch]:
         signal.signal(signal.SIGTERM, before)
 
 
-def say_stopped(context: click.Context, terminated: bool) -> int:
-    """Print the line; returns the exit status."""
+def say_stopped(context: click.Context, terminated: bool, notes: Sequence[str] = ()) -> int:
+    """Print the line, with what the work said of itself as it stopped; returns the exit status."""
     what = "terminated" if terminated else "interrupted"
-    click.echo(f"\nnsbench: {what}; {context.meta.get(KEPT, ANEW)}", err=True)
+    kept = context.meta.get(KEPT, ANEW)
+    told = [*notes, kept] if kept == GOES_ON else [kept]  # of what is thrown away nothing is counted
+    click.echo(f"\nnsbench: {'; '.join([what, *told])}", err=True)
     return TERMINATED if terminated else INTERRUPTED

@@ -30,8 +30,8 @@ class RowComparison:
     cell: Cell
     other: Cell
     delta: Delta
-    only_first: int | None  # images that only the first has right, for the accuracy of one seed
-    only_second: int | None
+    only_first: float | None  # images that only the first has right, for accuracies: mean over all pairs of seeds
+    only_second: float | None
 
 
 def find_row(rows: Sequence[Row], name: str) -> int:
@@ -95,17 +95,17 @@ def column_deltas(
 
 
 def compare(table: Table, first: str, second: str) -> list[RowComparison]:
-    """Two rows of a table in every column that both may be compared in, and in the average. Raises UsageError."""
+    """Two rows of a table in the average and in every column that both may be compared in. Raises UsageError."""
     one, two = find_row(table.rows, first), find_row(table.rows, second)
     evidence, comparisons = table.evidence, []
     assert evidence is not None
+    cells = {row: cell for row in (one, two) if (cell := table.rows[row].cell(AVERAGE))}
+    if len({one, two}) == len(cells) and AVERAGE in table.pairs:
+        comparisons.append(_comparison(table, AVERAGE, one, two, cells, False, evidence.sums))
     for column in table.columns:
         cells = {row: cell for row in (one, two) if (cell := table.rows[row].cells.get(column.suite))}
         if len({one, two}) == len(cells) and all(cell.comparable for cell in cells.values()):
             comparisons.append(_comparison(table, column.suite, one, two, cells, column.lower_is_better, None))
-    cells = {row: cell for row in (one, two) if (cell := table.rows[row].cell(AVERAGE))}
-    if len({one, two}) == len(cells) and AVERAGE in table.pairs:
-        comparisons.append(_comparison(table, AVERAGE, one, two, cells, False, evidence.sums))
     return comparisons
 
 
@@ -144,9 +144,10 @@ def _comparison(
         table.pairs[suite].at(one, two),
         _interval(one, two, cells, column, table.evidence.methods(suite), sums),
     )
-    if column is None or not {one, two} <= column.single:
+    if column is None or not {one, two} <= column.accuracy:
         return RowComparison(suite, cells[one], cells[two], delta, None, None)
-    only_first, only_second, _ = discordant(column.values[one] > 50, column.values[two] > 50)
+    share, other = (column.values[row].astype(float) / 100 for row in (one, two))  # of seeds that have it right
+    only_first, only_second = (round(float((a * (1 - b)).sum()), 1) for a, b in ((share, other), (other, share)))
     return RowComparison(suite, cells[one], cells[two], delta, only_first, only_second)
 
 

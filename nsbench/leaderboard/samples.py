@@ -54,7 +54,7 @@ class Swing:
     first: float  # how often the first row has it right, percent over seeds; of mCE 100 minus what it adds to it
     second: float
     predictions: tuple[str, str] | None  # of the first and the second row, where there is one condition and seed
-    clean: str | None  # a data URI, where any row of the table sampled this image
+    clean: str  # a data URI: of images without a sample in any row of the table there is no swing
 
     @property
     def change(self) -> float:
@@ -63,7 +63,7 @@ class Swing:
 
 @dataclass(frozen=True)
 class Swings:
-    """Images that the first row wins over the second, and loses: the clearest ones, and how many there are."""
+    """Images that the first row wins over the second, and loses: the clearest with a sample, and how many there are."""
 
     won: tuple[Swing, ...]
     lost: tuple[Swing, ...]
@@ -107,25 +107,26 @@ class Album:
 
         def swing(k: int) -> Swing:
             pair = (_class(predicted[0][ids[k]], names), _class(predicted[1][ids[k]], names)) if predicted else None
-            clean = _uri(known[ids[k]].clean) if ids[k] in known else None
             return Swing(
                 ids[k],
                 _class(int(labels[k]), names),
                 float(scores[0][k]),
                 float(scores[1][k]),
                 pair,
-                clean,
+                _uri(known[ids[k]].clean),
             )
 
         change = np.round(scores[0].astype(float) - scores[1], 3)
-        lists = [
-            sorted(
-                np.flatnonzero(sign * change > 0).tolist(),
-                key=lambda k: (-abs(change[k]), ids[k] not in known, place(ids[k])),
+        lists = [np.flatnonzero(sign * change > 0).tolist() for sign in (1, -1)]
+        won, lost = (
+            tuple(
+                swing(k)
+                for k in sorted((k for k in mine if ids[k] in known), key=lambda k: (-abs(change[k]), place(ids[k])))[
+                    :most
+                ]
             )
-            for sign in (1, -1)
-        ]
-        won, lost = (tuple(swing(k) for k in order[:most]) for order in lists)
+            for mine in lists
+        )
         return Swings(won, lost, *map(len, lists))
 
     @property

@@ -40,6 +40,9 @@ def mse_probability(noisy_BK: torch.Tensor, clean_BK: torch.Tensor) -> torch.Ten
     return difference_BK.square().sum(dim=1).mean()
 
 
+NoiseWatch = Callable[[int, float], None]  # called with each step and its MSE probability, which epsilon is about
+
+
 @dataclass(frozen=True)
 class LearntNoise:
     """A noise and how it came about."""
@@ -65,6 +68,7 @@ def learn_noise(
     batch_size: int | None = None,
     seed: int = 0,
     round: int = 0,
+    watch: NoiseWatch | None = None,
 ) -> LearntNoise:
     """Learn one noise on images in [0, 1]; the model's weights stay as they are.
 
@@ -73,7 +77,9 @@ def learn_noise(
     taken in turn again and again, which saves the clean forward passes of all rounds but the first. AdamW with
     PyTorch's defaults (its weight decay of 0.01 shrinks the noise a little), evaluation mode, float32. Each test comes
     before the update. With `held_out` images, a noise that is inside on its batch must be inside on these too, so that
-    the search does not end by the chance of one batch. Raises TrainingError where the logits become NaN.
+    the search does not end by the chance of one batch. `watch` is called at each test.
+
+    Raises TrainingError where the logits become NaN.
     """
     if loss not in LOSSES:
         raise UsageError(f"noise loss '{loss}' is none of {', '.join(LOSSES)}")
@@ -91,6 +97,8 @@ def learn_noise(
             while len(pending) > (behind if step < max_steps else 0):
                 count, candidate_1ND, distance = pending.popleft()
                 mse = _finite(distance.item(), count, lr, limit)
+                if watch:
+                    watch(count, mse)
                 if (converged := inside(candidate_1ND, mse)) or count == max_steps:
                     return LearntNoise(candidate_1ND, count, mse, candidate_1ND.norm().item(), converged)
             optimiser.zero_grad()

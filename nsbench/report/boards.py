@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nsbench.errors import ResultError
 from nsbench.leaderboard import Leaderboard, Lender, build
-from nsbench.report.closing import closing_lines
+from nsbench.report.closing import closing_lines, table_lines
 from nsbench.results import Result, read_result, read_results
 from nsbench.results.comparability import TableKey, by_table
 
@@ -31,7 +31,7 @@ def read_board(
 
 
 def findings(folder: Path, made: Sequence[Result], lending: LendingFolder | None = None) -> list[str]:
-    """What a run that made or found these results in `folder` has found: see `closing_lines`."""
+    """What a run that made or found these results in `folder` has found, and what its table says: see `closing`."""
     identities, tables = {one.identity for one in made}, by_table(read_results(folder)[0])
     if not made or not tables:
         return []
@@ -39,7 +39,7 @@ def findings(folder: Path, made: Sequence[Result], lending: LendingFolder | None
     results = tables[key]
     board = build(results, lender=_lender(lending, results)[0])
     mine = [table for table in board.tables if (table.source, table.image_set, table.preprocessing) == key.place]
-    return [line for table in mine for line in closing_lines(table, identities)]
+    return [line for table in mine for line in (*closing_lines(table, identities), *table_lines(table, identities))]
 
 
 def _share(key: TableKey, results: Sequence[Result], one: Result, identities: Collection[str]) -> tuple[int, bool]:

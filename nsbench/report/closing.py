@@ -9,12 +9,23 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from nsbench.leaderboard import AVERAGE, BETTER, NOT_SEPARABLE, WORSE, Cell, Delta, Row, Table, compare
-from nsbench.leaderboard.deltas import reference_of
-from nsbench.leaderboard.pairs import ALPHA, UNPAIRED
-from nsbench.report.numbers import THESE_WEIGHTS, all_of, figure, pvalue, seeds, signed
-
-UNTOUCHED, CONTROL = "untouched", "control"  # roles of methods that others are compared with: see types.ROLES
+from nsbench.leaderboard import AVERAGE, Row, Table, compare
+from nsbench.report.answer import answer, headline
+from nsbench.report.numbers import all_of, figure, seeds
+from nsbench.report.words import (
+    CONTROL,
+    UNTOUCHED,
+    ahead_of_all,
+    apart,
+    by_suite,
+    change,
+    images_of,
+    listed,
+    references_of,
+    title_of,
+    validity,
+    verdict_words,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +54,23 @@ def closing_lines(table: Table, identities: Collection[str]) -> list[str]:
     return _of_one(table, subjects[0]) if len(subjects) == 1 else _of_several(table, ran)
 
 
+def table_lines(table: Table, identities: Collection[str]) -> list[str]:
+    """What the table says at its head on every page, without what the run's own lines say already."""
+    ran = rows_of_run(table, identities)
+    subjects = [one for one in ran if one.row.role not in (UNTOUCHED, CONTROL)] or ran
+    alone = subjects[0] if len(subjects) == 1 else None
+    told = {"confound"} if table.limit is not None else set()  # the first line says it
+    if alone is None and len(ran) == len(table.rows):
+        told.add("order")
+    same = alone is not None and alone.headline == headline(table)
+    return [
+        one.sentence
+        for one in answer(table)
+        if one.about not in told
+        and not (same and alone and one.about == "subject" and one.where.rows[0] == alone.row.label)
+    ]
+
+
 def rows_of_run(table: Table, identities: Collection[str]) -> list[Ran]:
     found = []
     for index, row in enumerate(table.rows):
@@ -63,12 +91,12 @@ def _of_one(table: Table, ran: Ran) -> list[str]:
     flags = dict.fromkeys(flag.name for flag in ran.row.flags)
     flagged = f" ⚑ {', '.join(flags)}: see what the flag says before you trust its figures." if flags else ""
     lines = [f"{ran.row.label}: {_measured(table, ran)}.{flagged}"]
-    references = _references(table, ran)
+    references = references_of(table, ran.index)
     told = {other.label: words for other in references if (words := _against(table, ran, other))}
     if told:
-        lines.append(" ".join([*told.values(), _validity([ran.row, *references])]))
+        lines.append(" ".join([*told.values(), validity([ran.row, *references])]))
     elif references:
-        lines.append(f"Nothing to compare with {_listed([other.label for other in references])}: see the page's notes.")
+        lines.append(f"Nothing to compare with {listed([other.label for other in references])}: see the page's notes.")
     else:
         lines.append("Nothing in its table to compare it with: run the matched control too (nsbench list methods).")
     return lines
@@ -79,52 +107,23 @@ def _measured(table: Table, ran: Ran) -> str:
     cells = [ran.row.cells[suite] for suite in ran.suites]
     cell = ran.row.cell(ran.headline) if ran.headline else None
     drawn = cell.seeds if cell else sorted({seed for one in cells for seed in one.seeds})
-    where = f"{_images(table, cells)}, {seeds(drawn)}"
+    where = f"{images_of(table, cells)}, {seeds(drawn)}"
     if cell is None:
         return f"{len(ran.suites)} suites, {where}; the average needs {all_of(table)}"
-    apart = f"; not compared: {cell.reason}" if cell.reason else ""
+    uncompared = f"; not compared: {cell.reason}" if cell.reason else ""
     interval = f"{figure(cell.value)} ({figure(cell.low)} to {figure(cell.high)})"
-    return f"{_title(table, ran.headline)} {interval}, {where}{apart}"
-
-
-def _references(table: Table, ran: Ran) -> list[Row]:
-    """The matched control and the untouched checkpoint, as far as the table has them."""
-    control = reference_of(table.rows, None)[ran.index]
-    untouched = [
-        row
-        for row in table.rows
-        if row.role == UNTOUCHED and row is not ran.row and row.kin.checkpoint == ran.row.kin.checkpoint
-    ]
-    return [*([table.rows[control]] if control is not None else []), *untouched[:1]]
+    return f"{title_of(table, ran.headline)} {interval}, {where}{uncompared}"
 
 
 def _against(table: Table, ran: Ran, other: Row) -> str:
     """The differences from another row in words; "" where the two share nothing that may be compared."""
     found = {one.suite: one.delta for one in compare(table, ran.row.label, other.label)}
     first = found.get(ran.headline)
-    told = [f"{signed(first.value)} ({signed(first.low)} to {signed(first.high)}), {_verdict(first)}"] if first else []
+    told = [f"{change(first)}, {verdict_words(first)}"] if first else []
     shared = {suite: found[suite] for suite in ran.suites if suite in found}
     if len(ran.suites) > 1 and shared:
-        told.append(_by_suite(table, shared))
+        told.append(by_suite(table, shared))
     return f"Against {other.label}: {'; '.join(told)}." if told else ""
-
-
-def _verdict(delta: Delta) -> str:
-    verdict = "cannot be told apart" if delta.verdict == NOT_SEPARABLE else delta.verdict
-    how = ", by their intervals alone" if delta.test.startswith(UNPAIRED) else ""
-    of_what = f", {THESE_WEIGHTS}" if delta.of_weights else ""
-    return f"{verdict} ({pvalue(delta.adjusted)} after Holm{how}{of_what})"
-
-
-def _by_suite(table: Table, deltas: dict[str, Delta]) -> str:
-    """ "better on C and Sketch of 11 suites, worse on none"."""
-    titles = {column.suite: column.title for column in table.columns}
-    better, worse = (
-        [titles[suite] for suite, delta in deltas.items() if delta.verdict == verdict] for verdict in (BETTER, WORSE)
-    )
-    if not better and not worse:
-        return f"cannot be told apart on any of {len(deltas)} suites"
-    return f"better on {_listed(better)} of {len(deltas)} suites, worse on {_listed(worse)}"
 
 
 # --- several methods ------------------------------------------------------------------------------------------------
@@ -135,34 +134,34 @@ def _of_several(table: Table, ran: Sequence[Ran]) -> list[str]:
     headline = AVERAGE if AVERAGE in headlines else headlines.pop() if len(headlines) == 1 else ""
     cells = {one: cell for one in ran if headline and (cell := one.row.cell(headline)) and cell.comparable}
     if len(cells) < 2:
-        return _suite_by_suite(table, ran)
+        return _suiteby_suite(table, ran)
     sign = -1 if any(c.suite == headline and c.lower_is_better for c in table.columns) else 1
     best = max(cells, key=lambda one: sign * cells[one].value)
-    tied = [one for one in cells if one is not best and not _apart(table, headline, best, one)]
+    tied = [one for one in cells if one is not best and not apart(table, headline, best.index, one.index)]
     behind = [one for one in cells if one is not best and one not in tied]
     absent = [one.row.label for one in ran if one not in cells]
     return [
         f"Best of {len(cells)} rows: {best.row.label}, {_measured(table, best)}.",
         " ".join(
             [
-                f"Cannot be told from it: {_listed([one.row.label for one in tied])}.",
-                f"Behind it: {_listed([one.row.label for one in behind])}.",
-                *([f"Without that figure: {_listed(absent)}."] if absent else []),
-                _validity([one.row for one in cells]),
+                f"Cannot be told from it: {listed([one.row.label for one in tied])}.",
+                f"Behind it: {listed([one.row.label for one in behind])}.",
+                *([f"Without that figure: {listed(absent)}."] if absent else []),
+                validity([one.row for one in cells]),
             ]
         ),
     ]
 
 
-def _suite_by_suite(table: Table, ran: Sequence[Ran]) -> list[str]:
+def _suiteby_suite(table: Table, ran: Sequence[Ran]) -> list[str]:
     """Where there is no common figure: the suites in which one row is ahead of all others of the run."""
     suites = [column.suite for column in table.columns if any(column.suite in one.suites for one in ran)]
     cells = [one.row.cells[suite] for one in ran for suite in one.suites]
     alone = [told for suite in suites if (told := _ahead(table, suite, ran))]
     return [
-        f"{len(ran)} rows in {len(suites)} suite{'s' if len(suites) > 1 else ''}, {_images(table, cells)}; "
+        f"{len(ran)} rows in {len(suites)} suite{'s' if len(suites) > 1 else ''}, {images_of(table, cells)}; "
         f"the average needs {all_of(table)}.",
-        f"Ahead of all others of the run: {_listed(alone)}. {_validity([one.row for one in ran])}",
+        f"Ahead of all others of the run: {listed(alone)}. {validity([one.row for one in ran])}",
     ]
 
 
@@ -171,44 +170,6 @@ def _ahead(table: Table, suite: str, ran: Sequence[Ran]) -> str:
     mine = [one for one in ran if suite in one.suites and one.row.cells[suite].comparable]
     if len(mine) < 2:
         return ""
+    best = ahead_of_all(table, suite, [one.index for one in mine])
     column = next(column for column in table.columns if column.suite == suite)
-    sign = -1 if column.lower_is_better else 1
-    best = max(mine, key=lambda one: sign * one.row.cells[suite].value)
-    if all(_apart(table, suite, best, one) for one in mine if one is not best):
-        return f"{best.row.label} on {column.title}"
-    return ""
-
-
-def _apart(table: Table, suite: str, one: Ran, other: Ran) -> bool:
-    return table.pairs[suite].at(one.index, other.index)[1] <= ALPHA
-
-
-# --- words ----------------------------------------------------------------------------------------------------------
-
-
-def _title(table: Table, suite: str) -> str:
-    if suite == AVERAGE:
-        return "average of the eleven suites" if not table.own_suites else f"average of {all_of(table)}"
-    column = next(column for column in table.columns if column.suite == suite)
-    return f"{column.title}{' (lower is better)' if column.lower_is_better else ''}"
-
-
-def _images(table: Table, cells: Sequence[Cell]) -> str:
-    least, most = min(cell.n for cell in cells), max(cell.n for cell in cells)
-    many = f"{most:,}" if least == most else f"{least:,} to {most:,}"
-    few = "" if table.limit is None else " (a part of them: good for a look, not for a claim)"
-    return f"on {many} images of {table.source}{' each' if len(cells) > 1 else ''}{few}"
-
-
-def _validity(rows: Sequence[Row]) -> str:
-    """What the tests speak of."""
-    if not any(row.kin.recipe for row in rows):
-        return "Tests are over images."
-    if any(row.of_weights for row in rows):
-        return "Tests with a row of one training are over images: they speak of these weights, not of the method."
-    return "Tests are over images and trainings."
-
-
-def _listed(words: Sequence[str]) -> str:
-    """ "a, b and c"; "none"."""
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else "none"
+    return "" if best is None else f"{table.rows[best].label} on {column.title}"

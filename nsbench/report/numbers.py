@@ -52,6 +52,12 @@ def rank(row: Row) -> str:
     return str(first) if first == last else f"{first}–{last}"
 
 
+def counts(first: float, second: float) -> str:
+    """Images of either kind: "12 / 3"; means over seeds where they are not whole: "12.3 / 4.0"."""
+    digits = 0 if first == round(first) and second == round(second) else 1
+    return f"{first:.{digits}f} / {second:.{digits}f}"
+
+
 def signed(value: float) -> str:
     """ "+1.2", "−0.4"; a difference that rounds to nothing has no sign."""
     text = figure(abs(value))

@@ -20,7 +20,7 @@ from nsbench.data.source import digest_of
 from nsbench.errors import ModelError, ResultError, TrainingError, doing
 from nsbench.files import OTHER_CACHE, cache_folder, read_regular, write_atomically, writing
 from nsbench.models.memory import out_of_memory
-from nsbench.progress import Progress
+from nsbench.progress import Progress, Within
 from nsbench.provenance import device_name, now, peak_memory_mib, versions
 from nsbench.results import NoiseOfRound, RecipeUsed, Round, Stage
 from nsbench.results.upgrades import recipe_of, round_of
@@ -149,12 +149,16 @@ class Fitter:
                         parent,
                         train,
                         self.recipe,
-                        progress=self.progress,
+                        progress=Within(self.progress, lambda: method.name),
                         workers=self.workers,
                         checkpoint=checkpoint,
                         on_round=partial(self.on_round, method.name) if self.on_round else None,
                     )
                 )
+        except KeyboardInterrupt as stopped:
+            if checkpoint.exists():
+                stopped.add_note(f"the finished rounds of {method.name} are kept")
+            raise
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise

@@ -10,6 +10,7 @@ from nsbench import provenance, registry
 from nsbench.data import DataSource, Split
 from nsbench.data.manifest import content_digest
 from nsbench.data.source import digest_of
+from nsbench.progress import rate
 from nsbench.results import ConditionResult, Provenance, Result
 from nsbench.run.evaluate import Evaluation
 from nsbench.run.fit import Fitted, recipe_used
@@ -177,5 +178,5 @@ def result_line(pair: Pair, result: Result) -> str:
     images = sum(condition.n for condition in result.conditions)
     return (
         f"{pair!s:<28} {score.value:5.1f}{unit}  [{score.low:.1f}, {score.high:.1f}]{arrow}  "
-        f"n = {score.n:,}  {seconds:.1f} s, {images / max(seconds, 1e-9):,.0f} images/s"
+        f"n = {score.n:,}  {seconds:.1f} s, {rate(images / max(seconds, 1e-9), 'images')}"
     )

@@ -22,7 +22,7 @@ from nsbench.data.source import digest_of
 from nsbench.errors import CorruptImage, MissingSplit, NsbenchError, UsageError
 from nsbench.files import can_be_made
 from nsbench.health import doubts
-from nsbench.progress import Progress
+from nsbench.progress import Course, Fact, Progress, Within
 from nsbench.results import Result
 from nsbench.results.comparability import image_set
 from nsbench.results.samples import pack_samples, pictures_of
@@ -78,20 +78,33 @@ def run(options: RunOptions, progress: Progress, network: Model | None = None) -
     if options.log:
         check_logger(options.log)
     first, summary = open_job(options, progress, network), Summary()
-    first = _with_meaning(first)
+    first = with_meaning(first)
     require_room(first)
     first = replace(first, refused=not_attackable(first))
     results.ensure_writable(options.results)  # where nothing is yet: a rejected option leaves no folder
+    course = Course(len(options.seeds) * len(options.methods) * len(first.options.suites))
+    first = replace(first, progress=Within(progress, lambda: str(course)))
+    try:
+        _run_all(first, course, summary)
+    except KeyboardInterrupt as stopped:
+        kept = f"{len(summary.done) + len(summary.held)} of {course.total} pairs are stored in {options.results}"
+        progress.event("stopped", kept, {"stored": len(summary.done) + len(summary.held), "pairs": course.total})
+        stopped.add_note(kept)
+        raise
+    return summary
+
+
+def _run_all(first: Job, course: Course, summary: Summary) -> None:
+    options = first.options
     for seed in options.seeds:
         job = replace(first, seed=seed, recipe=first.recipe.model_copy(update={"seed": seed}))
         if options.match == "compute":
             job = replace(job, recipe=_equal_compute(job))
         for name in options.methods:
-            _run_method(job, registry.methods[name], summary)
-    return summary
+            _run_method(job, registry.methods[name], summary, course)
 
 
-def _with_meaning(job: Job) -> Job:
+def with_meaning(job: Job) -> Job:
     """The job without the suites that mean nothing for the source's classes, which is said once and is no failure."""
     apart = [name for name in job.options.suites if not has_meaning(job.source, registry.suites[name])]
     if not apart:
@@ -131,43 +144,51 @@ def _fitter(job: Job, watcher: Watcher | None = None) -> Fitter:
     )
 
 
+def fit_key(job: Job, method: Method) -> str:
+    """Digest of everything that decides the weights of a method."""
+    return _fitter(job).key(method, job.parent, job.parent_digest)
+
+
 def _fit(job: Job, method: Method) -> Fitted:
     with closing(Watcher(job)) as watcher:
         return _fitter(job, watcher).fit(method, job.parent, job.parent_digest)
 
 
-def _run_method(job: Job, method: Method, summary: Summary) -> None:
+def _run_method(job: Job, method: Method, summary: Summary, course: Course) -> None:
     """All suites of one method. The model is fitted when the first suite needs it."""
     try:
-        key = _fitter(job).key(method, job.parent, job.parent_digest)
+        key = fit_key(job, method)
     except NsbenchError as error:
+        course.number += len(job.options.suites)
         _note_all(job, method, summary, error)
         return
     model: Fitted | None = None
     memory = Memory()  # of this model: clean predictions are computed once for all suites
     for name in job.options.suites:
-        suite, pair = registry.suites[name], _pair(job, method, name)
+        suite, pair = registry.suites[name], pair_of(job, method, name)
+        course.number += 1
         try:
-            splits = _splits(job, suite)
+            splits = splits_of(job, suite)
             require_all_read(job, splits)
-            identity = _identity(job, suite, splits, key)
+            identity = identity_of(job, suite, splits, key)
             if stored := _held(job, method, suite, identity, pair):
                 summary.held.append(pair)
                 summary.results.append(stored)
-                job.progress.line(f"{pair}: held already", style="dim")
+                job.progress.event("held", f"{pair}: held already", _facts(pair), "dim")
                 continue
             require_published_labels(job, suite)
             rehearse(suite, splits)
             if name in job.refused:
                 raise job.refused[name]
             model = model or _fit(job, method)
-        except MissingSplit as error:
-            _note(job, summary.missing, pair, error)
+        except MissingSplit as error:  # told at the end, once for all pairs that lack it
+            summary.missing[pair] = str(error).splitlines()[0]
             continue
         except NsbenchError as error:
             _note(job, summary.failed, pair, error)
             continue
         _run_pair(job, method, suite, splits, model, memory, identity, pair, summary)
+        course.computed += 1
 
 
 def _run_pair(
@@ -195,9 +216,21 @@ def _run_pair(
         return
     summary.done.append(pair)
     summary.results.append(stored)
-    job.progress.line(result_line(pair, result))
+    score, seconds = result.score, result.provenance.seconds
+    figures: dict[str, Fact] = {
+        "value": score.value,
+        "low": score.low,
+        "high": score.high,
+        "n": score.n,
+        "seconds": seconds,
+    }
+    job.progress.event("pair", result_line(pair, result), _facts(pair) | figures)
     for doubt in doubts(result.conditions, outcomes):
         job.progress.line(f"{pair}: {doubt.words()}", style="yellow")
+
+
+def _facts(pair: Pair) -> dict[str, Fact]:
+    return {"method": pair.method, "suite": pair.suite, "seed": pair.seed}
 
 
 def _evaluations(
@@ -232,7 +265,7 @@ def _evaluations(
     return evaluations
 
 
-def _splits(job: Job, suite: Suite) -> list[Split]:
+def splits_of(job: Job, suite: Suite) -> list[Split]:
     """The images of each condition: the suite's own subset, cut further by --limit."""
     limits = [condition.limit for condition in suite.conditions()]
     return [
@@ -246,7 +279,7 @@ def _prepared(job: Job, condition: Condition) -> Split:
     return for_model(split, condition.preprocess, job.parent.input_size, job.options.resize_ready)
 
 
-def _identity(job: Job, suite: Suite, splits: list[Split], key: str) -> str:
+def identity_of(job: Job, suite: Suite, splits: list[Split], key: str) -> str:
     """Digest of all that decides the outcomes, apart from the machine's arithmetic."""
     settings = [
         (c.name, c.attack, sorted(c.params.items()), str(c.threat), c.preprocess, split.digest, split.origin)
@@ -278,7 +311,7 @@ def _held(job: Job, method: Method, suite: Suite, identity: str, pair: Pair) -> 
     return stored if stored and (job.options.allow_missing or not stored.unreadable) else None
 
 
-def _pair(job: Job, method: Method, suite: str) -> Pair:
+def pair_of(job: Job, method: Method, suite: str) -> Pair:
     return Pair(method.name, suite, job.seed, name_seed=len(job.options.seeds) > 1)
 
 
@@ -288,7 +321,9 @@ def _note(job: Job, where: dict[Pair, str], pair: Pair, error: Exception) -> Non
 
 
 def _note_all(job: Job, method: Method, summary: Summary, error: NsbenchError) -> None:
-    where = summary.missing if isinstance(error, MissingSplit) else summary.failed
+    is_missing = isinstance(error, MissingSplit)
+    where = summary.missing if is_missing else summary.failed
     for name in job.options.suites:
-        where[_pair(job, method, name)] = str(error)
-    job.progress.line(f"{method.name}: {error}", style="yellow")
+        where[pair_of(job, method, name)] = str(error)
+    if not is_missing:
+        job.progress.line(f"{method.name}: {error}", style="yellow")

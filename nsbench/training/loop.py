@@ -24,7 +24,7 @@ from nsbench.data.loading import Batch, batches
 from nsbench.errors import TrainingError, UsageError
 from nsbench.models import Model, class_token_only
 from nsbench.models.memory import let_go, out_of_memory, too_large
-from nsbench.progress import SILENT, Advance, Progress
+from nsbench.progress import SILENT, Advance, Fact, Progress, duration
 from nsbench.randomness import derive_seed
 from nsbench.results import Round
 from nsbench.training.augment import Augmented, erase, mix, pixels, seeded
@@ -80,6 +80,7 @@ def finetune(
             together = state.micro_batch
             with class_token_only(model), state.cost.counted(model):
                 entry = _round(state, images, train, perturb, losses, workers, advance, checkpoint)
+            progress.event("round", _told(entry, recipe), _facts(entry))
             if state.micro_batch < together:
                 fitting = f"went on with {state.micro_batch}, which give the same gradients"
                 progress.line(f"{together} images at a time do not fit into memory; {fitting}", style="yellow")
@@ -94,6 +95,25 @@ def finetune(
             if checkpoint:
                 state.save(checkpoint)
     return Trained(state.fitted.eval(), tuple(state.history))
+
+
+def _told(entry: Round, recipe: Recipe) -> str:
+    """A round in words."""
+    losses = ", ".join(f"{name} {value:.3f}" for name, value in entry.losses.items())
+    noise = f", noise norm {entry.noise.norm:.2f}" if entry.noise else ""
+    outside = ", still outside ε" if entry.noise and entry.noise.converged is False else ""
+    of = "" if recipe.compute else f"/{recipe.rounds}"
+    return f"round {entry.round}{of}: loss {losses}{noise}{outside}, {duration(entry.seconds)}"
+
+
+def _facts(entry: Round) -> dict[str, Fact]:
+    """A round for the log file."""
+    facts: dict[str, Fact] = {"round": entry.round, "step": entry.step, "lr": entry.lr, "seconds": entry.seconds}
+    facts |= {f"loss_{name}": value for name, value in entry.losses.items()}
+    if entry.noise:
+        facts |= {"noise_norm": entry.noise.norm, "mse_probability": entry.noise.mse_probability}
+        facts |= {"noise_steps": entry.noise.steps, "noise_converged": entry.noise.converged}
+    return facts
 
 
 def _begun(model: Model, recipe: Recipe, checkpoint: Path | None, progress: Progress) -> State:
@@ -125,7 +145,11 @@ def _round(
     noise, learnt = None, None
     if perturb:
         advance(0, note=f"{name}: noise")
-        noise, learnt = round_noise(state.model, perturb, train, recipe, state.round, workers)
+
+        def watch(step: int, distance: float) -> None:
+            advance(0, note=f"{name}: noise, step {step}, {distance:.3f} of ε {recipe.epsilon:g}")
+
+        noise, learnt = round_noise(state.model, perturb, train, recipe, state.round, workers, watch)
     noise_seconds = time.perf_counter() - start
     found, lr = [], state.lr
     for _ in range(recipe.steps_per_round):

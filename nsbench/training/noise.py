@@ -13,6 +13,7 @@ from nsbench.data import Split
 from nsbench.data.loading import batches
 from nsbench.models import Model
 from nsbench.nullspace import LearntNoise, noise_influence
+from nsbench.nullspace.approximate import NoiseWatch
 from nsbench.randomness import derive_seed
 from nsbench.results import NoiseOfRound
 from nsbench.training.augment import Augmented, erase, pixels, seeded
@@ -39,6 +40,7 @@ class NoiseImages:
     batches: Iterable[torch.Tensor]  # (B, 3, H, W) each: an iterator of new ones, or `noise_batches` to take in turn
     held_out: torch.Tensor  # (B, 3, H, W) that the noise is not learnt on
     stop: torch.Tensor | None  # the same where the recipe stops by them, else None
+    watch: NoiseWatch | None = None  # called as the noise is learnt
 
 
 # perturb(model, images, round) -> the noise of a round: as it was learnt, or as a tensor (1, N, D)
@@ -52,13 +54,14 @@ def round_noise(
     recipe: Recipe,
     round: int,
     workers: int,
+    watch: NoiseWatch | None = None,
 ) -> tuple[torch.Tensor | None, NoiseOfRound | None]:
     """This round's noise (1, N, D), and what the history tells of it."""
     parts = _stream(model, train, recipe, round, workers)
     with closing(parts):
         held_out = next(parts)
         taken = Pool(parts, recipe.noise_batches) if recipe.noise_batches else parts
-        images = NoiseImages(taken, held_out, held_out if recipe.noise_stop == "held-out" else None)
+        images = NoiseImages(taken, held_out, held_out if recipe.noise_stop == "held-out" else None, watch)
         learnt = perturb(model, images, round)
     if learnt is None:
         return None, None

@@ -107,6 +107,22 @@ def test_dry_run_computes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+def test_dry_run_marks_what_is_held(tmp_path: Path) -> None:
+    assert (
+        nsbench("run", "--method", "pretrained", "--suite", "clean", "--limit", 4, "--results", tmp_path).exit_code == 0
+    )
+    before = sorted(tmp_path.rglob("*"))
+    chosen = ["run", "--method", "pretrained,ns", "--suite", "clean,fgsm", "--limit", 4, "--results", tmp_path]
+    result = nsbench(*chosen, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "pretrained x clean: 1 condition on shapes10: held already" in result.output
+    assert "pretrained x fgsm: 5 conditions on shapes10: to run" in result.output
+    assert "ns x clean: 1 condition on shapes10: to run" in result.output
+    assert f"4 pairs in {tmp_path}: 1 held already, 3 to run" in result.output
+    assert "held already" not in nsbench(*chosen, "--dry-run", "--force").output
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_report_without_results(tmp_path: Path) -> None:
     result = nsbench("report", "--results", tmp_path / "none")
     assert result.exit_code == 2

@@ -49,7 +49,7 @@ def test_a_run_keeps_what_was_finished(tmp_path: Path, number: int, word: str, s
     status_, line, _ = stopped(
         number, lambda: bool(list(results.rglob("clean.seed0.json"))), "run", *RUN, "--results", results
     )
-    assert (status_, line) == (status, f"nsbench: {word}; {GOES_ON}")
+    assert (status_, line) == (status, f"nsbench: {word}; 1 of 2 pairs are stored in {results}; {GOES_ON}")
     assert [one.suite for one in read_results(results)[0]] == ["clean"]
     assert not list(results.rglob("*.draft"))
 

@@ -145,9 +145,19 @@ def test_compare_lists_every_common_column_and_the_discordant_images(tmp_path):
     assert found[0].delta.p == pytest.approx(mcnemar_exact(a, b))
     assert found[1].only_first is None
     with_partial = compare(only_table(tmp_path, partial=True), "a", "b")
-    assert with_partial[-1].suite == AVERAGE
+    assert with_partial[0].suite == AVERAGE
     with pytest.raises(UsageError, match="'z' is no row"):
         compare(only_table(tmp_path), "a", "z")
+
+
+def test_only_one_right_over_seeds_is_the_mean_over_all_pairs_of_seeds(tmp_path):
+    mine, theirs = [flags(0.6, seed) for seed in (0, 1)], [flags(0.5, seed) for seed in (2, 3, 4)]
+    for method, all_flags in (("a", mine), ("b", theirs)):
+        for seed, right in enumerate(all_flags):
+            store(tmp_path, method, "clean", right, seed=seed)
+    (found,) = compare(only_table(tmp_path), "a", "b")
+    assert found.only_first == pytest.approx(np.mean([(a & ~b).sum() for a in mine for b in theirs]), abs=0.051)
+    assert found.only_second == pytest.approx(np.mean([(b & ~a).sum() for a in mine for b in theirs]), abs=0.051)
 
 
 def test_the_reader_finds_the_scores_again(tmp_path):

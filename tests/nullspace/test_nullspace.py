@@ -101,6 +101,15 @@ def test_nothing_to_learn_takes_no_step() -> None:
     assert learnt.noise_1ND.std().item() == pytest.approx(1 / math.sqrt(3), rel=0.3)  # uniform in (-1, 1)
 
 
+def test_who_watches_is_told_the_distance_of_every_step() -> None:
+    told: list[tuple[int, float]] = []
+    learnt = learn_noise(
+        tiny_model(), pictures(), epsilon=1e-12, max_steps=3, watch=lambda step, distance: told.append((step, distance))
+    )
+    assert [step for step, _ in told] == [0, 1, 2, 3]
+    assert told[-1] == (learnt.steps, learnt.mse_probability)
+
+
 def test_the_step_limit_is_kept_and_told() -> None:
     learnt = learn_noise(tiny_model(), pictures(), epsilon=1e-12, max_steps=3)
     assert (learnt.steps, learnt.converged) == (3, False)

@@ -49,6 +49,10 @@ def small(tmp_path):
 GOLDEN_MARKDOWN = """\
 ### shapes10 · vit
 
+- ns against finetune, its matched control: better on CLEAN of 2 suites, worse on IMAGENET\\_C (these weights).
+- Ahead of all others (these weights): ns on CLEAN; on the other suite no row is.
+- Every trained row is of one training, so that what is said of them is said of these weights and not of methods.
+
 | Rank | Method | CLEAN ↑ | IMAGENET\\_C ↓ | Average ↑ |
 | ---: | :--- | ---: | ---: | ---: |
 |  | finetune † | 50.0 ±6.9 | **64.7** ±9.1 | – |
@@ -313,7 +317,7 @@ def test_the_terminal_shows_a_paired_comparison(small):
     report.print_comparison(report.read_board(small), "ns", "finetune", console)
     printed = console.file.getvalue()
     assert "ns  −  finetune" in printed
-    assert re.search(r"CLEAN ↑\s+65\.0\s+50\.0\s+\+15\.0\s+\+9\.8 to \+19\.9\s+< 0\.001\s+30, 0\s+better", printed)
+    assert re.search(r"CLEAN ↑\s+65\.0\s+50\.0\s+\+15\.0\s+\+9\.8 to \+19\.9\s+< 0\.001\s+30 / 0\s+better", printed)
     assert re.search(r"IMAGENET_C ↓ .* worse † \(paired bootstrap\)", printed)
     with pytest.raises(UsageError, match="'nobody' is no row"):
         report.print_comparison(report.read_board(small), "ns", "nobody", console)

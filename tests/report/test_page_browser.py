@@ -12,13 +12,14 @@ from test_page import corrupted, synthetic
 
 from nsbench import report
 from nsbench.leaderboard import build, compare
-from nsbench.report.numbers import figure, pvalue, signed, verdict
+from nsbench.report.numbers import counts, figure, pvalue, signed, verdict
 from nsbench.results import read_results
 from nsbench.statistics.corruption_error import mean_corruption_error
 
 WHY = missing()
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(WHY), reason=WHY)]
 EVENTS = "Network.requestWillBeSent"
+CLEAN = 3  # its place in a row of the table: after name, rank and average
 
 
 @pytest.fixture(scope="module")
@@ -125,12 +126,12 @@ def test_it_opens_quietly_from_one_file_and_runs_no_foreign_script(page, address
 
 def test_columns_sort_either_way_and_what_is_missing_comes_last(page):
     head = "#t1-scores .heads th:nth-child({}) button"
-    for at, first, last in ((2, "95.0", "60.0"), (3, "75.0", "–"), (4, None, None)):
+    for at, first, last in ((4, "95.0", "60.0"), (5, "75.0", "–"), (6, None, None)):
         click(page, head.format(at))
         once = column(page, at - 1)
         order = one(page, f"#t1-scores .heads th:nth-child({at})").get_attribute("aria-sort")
         numbers = [float(text) for text in once if text != "–"]
-        down = at == 4  # C: lower is better
+        down = at == 6  # C: lower is better
         assert order == ("ascending" if down else "descending")
         assert numbers == sorted(numbers, reverse=not down)
         if first:
@@ -144,14 +145,64 @@ def test_columns_sort_either_way_and_what_is_missing_comes_last(page):
     assert names(page) == sorted(names(page), key=str.lower)
 
 
+@pytest.fixture
+def ranked(driver, tmp_path):
+    """A page of six rows with averages, at the width of a phone that is held upright and large."""
+    file = tmp_path / "ranked.html"
+    file.write_text(report.to_html(build(synthetic(6))), encoding="utf-8")
+    size = {"height": 860, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 500, **size})
+    driver.get(file.as_uri())
+    yield driver
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 1280, **size})
+
+
+def test_name_rank_average_and_clean_stand_on_the_first_screen(ranked):
+    boxes = run(
+        ranked,
+        "return [...document.querySelector('tbody.own tr').cells].slice(0, 4).map(cell => {"
+        " const box = cell.getBoundingClientRect(); return [box.right, box.bottom]; })",
+    )
+    titles = run(ranked, "return [...document.querySelectorAll('.heads th')].slice(0, 4).map(head => head.innerText)")
+    assert [title.split()[0] for title in titles] == ["Method", "Rank", "Average", "S0"]
+    assert all(right <= 500 and bottom <= 860 for right, bottom in boxes), boxes
+
+
+def test_rank_sorts_by_its_best_place_then_by_its_worst(ranked):
+    read = "return [...document.querySelectorAll('tbody.own tr')].map(row => row.cells[1].textContent)"
+    places = [tuple(map(int, re.findall(r"\d+", text))) for text in run(ranked, read)]
+    for order in (sorted(places), sorted(places, reverse=True)):
+        click(ranked, ".heads [data-sort=rank]")
+        assert [tuple(map(int, re.findall(r"\d+", text))) for text in run(ranked, read)] == order
+
+
+def test_a_rows_name_opens_its_card(ranked):
+    click(ranked, "tbody.own tr:nth-child(2) th")
+    card = one(ranked, ".methods .card:target")
+    assert card.get_attribute("id") == "t0-m1"
+    assert all(part.get_attribute("open") for part in card.find_elements("css selector", "details"))
+
+
 def test_filters_choose_rows_columns_and_sources(page):
     field = one(page, "form[data-for=t1] input[type=search]")
     field.send_keys("finetune")
     assert names(page) == ["FINETUNE"]
     assert one(page, "form[data-for=t1] output").text == "1 of 4 rows"
+    for asked, found in (
+        ("ns|finetune", ["FINETUNE", "NS"]),
+        ("model:vit clean>=80", ["FINETUNE", "NS"]),
+        ("clean<95 c<70|clean=60", None),
+        ("rank<=1", []),  # no row has a rank: the average is missing
+        ("nobody", []),
+    ):
+        run(page, "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))", field, asked)
+        if found is not None:
+            assert sorted(names(page)) == found, asked
+        shown = len(names(page))
+        assert one(page, "form[data-for=t1] output").text == f"{shown} of 4 rows"
     run(page, "arguments[0].value = ''; arguments[0].dispatchEvent(new Event('input'))", field)
     assert len(names(page)) == 4
-    box = one(page, "form[data-for=t1] [name=group]")
+    box = one(page, "form[data-for=t1] .pills label:nth-of-type(2) [name=group]")
     shown = "return [...document.querySelectorAll('#t1-scores .heads th')].filter(h => h.offsetWidth).length"
     before = run(page, shown)
     run(page, "arguments[0].click()", box)
@@ -175,24 +226,24 @@ def test_intervals_are_shown_on_demand(page):
 
 def test_differences_are_against_the_control_or_a_chosen_row(page, board):
     table = table_of(board)
-    before = column(page, 1)
+    before = column(page, CLEAN)
     click(page, "form[data-for=t1] [name=difference]")
     for reference in ("matched control", "PRETRAINED"):
         choose(page, "form[data-for=t1] [name=reference]", reference)
         label = "FINETUNE" if reference == "matched control" else reference
-        found = dict(zip(names(page), column(page, 1), strict=True))
+        found = dict(zip(names(page), column(page, CLEAN), strict=True))
         assert found.pop(label) == "ref."
         for row, text in found.items():
             (expected,) = [c.delta for c in compare(table, row, label) if c.suite == "clean"]
             assert text == signed(expected.value)
-            cell = one(page, f"#t1-scores th[data-v='{row}'] + td") if row.isalpha() else None
+            cell = one(page, f"#t1-scores th[data-v='{row}'] ~ td:nth-child(4)") if row.isalpha() else None
             if cell:
                 assert ("even" in cell.get_attribute("class").split()) == (expected.verdict == "not separable")
                 assert f"{signed(expected.low)} to {signed(expected.high)}" in cell.get_attribute("title")
                 assert expected.verdict in cell.get_attribute("title")
     assert "that of PRETRAINED" in one(page, "p.legend[data-for=t1]").text
     click(page, "form[data-for=t1] [name=difference]")
-    assert column(page, 1) == before
+    assert column(page, CLEAN) == before
 
 
 def test_any_two_rows_are_compared_as_the_command_does(page, board):
@@ -214,7 +265,7 @@ def test_any_two_rows_are_compared_as_the_command_does(page, board):
                 signed(c.delta.value),
                 f"{signed(c.delta.low)} to {signed(c.delta.high)}",
                 "",
-                "–" if c.only_first is None else f"{c.only_first} / {c.only_second}",
+                "–" if c.only_first is None else counts(c.only_first, c.only_second),
                 pvalue(c.delta.adjusted).removeprefix("p ").removeprefix("= "),
                 verdict(c.delta),
             ]
@@ -225,6 +276,69 @@ def test_any_two_rows_are_compared_as_the_command_does(page, board):
     assert one(page, "#t1-compare thead .who:nth-child(3)").text == HOSTILE
     click(page, "#t1-compare [name=swap]")
     assert one(page, "#t1-compare thead .who:nth-child(2)").text == HOSTILE
+
+
+def test_an_address_brings_back_what_was_chosen(page):
+    click(page, "#t1-scores [data-sort=rank]")
+    click(page, "#t1-scores .heads th:nth-child(4) button")
+    choose(page, "form[data-for=t1] [name=reference]", "PRETRAINED")
+    choose(page, "#t1-compare [name=first]", "PRETRAINED")
+    click(page, "form[data-for=t1] .pills label:nth-of-type(3) [name=group]")
+    field = one(page, "form[data-for=t1] input[type=search]")
+    field.send_keys("ns|finetune")
+    click(page, "#theme")
+    run(page, "navigator.clipboard.writeText = async text => { window.copied = text; }")
+    click(page, "#t1 .toc .link")
+    link = run(page, "return window.copied")
+    for part in (
+        "t1.sort=-clean",
+        "t1.against=PRETRAINED",
+        "t1.show=differences",
+        "t1-compare1=PRETRAINED",
+        "theme=dark",
+    ):
+        assert part in link
+    before, shown = names(page), column(page, CLEAN)
+    page.get("about:blank")
+    page.get(link)
+    assert max(background(page)[:3]) < 60
+    assert names(page) == before == ["NS", "FINETUNE"]
+    assert column(page, CLEAN) == shown
+    assert one(page, "#t1-scores .heads th:nth-child(4)").get_attribute("aria-sort") == "descending"
+    assert one(page, "#t1-compare thead .who:nth-child(2)").text == "PRETRAINED"
+    assert not one(page, "#t1 .card[data-group=Adversarial]").is_displayed()
+    run(
+        page,
+        "arguments[0].value = ''; arguments[0].dispatchEvent(new Event('input'))",
+        one(page, "[data-for=t1] [type=search]"),
+    )
+    assert "filter" not in run(page, "return location.search")
+
+
+def test_a_group_of_columns_can_be_asked_for(page):
+    heads = (
+        "return [...document.querySelectorAll('#t1-scores .heads th')].filter(h => h.offsetWidth)"
+        ".map(h => h.textContent.split('\\u00a0')[0])"
+    )
+    one(page, "form[data-for=t1] input[type=search]").send_keys("group:adversarial")
+    assert run(page, heads) == ["Method", "Rank", "Average", "Fgsm"]
+    assert len(names(page)) == 4
+    assert not one(page, "#t1 .card[data-group=Clean]").is_displayed()
+
+
+def test_the_contents_stay_in_sight_and_lead_to_their_parts(page):
+    links = page.find_elements("css selector", "#t1 .toc a")
+    assert [link.text for link in links][:2] == ["Table", "Compare"]
+    assert all(run(page, "return document.querySelector(arguments[0].hash)", link) for link in links)
+    run(page, "document.documentElement.style.scrollBehavior = 'auto'; arguments[0].click()", links[-3])
+    assert run(page, "return document.querySelector('#t1 .toc').getBoundingClientRect().top") == 0
+
+
+def test_evidence_opens_the_comparison_of_its_sentence(page):
+    choose(page, "#t1-compare [name=first]", HOSTILE)
+    click(page, "#t1 .answer a[data-compare]")
+    assert one(page, "#t1-compare thead .who:nth-child(2)").text == "NS"
+    assert one(page, "#t1-compare thead .who:nth-child(3)").text == "FINETUNE"
 
 
 def background(page):
@@ -271,20 +385,20 @@ def test_the_keyboard_reaches_every_figure(page):
         ActionChains(page).send_keys(key).perform()
         return page.switch_to.active_element
 
-    cell = one(page, "#t1-scores tbody.own td")
+    cell = one(page, "#t1-scores tbody.own td:nth-child(4)")
     run(page, "arguments[0].focus()", cell)
     assert one(page, "#tip").is_displayed()
     assert "95 % interval" in one(page, "#tip").text
     assert run(page, "return document.activeElement.getAttribute('aria-describedby')") == "tip"
     right = press(Keys.ARROW_RIGHT)
-    assert run(page, "return arguments[0].cellIndex", right) == 2
+    assert run(page, "return arguments[0].cellIndex", right) == 4
     assert run(page, "return arguments[0].parentNode.rowIndex", press(Keys.ARROW_DOWN)) == 3
     press(Keys.ESCAPE)
     assert not one(page, "#tip").is_displayed()
-    button = one(page, "#t1-scores .heads th:nth-child(2) button")
+    button = one(page, "#t1-scores .heads th:nth-child(4) button")
     run(page, "arguments[0].focus()", button)
     press(Keys.ENTER)
-    assert one(page, "#t1-scores .heads th:nth-child(2)").get_attribute("aria-sort") == "descending"
+    assert one(page, "#t1-scores .heads th:nth-child(4)").get_attribute("aria-sort") == "descending"
     assert len(page.find_elements("css selector", "#t1-scores tbody td[tabindex='0']")) == 1
 
 
@@ -361,11 +475,11 @@ def test_a_thousand_rows_open_and_sort_in_a_second(driver, tmp_path):
         opened.append(busy(driver) - start)
         start = busy(driver)
         driver.execute_async_script(
-            "document.querySelectorAll('button[data-sort]')[3].click();"
+            "document.querySelectorAll('button[data-sort]')[4].click();"
             "requestAnimationFrame(() => setTimeout(arguments[0], 0))"
         )
         sorted_in.append(busy(driver) - start)
-    values = values_of(driver, 3)
+    values = values_of(driver, 4)
     assert names_of(driver) == sorted(values, key=lambda name: -values[name])
     assert len(values) == 1000
     visible = "return [...document.querySelectorAll('tbody.own tr')].filter(row => row.offsetHeight).length"

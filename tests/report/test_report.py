@@ -67,7 +67,7 @@ def test_the_page_shows_values_intervals_best_and_missing(results, tmp_path):
     assert any("n = 100 images" in (cell.get("title") or "") for cell in found.all("td"))
     assert any("3 of 11 are here" in (cell.get("title") or "") for cell in found.all("td", "missing"))
     heads = [attrs["title"] for attrs in found.all("button") if "title" in attrs]
-    assert heads[0] == "The protocol of clean. (Somebody 2025)"
+    assert heads[2] == "The protocol of clean. (Somebody 2025)"
 
 
 def test_the_page_has_curve_heat_map_dynamics_and_commands(results, tmp_path):

@@ -200,6 +200,16 @@ def test_absent_sets_are_named_and_the_rest_is_done(shared_data: Path, tmp_path:
     assert record["source"] == "imagenet"
 
 
+def test_a_missing_suite_is_named_once(shared_data: Path, tmp_path: Path) -> None:
+    chosen = ["--method", "pretrained", "--suite", "imagenet_a", "--seed", "0,1,2"]
+    for more, exit_code in ((["--dry-run"], 0), ([], 1)):
+        result = real_run(shared_data, tmp_path, *chosen, *more)
+        assert result.exit_code == exit_code, result.output
+        assert "imagenet_a (3 pairs): " in result.output
+        assert result.output.count("imagenet_a") == 1
+        assert "3 missing" in result.output
+
+
 @pytest.mark.slow
 def test_ns_on_every_suite_of_a_real_tree(shared_data: Path, tmp_path: Path) -> None:
     """The main job on real images: what the tree does not hold is missing, everything else is there."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -12,6 +13,7 @@ from markupsafe import Markup
 from nsbench.leaderboard import AVERAGE, PAPER_COLUMNS, Cell, Column, Leaderboard, Row, RowComparison, Table
 from nsbench.leaderboard.details import Details
 from nsbench.report import numbers, published
+from nsbench.report.answer import Finding, Where, answer
 from nsbench.report.notes import health_notes, notes, order_note
 from nsbench.report.numbers import GROUP_TITLES, all_of, average_column, group_title
 from nsbench.report.page import charts
@@ -52,8 +54,19 @@ def to_html(board: Leaderboard, detail: int | None = None) -> str:
         "numbers": numbers,
         "AVERAGE": numbers.AVERAGE,
         "REPORTED_IN": published.SOURCE,
+        "EVIDENCE": EVIDENCE,
     }
     return environment.get_template("page.html.j2").render(board=board, views=views(board, Limits.of(detail)))
+
+
+EVIDENCE = {  # what a link to the evidence of a sentence says
+    "compare": "Compare the two",
+    "column": "See the column",
+    "method": "See the method",
+    "health": "See the flags",
+    "notes": "See the notes",
+    "table": "See the table",
+}
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,7 @@ class TableView:
 
     table: Table
     anchor: str
-    columns: Sequence[Column]  # with the average
+    columns: Sequence[Column]  # the average first
     published: Sequence[Published]
     styles: Mapping[str, str]  # CSS class by label: the method's colour on every chart, hollow for its further rows
     scales: Mapping[str, tuple[float, float]]  # by suite: the common scale of a column's whiskers
@@ -75,6 +88,41 @@ class TableView:
     problems: Sequence[str]  # files of pictures that cannot be read
     side: Sequence[SideColumn]  # effective robustness, confidence and cost, to the right of the scores
 
+    @cached_property
+    def answer(self) -> list[tuple[Finding, str]]:
+        """What the table says, each sentence with the address of its evidence on this page."""
+        return [(one, f"#{self.anchor}-{self._place(one.where)}") for one in answer(self.table)]
+
+    def _place(self, where: Where) -> str:
+        labels = [row.label for row in self.table.rows]
+        if where.kind == "compare" and self.differences is not None:
+            return "compare"
+        if where.kind == "column":
+            return f"c{[column.suite for column in self.columns].index(where.suite)}"
+        if where.kind == "method" and where.rows[0] in self.methods:
+            return f"m{labels.index(where.rows[0])}"
+        return where.kind if where.kind in ("health", "notes") else "scores"
+
+    @property
+    def contents(self) -> list[tuple[str, str]]:
+        """Ids and titles of what the section holds, in its order."""
+        parts = (
+            ("scores", "Table", True),
+            ("compare", "Compare", self.differences is not None),
+            ("ranks", "Ranks", self.table.critical is not None),
+            ("suites", "Suites", bool(self.suites)),
+            ("methods", "Methods", bool(self.methods)),
+            ("export", "Take with you", True),
+        )
+        return [(f"{self.anchor}-{name}", title) for name, title, there in parts if there] + [
+            ("reading", "How to read")
+        ]
+
+    def places(self, where: Where) -> str:
+        """Positions of the rows that a comparison is of, for the script that shows it; "" for other evidence."""
+        labels = [row.label for row in self.table.rows]
+        return " ".join(str(labels.index(label)) for label in where.rows) if where.kind == "compare" else ""
+
     @property
     def side_groups(self) -> list[tuple[str, int]]:
         names = [column.group for column in self.side]
@@ -82,9 +130,9 @@ class TableView:
 
     @property
     def groups(self) -> list[tuple[str, int]]:
-        return [(GROUP_TITLES.get(group, group), len(columns)) for group, columns in self.table.groups] + [
-            (group_title(average_column(self.table).group), 1)
-        ]
+        """Title and columns of each: first the average, with the rank that it gives."""
+        own = [(GROUP_TITLES.get(group, group), len(columns)) for group, columns in self.table.groups]
+        return [(group_title(average_column(self.table).group), 2), *own]
 
     @property
     def limit(self) -> int | None:
@@ -142,6 +190,16 @@ class TableView:
 
     def cell(self, row: Row, column: Column) -> Cell | None:
         return row.cell(column.suite)
+
+    @property
+    def ranked(self) -> bool:
+        """Whether any row has an average; where none has, the column is shown when it is asked for."""
+        return any(row.cell(AVERAGE) for row in self.table.rows)
+
+    def place(self, row: Row) -> int:
+        """A rank as a number to sort by: its best place, then its worst."""
+        first, last = row.rank or (0, 0)
+        return first * (len(self.table.rows) + 1) + last
 
     def protocol(self, column: Column) -> str:
         """What a column measures, for its tooltip."""
@@ -203,7 +261,7 @@ def _styles(table: Table, colours: Mapping[str, str]) -> dict[str, str]:
 
 
 def _view(table: Table, anchor: str, styles: Mapping[str, str], limits: Limits, tables: int) -> TableView:
-    columns = [*table.columns, average_column(table)]
+    columns = [average_column(table), *table.columns]
     cells = {c.suite: [cell for row in table.rows if (cell := row.cell(c.suite))] for c in columns}
     scales = {suite: (min(c.low for c in mine), max(c.high for c in mine)) for suite, mine in cells.items() if mine}
     fair = {suite: [c.value for c in mine if c.comparable] for suite, mine in cells.items()}

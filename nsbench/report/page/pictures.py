@@ -40,18 +40,18 @@ class PictureBook:
         found = _chosen(self.album.galleries(table.rows[first], suite))
         samples = [one for one in found if self._room(one[1].clean, one[1].adversarial, one[1].change)]
         swings = self.album.swings(suite, first, second, EACH) if first != second else None
+        wanted = len(found) + (len(swings.won) + len(swings.lost) if swings else 0)
         if swings is not None:
             swings = Swings(self._shown(swings.won), self._shown(swings.lost), swings.images_won, swings.images_lost)
-        if not samples and (swings is None or not swings.won + swings.lost or not _seen(swings)):
+            swings = swings if swings.won or swings.lost else None
+        if not samples and swings is None:
             return None
-        return SuitePictures(samples, labels[0], labels[1], swings, len(samples) < len(found))
+        shown = len(samples) + (len(swings.won) + len(swings.lost) if swings else 0)
+        return SuitePictures(samples, labels[0], labels[1], swings, shown < wanted)
 
     def _shown(self, swings: Sequence[Swing]) -> tuple[Swing, ...]:
-        """Without pictures that there is no room for; the images keep their names."""
-        return tuple(
-            one if self._room(one.clean) else Swing(one.id, one.label, one.first, one.second, one.predictions, None)
-            for one in swings
-        )
+        """Without those that there is no room for."""
+        return tuple(one for one in swings if self._room(one.clean))
 
     def _room(self, *pictures: str | None) -> bool:
         size = sum(len(one) for one in pictures if one)
@@ -75,8 +75,3 @@ def _chosen(galleries: Sequence[Gallery]) -> list[tuple[Gallery, Picture]]:
         most = EACH // len(galleries)
         found += [(one, p) for p in (wrong[: most - most // 2] + right)[:most]]
     return found
-
-
-def _seen(swings: Swings) -> bool:
-    """Whether any image of the lists has a picture."""
-    return any(one.clean for one in (*swings.won, *swings.lost))

@@ -10,8 +10,8 @@ from math import ceil
 from nsbench.leaderboard import Row, RowComparison, Table, compare
 from nsbench.leaderboard.deltas import compare_all
 
+SUBJECT = "subject"  # the role of the method that the benchmark asks about
 LANDMARKS = ("control", "untouched")  # roles of methods that a chart of a few rows shows in any case
-ABSENT = -1  # stands for a count that does not exist
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ class Differences:
     initial: Mapping[str, RowComparison]  # by suite: `first` with `second`
 
     @property
-    def numbers(self) -> dict[str, list[list[int]]]:
+    def numbers(self) -> dict[str, list[list[float]]]:
         """By suite one list for each pair: [first, second, low, high, p, only first right, only second right].
 
         Differences are first minus second in hundredths of the column's unit; p is after Holm, in hundred-thousandths
-        (rounded up, so that no p is called smaller than it is); counts are ABSENT where no single test has them.
+        (rounded up, so that no p is called smaller than it is); the two counts are left out where there are none.
         """
         return {
             suite: [[first, second, *_numbers(one)] for first, second, one in pairs]
@@ -116,17 +116,19 @@ def reference_name(table: Table) -> str:
 
 
 def initial_pair(table: Table) -> tuple[int, int]:
-    """The best trained row that has a reference, with that; without one the two best rows, or the only one twice.
+    """The subject of the benchmark with its reference, or the best trained row that has one; else the two best rows, or
+    the only one twice.
 
     Rows of the folder that the table is made of go before those that another folder lends.
     """
     pairs = [(row, other) for row, other in enumerate(references(table)) if other is not None]
     trained = [pair for pair in pairs if any(one.provenance.recipe for one in table.rows[pair[0]].results)]
-    chosen = trained or pairs or [(0, min(1, len(table.rows) - 1))]
+    asked = [pair for pair in pairs if table.rows[pair[0]].role == SUBJECT]
+    chosen = asked or trained or pairs or [(0, min(1, len(table.rows) - 1))]
     return next((pair for pair in chosen if not table.rows[pair[0]].lender), chosen[0])
 
 
-def _numbers(one: RowComparison) -> list[int]:
+def _numbers(one: RowComparison) -> list[float]:
     low, high = round(100 * one.delta.low), round(100 * one.delta.high)
     p = min(100_000, ceil(100_000 * one.delta.adjusted))
-    return [low, high, p, *(ABSENT if count is None else count for count in (one.only_first, one.only_second))]
+    return [low, high, p, *(count for count in (one.only_first, one.only_second) if count is not None)]

@@ -11,11 +11,13 @@ from rich.text import Text
 
 from nsbench.errors import UsageError
 from nsbench.leaderboard import BETTER, Cell, Delta, Leaderboard, Row, RowComparison, Table, compare, find_row
+from nsbench.report.answer import answer
 from nsbench.report.notes import text_notes
 from nsbench.report.numbers import (
     MISSING,
     ONCE,
     average_column,
+    counts,
     deviation,
     figure,
     heading,
@@ -25,12 +27,14 @@ from nsbench.report.numbers import (
     signed,
 )
 from nsbench.report.side_columns import side_columns
-from nsbench.report.tables.text import cells_of, name_of
+from nsbench.report.tables.text import cells_of, columns_of, name_of
 
 
 def print_tables(board: Leaderboard, console: Console) -> None:
-    """Print every table; bold is the best of a column, underlined is not separable from it."""
+    """Print what every table says, and the table; bold is the best of a column, underlined is not separable from it."""
     for table in board.tables:
+        for one in answer(table):
+            console.print(one.sentence, markup=False, highlight=False)
         for drawn in (*_score_tables(table, console.width), *_side_tables(table, console.width)):
             console.print(drawn)
         for line in text_notes(table):
@@ -71,7 +75,7 @@ def _comparison_table(table: Table, first: str, second: str, width: int) -> Rich
     drawn.caption, drawn.caption_justify = (
         Text(
             "p after Holm over all pairs in all columns"
-            + ("" if narrow else "; images that only one has right: first, second")
+            + ("" if narrow else "; images that only one has right: first / second")
             + (f"; {ONCE} of these weights: one training" if any(one.delta.of_weights for one in found) else "")
         ),
         "left",
@@ -106,7 +110,9 @@ def _verdict(delta: Delta, narrow: bool) -> str:
 
 def _compared(found: RowComparison) -> list[str]:
     delta = found.delta
-    only = MISSING if found.only_first is None else f"{found.only_first}, {found.only_second}"
+    only = MISSING
+    if found.only_first is not None and found.only_second is not None:
+        only = counts(found.only_first, found.only_second)
     p = pvalue(delta.adjusted).removeprefix("p ").removeprefix("= ")  # the column's head is "p"
     return [
         figure(found.cell.value),
@@ -119,7 +125,7 @@ def _compared(found: RowComparison) -> list[str]:
 
 
 def _score_tables(table: Table, width: int) -> list[RichTable]:
-    heads = ["Rank", *(f"{column.title} {column.arrow}" for column in [*table.columns, average_column(table)])]
+    heads = ["Rank", *(f"{column.title} {column.arrow}" for column in columns_of(table))]
     cells = [[Text(rank(row)), *map(_rich_cell, cells_of(table, row))] for row in table.rows]
     return _fitting(heading(table), heads, table.rows, cells, width, before=1)
 

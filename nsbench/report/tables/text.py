@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nsbench.leaderboard import AVERAGE, Cell, Leaderboard, Row, Table
+from nsbench.leaderboard import AVERAGE, Cell, Column, Leaderboard, Row, Table
+from nsbench.report.answer import answer
 from nsbench.report.notes import text_notes
 from nsbench.report.numbers import (
     MISSING,
@@ -29,10 +30,12 @@ def to_markdown(board: Leaderboard) -> str:
 
 
 def _markdown_table(table: Table) -> str:
-    columns = [*table.columns, average_column(table)]
+    columns = columns_of(table)
     heads = ["Rank", "Method", *(f"{column.title} {column.arrow}" for column in columns)]
     lines = [
         f"### {_plain(heading(table))}",
+        "",
+        *(f"- {_plain(one.sentence)}" for one in answer(table)),
         "",
         _line([_plain(head) for head in heads]),
         _line(["---:", ":---", *["---:"] * (len(heads) - 2)]),
@@ -88,9 +91,16 @@ def _markdown_cell(cell: Cell | None) -> str:
     return f"{value} {margin(cell)}{deviation(cell)}"
 
 
+def columns_of(table: Table) -> list[Column]:
+    """The average before the suites, and behind them where no row has one."""
+    average = average_column(table)
+    has_one = any(row.cell(AVERAGE) for row in table.rows)
+    return [average, *table.columns] if has_one else [*table.columns, average]
+
+
 def cells_of(table: Table, row: Row) -> list[Cell | None]:
-    """The row's cells in the table's order, the average last; None where there is nothing."""
-    return [*(row.cells.get(column.suite) for column in table.columns), row.cell(AVERAGE)]
+    """The row's cells in the order of `columns_of`; None where there is nothing."""
+    return [row.cell(column.suite) for column in columns_of(table)]
 
 
 def _line(fields: list[str]) -> str:

@@ -7,7 +7,7 @@ page.all(".compare").forEach(part => {
   const rows = [], heads = scores.tHead.rows[1].cells;
   all("tbody.own tr", scores).forEach(row => { rows[row.dataset.r] = row; });
   const { first, second, swap } = form.elements;
-  const lines = suites.map((suite, at) => [suite, at + 1]);
+  const lines = suites.map((suite, at) => [suite, at + page.FIRST]);
 
   const fill = () => {
     const one = +first.value, two = +second.value;
@@ -30,7 +30,7 @@ page.all(".compare").forEach(part => {
       name.textContent = `${head.firstChild.data.trim()} ${head.dataset.down === "1" ? "↓" : "↑"}`;
       row.append(name);
       const texts = [figure(a), figure(b), signed(value), `${signed(delta.low)} to ${signed(delta.high)}`, "",
-        delta.only ? delta.only.join(" / ") : "–", pvalue(delta.p), verdict];
+        delta.only ? delta.only.map(many => many.toFixed(delta.only.every(Number.isInteger) ? 0 : 1)).join(" / ") : "–", pvalue(delta.p), verdict];
       const classes = ["", "", "change", "", "w graph", "", "", `verdict ${verdict.split(" ")[0]}`];
       texts.forEach((text, index) => {
         const cell = row.insertCell();
@@ -42,8 +42,17 @@ page.all(".compare").forEach(part => {
     }));
     if (!found.length) body.insertRow().insertCell().textContent = one === two ? "This is one and the same row." : "Nothing that both have may be compared.";
   };
+  const keys = [first, second].map((select, place) => [select, `${part.id}${place + 1}`, select.selectedOptions[0].text]);
+  const told = () => keys.forEach(([select, key, usual]) => page.state.set(key, select.selectedOptions[0].text, usual));
+  keys.forEach(([select, key]) => {
+    const found = page.state.get(key), option = found && [...select.options].find(one => one.text === found);
+    if (option) option.selected = true;
+  });
+  if (keys.some(([select, , usual]) => select.selectedOptions[0].text !== usual)) fill();
+  const choose = (one, two) => { [first.value, second.value] = [one, two]; fill(); told(); };
+  all("a[data-compare]", part.parentNode).forEach(link => link.addEventListener("click", () => choose(...link.dataset.compare.split(" "))));
   form.hidden = false;
   form.addEventListener("submit", event => event.preventDefault());
-  form.addEventListener("change", fill);
-  swap.addEventListener("click", () => { [first.value, second.value] = [second.value, first.value]; fill(); });
+  form.addEventListener("change", () => { fill(); told(); });
+  swap.addEventListener("click", () => choose(second.value, first.value));
 });

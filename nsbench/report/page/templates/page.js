@@ -3,13 +3,24 @@ const page = (() => {
   "use strict";
   const root = document.documentElement, all = (query, within = document) => [...within.querySelectorAll(query)];
 
+  // What was chosen stands in the address, so that a link brings it back. What is as at first is not in it.
+  const address = new URL(location.href);
+  const state = {
+    get: key => address.searchParams.get(key),
+    set: (key, value, usual = "") => {
+      if (value === usual) address.searchParams.delete(key); else address.searchParams.set(key, value);
+      address.hash = location.hash;
+      try { history.replaceState(null, "", address); } catch { /* an address that may not change */ }
+    },
+  };
+
   const theme = document.getElementById("theme");
   const dark = () => root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   const label = () => { theme.textContent = dark() ? "Light" : "Dark"; theme.setAttribute("aria-label", `${theme.textContent}: switch the colours`); };
-  const asked = new URLSearchParams(location.search).get("theme");
+  const asked = state.get("theme");
   if (asked === "dark" || asked === "light") root.dataset.theme = asked;
   theme.hidden = false;
-  theme.addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; label(); });
+  theme.addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; state.set("theme", root.dataset.theme); label(); });
   label();
 
   const sources = document.getElementById("sources");
@@ -60,7 +71,7 @@ const page = (() => {
 
   // One tab stop per table; the arrow keys move between its figures.
   all("table.scores").forEach(table => {
-    const first = table.querySelector("tbody.own td");
+    const first = table.querySelector("tbody.own td[data-i]");
     if (first) first.tabIndex = 0;
     table.addEventListener("keydown", event => {
       const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
@@ -86,7 +97,7 @@ const page = (() => {
   all("button.copy").forEach(button => {
     button.hidden = !navigator.clipboard;
     button.addEventListener("click", async () => {
-      const text = button.dataset.copy || button.closest(".command").querySelector("code, pre").textContent;
+      const text = button.matches(".link") ? location.href : button.dataset.copy || button.closest(".command").querySelector("code, pre").textContent;
       try { await navigator.clipboard.writeText(text); said(button, "Copied"); } catch { said(button, "Not allowed"); }
     });
   });
@@ -101,6 +112,18 @@ const page = (() => {
     button.hidden = false;
     button.addEventListener("click", () => save(button.dataset.file, button.closest(".command").querySelector("pre").textContent));
   });
+
+  // A method's card opens where its name is clicked, wherever the link stands.
+  const opened = () => {
+    const card = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (card && card.matches(".methods .card")) all("details", card).forEach(part => { part.open = true; });
+  };
+  addEventListener("hashchange", opened);
+  opened();
+  all("table.scores tbody.own th").forEach(head => head.addEventListener("click", event => {
+    const link = head.querySelector(".name a:not(.flag)");
+    if (link && !event.target.closest("a")) link.click();
+  }));
 
   const figure = value => value.toFixed(1);
   const signed = value => { const text = figure(Math.abs(value)); return +text === 0 ? text : (value > 0 ? "+" : "−") + text; };
@@ -123,8 +146,8 @@ const page = (() => {
       const [, , low, high, p, first, second] = pair;
       const turned = one > two;
       return { low: (turned ? -high : low) / 100, high: (turned ? -low : high) / 100, p: p / 1e5,
-        only: first < 0 ? null : turned ? [second, first] : [first, second] };
+        only: first === undefined ? null : turned ? [second, first] : [first, second] };
     };
   };
-  return { all, save, figure, signed, pvalue, whisker, pairsOf };
+  return { FIRST: 2, all, state, save, figure, signed, pvalue, whisker, pairsOf };
 })();

@@ -4,7 +4,7 @@ page.all("table.scores").forEach(table => {
   const { all, signed, pvalue } = page;
   const anchor = table.id.replace("-scores", ""), mine = `[data-for="${anchor}"]`;
   const form = document.querySelector(`form${mine}`), legend = document.querySelector(`p.legend${mine}`);
-  const suites = table.dataset.suites.split(" "), heads = [...table.tHead.rows[1].cells];
+  const suites = table.dataset.suites.split(" "), FIRST = page.FIRST, heads = [...table.tHead.rows[1].cells];
   const rows = [], own = all("tbody.own tr", table), every = all("tbody tr", table);
   own.forEach(row => { rows[row.dataset.r] = row; });
   const pair = page.pairsOf(document.getElementById(`${anchor}-compare`));
@@ -12,11 +12,14 @@ page.all("table.scores").forEach(table => {
   const title = at => heads[at].textContent.split("\u00a0")[0];
   const lower = at => heads[at].firstElementChild.dataset.down === "1";
 
+  const ask = name => page.state.get(`${anchor}.${name}`);
+  const tell = (name, value, usual) => page.state.set(`${anchor}.${name}`, value, usual);
+
   // --- sorting
   const key = (row, at) => {
     const cell = row.cells[at];
     if (at === 0) return cell.dataset.v.toLowerCase();
-    if (table.classList.contains("diff") && at <= suites.length) return change.get(cell);
+    if (table.classList.contains("diff") && at >= FIRST && at < FIRST + suites.length) return change.get(cell);
     return cell.dataset.v === undefined || isNaN(cell.dataset.v) ? cell.dataset.v : +cell.dataset.v;
   };
   const sort = (at, sign) => {
@@ -29,44 +32,59 @@ page.all("table.scores").forEach(table => {
       body.append(...keyed.map(([, row]) => row));
     }
   };
+  const nameOf = at => at < FIRST ? ["name", "rank"][at] : suites[at - FIRST] || title(at);
+  const by = (head, order) => {
+    all("th[aria-sort]", table).forEach(th => th.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", order);
+    sort(head.cellIndex, order === "ascending" ? 1 : -1);
+    table.dispatchEvent(new Event("sorted"));
+  };
   all("button[data-sort]", table).forEach(button => button.addEventListener("click", () => {
     const head = button.closest("th"), at = head.cellIndex;
     const natural = at === 0 || lower(at) ? "ascending" : "descending";  // the best comes first
     const other = natural === "ascending" ? "descending" : "ascending";
     const order = head.getAttribute("aria-sort") === natural ? other : natural;
-    all("th[aria-sort]", table).forEach(th => th.removeAttribute("aria-sort"));
-    head.setAttribute("aria-sort", order);
-    sort(at, order === "ascending" ? 1 : -1);
-    table.dispatchEvent(new Event("sorted"));
+    by(head, order);
+    tell("sort", `${order === "ascending" ? "" : "-"}${nameOf(at)}`);
   }));
   if (!form) return;
   form.hidden = false;
   const { text, model, intervals, difference, reference, everything } = form.elements;
 
   // --- rows and columns
+  let wanted = page.filterOf("", table);
+  const number = many => many.toLocaleString("en");
+  const count = () => {  // of what is on the screen
+    const shown = own.filter(row => !row.hidden).length, reported = every.filter(row => !row.hidden).length - shown;
+    const drawn = table.classList.contains("capped") ? Math.min(shown, 200) : shown;
+    form.querySelector("output").textContent = `${number(drawn)} of ${number(own.length)} rows${reported ? ` and ${reported} reported` : ""}`;
+  };
   const filter = () => {
-    const wanted = text.value.toLowerCase().split(/\s+/).filter(Boolean), only = model ? model.value : "";
-    let count = 0;
-    for (const row of every) {
-      if (wanted.length) row.dataset.text ||= `${row.cells[0].textContent} ${row.dataset.model}`.toLowerCase();
-      row.hidden = !wanted.every(word => row.dataset.text.includes(word)) || !only.startsWith(only && row.dataset.model);  // a reported row names its model in short
-      count += !row.hidden;
-    }
-    form.querySelector("output").textContent = `${count.toLocaleString("en")} of ${every.length.toLocaleString("en")} rows`;
+    wanted = page.filterOf(text.value, table);
+    const only = model ? model.value : "";
+    for (const row of every) row.hidden = !wanted.row(row) || !only.startsWith(only && row.dataset.model);  // a reported row names its model in short
+    tell("filter", text.value.trim());
+    if (model) tell("model", only);
+    count();
     paint();
   };
   const sheet = new CSSStyleSheet();
   document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
+  const boxes = all("[name=group]", form), nameOfGroup = box => box.parentNode.textContent.trim();
+  const chosen = () => boxes.filter(box => box.checked).map(nameOfGroup).join(","), usual = chosen();
   const columns = () => {
     const hidden = [];
-    for (const box of all("[name=group]", form)) {
-      const [start, span, group] = box.value.split(" ").map(Number), name = box.parentNode.textContent.trim();
-      if (!box.checked) {
+    for (const box of boxes) {
+      box.disabled = Boolean(wanted.group);
+      const [start, span, group] = box.value.split(" ").map(Number), name = nameOfGroup(box);
+      const shown = wanted.group ? group === 1 || wanted.group(name) : box.checked;
+      if (!shown) {
         hidden.push(`#${table.id} .groups > :nth-child(${group + 1})`);
         for (let at = start; at < start + span; at++) hidden.push(`#${table.id} tr:not(.groups) > :nth-child(${at + 1})`);
       }
-      all(`#${anchor} .card[data-group]`).forEach(card => { if (card.dataset.group === name) card.hidden = !box.checked; });
+      all(`#${anchor} .card[data-group]`).forEach(card => { if (card.dataset.group === name) card.hidden = !shown; });
     }
+    tell("columns", chosen(), usual);
     sheet.replaceSync(hidden.length ? `${hidden.join(",")}{display:none}` : "");
   };
 
@@ -89,14 +107,14 @@ page.all("table.scores").forEach(table => {
     const two = against(row), cell = row.cells[at], other = two === undefined || two === one ? null : rows[two].cells[at];
     if (!fair(cell) || !fair(other)) return null;
     const value = cell.dataset.v - other.dataset.v;
-    return { value, ...(pair(suites[at - 1], one, two) || { low: value, high: value }) };
+    return { value, ...(pair(suites[at - FIRST], one, two) || { low: value, high: value }) };
   };
   let columnsOf = [], used = new Set(), painted = new Set();
   const measure = () => {
     used = new Set(rows.map(against));
     columnsOf = suites.map((suite, index) => {
-      const deltas = rows.map((row, one) => delta(row, one, index + 1));
-      deltas.forEach((one, place) => change.set(rows[place].cells[index + 1], one ? one.value : used.has(place) ? 0 : undefined));
+      const deltas = rows.map((row, one) => delta(row, one, index + FIRST));
+      deltas.forEach((one, place) => change.set(rows[place].cells[index + FIRST], one ? one.value : used.has(place) ? 0 : undefined));
       return { deltas, most: Math.max(...deltas.map(one => one ? Math.max(Math.abs(one.low), Math.abs(one.high)) : 0)) };
     });
   };
@@ -122,8 +140,8 @@ page.all("table.scores").forEach(table => {
       if (painted.has(row)) continue;
       painted.add(row);
       columnsOf.forEach(({ deltas, most }, index) => {
-        const cell = row.cells[index + 1];
-        if (cell.dataset.v !== undefined) show(cell, index + 1, row, deltas[row.dataset.r], most);
+        const cell = row.cells[index + FIRST];
+        if (cell.dataset.v !== undefined) show(cell, index + FIRST, row, deltas[row.dataset.r], most);
       });
     }
   };
@@ -136,6 +154,8 @@ page.all("table.scores").forEach(table => {
     table.classList.toggle("diff", on);
     table.classList.toggle("plain", !intervals.checked);
     legend.hidden = !on;
+    tell("show", [intervals.checked ? "" : "figures", on ? "differences" : ""].filter(Boolean).join(","));
+    if (reference) tell("against", reference.value === "" ? "" : reference.selectedOptions[0].text);
     restore();
     if (!on) return;
     measure();
@@ -146,14 +166,28 @@ page.all("table.scores").forEach(table => {
   };
   form.addEventListener("submit", event => event.preventDefault());
   table.addEventListener("sorted", paint);
-  text.addEventListener("input", filter);
-  if (everything) everything.addEventListener("click", () => { table.classList.remove("capped"); everything.remove(); paint(); });
+  text.addEventListener("input", () => { filter(); columns(); });
+  if (everything) everything.addEventListener("click", () => { table.classList.remove("capped"); everything.remove(); count(); paint(); });
   form.addEventListener("change", event => {
     if (event.target === reference && difference) difference.checked = true;
     if (event.target.name === "group") columns(); else if (event.target === model) filter(); else choose();
   });
+
+  // --- as the address asks
+  text.value = ask("filter") || "";
+  for (const [select, name] of [[model, "model"], [reference, "against"]]) {
+    const found = select && ask(name) && [...select.options].find(option => option.text === ask(name));
+    if (found) found.selected = true;
+  }
+  if (ask("columns") !== null) boxes.forEach(box => { box.checked = ask("columns").split(",").includes(nameOfGroup(box)); });
+  const views = (ask("show") || "").split(",");
+  intervals.checked = !views.includes("figures");
+  if (difference) difference.checked = views.includes("differences");
   filter();
   columns();
+  choose();
+  const asked = ask("sort"), head = asked && heads.find((each, at) => nameOf(at) === asked.replace(/^-/, ""));
+  if (head) by(head, asked[0] === "-" ? "descending" : "ascending");
 
   // --- CSV: what a spreadsheet would take for a formula begins with an apostrophe
   const quoted = value => `"${String(value).replace(/^[=+\-@\t\r]/, "'$&").replaceAll('"', '""')}"`;
@@ -163,7 +197,7 @@ page.all("table.scores").forEach(table => {
     const lines = ["source,model,label,suite,value,low,high"];
     for (const row of own) for (const cell of row.querySelectorAll("td[data-i]")) {
       lines.push([quoted(table.dataset.source), quoted(row.dataset.model), quoted(row.cells[0].dataset.v),
-        suites[cell.cellIndex - 1], cell.dataset.v, ...cell.dataset.i.split(" ")].join(","));
+        suites[cell.cellIndex - FIRST], cell.dataset.v, ...cell.dataset.i.split(" ")].join(","));
     }
     page.save("leaderboard.csv", `${lines.join("\n")}\n`);
   });
