@@ -121,3 +121,7 @@ def test_a_run_tells_its_rounds_and_pairs(tmp_path: Path) -> None:
         for field in event.keys() - {"time", "event", "text", "within"}:
             assert f"`{'loss_<term>' if field.startswith('loss_') else field}`" in documented, field
     assert (pair["method"], pair["suite"], pair["seed"], pair["n"]) == ("ns", "clean", 0, 4)
+    (block,) = re.findall(r"```python\n(.*?)```", documented, re.DOTALL)
+    shown_there: dict[str, object] = {}
+    exec(block.replace('"run.jsonl"', repr(str(log))), shown_there)
+    assert shown_there["scores"] == [pair]

@@ -46,7 +46,7 @@ EXAMPLES = {  # Python blocks that are files of content, by the name of their fi
 }
 FILES = ("fgsm_strong", "uniform_noise", "any_corner", "mean_error", "gaussian", "random_corner")
 SCRIPTS = (README, REPOSITORY / "docs" / "python.md")  # whose other Python blocks are one script
-ELSEWHERE = {"models.md": 2, "CONTRIBUTING.md": 1}  # run by tests/models/test_docs.py; a fragment of a file
+ELSEWHERE = {"models.md": 2, "logs.md": 1, "CONTRIBUTING.md": 1}  # run by other tests; a fragment of a file
 OWN_NAMES = {  # which the examples register, and a data config of docs/data.md
     "uniform_noise", "gaussian", "fgsm_strong", "corner", "weather", "objects", "cue_conflict", "shape_bias",
 }  # fmt: skip
