@@ -1,7 +1,7 @@
 """A picture of a rendered page, in Debian's chromium through selenium; the picture of the README is made with
 
     BOARD=reports/showcase/shapes10
-    python tests/benchmarks/screenshot.py $BOARD/index.html $BOARD/leaderboard.png --width 1280 --height 868
+    python tests/benchmarks/screenshot.py $BOARD/index.html $BOARD/leaderboard.png --width 1280 --height 1060
 
 Options: --theme dark, --full for the whole page, --pdf to print it (OUT ends in .pdf then), --run JAVASCRIPT first.
 """
