@@ -18,7 +18,7 @@ from nsbench.data.imagenet import ImageNetTree
 from nsbench.data.made import MARKER
 from nsbench.data.manifest import content_digest
 from nsbench.data.stored import Entry, FolderSplit
-from nsbench.errors import DataError, ModelError
+from nsbench.errors import DataError, ModelError, UsageError
 from nsbench.making import expected
 from nsbench.making.check import check_sets
 from nsbench.making.findings import Report, SetReport
@@ -256,7 +256,7 @@ def test_order_of_folders_is_explained(root: Path) -> None:
 def test_nothing_to_check(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no set"):
         check_sets(tmp_path)
-    with pytest.raises(DataError, match="does not exist"):
+    with pytest.raises(UsageError, match="does not exist"):
         check_sets(tmp_path / "absent")
 
 

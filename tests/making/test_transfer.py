@@ -196,7 +196,7 @@ def test_a_config_file_or_the_caller_names_the_surrogate(tmp_path: Path) -> None
         assert surrogate.checkpoint == tmp_path / "weights" / "tiny.safetensors"
     assert open_source(str(tmp_path)).surrogate is None
     assert SurrogateName.parse("robustbench:Salman2020Do_R50:Linf").name == "robustbench:Salman2020Do_R50:Linf"
-    with pytest.raises(ModelError, match=r"tiny\.safetensors' does not exist"):
+    with pytest.raises(UsageError, match=r"tiny\.safetensors' does not exist"):
         open_source(str(config)).split("transfer/8")
 
 
