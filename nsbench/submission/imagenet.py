@@ -1,7 +1,7 @@
 """What the published sets of ImageNet say about a submitted result's images, without having them.
 
-How many there are, in all and of a class, is published; a label is the class of its image's folder; the labels of the
-validation set have a published digest; and ImageNet-C that nsbench made in memory has a digest that follows from the
+How many there are, in all and of a class, is published; where an id holds a class (ImageNet-R's and Sketch's do), it is
+the label; the labels of the validation set have a published digest; and ImageNet-C that nsbench made in memory has a digest that follows from the
 validation set's.
 """
 
@@ -96,7 +96,7 @@ def _available(stated: int | None, wanted: Expected, own: int | None) -> list[st
 
 
 def _labels(split: str, labels: Mapping[str, int], wanted: Expected) -> list[str]:
-    """Images in the folder of a class, n01440764/..., or of V2 7/..., have its label."""
+    """Ids with a class, n01440764/art_0, or of old results of V2 7/..., have its label."""
     numbered = split.startswith("v2")
     odd = [one for one, label in labels.items() if _of_folder(one, numbered) not in (None, label)]
     if odd:
