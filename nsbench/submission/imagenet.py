@@ -1,8 +1,8 @@
 """What the published sets of ImageNet say about a submitted result's images, without having them.
 
 How many there are, in all and of a class, is published; where an id holds a class (ImageNet-R's and Sketch's do), it is
-the label; the labels of the validation set have a published digest; and ImageNet-C that nsbench made in memory has a digest that follows from the
-validation set's.
+the label; the labels of the validation set have a published digest; and ImageNet-C that nsbench made in memory has a
+digest that follows from the validation set's.
 """
 
 from __future__ import annotations
