@@ -32,14 +32,13 @@ from pathlib import Path
 
 from nsbench.data import wnids
 from nsbench.data.find import FOLDERS, Place, find_sets
-from nsbench.data.named_sets import NamedSet, named_sets
+from nsbench.data.named_sets import PRESENT, NamedSet, named_sets
 from nsbench.data.numbering import IMAGENET as NUMBERS
 from nsbench.data.source import SurrogateName
 from nsbench.errors import DataError, UnknownName
 from nsbench.files import expanded, read_regular
 
 KNOWN = (*FOLDERS, "c")
-PRESENT = "present"
 IMAGENET = "imagenet"  # the name of a source that is given none
 RESERVED = ("shapes10", "files", "logs")  # other sources, whose results these would pass for, and a folder of results
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from nsbench.corruptions import CORRUPTIONS, SEVERITIES, check_corruption
+from nsbench.corruptions import check_corruption
 from nsbench.data import wnids
-from nsbench.data.config import PRESENT, Layout, read_config
-from nsbench.data.corrupted import ENGINE, CorruptedSplit
+from nsbench.data.config import Layout, read_config
+from nsbench.data.corrupted import ENGINE, CorruptedSplit, corrupted_names
 from nsbench.data.find import FOLDERS, Place, corrupted_trees, find_sets, open_set, open_tree_set
-from nsbench.data.named_sets import NamedSet, open_of_its_own, with_several_labels
+from nsbench.data.named_sets import PRESENT, NamedSet, open_of_its_own, score_over_declared, with_several_labels
 from nsbench.data.numbering import IMAGENET, check_members, meaning, names_beside, settled
 from nsbench.data.source import DataSource, Split
 from nsbench.data.stored import StoredSplit
@@ -26,7 +26,7 @@ from nsbench.data.trees import Tree
 from nsbench.errors import DataError, MissingSplit
 from nsbench.progress import SILENT, Progress
 
-CORRUPTED = tuple(f"c/{corruption}/{severity}" for corruption in CORRUPTIONS for severity in SEVERITIES)
+CORRUPTED = tuple(corrupted_names())
 CONFIG_SUFFIX = ".toml"
 
 
@@ -84,10 +84,8 @@ class ImageNetTree(DataSource):
         split = self._settled(open_set(one.name, place, None, progress, self.follow_links), one.name, place)
         if several:
             return with_several_labels(split, several, wnids.label_of())
-        if one.classes == PRESENT:
-            split.classes = tuple(np.unique(split.labels).tolist())
-        elif one.classes:
-            split.classes = tuple(map(int, one.classes))
+        score_over_declared(split, one)
+        if split.classes and isinstance(one.classes, tuple):
             check_members(split.labels, split.classes, one.place.paths[0])
         return split
 

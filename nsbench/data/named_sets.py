@@ -27,6 +27,7 @@ from nsbench.data.layouts import class_folders, open_tree
 from nsbench.data.parts import pieces
 from nsbench.data.source import SetClasses, Split, Subset, digest_of
 from nsbench.data.stored import StoredSplit
+from nsbench.data.trees import Tree
 from nsbench.data.unread import unread_pictures
 from nsbench.errors import DataError
 from nsbench.files import expanded, read_regular
@@ -162,21 +163,34 @@ def _numbers(value: object, path: Path, image: str, order: Mapping[str, int]) ->
     return tuple(dict.fromkeys(found))
 
 
+def score_over_declared(split: StoredSplit, one: NamedSet) -> None:
+    """Sets the classes that the set is scored over, where its config file declares any."""
+    if one.classes == PRESENT:
+        split.classes = tuple(np.unique(split.labels).tolist())
+    elif one.classes:
+        split.classes = tuple(map(int, one.classes))
+
+
+def folder_split(name: str, tree: Tree, classes: Sequence[str], expected: str) -> StoredSplit:
+    """Folders named as these classes, labelled in their order; `expected` says it to a person. Raises DataError."""
+    entries = class_folders(tree, {one: label for label, one in enumerate(classes)}.get, expected)
+    split = tree.split(name, entries)
+    split.unread = unread_pictures(tree, {entry.name for entry in entries})
+    return split
+
+
 def open_of_its_own(one: NamedSet, progress: Progress, follow_links: bool) -> StoredSplit:
     """The images of a set with classes of its own: folders, tables or shards that say them. Raises DataError."""
     assert one.own is not None
     (path,) = one.place.paths
     if not path.exists():
         raise DataError(f"{path}: does not exist; correct the path of [sets.{one.name}]")
-    order = {name: label for label, name in enumerate(one.own.names)}
     paths = pieces(one.name, path) if path.is_dir() else (path,)
     if paths != (path,) or path.suffix.lower() in (".parquet", ".arrow"):
         split = read_pieces(one.name, paths, progress, classes=one.own.names)
     else:
         tree = open_tree(path, one.name, follow_links)
-        entries = class_folders(tree, order.get, f"one of {', '.join(one.own.names[:3])}, ...")
-        split = tree.split(one.name, entries)
-        split.unread = unread_pictures(tree, {entry.name for entry in entries})
+        split = folder_split(one.name, tree, one.own.names, f"one of {', '.join(one.own.names[:3])}, ...")
     split.relabel(split.labels, one.own.names)
     split.classes, split.bare_numbers, split.set_classes = None, False, one.own
     return split

@@ -20,13 +20,11 @@ import numpy as np
 from nsbench.data.corrupted import ENGINE, CorruptedSplit, corrupted_names, parsed
 from nsbench.data.find import read_pieces
 from nsbench.data.hub import name_in_cache, repository
-from nsbench.data.layouts import class_folders
-from nsbench.data.named_sets import PRESENT, NamedSet, named_sets, open_of_its_own
+from nsbench.data.named_sets import NamedSet, folder_split, named_sets, open_of_its_own, score_over_declared
 from nsbench.data.own_parts import NAMES, Part, classes_of, find_parts
 from nsbench.data.source import DataSource, Split, Subset, SurrogateName, crop_of_small
 from nsbench.data.stored import StoredSplit
 from nsbench.data.trees import Tree
-from nsbench.data.unread import unread_pictures
 from nsbench.errors import DataError, MissingSplit, NotPartOfSource
 from nsbench.progress import SILENT, Progress
 from nsbench.randomness import derive_seed
@@ -106,10 +104,7 @@ class OwnSource(DataSource):
             raise DataError(f"[sets.{one.name}]: labels are lists of ImageNet's classes; use folders of classes")
         parts = find_parts(one.place.paths[0], self.follow_links)
         split = self._read(one.name, parts.clean or parts.train or (), progress)
-        if one.classes == PRESENT:
-            split.classes = tuple(np.unique(split.labels).tolist())
-        elif one.classes:
-            split.classes = tuple(map(int, one.classes))
+        score_over_declared(split, one)
         return split
 
     def _share(self, evaluated: bool, name: str, progress: Progress) -> Split:
@@ -126,18 +121,16 @@ class OwnSource(DataSource):
         return split
 
     def _read(self, name: str, part: Part, progress: Progress) -> StoredSplit:
-        order = {one: label for label, one in enumerate(self.class_names)}
+        count = len(self.class_names)
         if isinstance(part, Tree):
-            expected = f"one of the {len(order)} classes, such as {self.class_names[0]}"
-            entries = class_folders(part, order.get, expected)
-            split = part.split(name, entries)
-            split.unread = unread_pictures(part, {entry.name for entry in entries})
+            expected = f"one of the {count} classes, such as {self.class_names[0]}"
+            split = folder_split(name, part, self.class_names, expected)
         else:
             split = read_pieces(name, part, progress, classes=self.class_names)
-        if len(split) and int(split.labels.max()) >= len(order):
+        if len(split) and int(split.labels.max()) >= count:
             where = part[0] if isinstance(part, tuple) else part.place()
             raise DataError(
-                f"{where}: a label is {int(split.labels.max())}, and there are {len(order)} classes; complete {NAMES}"
+                f"{where}: a label is {int(split.labels.max())}, and there are {count} classes; complete {NAMES}"
             )
         split.relabel(split.labels, self.class_names)
         split.classes, split.bare_numbers = None, False
