@@ -217,16 +217,34 @@ class Suite:
         return self.build()
 
 
+@dataclass(frozen=True)
+class OwnSetting:
+    """A setting of a method's own, beside the recipe that all methods share."""
+
+    value: Setting
+    default: Setting
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    @property
+    def changed(self) -> bool:
+        return self.value != self.default
+
+
 class FitFunction(Protocol):
     """What `@method` takes: `fit(model, train, recipe, ...)` gives a model, or the model with its training history.
 
-    The runner also hands over `progress`, `workers`, `checkpoint` and `on_round`. Model, split and recipe are defined
-    in rooms that import this one, so their types are not named here.
+    The runner also hands over the keywords RUN_KEYWORDS. Further keywords with defaults are settings of the method's
+    own, which `--set METHOD.NAME=VALUE` changes. Model, split and recipe are defined in rooms that import this one, so
+    their types are not named here.
     """
 
     __name__: str
 
     def __call__(self, model: Any, train: Any, recipe: Any, /, *args: Any, **run: Any) -> Any: ...
+
+
+RUN_KEYWORDS = ("progress", "workers", "checkpoint", "on_round", "start")  # of a fit function, given by the runner
 
 
 @dataclass(frozen=True)
@@ -244,3 +262,27 @@ class Method:
     order: int = 100
     parts: tuple[Method, ...] = ()  # of a chain such as madry+ns: each goes on from the model of the one before
     code: str = ""  # digest of the file that it was included from; "": it is installed, and `version` says what changed
+    given: Mapping[str, Setting] = field(default_factory=dict)  # settings of its own that are not the defaults
+
+    @property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """The settings of its own: keywords with a default; () of a chain, whose parts have theirs."""
+        signature = {} if self.parts else inspect.signature(self.fit).parameters
+        return {
+            name: parameter
+            for name, parameter in signature.items()
+            if parameter.kind is parameter.KEYWORD_ONLY
+            and parameter.default is not parameter.empty
+            and name not in RUN_KEYWORDS
+        }
+
+    @property
+    def own(self) -> Mapping[str, OwnSetting]:
+        """Every setting of its own and of its parts, as `--set` names them: "sam.rho"."""
+        found = {
+            f"{self.name}.{name}": OwnSetting(self.given.get(name, parameter.default), parameter.default)
+            for name, parameter in self.parameters.items()
+        }
+        for part in self.parts:
+            found |= part.own
+        return found

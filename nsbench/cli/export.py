@@ -45,7 +45,7 @@ def export() -> None:
     multiple=True,
     metavar="FIELD=VALUE",
     callback=settings_of,
-    help="Change a field of the recipe.",
+    help="Change a field of the recipe, or METHOD.NAME=VALUE a setting of the method's own.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")

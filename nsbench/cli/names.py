@@ -23,7 +23,17 @@ def suites() -> list[Row]:
 
 
 def methods() -> list[Row]:
-    return [{"name": m.name, "title": m.title, "citation": m.citation, "about": m.summary} for m in ordered_methods()]
+    """With the settings of their own, which `--set METHOD.NAME=VALUE` changes."""
+    return [
+        {
+            "name": m.name,
+            "title": m.title,
+            "citation": m.citation,
+            "settings": ", ".join(f"{name}={one.default}" for name, one in m.parameters.items()),
+            "about": m.summary,
+        }
+        for m in ordered_methods()
+    ]
 
 
 def models() -> list[Row]:

@@ -153,7 +153,7 @@ _RUN: list[Callable[[Any], Any]] = [
         multiple=True,
         metavar="FIELD=VALUE",
         callback=settings_of,
-        help="Change a field of the recipe, such as rounds=5; may be given several times.",
+        help="Change a field of the recipe, such as rounds=5, or a method's own setting, such as sam.rho=0.1; repeatable.",
     ),
     option(
         "--seed",

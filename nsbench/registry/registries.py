@@ -132,11 +132,14 @@ def suite(
 
 
 def method(*, title: str, citation: str, **fields: Unpack[MethodFields]) -> Callable[[AnyFit], AnyFit]:
-    """Register `def name(model, train, recipe, ...) -> model` as the method `name`; its docstring is the summary."""
+    """Register `def name(model, train, recipe, ...) -> model` as the method `name`.
+
+    The first paragraph of its docstring is the summary. Keywords with defaults are settings of its own.
+    """
 
     def register(fit: AnyFit) -> AnyFit:
         name = fit.__name__
-        summary = " ".join((fit.__doc__ or "").split())
+        summary = " ".join((fit.__doc__ or "").partition("\n\n")[0].split())
         methods.add(name, Method(name, title, fit, citation, summary, **fields))
         return fit
 

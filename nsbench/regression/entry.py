@@ -46,7 +46,7 @@ class ModelFacts:
     """Where a model comes from: what may differ from the baseline, and is then named. The order is the file's."""
 
     normalisation: str
-    recipe: Mapping[str, Setting] | None  # name, seed and all settings side by side; None: nothing was trained
+    recipe: Mapping[str, Setting] | None  # see `_settings`; None: nothing was trained
     method_version: int
     parent_digest: str
     weights_digest: str
@@ -57,10 +57,9 @@ class ModelFacts:
 
     @classmethod
     def of(cls, own: Provenance) -> ModelFacts:
-        used = own.recipe
         return cls(
             own.normalisation,
-            {"name": used.name, "seed": used.seed, **used.settings} if used else None,
+            _settings(own),
             own.method_version,
             own.parent_digest,
             own.weights_digest,
@@ -69,6 +68,13 @@ class ModelFacts:
             own.commit,
             own.nsbench,
         )
+
+
+def _settings(trained: Provenance) -> dict[str, Setting] | None:
+    """Name, seed, all fields of the recipe, and the method's own settings where they are not its defaults."""
+    used = trained.recipe
+    own = {name: one.value for name, one in trained.own_settings.items() if one.changed}
+    return {"name": used.name, "seed": used.seed, **used.settings, **own} if used else None
 
 
 @dataclass(frozen=True)

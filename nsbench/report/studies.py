@@ -62,7 +62,7 @@ def study_view(study: Study, table: Table) -> StudyView | None:
         for setting in study.settings
         for method in study.methods
         for row in table.rows
-        if row.method == method and fits(row.results[0].provenance.recipe, setting)
+        if row.method == method and fits(row.results[0].provenance, setting)
     ]
     whole = {line.row.method for line in lines} == set(study.methods)
     if not whole or len({line.setting for line in lines}) < min(2, len(study.settings)):

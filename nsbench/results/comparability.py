@@ -171,8 +171,17 @@ def kin_of(result: Result) -> Kin:
 
 
 def row_key(result: Result) -> Hashable:
-    """What makes a row of its own; the seed does not, and neither does the recipe's."""
-    return result.method, result.provenance.method_version, kin_of(result)
+    """What makes a row of its own; the seed does not, and neither does the recipe's.
+
+    A method's settings count where they differ from its defaults, so that one may get a new setting.
+    """
+    return result.method, result.provenance.method_version, own_settings(result), kin_of(result)
+
+
+def own_settings(result: Result) -> tuple[tuple[str, str], ...]:
+    """The settings of the method's own that are not its defaults."""
+    own = result.provenance.own_settings
+    return tuple(sorted((name, str(setting.value)) for name, setting in own.items() if setting.changed))
 
 
 def recipe_names(results: Iterable[Result]) -> list[str]:
@@ -200,6 +209,7 @@ def qualifiers(result: Result, rivals: Sequence[Result], several_recipes: bool) 
         words.append(f"checkpoint {own.checkpoint or own.parent_digest[:8]}")
     if differs(lambda one: one.provenance.method_version):
         words.append(f"version {own.method_version}")
+    words += [f"{name.partition('.')[2]} {value}" for name, value in own_settings(result)]
     if own.recipe:
         words += _changed(own.recipe, [one.provenance.recipe for one in rivals if one.provenance.recipe])
     return tuple(words)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from nsbench.types import Origin, Score, Setting, ThreatModel
+from nsbench.types import Origin, OwnSetting, Score, Setting, ThreatModel
 
 SCHEMA: Literal[4] = 4
 STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}  # pydantic's rules for reading
@@ -206,6 +206,7 @@ class Provenance:
     checkpoint: str = ""  # name of the file
     name: str = ""  # that the caller gave it
     about: About | None = None
+    own_settings: Mapping[str, OwnSetting] = field(default_factory=dict)  # of the method: "sam.rho"
     origin: Origin | None = None  # of the weights that it was finetuned from; None: not recorded
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT

@@ -11,6 +11,7 @@ from nsbench.models.export import require_exportable, write_folder
 from nsbench.progress import Progress
 from nsbench.run.fit import Fitted, Fitter
 from nsbench.run.job import Job, RunOptions, open_job
+from nsbench.run.own_settings import with_settings
 from nsbench.types import Method, Origin
 
 
@@ -21,7 +22,7 @@ def export_weights(options: RunOptions, out: Path, progress: Progress) -> tuple[
     """
     job = open_job(options, progress)
     require_exportable(job.parent, out)
-    method = registry.methods[options.methods[0]]
+    method = with_settings(registry.methods[options.methods[0]], options.settings)
     fitter = Fitter(job.recipe, job.source, progress, workers=job.workers, folder=options.weights)
     fitted = fitter.fit(method, job.parent, job.parent_digest)
     own_head = job.parent.class_map is None

@@ -88,7 +88,8 @@ class Fitter:
             parent_digest = self.key(part, parent, parent_digest)
         if method.parts:
             return parent_digest
-        own = (method.code,) if method.code else ()  # who edits an included file need not raise its version
+        own = [method.code] if method.code else []  # who edits an included file need not raise its version
+        own += [json.dumps(sorted(method.given.items()))] if method.given else []
         origin = (parent.name, parent_digest, parent.mean, parent.std, *own)
         if not method.trains:
             return digest_of(*origin, method.name, method.version)
@@ -104,7 +105,7 @@ class Fitter:
             return self._chain(method, parent, parent_digest)
         key = self.key(method, parent, parent_digest)
         if not method.trains:
-            model = _trained(method.fit(parent, None, self.recipe, progress=self.progress)).model
+            model = _trained(method.fit(parent, None, self.recipe, progress=self.progress, **method.given)).model
             card = FitCard(method.name, method.version, parent.name, parent_digest, models.weights_digest(model), None)
             return Fitted(model, key, card)
         path = (self.folder or cache_folder() / "fitted") / f"{key}.safetensors"
@@ -153,6 +154,7 @@ class Fitter:
                         workers=self.workers,
                         checkpoint=checkpoint,
                         on_round=partial(self.on_round, method.name) if self.on_round else None,
+                        **method.given,
                     )
                 )
         except KeyboardInterrupt as stopped:

@@ -17,6 +17,7 @@ from nsbench.models.preparation import Preparation
 from nsbench.progress import Progress
 from nsbench.results.record import About
 from nsbench.run.opening import EMBEDDED, open_all
+from nsbench.run.own_settings import of_recipe, require_known
 
 if TYPE_CHECKING:
     from nsbench.models import Model
@@ -42,7 +43,7 @@ class RunOptions:
     about: About | None = None  # whose the rows are
     command: str = ""  # what provenance states; by default the command line
     recipe: str | None = None
-    settings: Mapping[str, str] = field(default_factory=dict)  # fields of the recipe, as text
+    settings: Mapping[str, str] = field(default_factory=dict)  # as text: fields of the recipe, and METHOD.NAME
     seeds: tuple[int, ...] = (0,)
     match: str = "steps"  # methods get equal steps, or equal "compute": as many forward passes as ns took
     watch: int = 0  # evaluate on a few images every so many rounds of a training; 0: never
@@ -97,6 +98,7 @@ def open_job(options: RunOptions, progress: Progress, network: Model | None = No
 
     Raises an nsbench error where the options do not fit together.
     """
+    require_known(options.settings, options.methods)
     opened = open_all(
         options.data,
         options.model,
@@ -115,7 +117,7 @@ def open_job(options: RunOptions, progress: Progress, network: Model | None = No
     )
     source, parent = opened.source, opened.model
     recipe = training.load_recipe(
-        options.recipe or source.default_recipe, {**options.settings, "seed": str(options.seeds[0])}
+        options.recipe or source.default_recipe, {**of_recipe(options.settings), "seed": str(options.seeds[0])}
     )
     notes = [*parent.said, *([f"weights cast from {parent.cast_from}"] if parent.cast_from else [])]
     noted = f"; {'; '.join(notes)}" if notes else ""

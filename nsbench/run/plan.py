@@ -10,7 +10,7 @@ from nsbench.errors import MissingSplit, NsbenchError
 from nsbench.progress import SILENT
 from nsbench.run.job import Job, RunOptions, open_job
 from nsbench.run.recording import Pair
-from nsbench.run.runner import fit_key, identity_of, pair_of, splits_of, with_meaning
+from nsbench.run.runner import fit_key, identity_of, method_of, pair_of, splits_of, with_meaning
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,13 @@ def plan(options: RunOptions) -> list[Planned]:
 
 
 def _planned(job: Job, method: str, name: str) -> Planned:
-    suite, pair = registry.suites[name], pair_of(job, registry.methods[method], name)
+    suite, own = registry.suites[name], method_of(job, method)
+    pair = pair_of(job, own, name)
     try:
         splits = splits_of(job, suite)
         if job.options.match == "compute":
             return Planned(pair, "known once equal compute is measured")
-        identity = identity_of(job, suite, splits, fit_key(job, registry.methods[method]))
+        identity = identity_of(job, suite, splits, fit_key(job, own))
         found = results.find_result(
             job.options.results, job.source.name, job.parent.name, method, name, job.seed, identity
         ).result

@@ -155,6 +155,7 @@ def _provenance(
         batch_size=job.batch_size,
         method_version=method.version,
         recipe=recipe_used(job.recipe) if method.trains else None,
+        own_settings=method.own,
         history=card.history,
         lineage=card.lineage,
         fit_seconds=card.seconds,

@@ -31,6 +31,7 @@ from nsbench.run.evaluate import Evaluation, evaluate
 from nsbench.run.fit import Fitted, Fitter
 from nsbench.run.job import Job, RunOptions, open_job
 from nsbench.run.known import Memory
+from nsbench.run.own_settings import with_settings
 from nsbench.run.recording import Pair, available, has_meaning, result_line, result_of
 from nsbench.run.watch import Watcher, check_logger
 from nsbench.types import Condition, Method, Suite
@@ -68,7 +69,7 @@ class Summary:
 def fit(options: RunOptions, progress: Progress, network: Model | None = None) -> Fitted:
     """The model of the first method and seed, from the kept weights where they are there. Raises an nsbench error."""
     job = open_job(options, progress, network)
-    return _fit(job, registry.methods[options.methods[0]])
+    return _fit(job, method_of(job, options.methods[0]))
 
 
 def run(options: RunOptions, progress: Progress, network: Model | None = None) -> Summary:
@@ -101,7 +102,7 @@ def _run_all(first: Job, course: Course, summary: Summary) -> None:
         if options.match == "compute":
             job = replace(job, recipe=_equal_compute(job))
         for name in options.methods:
-            _run_method(job, registry.methods[name], summary, course)
+            _run_method(job, method_of(job, name), summary, course)
 
 
 def with_meaning(job: Job) -> Job:
@@ -124,7 +125,8 @@ def _equal_compute(job: Job) -> Recipe:
             f"--match compute: {len(subjects)} methods have the role 'subject', and equal compute is measured by one"
         )
     with closing(Watcher(job)) as watcher:
-        cost = _fitter(job, watcher).fit(subjects[0], job.parent, job.parent_digest).card.forward_equivalents
+        subject = method_of(job, subjects[0].name)
+        cost = _fitter(job, watcher).fit(subject, job.parent, job.parent_digest).card.forward_equivalents
     job.progress.line(
         f"equal compute: every method trains for as much as {subjects[0].name} costs, {cost:,} forward passes"
     )
@@ -142,6 +144,11 @@ def _fitter(job: Job, watcher: Watcher | None = None) -> Fitter:
         folder=job.options.weights,
         on_round=watcher if listens else None,
     )
+
+
+def method_of(job: Job, name: str) -> Method:
+    """The method with the settings of its own that the options give."""
+    return with_settings(registry.methods[name], job.options.settings)
 
 
 def fit_key(job: Job, method: Method) -> str:

@@ -14,7 +14,7 @@ from nsbench.errors import UnknownName, UsageError
 from nsbench.files import read_regular
 
 if TYPE_CHECKING:
-    from nsbench.results import RecipeUsed
+    from nsbench.results import Provenance
 
 FOLDER = Path(__file__).parent / "studies"
 
@@ -29,7 +29,7 @@ class Study(BaseModel):
     methods: tuple[str, ...] = Field(min_length=1)
     suites: tuple[str, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = (0,)
-    settings: tuple[dict[str, str | int | float], ...] = ({},)  # fields of the recipe; one run for each
+    settings: tuple[dict[str, str | int | float], ...] = ({},)  # as `--set` gives them; one run for each
     published: str = ""  # file of baselines/published with the paper's figures
 
     def texts(self) -> list[dict[str, str]]:
@@ -58,9 +58,15 @@ def load_study(name: str) -> Study:
         raise UsageError(f"--study {name}: is no TOML file ({error})") from error
 
 
-def fits(recipe: RecipeUsed | None, setting: Mapping[str, object]) -> bool:
-    """Whether a result's recipe is this setting of a study; untrained rows fit every one."""
+def fits(trained: Provenance, setting: Mapping[str, object]) -> bool:
+    """Whether a result's recipe is this setting of a study; untrained rows fit every one, and a row any setting of
+    another method's own."""
+    recipe = trained.recipe
     if recipe is None:
         return True
     fields = {"name": recipe.name, "seed": recipe.seed, **recipe.settings}
-    return all(str(fields.get(field)) == str(value) for field, value in setting.items())
+    own = {name: one.value for name, one in trained.own_settings.items()}
+    return all(
+        str(own.get(field, value) if "." in field else fields.get(field)) == str(value)
+        for field, value in setting.items()
+    )

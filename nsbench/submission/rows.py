@@ -27,6 +27,7 @@ OF_WEIGHTS: Mapping[str, Reading] = {  # equal for all results on one set of tra
     "provenance.parent_digest": lambda one: one.provenance.parent_digest,
     "provenance.method_version": lambda one: one.provenance.method_version,
     "provenance.recipe": lambda one: one.provenance.recipe,
+    "provenance.own_settings": lambda one: one.provenance.own_settings,
     "provenance.normalisation": lambda one: one.provenance.normalisation,
     "provenance.mean": lambda one: one.provenance.mean,
     "provenance.std": lambda one: one.provenance.std,

@@ -31,10 +31,11 @@ class MethodCard:
 
     @property
     def settings(self) -> list[tuple[str, object]]:
-        """Every field of the recipe with its value, in words."""
+        """The method's own settings, then every field of the recipe, with their values, in words."""
         if self.recipe is None:
             return []
-        fields: dict[str, Setting] = {"name": self.recipe.name, "seed": self.recipe.seed, **self.recipe.settings}
+        fields: dict[str, Setting] = {name: one.value for name, one in self.result.provenance.own_settings.items()}
+        fields |= {"name": self.recipe.name, "seed": self.recipe.seed, **self.recipe.settings}
         return [
             (name.replace("_", " "), list(value) if isinstance(value, tuple) else value)
             for name, value in fields.items()

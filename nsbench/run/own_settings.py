@@ -1,0 +1,71 @@
+"""Settings of a method's own, such as sam.rho, among what `--set` gives: beside the recipe that all methods share."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from nsbench import registry
+from nsbench.errors import UnknownName, UsageError
+from nsbench.types import Method, Setting
+
+
+def of_recipe(settings: Mapping[str, str]) -> dict[str, str]:
+    """Fields of the recipe: those without a method's name before them."""
+    return {field: value for field, value in settings.items() if "." not in field}
+
+
+def require_known(settings: Mapping[str, str], methods: Collection[str]) -> None:
+    """Every setting with a dot is one of a method of this run. Raises UnknownName or UsageError."""
+    parts = {part.name: part for name in methods for part in _parts(registry.methods[name])}
+    for field, text in settings.items():
+        name, dot, own = field.partition(".")
+        if not dot:
+            continue
+        method = registry.methods[name]
+        if method.parts or own not in method.parameters:
+            raise UnknownName(f"setting of {name}", own, list(method.parameters))
+        if name not in parts:
+            raise UsageError(f"--set {field}={text}: {name} is not among the methods of this run, {', '.join(methods)}")
+        _value(method, own, text)
+
+
+def with_settings(method: Method, settings: Mapping[str, str]) -> Method:
+    """The method, or the chain, with those of `settings` that are its own and differ from its defaults."""
+    if method.parts:
+        return replace(method, parts=tuple(with_settings(part, settings) for part in method.parts))
+    given = {
+        name: _value(method, name, settings[f"{method.name}.{name}"])
+        for name in method.parameters
+        if f"{method.name}.{name}" in settings
+    }
+    return replace(
+        method, given={name: value for name, value in given.items() if value != method.parameters[name].default}
+    )
+
+
+def _parts(method: Method) -> tuple[Method, ...]:
+    return method.parts or (method,)
+
+
+def _stated(method: Method, parameter: inspect.Parameter) -> Any:
+    """The type that the function states, or that of the default where it states none that can be read."""
+    try:
+        stated = inspect.signature(method.fit, eval_str=True).parameters[parameter.name].annotation
+    except NameError:  # of another parameter perhaps: a name that is there for type checkers alone
+        stated = parameter.empty
+    return type(parameter.default) if stated is parameter.empty else stated
+
+
+def _value(method: Method, name: str, text: str) -> Setting:
+    parameter = method.parameters[name]
+    try:
+        value: Setting = TypeAdapter(_stated(method, parameter)).validate_python(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UsageError(f"--set {method.name}.{name}={text}: {first['msg']}") from error
+    return value
