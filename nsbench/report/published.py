@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 from nsbench.errors import ResultError
-from nsbench.leaderboard import AVERAGE, Cell, Row, Table
+from nsbench.leaderboard import AVERAGE, Cell, Column, Row, Table
 from nsbench.registry import content_folder
 
 SOURCE = "Liu et al., Approximate Nullspace Augmented Finetuning (CPAL 2025, arXiv 2403.10476), table 2"
+OTHER = "‡"  # behind a figure that is not what its column holds
 OWN = "Liu et al. 2025"  # rows that the paper measured itself
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class CellNote:
+    """What a printed figure is, where its column does not say it."""
+
+    words: str
+    other: bool  # another metric, or over other classes, than the column: no difference is taken from it
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,18 @@ class Published:
     method: str
     reference: str
     figures: dict[str, float]
+    start: str = ""  # the checkpoint that was finetuned, or "from scratch"
+    source: str = ""  # who measured it
+    notes: Mapping[str, CellNote] = field(default_factory=dict)  # by suite
+
+    def other(self, suite: str) -> bool:
+        """The figure is not what its column holds."""
+        return suite in self.notes and self.notes[suite].other
+
+    @property
+    def about(self) -> str:
+        """Where the row comes from, in a sentence without its full stop."""
+        return "; ".join(filter(None, (self.source, self.start and f"start: {self.start}")))
 
 
 @dataclass(frozen=True)
@@ -39,9 +60,9 @@ class Beside:
     differs: tuple[str, ...]  # what is known to differ between the two, a phrase each
 
     @property
-    def difference(self) -> float:
-        """Ours minus theirs."""
-        return self.ours.value - self.published.figures[self.suite]
+    def difference(self) -> float | None:
+        """Ours minus theirs; None where the two are not the same measure."""
+        return None if self.published.other(self.suite) else self.ours.value - self.published.figures[self.suite]
 
 
 def beside(table: Table) -> list[Beside]:
@@ -52,16 +73,23 @@ def beside(table: Table) -> list[Beside]:
         for theirs in rows:
             if row.model.startswith(theirs.model) and row.method == theirs.method:
                 found += [
-                    Beside(row.label, suite, cell, theirs, _differs(row, suite, cell, theirs))
+                    Beside(row.label, suite, cell, theirs, _differs(row, suite, cell, theirs, _starts(rows)))
                     for suite in theirs.figures
                     if (cell := row.average if suite == AVERAGE else row.cells.get(suite)) is not None
                 ]
     return found
 
 
-def _differs(row: Row, suite: str, cell: Cell, theirs: Published) -> tuple[str, ...]:
+def _starts(rows: Sequence[Published]) -> set[str]:
+    """The checkpoints that the paper evaluated as they are."""
+    return {row.start for row in rows if row.method == "pretrained"}
+
+
+def _differs(row: Row, suite: str, cell: Cell, theirs: Published, usual: Collection[str]) -> tuple[str, ...]:
     provenance = row.results[0].provenance
-    words = []
+    words = [f"measure: {theirs.notes[suite].words} there"] if suite in theirs.notes and theirs.other(suite) else []
+    if theirs.start not in usual:
+        words.append(f"start: {theirs.start} there")
     if theirs.reference == OWN and provenance.normalisation != "imagenet":
         words.append("normalisation: the checkpoint's own here, ImageNet's mean and std in the authors' code")
     if provenance.recipe:
@@ -83,8 +111,47 @@ def published_rows(source: str, *models: str, folder: Path | None = None) -> lis
     """
     if not source.startswith("imagenet"):
         return []
-    rows = read_published("table2_robustness.csv", _row, folder)
+    notes = _notes(folder)
+    rows = [
+        replace(row, **notes[row.model, row.method]) if (row.model, row.method) in notes else row
+        for row in read_published("table2_robustness.csv", _row, folder)
+    ]
     return [row for row in rows if any(model.startswith(row.model) for model in models)] or rows
+
+
+class _OfRow(TypedDict):
+    start: str
+    source: str
+    notes: dict[str, CellNote]
+
+
+def _notes(folder: Path | None = None) -> dict[tuple[str, str], _OfRow]:
+    """What table2_notes.csv says, by model and method: of a row where it names no suite, else of a cell."""
+    found: dict[tuple[str, str], _OfRow] = {}
+    for record in read_published("table2_notes.csv", dict, folder):
+        own = found.setdefault((record["model"], record["method"]), {"start": "", "source": "", "notes": {}})
+        if not record["suite"]:
+            own["start"], own["source"] = record["start"], record["source"]
+            continue
+        classes = record["classes"] and ("over 200 classes" if record["classes"] == "200" else record["classes"])
+        words = "; ".join(filter(None, (record["metric"], classes)))
+        own["notes"][record["suite"]] = CellNote(words, record["other"] == "yes")
+    return found
+
+
+def printed_otherwise(rows: Sequence[Published], columns: Sequence[Column]) -> list[str]:
+    """A sentence for every measure that cells marked OTHER hold in place of their column's, and one for the starts."""
+    cells: dict[str, list[str]] = {}
+    for row in rows:
+        for suite, note in row.notes.items():
+            if note.other and any(column.suite == suite for column in columns):
+                cells.setdefault(note.words, []).append(f"{row.method} ({suite})")
+    said = [f"{OTHER} {words}: {', '.join(places)}" for words, places in cells.items()]
+    starts: dict[str, list[str]] = {}
+    for row in rows:
+        if row.about:
+            starts.setdefault(row.about, []).append(f"{row.method} ({row.model})")
+    return [*said, *(f"{', '.join(names)}: {about}" for about, names in starts.items())]
 
 
 @cache

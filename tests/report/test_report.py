@@ -19,6 +19,7 @@ from nsbench.leaderboard import build
 from nsbench.leaderboard.details import Details
 from nsbench.report.page import charts, page
 from nsbench.report.published import beside, published_rows
+from nsbench.report.tables.latex import to_latex
 from nsbench.report.tables.tidy import to_json
 from nsbench.results import RecipeUsed, read_results
 from nsbench.statistics import ALEXNET_ERROR, SEVERITIES
@@ -290,3 +291,36 @@ def test_relative_mce_is_that_of_the_outcomes(tmp_path):
     stored(folder, "ns", "clean", conditions={"clean": ("clean", None, clean)}, weights_digest="others")
     (table,) = build(*read_results(folder)).tables
     assert Details(table).relative_mce(table.rows[0], "imagenet_c") is None
+
+
+def test_a_printed_figure_of_another_measure_is_marked_and_no_difference_is_taken_from_it(tmp_path):
+    """Table 2's column C holds 100 - accuracy in six rows, and R is over 1,000 classes in seven."""
+    rows = {row.method: row for row in published_rows("imagenet", "vit_base_patch16_224")}
+    six = ["randaugment", "pr", "randaugment_pr", "augmix", "augmix_pr", "sam"]
+    assert [method for method, row in rows.items() if row.other("imagenet_c")] == six
+    assert [method for method, row in rows.items() if row.other("imagenet_r")] == [*six, "robustvit"]
+    assert [method for method, row in rows.items() if row.other("imagenet_a")] == ["robustvit"]
+    assert all(row.start and row.source for row in rows.values())
+    folder = tmp_path / "results"
+    for suite in ("clean", "imagenet_r"):
+        stored(folder, "sam", suite, source="imagenet", model="vit_base_patch16_224", right=70)
+    (table,) = build(read_results(folder)[0]).tables
+    found = {one.suite: one for one in beside(table)}
+    assert found["clean"].difference == pytest.approx(70 - 79.9)
+    assert found["imagenet_r"].difference is None
+    assert found["imagenet_r"].differs[0] == (
+        "measure: argmax over 1,000 classes (inferred: the released weights have 40.1 over 200 classes) there"
+    )
+    assert any(words.startswith("start: ViT-B/16 from scratch") for words in found["clean"].differs)
+    assert json.loads(to_json(build(read_results(folder)[0])))["tables"][0]["beside_published"][1]["difference"] is None
+    page = rendered(folder, tmp_path)
+    (cell,) = re.findall(r'<td[^>]*><span class="v">26\.4‡', page)
+    assert "data-v" not in cell  # it takes no part in sorting
+    words = "argmax over 1,000 classes (inferred: the released weights have 40.1 over 200 classes)"
+    assert f'title="{words}"' in cell
+    for text in (page, report.to_markdown(build(read_results(folder)[0]))):
+        assert f"‡ {words}: sam (imagenet_r)" in text.replace("\\_", "_")
+        assert "no mCE" not in text  # of a column that is not here
+    latex = to_latex(build(read_results(folder)[0]))
+    assert r"\textit{26.4}\textdaggerdbl{}" in latex
+    assert rf"\textdaggerdbl{{}} {words}: sam" in latex

@@ -54,6 +54,8 @@ def to_html(board: Leaderboard, detail: int | None = None) -> str:
         "numbers": numbers,
         "AVERAGE": numbers.AVERAGE,
         "REPORTED_IN": published.SOURCE,
+        "OTHER": published.OTHER,
+        "printed_otherwise": published.printed_otherwise,
         "EVIDENCE": EVIDENCE,
     }
     return environment.get_template("page.html.j2").render(board=board, views=views(board, Limits.of(detail)))

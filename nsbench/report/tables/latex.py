@@ -15,7 +15,7 @@ from nsbench.report.numbers import (
     margin,
     rank,
 )
-from nsbench.report.published import SOURCE, Published, published_rows
+from nsbench.report.published import OTHER, SOURCE, Published, printed_otherwise, published_rows
 from nsbench.report.side_columns import side_columns, side_notes
 
 _SPECIAL = {
@@ -30,6 +30,7 @@ _SPECIAL = {
     "^": r"\textasciicircum{}",
     "~": r"\textasciitilde{}",
     ONCE: r"\textdagger{}",
+    OTHER: r"\textdaggerdbl{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
@@ -129,8 +130,9 @@ def _caption(table: Table) -> str:
         "every place that the separable pairs allow."
     )
     words = " ".join([words, *filter(None, [seed_note(table), once_note(table)])])
-    if published_rows(table.source, *table.models):
-        words += f" Italics: as reported in {SOURCE}, not ranked."
+    if reported := published_rows(table.source, *table.models):
+        words += f" Italics: as reported in {SOURCE}, not ranked. "
+        words += " ".join(f"{line}." for line in printed_otherwise(reported, table.columns))
     apart = [f"{one.label}, {one.title}: {one.reason}" for one in cells_apart(table)]
     return escape(f"{words} ≠ not compared: {'; '.join(apart)}." if apart else words)
 
@@ -151,8 +153,12 @@ def _cell(cell: Cell | None) -> str:
     return rf"{mark}{value}\,{{\scriptsize {escape(margin(cell) + deviation(cell))}}}"
 
 
+def _reported_cell(row: Published, suite: str) -> str:
+    if suite not in row.figures:
+        return escape(MISSING)
+    return rf"\textit{{{figure(row.figures[suite])}}}" + (escape(OTHER) if row.other(suite) else "")
+
+
 def _reported(row: Published, columns: list[Column]) -> str:
-    cells = [
-        rf"\textit{{{figure(row.figures[c.suite])}}}" if c.suite in row.figures else escape(MISSING) for c in columns
-    ]
+    cells = [_reported_cell(row, column.suite) for column in columns]
     return " & ".join(["", rf"\textit{{{escape(f'{row.method} ({row.model}, {row.reference})')}}}", *cells]) + r" \\"

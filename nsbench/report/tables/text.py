@@ -15,7 +15,7 @@ from nsbench.report.numbers import (
     margin,
     rank,
 )
-from nsbench.report.published import SOURCE, Published, published_rows
+from nsbench.report.published import OTHER, SOURCE, Published, printed_otherwise, published_rows
 from nsbench.report.side_columns import SideColumn, side_columns
 
 
@@ -57,7 +57,12 @@ def _markdown_table(table: Table) -> str:
     ]
     side = _markdown_side(table, side_columns(table))
     notes = text_notes(table) + (
-        [f"Rows in italics are as reported in {SOURCE}; they are not ranked."] if reported else []
+        [
+            f"Rows in italics are as reported in {SOURCE}; they are not ranked.",
+            *printed_otherwise(reported, table.columns),
+        ]
+        if reported
+        else []
     )
     return "\n".join([*lines, *side, *(["", *(f"- {_plain(note)}" for note in notes)] if notes else []), ""])
 
@@ -75,7 +80,9 @@ def _markdown_side(table: Table, columns: list[SideColumn]) -> list[str]:
 
 
 def _reported(row: Published, suite: str) -> str:
-    return f"*{figure(row.figures[suite])}*" if suite in row.figures else MISSING
+    if suite not in row.figures:
+        return MISSING
+    return f"*{figure(row.figures[suite])}{OTHER if row.other(suite) else ''}*"
 
 
 def _markdown_cell(cell: Cell | None) -> str:
