@@ -4,7 +4,8 @@ Two engines make them. `imagecorruptions` is the reference: the package of that 
 (`reference.py`), with our vectorised form of its glass_blur (`glass.py`). `nsbench` is our own (`fast.py`, and
 `tensors.py` for batches of torch tensors): the same formulas, many times faster; for the same draws its images are
 those of the reference, within one grey level. Its draws are other ones, so a set is made by one engine or the other.
-Nothing heavy is imported before the first image.
+Nothing heavy is imported before the first image. Our own also has the scale of CIFAR-10-C, whose severities (and
+three of its corruptions) are made for 32 x 32 pixels.
 
 `imagecorruptions` differs from the script that made the official ImageNet-C in elastic_transform, which it rewrote
 for images of any size (no affine part; much milder at severities 1 and 2).
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
-    "CORRUPTIONS", "ENGINES", "EXTRA_CORRUPTIONS", "REFERENCE", "SEVERITIES",
+    "CORRUPTIONS", "ENGINES", "EXTRA_CORRUPTIONS", "REFERENCE", "SCALES", "SEVERITIES",
     "check_corruption", "corrupt", "corrupt_batch", "engine_version",
 ]  # fmt: skip
 
@@ -38,40 +39,63 @@ SEVERITIES: tuple[int, ...] = (1, 2, 3, 4, 5)
 REFERENCE = "imagecorruptions"
 ENGINES: tuple[str, ...] = ("nsbench", REFERENCE)
 VERSION = 1  # of our own engine: raise it whenever a change can move a pixel
+SCALES: tuple[str, ...] = ("imagenet", "cifar")  # severities of ImageNet-C; of CIFAR-10-C, by our own engine
 SMALLEST_SIDE = 32  # pixels; below it some kernels are wider than the image
 
 
 def corrupt(
-    image_HWC: np.ndarray, name: str, severity: int, *, seed: int, image_id: str, engine: str = REFERENCE
+    image_HWC: np.ndarray,
+    name: str,
+    severity: int,
+    *,
+    seed: int,
+    image_id: str,
+    engine: str = REFERENCE,
+    scale: str = "imagenet",
 ) -> np.ndarray:
-    """One corrupted image, (H, W, 3) uint8 in and out, any size from 32 x 32.
+    """One corrupted image, (H, W, 3) uint8 in and out, any size from 32 x 32; 32 x 32 at the scale "cifar".
 
     All draws come from (seed, name, severity, image_id): the result is the same in every batch, thread and process,
     and NumPy's global random state is neither read nor moved.
     """
-    check_corruption(name, severity, engine)
+    check_corruption(name, severity, engine, scale)
     if image_HWC.dtype != "uint8" or image_HWC.ndim != 3 or image_HWC.shape[2] != 3:
         raise DataError(f"{image_id}: corruptions take (H, W, 3) uint8, not {image_HWC.shape} {image_HWC.dtype}")
     _check_size(image_HWC.shape[0], image_HWC.shape[1], image_id)
-    key = derive_seed(seed, name, severity, image_id)
+    _check_scale(image_HWC.shape[:2], scale, image_id)
+    key = derive_seed(seed, *_of_scale(scale), name, severity, image_id)
     if engine == REFERENCE:
         from nsbench.corruptions import reference
 
         return reference.corrupt(image_HWC, name, severity, key)
     from nsbench.corruptions import fast
 
-    return fast.corrupt(image_HWC, name, severity, key)
+    return fast.corrupt(image_HWC, name, severity, key, scale)
 
 
 @overload
 def corrupt_batch(
-    images: np.ndarray, name: str, severity: int, *, seed: int, ids: Sequence[str], engine: str = REFERENCE
+    images: np.ndarray,
+    name: str,
+    severity: int,
+    *,
+    seed: int,
+    ids: Sequence[str],
+    engine: str = REFERENCE,
+    scale: str = "imagenet",
 ) -> np.ndarray: ...
 
 
 @overload
 def corrupt_batch(
-    images: torch.Tensor, name: str, severity: int, *, seed: int, ids: Sequence[str], engine: str = REFERENCE
+    images: torch.Tensor,
+    name: str,
+    severity: int,
+    *,
+    seed: int,
+    ids: Sequence[str],
+    engine: str = REFERENCE,
+    scale: str = "imagenet",
 ) -> torch.Tensor: ...
 
 
@@ -83,6 +107,7 @@ def corrupt_batch(
     seed: int,
     ids: Sequence[str],
     engine: str = REFERENCE,
+    scale: str = "imagenet",
 ) -> np.ndarray | torch.Tensor:
     """B corrupted images of one size: a NumPy array (B, H, W, 3) or a torch tensor (B, 3, H, W), uint8, in and out.
 
@@ -91,23 +116,35 @@ def corrupt_batch(
     """
     import numpy as np
 
-    check_corruption(name, severity, engine)
+    check_corruption(name, severity, engine, scale)
     channels = 3 if isinstance(images, np.ndarray) else 1
     _check_batch(tuple(images.shape), channels, str(images.dtype).removeprefix("torch."), ids)
     if isinstance(images, np.ndarray):
         if not len(images):
             return images.copy()
         return np.stack([
-            corrupt(image, name, severity, seed=seed, image_id=image_id, engine=engine)
+            corrupt(image, name, severity, seed=seed, image_id=image_id, engine=engine, scale=scale)
             for image, image_id in zip(images, ids, strict=True)
         ])  # fmt: skip
     if engine == REFERENCE:
         images_BHWC: np.ndarray = images.permute(0, 2, 3, 1).cpu().numpy()
-        made_BHWC = corrupt_batch(images_BHWC, name, severity, seed=seed, ids=ids, engine=engine)
+        made_BHWC = corrupt_batch(images_BHWC, name, severity, seed=seed, ids=ids, engine=engine, scale=scale)
         return images.new_tensor(made_BHWC.transpose(0, 3, 1, 2))
     from nsbench.corruptions import tensors
 
-    return tensors.corrupt_batch(images, name, severity, [derive_seed(seed, name, severity, i) for i in ids])
+    _check_scale(tuple(images.shape[2:]), scale, str(ids[0]) if len(ids) else "")
+    keys = [derive_seed(seed, *_of_scale(scale), name, severity, image_id) for image_id in ids]
+    return tensors.corrupt_batch(images, name, severity, keys, scale)
+
+
+def _of_scale(scale: str) -> tuple[str, ...]:
+    """A part of a draw's key; none for ImageNet-C's, whose figures it would move."""
+    return () if scale == "imagenet" else (scale,)
+
+
+def _check_scale(size: tuple[int, ...], scale: str, image_id: str) -> None:
+    if scale == "cifar" and tuple(size) != (SMALLEST_SIDE, SMALLEST_SIDE):
+        raise DataError(f"{image_id}: {size[1]} x {size[0]} pixels; the severities of CIFAR-10-C are for 32 x 32")
 
 
 def _check_batch(shape: tuple[int, ...], channels: int, dtype: str, ids: Sequence[str]) -> None:
@@ -130,8 +167,12 @@ def _check_size(height: int, width: int, image_id: str) -> None:
         )
 
 
-def check_corruption(name: str, severity: int, engine: str = REFERENCE) -> None:
-    """Refuse a corruption, severity or engine that does not exist."""
+def check_corruption(name: str, severity: int, engine: str = REFERENCE, scale: str = "imagenet") -> None:
+    """Refuse a corruption, severity, engine or scale that does not exist."""
+    if scale not in SCALES:
+        raise UnknownName("scale of corruptions", scale, SCALES)
+    if scale != "imagenet" and engine == REFERENCE:
+        raise UsageError(f"corruption engine {REFERENCE}: it has the severities of ImageNet-C alone; take 'nsbench'")
     if name not in CORRUPTIONS + EXTRA_CORRUPTIONS:
         raise UnknownName("corruption", name, CORRUPTIONS + EXTRA_CORRUPTIONS)
     if severity not in SEVERITIES:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -16,20 +18,20 @@ def smoothed(image: np.ndarray, sigma: float, depth: int = cv2.CV_32F) -> np.nda
     return cv2.sepFilter2D(image, depth, weights, weights, borderType=cv2.BORDER_REPLICATE)
 
 
-def gaussian_blur(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
-    return truncated(smoothed(image_HWC.astype(np.float32), settings.GAUSSIAN_BLUR[severity - 1]))
+def gaussian_blur(image_HWC: np.ndarray, setting: float, draws: Draws) -> np.ndarray:
+    return truncated(smoothed(image_HWC.astype(np.float32), setting))
 
 
-def defocus_blur(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
-    return truncated(cv2.filter2D(image_HWC.astype(np.float32), -1, settings.disk(severity)))
+def defocus_blur(image_HWC: np.ndarray, setting: tuple[Any, ...], draws: Draws) -> np.ndarray:
+    return truncated(cv2.filter2D(image_HWC.astype(np.float32), -1, settings.disk(*setting)))
 
 
-def glass_blur(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
-    return glass.glass_blur(image_HWC, severity, draws.integers)
+def glass_blur(image_HWC: np.ndarray, setting: tuple[Any, ...], draws: Draws) -> np.ndarray:
+    return glass.glass_blur(image_HWC, setting, draws.integers)
 
 
-def motion_blur(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
-    radius, sigma = settings.MOTION_BLUR[severity - 1]
+def motion_blur(image_HWC: np.ndarray, setting: tuple[Any, ...], draws: Draws) -> np.ndarray:
+    radius, sigma = setting
     angle = -45 + 90 * float(draws.uniform((1,))[0])
     return truncated(moved(image_HWC.astype(np.float32), radius, sigma, angle))
 
@@ -47,9 +49,9 @@ def moved(image: np.ndarray, radius: int, sigma: float, angle: float) -> np.ndar
     return total
 
 
-def zoom_blur(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+def zoom_blur(image_HWC: np.ndarray, setting: tuple[Any, ...], draws: Draws) -> np.ndarray:
     image = image_HWC.astype(np.float32)
-    factors = settings.zoom_factors(severity)
+    factors = settings.zoom_factors(*setting)
     total = image.copy()
     for factor in factors:
         layer = zoomed(image, factor)

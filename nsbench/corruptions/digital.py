@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from io import BytesIO
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,16 +15,16 @@ from nsbench.corruptions.draws import Draws
 from nsbench.corruptions.noise import truncated
 
 
-def contrast(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
-    kept = settings.CONTRAST[severity - 1]
+def contrast(image_HWC: np.ndarray, setting: float, draws: Draws) -> np.ndarray:
+    kept = setting
     means = np.array(cv2.mean(image_HWC)[:3]) / 255
     grey = np.clip((np.arange(256)[:, None] / 255 - means) * kept + means, 0, 1) * 255
     return cv2.LUT(image_HWC, grey[None].astype(np.uint8))
 
 
-def elastic_transform(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+def elastic_transform(image_HWC: np.ndarray, setting: float, draws: Draws) -> np.ndarray:
     height, width = image_HWC.shape[:2]
-    shift_x, shift_y = (_displacement(draws.uniform((height, width)), severity) for _ in range(2))
+    shift_x, shift_y = (_displacement(draws.uniform((height, width)), setting) for _ in range(2))
     return truncated(_moved(image_HWC.astype(np.float32), shift_x, shift_y))
 
 
@@ -49,38 +50,66 @@ def _moved(image_HWC: np.ndarray, shift_x: np.ndarray, shift_y: np.ndarray) -> n
     return moved_HWC
 
 
-def _displacement(uniform_HW: np.ndarray, severity: int) -> np.ndarray:
+def affine_elastic_transform(image_HWC: np.ndarray, setting: tuple[Any, ...], draws: Draws) -> np.ndarray:
+    """As CIFAR-10-C has it: first an affine map that shifts three corners of the inner part, then displacements."""
+    height, width = image_HWC.shape[:2]
+    reach, sigma, shift = (share * height for share in setting)
+    centre, third = np.array([height // 2, width // 2], np.float32), min(height, width) // 3
+    corners = centre + np.array([[third, third], [third, -third], [-third, -third]], np.float32)
+    moved = corners + ((2 * draws.uniform((3, 2)) - 1) * shift).astype(np.float32)
+    affine = cv2.getAffineTransform(corners, moved)
+    image = cv2.warpAffine(image_HWC.astype(np.float32), affine, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+    shift_x, shift_y = (_smoothed_shift(draws.uniform((height, width)), reach, sigma) for _ in range(2))
+    return truncated(_moved(image, shift_x, shift_y))
+
+
+def _smoothed_shift(uniform_HW: np.ndarray, reach: float, sigma: float) -> np.ndarray:
+    noise = ((2 * uniform_HW - 1) * reach).astype(np.float32)
+    if not sigma:
+        return noise
+    weights = settings.gaussian_weights(sigma, truncate=3)
+    return cv2.sepFilter2D(noise, -1, weights, weights, borderType=cv2.BORDER_REFLECT)
+
+
+def _displacement(uniform_HW: np.ndarray, factor: float) -> np.ndarray:
     """Smoothed uniform noise; its range follows the height alone, as in the original."""
     height, width = uniform_HW.shape
     down, across = (settings.gaussian_weights(0.01 * size, truncate=3) for size in (height, width))
-    reach = 0.005 * height * settings.ELASTIC_TRANSFORM[severity - 1]
+    reach = 0.005 * height * factor
     noise = ((2 * uniform_HW - 1) * reach).astype(np.float32)
     return cv2.sepFilter2D(noise, -1, across, down, borderType=cv2.BORDER_REFLECT)
 
 
-def pixelate(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+def pixelate(image_HWC: np.ndarray, setting: float, draws: Draws) -> np.ndarray:
     height, width = image_HWC.shape[:2]
-    scale = settings.PIXELATE[severity - 1]
+    scale = setting
     coarse = Image.fromarray(image_HWC).resize((int(width * scale), int(height * scale)), Image.Resampling.BOX)
     return np.array(coarse.resize((width, height), Image.Resampling.NEAREST))
 
 
-def jpeg_compression(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+def box_pixelate(image_HWC: np.ndarray, setting: float, draws: Draws) -> np.ndarray:
+    """As CIFAR-10-C has it: the box filter on the way back, too."""
+    height, width = image_HWC.shape[:2]
+    small, box = (int(width * setting), int(height * setting)), Image.Resampling.BOX
+    return np.array(Image.fromarray(image_HWC).resize(small, box).resize((width, height), box))
+
+
+def jpeg_compression(image_HWC: np.ndarray, setting: float, draws: Draws) -> np.ndarray:
     file = BytesIO()
-    Image.fromarray(image_HWC).save(file, "JPEG", quality=settings.JPEG_COMPRESSION[severity - 1])
+    Image.fromarray(image_HWC).save(file, "JPEG", quality=setting)
     return np.array(Image.open(file, formats=("JPEG",)))
 
 
-def saturate(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+def saturate(image_HWC: np.ndarray, setting: tuple[Any, ...], draws: Draws) -> np.ndarray:
     """Changing S of HSV at equal hue and value multiplies each channel's distance from the largest by S' / S."""
     red, green, blue = cv2.split(image_HWC)
     largest, smallest = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
     index = np.bitwise_or(largest.astype(np.uint16) << np.uint16(8), smallest)
-    stretch = stretched(severity).take(index)
+    stretch = stretched(*setting).take(index)
     value = largest.astype(np.float32)
     channels = [value - (value - channel) * stretch for channel in (red, green, blue)]
     # Grey has no hue; HSV calls it red, so that added saturation takes from green and blue.
-    offset = settings.SATURATE[severity - 1][1]
+    offset = setting[1]
     if offset:
         grey = largest == smallest
         for channel in channels[1:]:
@@ -89,9 +118,8 @@ def saturate(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
 
 
 @lru_cache(maxsize=5)
-def stretched(severity: int) -> np.ndarray:
+def stretched(factor: float, offset: float) -> np.ndarray:
     """(65536,) float32: S' / S at 256 x (largest channel) + (smallest channel); 1 for grey."""
-    factor, offset = settings.SATURATE[severity - 1]
     largest, smallest = np.divmod(np.arange(65536), 256)
     saturation = np.maximum(largest - smallest, 0) / np.maximum(largest, 1)
     new = np.clip(saturation * factor + offset, 0, 1)

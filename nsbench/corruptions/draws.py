@@ -74,12 +74,12 @@ class Draws:
         return words < np.uint32(share * 2**32), (words & np.uint32(1)).astype(bool)
 
     def poisson(self, values: np.ndarray, rate: float) -> np.ndarray:
-        """Counts with mean values / 255 x rate for uint8 values, as uint8, by Walker's alias method (1977)."""
+        """Counts with mean values / 255 x rate for uint8 values, as integers, by Walker's alias method (1977)."""
         thresholds, aliases = poisson_tables(rate)
         buckets = thresholds.shape[1]
         bits = 32 - (buckets - 1).bit_length()
         words = self.words(values.shape)
-        bucket = (words >> np.uint32(bits)).astype(np.uint8)
+        bucket = (words >> np.uint32(bits)).astype(aliases.dtype)
         index = values.astype(np.intp) * buckets
         index += bucket
         kept = (words & np.uint32(2**bits - 1)) < thresholds.reshape(-1).take(index)
@@ -92,9 +92,9 @@ def _multiples(count: int) -> np.ndarray:
     return np.arange(1, count + 1, dtype=np.uint64) * np.uint64(GOLDEN)
 
 
-@lru_cache(maxsize=5)
+@lru_cache(maxsize=10)
 def poisson_tables(rate: float) -> tuple[np.ndarray, np.ndarray]:
-    """Alias tables for the means v / 255 x rate, v = 0 ... 255: thresholds (256, K) uint32 and aliases (256, K) uint8.
+    """Alias tables for the means v / 255 x rate, v = 0 ... 255: thresholds (256, K) uint32, aliases (256, K) integers.
 
     A bucket k is drawn uniformly, then kept with probability threshold / (2**32 / K), else replaced by its alias.
     What lies beyond K - 1 has a probability below 1e-9 and is given to K - 1.
@@ -115,4 +115,5 @@ def poisson_tables(rate: float) -> tuple[np.ndarray, np.ndarray]:
         left[rows, high] -= 1 - left[rows, low]
         open_[rows, low] = False
     scale = 2.0**32 / buckets
-    return np.minimum(np.round(keep * scale), scale).astype(np.uint32), alias.astype(np.uint8)
+    thresholds = np.minimum(np.round(keep * scale), scale).astype(np.uint32)
+    return thresholds, alias.astype(np.uint8 if buckets <= 256 else np.uint16)

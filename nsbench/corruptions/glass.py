@@ -11,15 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
-
-from nsbench.corruptions.settings import GLASS_BLUR
 
 Integers = Callable[[int, int, tuple[int, ...]], np.ndarray]  # (low, high, shape), high excluded
 
 
-def glass_blur(image_HWC: np.ndarray, severity: int, integers: Integers) -> np.ndarray:
+def glass_blur(image_HWC: np.ndarray, setting: tuple[Any, ...], integers: Integers) -> np.ndarray:
     """(H, W, 3) uint8 -> the same. Draws the integers that the original draws, in the same order, at once.
 
     The Gaussian is the original's, in double precision: it cuts to grey levels twice, and where an image is flat the
@@ -31,7 +30,7 @@ def glass_blur(image_HWC: np.ndarray, severity: int, integers: Integers) -> np.n
         blurred_HWC: np.ndarray = gaussian(pixels_HWC / 255.0, sigma, channel_axis=-1)  # type: ignore[no-untyped-call]
         return blurred_HWC
 
-    sigma, reach, rounds = GLASS_BLUR[severity - 1]
+    sigma, reach, rounds = setting
     pixels: np.ndarray = (blurred(image_HWC) * 255).astype(np.uint8)
     for _ in range(rounds):
         pixels = shuffle(pixels, reach, integers)

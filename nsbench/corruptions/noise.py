@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from nsbench.corruptions import settings
 from nsbench.corruptions.draws import Draws
 
 
@@ -13,28 +12,27 @@ def truncated(values: np.ndarray) -> np.ndarray:
     return np.clip(values, 0, 255, out=values).astype(np.uint8)
 
 
-def gaussian_noise(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+def gaussian_noise(image_HWC: np.ndarray, setting: float, draws: Draws) -> np.ndarray:
     noise = draws.normal(image_HWC.shape)
-    noise *= np.float32(255 * settings.GAUSSIAN_NOISE[severity - 1])
+    noise *= np.float32(255 * setting)
     noise += image_HWC
     return truncated(noise)
 
 
-def shot_noise(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
-    photons = settings.SHOT_NOISE[severity - 1]
-    grey = (np.clip(np.arange(256) / photons, 0, 1) * 255).astype(np.uint8)
-    noisy_HWC: np.ndarray = grey.take(np.minimum(draws.poisson(image_HWC, photons), 255))
+def shot_noise(image_HWC: np.ndarray, photons: int, draws: Draws) -> np.ndarray:
+    grey = (np.clip(np.arange(max(256, photons + 1)) / photons, 0, 1) * 255).astype(np.uint8)
+    noisy_HWC: np.ndarray = grey.take(np.minimum(draws.poisson(image_HWC, photons), len(grey) - 1))
     return noisy_HWC
 
 
-def impulse_noise(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
-    hit, salt = draws.flips(image_HWC.shape, settings.IMPULSE_NOISE[severity - 1])
+def impulse_noise(image_HWC: np.ndarray, setting: float, draws: Draws) -> np.ndarray:
+    hit, salt = draws.flips(image_HWC.shape, setting)
     return np.where(hit, salt.view(np.uint8) * np.uint8(255), image_HWC)
 
 
-def speckle_noise(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+def speckle_noise(image_HWC: np.ndarray, setting: float, draws: Draws) -> np.ndarray:
     noise = draws.normal(image_HWC.shape)
-    noise *= np.float32(settings.SPECKLE_NOISE[severity - 1])
+    noise *= np.float32(setting)
     noise += np.float32(1)
     noise *= image_HWC
     return truncated(noise)

@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from nsbench.corruptions.glass import glass_blur
+from nsbench.corruptions.settings import IMAGENET
 from nsbench.errors import NsbenchError
 
 
@@ -62,7 +63,7 @@ def corrupt(image_HWC: np.ndarray, name: str, severity: int, seed: int) -> np.nd
     """(H, W, 3) uint8 -> (H, W, 3) uint8. As in the original, float results are truncated, not rounded."""
     seed_draws(seed)
     if name == "glass_blur":
-        return glass_blur(image_HWC, severity, _draws.integers)
+        return glass_blur(image_HWC, IMAGENET[name][severity - 1], _draws.integers)
     corrupted = getattr(module(), name)(Image.fromarray(image_HWC), severity)
     return np.asarray(corrupted).astype(np.uint8)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,15 +13,15 @@ from nsbench.corruptions import glass, settings
 from nsbench.corruptions.tensor_draws import TensorDraws
 
 
-def defocus_blur(images_BCHW: torch.Tensor, severity: int, draws: TensorDraws) -> torch.Tensor:
-    disk = settings.disk(severity)
+def defocus_blur(images_BCHW: torch.Tensor, setting: tuple[Any, ...], draws: TensorDraws) -> torch.Tensor:
+    disk = settings.disk(*setting)
     reach = disk.shape[0] // 2
     padded = F.pad(precise(images_BCHW), (reach,) * 4, mode="reflect")
     return filtered(padded, torch.from_numpy(disk))
 
 
-def gaussian_blur(images_BCHW: torch.Tensor, severity: int, draws: TensorDraws) -> torch.Tensor:
-    return _smoothed(images_BCHW, settings.GAUSSIAN_BLUR[severity - 1])
+def gaussian_blur(images_BCHW: torch.Tensor, setting: float, draws: TensorDraws) -> torch.Tensor:
+    return _smoothed(images_BCHW, setting)
 
 
 def filtered(planes: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -41,8 +42,8 @@ def _smoothed(images_BCHW: torch.Tensor, sigma: float) -> torch.Tensor:
     return filtered(filtered(padded, weights[:, None]), weights[None])
 
 
-def glass_blur(images_BCHW: torch.Tensor, severity: int, draws: TensorDraws) -> torch.Tensor:
-    sigma, reach, rounds = settings.GLASS_BLUR[severity - 1]
+def glass_blur(images_BCHW: torch.Tensor, setting: tuple[Any, ...], draws: TensorDraws) -> torch.Tensor:
+    sigma, reach, rounds = setting
     height, width = images_BCHW.shape[2:]
     visited, step_of = (torch.from_numpy(part).to(images_BCHW.device) for part in glass.walk(height, width, reach))
     pixels_BCN = _smoothed_as_scipy(images_BCHW, sigma).clamp(0, 255).floor().flatten(2)
@@ -87,8 +88,8 @@ def _shuffled(
     return pixels_BCN.gather(2, source)
 
 
-def motion_blur(images_BCHW: torch.Tensor, severity: int, draws: TensorDraws) -> torch.Tensor:
-    radius, sigma = settings.MOTION_BLUR[severity - 1]
+def motion_blur(images_BCHW: torch.Tensor, setting: tuple[Any, ...], draws: TensorDraws) -> torch.Tensor:
+    radius, sigma = setting
     return moved(images_BCHW.float(), radius, sigma, (-45 + 90 * draws.uniform((1,)).double()).flatten().tolist())
 
 
@@ -111,8 +112,8 @@ def moved(images_BCHW: torch.Tensor, radius: int, sigma: float, angles: Sequence
     return total.permute(0, 3, 1, 2)
 
 
-def zoom_blur(images_BCHW: torch.Tensor, severity: int, draws: TensorDraws) -> torch.Tensor:
-    images, factors = images_BCHW.float(), settings.zoom_factors(severity)
+def zoom_blur(images_BCHW: torch.Tensor, setting: tuple[Any, ...], draws: TensorDraws) -> torch.Tensor:
+    images, factors = images_BCHW.float(), settings.zoom_factors(*setting)
     total = images.clone()
     for factor in factors:
         layer = zoomed(images, factor)[..., : images.shape[2], : images.shape[3]]

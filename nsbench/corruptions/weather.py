@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
 import numpy as np
@@ -24,8 +24,8 @@ Numbers = TypeVar("Numbers", np.ndarray, "torch.Tensor")
 TEXTURES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")  # the sixth is never drawn
 
 
-def snow(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
-    mean, deviation, zoom, threshold, radius, sigma, share = settings.SNOW[severity - 1]
+def snow(image_HWC: np.ndarray, setting: tuple[Any, ...], draws: Draws) -> np.ndarray:
+    mean, deviation, zoom, threshold, radius, sigma, share = setting
     height, width = image_HWC.shape[:2]
     layer = draws.normal((height, width)).astype(np.float32) * np.float32(deviation) + np.float32(mean)
     flakes = _enlarged(layer, zoom)
@@ -55,10 +55,23 @@ def _enlarged(layer: np.ndarray, factor: float) -> np.ndarray:
     return layer
 
 
-def frost(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+def frost(image_HWC: np.ndarray, setting: tuple[Any, ...], draws: Draws) -> np.ndarray:
     height, width = image_HWC.shape[:2]
-    weight, ice_weight = settings.FROST[severity - 1]
-    ice = ice_texture(int(draws.integers(0, len(TEXTURES), (1,))[0]), height, width)
+    return _frosted(image_HWC, setting, ice_texture(_which(draws), height, width), draws)
+
+
+def near_frost(image_HWC: np.ndarray, setting: tuple[Any, ...], draws: Draws) -> np.ndarray:
+    """As CIFAR-10-C has it: the textures at a fifth of their size."""
+    return _frosted(image_HWC, setting, small_ice_texture(_which(draws)), draws)
+
+
+def _which(draws: Draws) -> int:
+    return int(draws.integers(0, len(TEXTURES), (1,))[0])
+
+
+def _frosted(image_HWC: np.ndarray, setting: tuple[Any, ...], ice: np.ndarray, draws: Draws) -> np.ndarray:
+    height, width = image_HWC.shape[:2]
+    weight, ice_weight = setting
     top = int(draws.integers(0, ice.shape[0] - height, (1,))[0])
     left = int(draws.integers(0, ice.shape[1] - width, (1,))[0])
     part = ice[top : top + height, left : left + width]
@@ -69,17 +82,28 @@ def frost(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
 @lru_cache(maxsize=10)
 def ice_texture(number: int, height: int, width: int) -> np.ndarray:
     """(H', W', 3) uint8 RGB, at least 1.1 times the image's size. The five textures come with `imagecorruptions`."""
-    path = package_folder() / "frost" / TEXTURES[number]
-    texture = cv2.imread(str(path))
-    if texture is None:
-        raise NsbenchError(f"{path}: cannot be read; install imagecorruptions again")
+    texture = _texture(number)
     scale = 1.1 * max(1, height / texture.shape[0], width / texture.shape[1])
     size = tuple(int(np.ceil(side * scale)) for side in (texture.shape[1], texture.shape[0]))
     return cv2.cvtColor(cv2.resize(texture, size, interpolation=cv2.INTER_CUBIC), cv2.COLOR_BGR2RGB)
 
 
-def fog(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
-    thickness, decay = settings.FOG[severity - 1]
+@lru_cache(maxsize=5)
+def small_ice_texture(number: int) -> np.ndarray:
+    """(H', W', 3) uint8 RGB."""
+    return cv2.cvtColor(cv2.resize(_texture(number), (0, 0), fx=0.2, fy=0.2), cv2.COLOR_BGR2RGB)
+
+
+def _texture(number: int) -> np.ndarray:
+    path = package_folder() / "frost" / TEXTURES[number]
+    texture = cv2.imread(str(path))
+    if texture is None:
+        raise NsbenchError(f"{path}: cannot be read; install imagecorruptions again")
+    return texture
+
+
+def fog(image_HWC: np.ndarray, setting: tuple[Any, ...], draws: Draws) -> np.ndarray:
+    thickness, decay = setting
     height, width = image_HWC.shape[:2]
     size = plasma_size(height, width)
     heights = plasma(draws.uniform((size * size - 1,)), np.zeros((size, size)), decay, np.roll)
@@ -131,26 +155,26 @@ def scaled(heights: np.ndarray) -> np.ndarray:
     return heights
 
 
-def brightness(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+def brightness(image_HWC: np.ndarray, setting: float, draws: Draws) -> np.ndarray:
     """Raising V of HSV at equal hue and saturation multiplies all three channels by V' / V."""
     red, green, blue = cv2.split(image_HWC)
     value = cv2.max(cv2.max(red, green), blue).astype(np.uint16) << np.uint16(8)
-    brighter_HWC: np.ndarray = brightened(severity).take(cv2.merge([value] * 3) | image_HWC)
+    brighter_HWC: np.ndarray = brightened(setting).take(cv2.merge([value] * 3) | image_HWC)
     return brighter_HWC
 
 
 @lru_cache(maxsize=5)
-def brightened(severity: int) -> np.ndarray:
+def brightened(added: float) -> np.ndarray:
     """(65536,) uint8: the new grey level of a channel, at 256 x (the pixel's largest channel) + (this channel)."""
     value, channel = np.divmod(np.arange(65536), 256)
-    raised = np.clip(value / 255 + settings.BRIGHTNESS[severity - 1], 0, 1)
+    raised = np.clip(value / 255 + added, 0, 1)
     # Channel == value is written apart: a rounding error under a whole number would cost a grey level.
     grey = np.where(channel >= value, raised, raised * channel / np.maximum(value, 1))
     return (grey * 255).astype(np.uint8)
 
 
-def spatter(image_HWC: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
-    mean, deviation, sigma, threshold, strength, mud = settings.SPATTER[severity - 1]
+def spatter(image_HWC: np.ndarray, setting: tuple[Any, ...], draws: Draws) -> np.ndarray:
+    mean, deviation, sigma, threshold, strength, mud = setting
     # Double precision: edges and thresholds would turn small differences into large ones.
     liquid = smoothed(draws.normal(image_HWC.shape[:2]).astype(np.float64) * deviation + mean, sigma, cv2.CV_64F)
     liquid[liquid < threshold] = 0

@@ -13,42 +13,79 @@ import numpy as np
 from PIL import Image
 
 from nsbench.corruptions import CORRUPTIONS, SEVERITIES, check_corruption, corrupt, engine_version
-from nsbench.data.source import Split, digest_of
+from nsbench.data.source import Split, digest_of, first_size
 from nsbench.errors import MissingSplit
 
 RESIZE, CROP = 256, 224  # pixels
 SEED = 0  # fixed: the corrupted set is data, and the same for every run
+CIFAR_SIDE = 32  # pixels of the images that CIFAR-10-C's severities are for
 ENGINE = "nsbench"  # which of the two engines makes the images, where none is asked for
 
 
 class CorruptedSplit(Split):
-    """`base` with every image resized, cropped to `side` x `side` and corrupted when it is loaded."""
+    """`base` with every image resized, cropped to `side` x `side` and corrupted when it is loaded.
+
+    With the scale "cifar" the images of 32 x 32 pixels are corrupted as those of CIFAR-10-C are, and then enlarged.
+    """
 
     origin = "generated-memory"
 
-    def __init__(self, base: Split, corruption: str, severity: int, engine: str = ENGINE, side: int = CROP) -> None:
-        check_corruption(corruption, severity, engine)
+    def __init__(
+        self,
+        base: Split,
+        corruption: str,
+        severity: int,
+        engine: str = ENGINE,
+        side: int = CROP,
+        scale: str = "imagenet",
+    ) -> None:
+        check_corruption(corruption, severity, engine, scale)
+        self.scale = scale
+        if scale == "cifar":
+            self.origin = "generated-memory, severities of CIFAR-10-C"
         self.base, self.corruption, self.severity, self.engine = base, corruption, severity, engine
-        self.side, self.made_at = side, side if side != CROP else None
+        self.side = side
+        self.made_at: int | None = CIFAR_SIDE if scale == "cifar" else side if side != CROP else None
+        self.resized_from: int | None = CIFAR_SIDE if scale == "cifar" and side != CIFAR_SIDE else None
         self.name = f"c/{corruption}/{severity}"
         self.ids, self.labels, self.classes, self.unread = base.ids, base.labels, base.classes, base.unread
 
     def at(self, side: int) -> CorruptedSplit:
         """The same corruption of images of another size: their noise has the same strength in each pixel, their blur the
         same width in pixels."""
-        return CorruptedSplit(self.base, self.corruption, self.severity, self.engine, side)
+        return CorruptedSplit(self.base, self.corruption, self.severity, self.engine, side, self.scale)
 
     def load(self, index: int) -> Image.Image:
-        image_HWC = np.asarray(resize_and_crop(self.base.load(index), self.made_at or CROP))
-        image_id = str(self.ids[index])
-        return Image.fromarray(
-            corrupt(image_HWC, self.corruption, self.severity, seed=SEED, image_id=image_id, engine=self.engine)
+        image, image_id, side = self.base.load(index), str(self.ids[index]), self.side or CROP
+        if self.scale == "cifar":
+            corrupted = self._corrupted(np.asarray(image), image_id)
+            return corrupted.resize((side, side), Image.Resampling.BICUBIC)
+        return self._corrupted(np.asarray(resize_and_crop(image, side)), image_id)
+
+    def _corrupted(self, image_HWC: np.ndarray, image_id: str) -> Image.Image:
+        made_HWC = corrupt(
+            image_HWC,
+            self.corruption,
+            self.severity,
+            seed=SEED,
+            image_id=image_id,
+            engine=self.engine,
+            scale=self.scale,
         )
+        return Image.fromarray(made_HWC)
 
     @cached_property
     def digest(self) -> str:
         """Over the base's digest and everything that shapes the pixels."""
-        return digest_in_memory(self.base.digest, self.corruption, self.severity, self.engine, self.made_at)
+        own = digest_in_memory(self.base.digest, self.corruption, self.severity, self.engine, self.made_at)
+        return own if self.scale == "imagenet" else digest_of(self.scale, own, self.side)
+
+
+def corrupted_of_own_classes(clean: Split, name: str, engine: str) -> CorruptedSplit:
+    """`c/<corruption>/<severity>` of a source that has no such set: with the severities of CIFAR-10-C for pictures of
+    32 x 32 pixels, of ImageNet-C for others. Raises as `parsed` does, and UsageError for an engine without them."""
+    small = first_size(clean) == (CIFAR_SIDE, CIFAR_SIDE)
+    return CorruptedSplit(clean, *parsed(name), engine, scale="cifar" if small else "imagenet")
 
 
 def corrupted_names() -> list[str]:

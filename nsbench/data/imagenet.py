@@ -13,10 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nsbench.corruptions import check_corruption
 from nsbench.data import wnids
 from nsbench.data.config import Layout, read_config
-from nsbench.data.corrupted import ENGINE, CorruptedSplit, corrupted_names
+from nsbench.data.corrupted import ENGINE, CorruptedSplit, corrupted_names, parsed
 from nsbench.data.find import FOLDERS, Place, corrupted_trees, find_sets, open_set, open_tree_set
 from nsbench.data.named_sets import PRESENT, NamedSet, open_of_its_own, score_over_declared, with_several_labels
 from nsbench.data.numbering import IMAGENET, check_members, meaning, names_beside, settled
@@ -84,23 +83,18 @@ class ImageNetTree(DataSource):
         split = self._settled(open_set(one.name, place, None, progress, self.follow_links), one.name, place)
         if several:
             return with_several_labels(split, several, wnids.label_of())
-        score_over_declared(split, one)
-        if split.classes and isinstance(one.classes, tuple):
-            check_members(split.labels, split.classes, one.place.paths[0])
+        score_over_declared(split, one, self.class_names)
         return split
 
     def _corrupted(self, name: str, progress: Progress) -> Split:
-        corruption, _, severity = name.removeprefix("c/").partition("/")
-        if not severity.isdecimal():
-            raise _unknown(name)
-        check_corruption(corruption, int(severity))
+        corruption, severity = parsed(name)
         if "c" not in self.layout.places:
-            return CorruptedSplit(self.split("clean", progress), corruption, int(severity), self.engine)
+            return CorruptedSplit(self.split("clean", progress), corruption, severity, self.engine)
         tree = self._corrupted_trees.get(f"{corruption}/{severity}")
         if tree is None:
             place = self.layout.places["c"].paths[0]
             raise MissingSplit(
-                f"{place / corruption / severity}: is absent; copy it, or move {place} away to make C from val"
+                f"{place / corruption / str(severity)}: is absent; copy it, or move {place} away to make C from val"
             )
         return self._declared(open_tree_set(name, tree), "c")
 

@@ -24,6 +24,7 @@ import numpy as np
 
 from nsbench.data.find import FOLDERS, Place, read_pieces
 from nsbench.data.layouts import class_folders, open_tree
+from nsbench.data.numbering import check_members
 from nsbench.data.parts import pieces
 from nsbench.data.source import SetClasses, Split, Subset, digest_of
 from nsbench.data.stored import StoredSplit
@@ -163,12 +164,16 @@ def _numbers(value: object, path: Path, image: str, order: Mapping[str, int]) ->
     return tuple(dict.fromkeys(found))
 
 
-def score_over_declared(split: StoredSplit, one: NamedSet) -> None:
-    """Sets the classes that the set is scored over, where its config file declares any."""
+def score_over_declared(split: StoredSplit, one: NamedSet, names: Sequence[str]) -> None:
+    """Sets the classes that the set is scored over, where its config file declares any. `names`: of all classes.
+
+    Raises DataError where an image is of a class that is not in the declared list.
+    """
     if one.classes == PRESENT:
         split.classes = tuple(np.unique(split.labels).tolist())
     elif one.classes:
         split.classes = tuple(map(int, one.classes))
+        check_members(split.labels, split.classes, one.place.paths[0], names)
 
 
 def folder_split(name: str, tree: Tree, classes: Sequence[str], expected: str) -> StoredSplit:

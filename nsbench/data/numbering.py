@@ -87,8 +87,11 @@ def settled(
     )
 
 
-def check_members(labels: np.ndarray, own: tuple[int, ...] | None, place: Path) -> None:
-    """Raises DataError for a label that the set is not scored over: its images would count as errors always."""
+def check_members(labels: np.ndarray, own: tuple[int, ...] | None, place: Path, names: Sequence[str] = ()) -> None:
+    """Raises DataError for a label that the set is not scored over: its images would count as errors always.
+
+    `names`: of the classes; ImageNet's wnids where none are given.
+    """
     if own is None:
         return
     foreign = np.setdiff1d(labels, own)
@@ -96,8 +99,8 @@ def check_members(labels: np.ndarray, own: tuple[int, ...] | None, place: Path) 
         count = int(np.isin(labels, foreign).sum())
         raise DataError(
             f"{place}: {count:,} images are of {len(foreign)} class(es) that are none of this set's {len(own)}, such as "
-            f"{wnids.wnids()[int(foreign[0])]}; they would count as errors always. Are its labels numbered otherwise? "
-            "Get the official set, or correct its labels"
+            f"{(names or wnids.wnids())[int(foreign[0])]}; they would count as errors always. "
+            "Are its labels numbered otherwise? Get the official set, or correct its labels"
         )
 
 

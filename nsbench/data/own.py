@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nsbench.data.corrupted import ENGINE, CorruptedSplit, corrupted_names, parsed
+from nsbench.data.corrupted import ENGINE, corrupted_names, corrupted_of_own_classes
 from nsbench.data.find import read_pieces
 from nsbench.data.hub import name_in_cache, repository
 from nsbench.data.named_sets import NamedSet, folder_split, named_sets, open_of_its_own, score_over_declared
@@ -63,6 +63,7 @@ class OwnSource(DataSource):
         self.title = f"{self.name} ({len(self.class_names)} classes{shared})"
         self.sets = named_sets(sets or {}, config, self.class_names)
         self._splits: dict[str, Split] = {}
+        self._undivided: StoredSplit | None = None
 
     @cached_property
     def crop_pct(self) -> float | None:  # type: ignore[override]  # worked out of the pictures
@@ -78,14 +79,15 @@ class OwnSource(DataSource):
         return [*(["train"] if self.parts.train is not None else []), "clean", *self.sets, *corrupted_names()]
 
     def split(self, name: str, progress: Progress = SILENT) -> Split:
-        """Corruptions are made in memory, at the size that the model asks for."""
+        """Corruptions are made in memory: of pictures of 32 x 32 pixels as CIFAR-10-C's and then enlarged, of others as
+        ImageNet-C's at the size that the model asks for."""
         if name not in self._splits:
             self._splits[name] = self._open(name, progress)
         return self._splits[name]
 
     def _open(self, name: str, progress: Progress) -> Split:
         if name.startswith("c/"):
-            return CorruptedSplit(self.split("clean", progress), *parsed(name), self.engine)
+            return corrupted_of_own_classes(self.split("clean", progress), name, self.engine)
         if name in self.sets:
             return self._named(self.sets[name], progress)
         if not self.has_meaning(name):
@@ -104,12 +106,11 @@ class OwnSource(DataSource):
             raise DataError(f"[sets.{one.name}]: labels are lists of ImageNet's classes; use folders of classes")
         parts = find_parts(one.place.paths[0], self.follow_links)
         split = self._read(one.name, parts.clean or parts.train or (), progress)
-        score_over_declared(split, one)
+        score_over_declared(split, one, self.class_names)
         return split
 
     def _share(self, evaluated: bool, name: str, progress: Progress) -> Split:
-        assert self.parts.train is not None
-        whole = self._read("clean", self.parts.train, progress)
+        whole = self._whole(progress)
         mine = np.array([derive_seed(0, "evaluated", image_id) % SHARE == 0 for image_id in whole.ids.tolist()])
         if mine.all() or not mine.any():
             raise DataError(
@@ -119,6 +120,13 @@ class OwnSource(DataSource):
         split = Subset(whole, np.flatnonzero(mine == evaluated))
         split.name = name
         return split
+
+    def _whole(self, progress: Progress) -> StoredSplit:
+        """The images that are divided into trained on and evaluated; read once for both."""
+        if self._undivided is None:
+            assert self.parts.train is not None
+            self._undivided = self._read("clean", self.parts.train, progress)
+        return self._undivided
 
     def _read(self, name: str, part: Part, progress: Progress) -> StoredSplit:
         count = len(self.class_names)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from nsbench.errors import CorruptImage, UsageError
+from nsbench.errors import CorruptImage, ModelError, UsageError
 from nsbench.files import expanded
 from nsbench.progress import SILENT, Progress
 from nsbench.randomness import stratified_order
@@ -175,6 +175,15 @@ def first_size(split: Split) -> tuple[int, int] | None:
         except CorruptImage:  # it is named where the images are evaluated
             continue
     return None
+
+
+def require_its_classes(source: DataSource, name: str, count: int, further: str = "") -> None:
+    """Raises ModelError where the model `name` has another number of outputs than the source has classes."""
+    if count != len(source.class_names):
+        raise ModelError(
+            f"model '{name}' has {count} classes, {source.title} has {len(source.class_names)}; "
+            f"choose a model and a data source that belong together{further}"
+        )
 
 
 def crop_of_small(split: Split) -> float | None:

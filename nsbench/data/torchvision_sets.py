@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from nsbench.data.corrupted import ENGINE, CorruptedSplit, corrupted_names, parsed
+from nsbench.data.corrupted import ENGINE, corrupted_names, corrupted_of_own_classes
 from nsbench.data.source import DataSource, Split, SurrogateName, crop_of_small, digest_of
 from nsbench.errors import CorruptImage, DataError, NotPartOfSource, UnknownName
 from nsbench.progress import SILENT, Progress
@@ -97,7 +97,7 @@ class TorchvisionSource(DataSource):
             raise NotPartOfSource(f"'{name}' is not part of {self.title}")
         if name not in self._splits:
             if name.startswith("c/"):
-                self._splits[name] = CorruptedSplit(self.split("clean", progress), *parsed(name), self.engine)
+                self._splits[name] = corrupted_of_own_classes(self.split("clean", progress), name, self.engine)
             else:
                 self._splits[name] = TorchvisionSplit(self.set, name, self._images(name))
         return self._splits[name]

@@ -19,10 +19,10 @@ from nsbench.data.imagenet import CORRUPTED, ImageNetTree
 from nsbench.data.manifest import manifest
 from nsbench.data.own_parts import OWN, has_own_classes
 from nsbench.data.parts import is_class
-from nsbench.data.source import Split
+from nsbench.data.source import Split, require_its_classes
 from nsbench.data.stored import StoredSplit
 from nsbench.data.unread import unread_words
-from nsbench.errors import ModelError, NsbenchError
+from nsbench.errors import NsbenchError
 from nsbench.making.check_images import check_accuracy, check_contents
 from nsbench.making.check_own import check_own
 from nsbench.making.expected import expected, is_published_val
@@ -56,11 +56,8 @@ def check_sets(
             own, model=model, limit=limit, read=read, workers=workers, follow_links=follow_links, progress=progress
         )
     source = ImageNetTree(root, follow_links=follow_links)
-    if model is not None and model.num_classes != len(source.class_names):
-        raise ModelError(
-            f"model '{model.name}' has {model.num_classes} classes, ImageNet has "
-            f"{len(source.class_names)}; choose a model of ImageNet-1k"
-        )
+    if model is not None:
+        require_its_classes(source, model.name, model.num_classes)
     names = [name for name in source.splits() if not name.startswith("c/") or "c" in source.layout.places]
     val, sets = _labels_of_val(source), []
     for name in names:

@@ -10,10 +10,10 @@ import numpy as np
 
 from nsbench.data.manifest import Manifest, manifest
 from nsbench.data.own import OwnSource
-from nsbench.data.source import Split, Subset
+from nsbench.data.source import Split, Subset, require_its_classes
 from nsbench.data.stored import StoredSplit
 from nsbench.data.unread import unread_words
-from nsbench.errors import ModelError, NsbenchError
+from nsbench.errors import NsbenchError
 from nsbench.making.check_images import check_accuracy, check_contents
 from nsbench.making.findings import Report, SetReport
 from nsbench.models import Model
@@ -32,10 +32,8 @@ def check_own(
 ) -> Report:
     """Check images of one's own classes. For the arguments see `check_sets`. Raises DataError where there are none."""
     source = OwnSource(root, follow_links=follow_links)
-    if model is not None and model.num_classes != len(source.class_names):
-        raise ModelError(
-            f"model '{model.name}' has {model.num_classes} classes, {source.title}; choose a model that belongs to it"
-        )
+    if model is not None:
+        require_its_classes(source, model.name, model.num_classes)
     sets, contents = [], dict[str, Manifest]()
     for name in ("train", "clean"):
         if name == "train" and source.parts.train is None:

@@ -5,6 +5,9 @@ arXiv:1710.06081) of l-inf 8/255 in ten steps on the surrogate, in 8 bits. They 
 the model that is judged, so that all models and methods are judged on the very same pictures; each is made when it is
 first asked for and kept in the cache. The split's digest and origin hold the digest of the surrogate's weights: figures
 with different surrogates never share a column in silence.
+
+A source with classes of its own, for which there is no DAmageNet, gets one in the same way: by the attack of
+`damagenet_attack` on the surrogate.
 """
 
 from __future__ import annotations
@@ -20,16 +23,18 @@ from PIL import Image
 
 from nsbench.attacks import mifgsm
 from nsbench.data.decode import BROKEN
-from nsbench.data.loading import batches
+from nsbench.data.loading import Batch, batches
 from nsbench.data.source import DataSource, Split, SurrogateName, digest_of
 from nsbench.errors import DataError, MissingSplit, ModelError
 from nsbench.files import OTHER_CACHE, cache_folder, read_regular, write_atomically, writing
+from nsbench.making import damagenet_attack
 from nsbench.models import Model, frozen, load_model, weights_digest
 from nsbench.models.preprocessing import unit
 from nsbench.progress import SILENT, Progress
 from nsbench.types import ThreatModel
 
 TRANSFER = "transfer/"  # how the names of transfer sets begin
+DAMAGENET = "damagenet"
 STEPS = 10
 PNG_END = b"IEND\xaeB`\x82"
 DIGEST = -32  # where the digest begins
@@ -70,18 +75,21 @@ class TransferSplit(Split):
     def digest(self) -> str:
         """Over the clean images and all that shapes the change, apart from the machine's arithmetic."""
         model = self.surrogate.model
-        return digest_of(
-            "transfer",
-            VERSION,
-            self.base.digest,
-            self.surrogate.digest,
-            model.preprocessing,
-            model.mean,
-            model.std,
-            "mifgsm",
-            STEPS,
-            self.k,
-        )
+        prepared = (self.base.digest, self.surrogate.digest, model.preprocessing, model.mean, model.std)
+        return digest_of("transfer", VERSION, *prepared, *self._attack)
+
+    @property
+    def _attack(self) -> tuple[object, ...]:
+        """What the digest holds of it."""
+        return "mifgsm", STEPS, self.k
+
+    def _attacked(self, model: Model, batch: Batch, device: torch.device | str) -> np.ndarray:
+        """(B, H, W, 3) uint8."""
+        images_BCHW, threat = unit(batch.images, device), ThreatModel("linf", self.k / 255)
+        labels_B = batch.labels.to(device)
+        adversarial = mifgsm(model, images_BCHW, labels_B, ids=batch.ids, seed=0, threat=threat, steps=STEPS)
+        pixels_BHWC: np.ndarray = (adversarial * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        return pixels_BHWC
 
     def load(self, index: int) -> Image.Image:
         try:
@@ -111,16 +119,12 @@ class TransferSplit(Split):
         if not missing:
             return
         model = self.surrogate.model.to(device)
-        transform, threat = model.preprocessing.transform(), ThreatModel("linf", self.k / 255)
+        transform = model.preprocessing.transform()
         with progress.task(f"{self.name}: attacking {self.surrogate.name}", len(missing)) as advance, frozen(model):
             for batch in batches(
                 self.base, transform, batch_size=batch_size, workers=workers, indices=missing, corrupt={}
             ):
-                images = unit(batch.images, device)
-                adversarial = mifgsm(
-                    model, images, batch.labels.to(device), ids=batch.ids, seed=0, threat=threat, steps=STEPS
-                )
-                pixels_BHWC = (adversarial * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+                pixels_BHWC = self._attacked(model, batch, device)
                 for index, pixels_HWC in zip(batch.indices.tolist(), pixels_BHWC, strict=True):
                     _keep(self.path(index), pixels_HWC)
                 advance(len(batch))
@@ -128,6 +132,22 @@ class TransferSplit(Split):
     def __getstate__(self) -> dict[str, object]:
         """For loader processes, which only read what is kept: without the surrogate's weights."""
         return {**self.__dict__, "digest": self.digest, "surrogate": None}
+
+
+class DamageNetSplit(TransferSplit):
+    """`base`, attacked on `surrogate` as an own DAmageNet is."""
+
+    def __init__(self, base: Split, surrogate: Surrogate) -> None:
+        super().__init__(base, surrogate, damagenet_attack.EPS)
+        self.name = DAMAGENET
+
+    @property
+    def _attack(self) -> tuple[object, ...]:
+        return DAMAGENET, damagenet_attack.STEPS, self.k
+
+    def _attacked(self, model: Model, batch: Batch, device: torch.device | str) -> np.ndarray:
+        pixels_BHWC = (unit(batch.images, device) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        return damagenet_attack.perturb(model, pixels_BHWC, batch.labels.numpy())
 
 
 class TransferSource(DataSource):
@@ -145,7 +165,10 @@ class TransferSource(DataSource):
         return self.base.crop_pct
 
     def has_meaning(self, split: str) -> bool:
-        return split.startswith(TRANSFER) or self.base.has_meaning(split)
+        return split.startswith(TRANSFER) or self._own_damagenet(split) or self.base.has_meaning(split)
+
+    def _own_damagenet(self, split: str) -> bool:
+        return split == DAMAGENET and self._made_on is not None and not self.base.has_meaning(split)
 
     def splits(self) -> list[str]:
         return self.base.splits()
@@ -153,6 +176,8 @@ class TransferSource(DataSource):
     def split(self, name: str, progress: Progress = SILENT) -> Split:
         if name.startswith(TRANSFER):
             return transfer_split(self.base, name, self._made_on, progress)
+        if self._made_on and self._own_damagenet(name):
+            return DamageNetSplit(self.base.split("clean", progress), _fitting(self._made_on, self.base))
         return self.base.split(name, progress)
 
 
@@ -174,12 +199,17 @@ def transfer_split(
             f"{source.title} names no surrogate to attack: give --surrogate NAME:CHECKPOINT, or the "
             'line surrogate = "NAME:CHECKPOINT" in a config file'
         )
+    return TransferSplit(source.split("clean", progress), _fitting(surrogate, source), int(k))
+
+
+def _fitting(surrogate: Surrogate, source: DataSource) -> Surrogate:
+    """Raises ModelError for one of other classes."""
     if surrogate.model.num_classes != len(source.class_names):
         raise ModelError(
             f"surrogate '{surrogate.name}' has {surrogate.model.num_classes} classes, {source.title} has "
             f"{len(source.class_names)}; name one that was trained on these classes"
         )
-    return TransferSplit(source.split("clean", progress), surrogate, int(k))
+    return surrogate
 
 
 def _keep(path: Path, pixels_HWC: np.ndarray) -> None:

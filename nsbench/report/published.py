@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -73,23 +73,17 @@ def beside(table: Table) -> list[Beside]:
         for theirs in rows:
             if row.model.startswith(theirs.model) and row.method == theirs.method:
                 found += [
-                    Beside(row.label, suite, cell, theirs, _differs(row, suite, cell, theirs, _starts(rows)))
+                    Beside(row.label, suite, cell, theirs, _differs(row, suite, cell, theirs))
                     for suite in theirs.figures
                     if (cell := row.average if suite == AVERAGE else row.cells.get(suite)) is not None
                 ]
     return found
 
 
-def _starts(rows: Sequence[Published]) -> set[str]:
-    """The checkpoints that the paper evaluated as they are."""
-    return {row.start for row in rows if row.method == "pretrained"}
-
-
-def _differs(row: Row, suite: str, cell: Cell, theirs: Published, usual: Collection[str]) -> tuple[str, ...]:
+def _differs(row: Row, suite: str, cell: Cell, theirs: Published) -> tuple[str, ...]:
     provenance = row.results[0].provenance
     words = [f"measure: {theirs.notes[suite].words} there"] if suite in theirs.notes and theirs.other(suite) else []
-    if theirs.start not in usual:
-        words.append(f"start: {theirs.start} there")
+    words.append(f"start: {theirs.start} there")
     if theirs.reference == OWN and provenance.normalisation != "imagenet":
         words.append("normalisation: the checkpoint's own here, ImageNet's mean and std in the authors' code")
     if provenance.recipe:

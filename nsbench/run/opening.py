@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from nsbench.data import DataSource, SurrogateName
-from nsbench.errors import ModelError, UsageError
+from nsbench.data.source import require_its_classes
+from nsbench.errors import UsageError
 from nsbench.files import expanded
 from nsbench.progress import SILENT, Progress
 
@@ -82,12 +83,8 @@ def open_all(
         from nsbench.run.class_maps import mapped
 
         network = mapped(network, class_map, class_map_by, source)
-    if network.num_classes != len(source.class_names):
-        raise ModelError(
-            f"model '{name}' has {network.num_classes} classes, {source.title} has "
-            f"{len(source.class_names)}; choose a model and a data source that belong together, "
-            "or say with --class-map what the model's outputs mean"
-        )
+    mapped_by = ", or say with --class-map what the model's outputs mean"
+    require_its_classes(source, name, network.num_classes, mapped_by)
     return Opened(source, network, place)
 
 

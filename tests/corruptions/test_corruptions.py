@@ -14,6 +14,7 @@ from PIL import Image
 
 from nsbench.corruptions import CORRUPTIONS, SEVERITIES, corrupt, engine_version, reference
 from nsbench.corruptions.glass import glass_blur
+from nsbench.corruptions.settings import IMAGENET
 from nsbench.errors import DataError, UnknownName, UsageError
 
 RANDOM = {
@@ -91,7 +92,8 @@ def test_glass_blur_equals_the_loop_of_the_original(size: int, severity: int) ->
     image = picture(size)[: size - 8]  # not square, so that rows and columns cannot be confused
     reference.seed_draws(11)
     original = reference.module().glass_blur(Image.fromarray(image), severity)
-    assert np.array_equal(glass_blur(image, severity, OriginalDraws(11).integers), np.uint8(original))
+    setting = IMAGENET["glass_blur"][severity - 1]
+    assert np.array_equal(glass_blur(image, setting, OriginalDraws(11).integers), np.uint8(original))
 
 
 def test_other_users_of_the_package_see_it_unrepaired() -> None:

@@ -14,12 +14,15 @@ import pytest
 from click.testing import CliRunner
 from containers import jpeg, write_tar, write_zip
 from layouts import put
+from PIL import Image
 
 from nsbench import registry
 from nsbench.cli import main
+from nsbench.corruptions import corrupt
 from nsbench.data import wnids
 from nsbench.data.own import OwnSource
 from nsbench.data.own_parts import has_own_classes
+from nsbench.data.sized import for_model
 from nsbench.errors import DataError, MissingSplit, NotPartOfSource, UnknownName, UsageError
 from nsbench.leaderboard import build
 from nsbench.making.check import check_sets
@@ -252,6 +255,12 @@ def test_a_run_on_own_classes(tmp_path: Path) -> None:
     (row,) = table.rows
     assert row.average is not None
     assert average_column(table).title == "Average of 5 (1 made at 160 px)"
+    with_surrogate = [*command, "--surrogate", f"test_vit:{tmp_path / 'w.safetensors'}", "--suite"]
+    done = CliRunner().invoke(main, [*with_surrogate, "damagenet,clean"])
+    assert done.exit_code == 0, done.output
+    (made,) = [one for one in read_results(tmp_path / "results")[0] if one.suite == "damagenet"]
+    assert made.paper_suites == ("clean", "cw", "damagenet", "fgsm", "imagenet_c", "patchfool")
+    assert made.conditions[0].origin.startswith("attacked on test_vit (weights ")
     refused = CliRunner().invoke(main, [*command, "--suite", "imagenet_r"])
     assert refused.exit_code == 2
     assert "not part of own" in refused.output
@@ -306,6 +315,15 @@ def test_a_set_of_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     pixels = np.random.default_rng(0).integers(0, 256, (10, 3072), dtype=np.uint8)
     assert np.array_equal(np.asarray(split.load(4)), pixels[4].reshape(3, 32, 32).transpose(1, 2, 0))
     assert split.digest != source.split("train").digest
+    mild = corrupt(np.asarray(split.load(4)), "fog", 2, seed=0, image_id="test/000004", engine="nsbench", scale="cifar")
+    made = source.split("c/fog/2")
+    assert np.array_equal(np.asarray(for_model(made, "none", 32, False).load(4)), mild)
+    large = for_model(made, "none", 64, False)
+    assert np.array_equal(np.asarray(large.load(4)), np.asarray(Image.fromarray(mild).resize((64, 64))))
+    assert (large.origin, large.resized_from) == ("generated-memory, severities of CIFAR-10-C", 32)
+    assert len({large.digest, made.digest, for_model(made, "none", 32, False).digest}) == 3
+    with pytest.raises(UsageError, match="severities of ImageNet-C alone; take 'nsbench'"):
+        open_source(f"torchvision:CIFAR10:{tmp_path}", "imagecorruptions").split("c/fog/2")
     with pytest.raises(NotPartOfSource):
         source.split("v2")
     with pytest.raises(UnknownName, match="unknown torchvision set 'CIFAR11'"):
@@ -362,6 +380,11 @@ def test_a_config_of_own_classes_with_a_set_of_its_own(tmp_path: Path) -> None:
     assert (split.labels.tolist(), split.classes) == ([1, 1, 2, 2], (1, 2))
     assert source.has_meaning("harbour")
     assert dict(zip(source.split("clean").ids, source.split("clean").labels, strict=True))["dune_0"] == 0
+    path.write_text(path.read_text().replace('"present"', '["boat", "dune"]'))
+    with pytest.raises(
+        DataError, match=r"harbour: 2 images are of 1 class\(es\) that are none of this set's 2, such as cart"
+    ):
+        open_source(str(path)).split("harbour")
 
 
 @pytest.mark.parametrize(

@@ -347,7 +347,7 @@ def test_a_label_permutation_raises_an_alarm(root: Path) -> None:
 def test_a_model_of_other_classes(root: Path) -> None:
     model = Knows()
     model.num_classes = 10
-    with pytest.raises(ModelError, match="has 10 classes, ImageNet has 1000"):
+    with pytest.raises(ModelError, match=r"has 10 classes, .* has 1000"):
         check_sets(root, model=model)  # type: ignore[arg-type]
 
 

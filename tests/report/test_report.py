@@ -206,6 +206,7 @@ def test_our_figures_stand_beside_the_published_ones_with_what_differed(tmp_path
     ns = next(one for label, one in found.items() if label.startswith("ns") or "NS" in label)
     assert ns.difference == pytest.approx(70 - 77.47)
     assert ns.differs == (
+        "start: timm's ViT, ImageNet-21k then ImageNet-1k there",
         "normalisation: the checkpoint's own here, ImageNet's mean and std in the authors' code",
         "recipe: 'quick' here; the authors' code adds augmentation that the paper does not state",
         "images: 100 here, 50,000 there",

@@ -74,10 +74,10 @@ def test_a_study_of_ones_own_is_planned(tmp_path: Path) -> None:
 
 
 def test_settings_fit_recipes_by_value() -> None:
-    assert fits(made.recipe(epsilon=0.03, rounds=3), {"epsilon": 0.03})
-    assert fits(made.recipe(epsilon=0.1), {"epsilon": "0.1"})
-    assert not fits(made.recipe(epsilon=0.1), {"epsilon": 0.01})
-    assert fits(None, {"epsilon": 0.01})
+    assert fits(made.provenance(recipe=made.recipe(epsilon=0.03, rounds=3)), {"epsilon": 0.03})
+    assert fits(made.provenance(recipe=made.recipe(epsilon=0.1)), {"epsilon": "0.1"})
+    assert not fits(made.provenance(recipe=made.recipe(epsilon=0.1)), {"epsilon": 0.01})
+    assert fits(made.provenance(recipe=None), {"epsilon": 0.01})
 
 
 def with_epsilon(recipe: RecipeUsed | None, epsilon: float) -> RecipeUsed:

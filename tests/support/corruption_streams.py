@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from PIL import Image
 
 from nsbench.corruptions import fast, reference
 from nsbench.corruptions.glass import glass_blur
+from nsbench.corruptions.settings import CIFAR, IMAGENET
 
 
 class OriginalDraws:
@@ -34,15 +37,31 @@ class OriginalDraws:
         return self.state.poisson(values / 255.0 * rate)
 
 
+def ours_of_cifar(image_HWC: np.ndarray, name: str, severity: int, seed: int) -> np.ndarray:
+    return fast.OF_CIFAR[name](image_HWC.copy(), CIFAR[name][severity - 1], OriginalDraws(seed))
+
+
 def ours(image_HWC: np.ndarray, name: str, severity: int, seed: int) -> np.ndarray:
     """Our formula with the original's draws."""
-    return fast.FUNCTIONS[name](image_HWC.copy(), severity, OriginalDraws(seed))
+    return fast.FUNCTIONS[name](image_HWC.copy(), IMAGENET[name][severity - 1], OriginalDraws(seed))
+
+
+def original_of_cifar(image_HWC: np.ndarray, name: str, severity: int, seed: int) -> np.ndarray:
+    """The original's function with the settings of CIFAR-10-C in place of its own; for those that share a formula."""
+    source = inspect.getsource(getattr(reference.module(), name))
+    changed, count = re.subn(r"c = \[.*?\]\[\s*severity - 1\]", "c = SETTINGS[severity - 1]", source, flags=re.DOTALL)
+    assert count == 1
+    settings = [np.arange(1, *one) for one in CIFAR[name]] if name == "zoom_blur" else CIFAR[name]
+    names = {**vars(reference.module()), "SETTINGS": settings}
+    exec(changed, names)
+    reference.seed_draws(seed)
+    return np.asarray(names[name](Image.fromarray(image_HWC), severity)).astype(np.uint8)
 
 
 def original(image_HWC: np.ndarray, name: str, severity: int, seed: int) -> np.ndarray:
     """The original function; for glass_blur the form without a loop, which test_corruptions compares with the loop."""
     if name == "glass_blur":
-        return glass_blur(image_HWC, severity, OriginalDraws(seed).integers)
+        return glass_blur(image_HWC, IMAGENET[name][severity - 1], OriginalDraws(seed).integers)
     reference.seed_draws(seed)
     function = getattr(reference.module(), name)
     return np.asarray(function(Image.fromarray(image_HWC), severity)).astype(np.uint8)
