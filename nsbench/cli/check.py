@@ -29,6 +29,7 @@ NOT_STORED = (
     "results",
     "force",
     "watch",
+    "watch_suites",
     "log",
     "follow_links",
     "about",

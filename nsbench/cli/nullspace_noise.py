@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from nsbench.cli.nullspace import COUNT, EPSILON, IMAGES, MAX_STEPS, nullspace, numbers
 from nsbench.cli.options import bench_options
@@ -49,7 +50,16 @@ def learning_options(command: Any) -> Any:
     help="Of gradient descent. The paper's 0.02 needs its 9,469 images and many passes.",
 )
 @click.option("--passes", type=COUNT, default=4, show_default=True, help="Over the training images.")
+@click.option(
+    "--imagenette",
+    is_flag=True,
+    help="The paper's set-up: all 9,469 images of ImageNette's train and 3,925 of its val (--data imagenette2), lr 0.02.",
+)
+@click.pass_context
 def learn(
+    context: click.Context,
+    /,
+    imagenette: bool,
     lambdas: list[float],
     starts: list[float],
     images: int,
@@ -61,18 +71,29 @@ def learn(
 ) -> None:
     """Exploratory noise of equation 4 against its permutation, for a sweep of strengths (figure 3)."""
     from nsbench.laboratory import open_bench
-    from nsbench.laboratory.learn import learn_sheet
+    from nsbench.laboratory.learn import IMAGENETTE, IMAGENETTE_LR, learn_sheet
 
+    bench, sizes = open_bench(**options), {"images": images, "val_images": val_images}
+    if imagenette:
+        asked = {name: value for name, value in sizes.items() if _given(context, name)}
+        sizes, lr = IMAGENETTE | asked, lr if _given(context, "lr") else IMAGENETTE_LR
+        for split, name in (("train", "images"), ("clean", "val_images")):
+            here = len(bench.source.split(split))
+            if here < sizes[name]:
+                click.secho(f"{split}: {here:,} images, where ImageNette has {sizes[name]:,}", fg="yellow", err=True)
     learn_sheet(
-        open_bench(**options),
+        bench,
         lambdas=lambdas,
         limits=starts,
-        images=images,
-        val_images=val_images,
+        **sizes,
         lr=lr,
         passes=passes,
         layer=layer,
     )
+
+
+def _given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 @nullspace.command()

@@ -11,7 +11,7 @@ import click
 from click import option
 
 from nsbench import registry
-from nsbench.cli.completion import complete_models, complete_recipes, complete_sources
+from nsbench.cli.completion import complete_models, complete_recipes, complete_sources, complete_suites
 from nsbench.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
@@ -117,6 +117,13 @@ def _seeds(context: click.Context, parameter: click.Parameter, given: str) -> tu
     return seeds
 
 
+def _suites(context: click.Context, parameter: click.Parameter, given: str) -> tuple[str, ...]:
+    if not given:
+        return ()
+    registry.load_content()
+    return resolve_suites(given)
+
+
 def _included(context: click.Context, parameter: click.Parameter, value: tuple[Path, ...]) -> None:
     registry.included[:] = value
 
@@ -177,6 +184,14 @@ _RUN: list[Callable[[Any], Any]] = [
         default=0,
         metavar="K",
         help="Evaluate on 200 images (clean, fgsm, imagenet_r) after every K rounds of a training.",
+    ),
+    option(
+        "--watch-suites",
+        metavar="NAMES",
+        default="",
+        shell_complete=complete_suites,
+        callback=_suites,
+        help="What --watch evaluates instead, each on 200 images: suites, or a group as of --suite.",
     ),
     option("--log", type=click.Choice(["tensorboard", "wandb"]), help="Send each round there too."),
     option("--limit", type=click.IntRange(min=1), help="Images per condition: a stable, class-balanced subset."),

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 START = 3.5  # where the search starts, in units of the tokens' root mean square: outside epsilon at any depth
+IMAGENETTE = {"images": 9469, "val_images": 3925}  # of the paper's figure 3: all of train and val
+IMAGENETTE_LR = 0.02
 RATE = 1 / 20  # its learning rate in units of the start; the paper's are 3 and 0.1 behind the patch embedding
 
 

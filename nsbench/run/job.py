@@ -47,6 +47,7 @@ class RunOptions:
     seeds: tuple[int, ...] = (0,)
     match: str = "steps"  # methods get equal steps, or equal "compute": as many forward passes as ns took
     watch: int = 0  # evaluate on a few images every so many rounds of a training; 0: never
+    watch_suites: tuple[str, ...] = ()  # on which suites; (): those that say that they are watched
     log: str | None = None  # where rounds are sent too: tensorboard or wandb
     limit: int | None = None
     batch_size: int | None = None

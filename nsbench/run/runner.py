@@ -80,6 +80,8 @@ def run(options: RunOptions, progress: Progress, network: Model | None = None) -
         check_logger(options.log)
     first, summary = open_job(options, progress, network), Summary()
     first = with_meaning(first)
+    if options.watch_suites and not options.watch:
+        raise UsageError("--watch-suites: say how often with --watch K, every K rounds of a training")
     require_room(first)
     first = replace(first, refused=not_attackable(first))
     results.ensure_writable(options.results)  # where nothing is yet: a rejected option leaves no folder

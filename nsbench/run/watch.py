@@ -12,17 +12,25 @@ import pandas as pd
 
 from nsbench import registry
 from nsbench.data.sized import for_model
-from nsbench.errors import MissingSplit, UsageError
+from nsbench.errors import DataError, MissingSplit, UsageError
 from nsbench.results import Round
 from nsbench.run.evaluate import evaluate
 from nsbench.run.fit import history_table
-from nsbench.run.job import Job
+from nsbench.run.job import Job, RunOptions
 from nsbench.run.known import Memory
+from nsbench.types import Condition, Suite
 
 if TYPE_CHECKING:
     from nsbench.models import Model
 
 IMAGES = 200  # of each watched suite, the same ones every time
+
+
+def watched_suites(options: RunOptions) -> list[Suite]:
+    """Those that were asked for, or that say that they are watched."""
+    if options.watch_suites:
+        return [registry.suites[name] for name in options.watch_suites]
+    return [suite for suite in registry.suites.values() if suite.watched]
 
 
 class Watcher:
@@ -49,27 +57,30 @@ class Watcher:
             logger.close()
 
     def _accuracies(self, model: Model) -> dict[str, float]:
-        """On a stable subset of the first condition of each suite that says it is watched."""
-        job, memory, accuracies = self.job, Memory(), {}
-        for suite in registry.suites.values():
-            if not suite.watched:
-                continue
-            condition = suite.conditions()[0]
+        """On a stable subset of each suite's images: of its first condition, or, where its score is made of many
+        conditions and no accuracy (C), the mean over all of them."""
+        memory, accuracies = Memory(), {}
+        for suite in watched_suites(self.job.options):
+            conditions = suite.conditions() if suite.unit != "%" else suite.conditions()[:1]
+            each = -(-IMAGES // len(conditions))
             try:
-                split = job.source.split(condition.split, job.progress)
-                split = for_model(split, condition.preprocess, job.parent.input_size, job.options.resize_ready).limited(
-                    IMAGES
-                )
-            except MissingSplit as error:
+                found = [self._accuracy(model, condition, each, memory) for condition in conditions]
+            except (MissingSplit, DataError) as error:
                 if suite.name not in self.missing:  # said once
-                    job.progress.line(f"not watched: {error}", style="yellow")
+                    self.job.progress.line(f"not watched: {error}", style="yellow")
                 self.missing.add(suite.name)
                 continue
-            one = evaluate(
-                model, split, condition, seed=job.seed, batch_size=job.batch_size, workers=job.workers, memory=memory
-            )
-            accuracies[suite.name] = round(100 * float(one.outcomes.correct.mean()), 2)
+            accuracies[suite.name] = round(sum(found) / len(found), 2)
         return accuracies
+
+    def _accuracy(self, model: Model, condition: Condition, images: int, memory: Memory) -> float:
+        job = self.job
+        split = job.source.split(condition.split, job.progress)
+        split = for_model(split, condition.preprocess, job.parent.input_size, job.options.resize_ready).limited(images)
+        one = evaluate(
+            model, split, condition, seed=job.seed, batch_size=job.batch_size, workers=job.workers, memory=memory
+        )
+        return 100 * float(one.outcomes.correct.mean())
 
 
 class Logger(Protocol):

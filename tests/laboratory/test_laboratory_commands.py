@@ -248,3 +248,16 @@ def test_scatter_of_two_methods(bench: Bench, tmp_path: Path) -> None:
     assert (bench.out / "scatter.small.svg").is_file()
     with pytest.raises(UsageError, match="the weights of 0 methods"):
         scatter_sheet(bench, tmp_path / "nothing", images=24, epsilon=0.05, max_steps=30, noises=1)
+
+
+def test_the_papers_set_up_of_figure_3_and_what_is_given_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, object] = {}
+    monkeypatch.setattr("nsbench.laboratory.learn.learn_sheet", lambda bench, **settings: asked.update(settings))
+    told = invoke("learn", "--imagenette")
+    assert (asked["images"], asked["val_images"], asked["lr"]) == (9469, 3925, 0.02)
+    assert "clean: 1,000 images, where ImageNette has 3,925" in told
+    assert "train" not in told
+    invoke("learn", "--imagenette", "--images", 64, "--lr", 1)
+    assert (asked["images"], asked["val_images"], asked["lr"]) == (64, 3925, 1)
+    invoke("learn")
+    assert (asked["images"], asked["val_images"], asked["lr"]) == (1024, 128, 3)

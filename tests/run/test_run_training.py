@@ -107,6 +107,16 @@ def test_dynamics_lie_beside_the_weights_and_hold_what_was_watched(tmp_path: Pat
     assert [event.step for event in events.Scalars("loss_clean")] == [2, 4]
 
 
+def test_other_suites_can_be_watched(tmp_path: Path) -> None:
+    suites = "damagenet,imagenet_c"
+    answer = run(tmp_path, "--method", "finetune", "--watch", "2", "--watch-suites", suites, "--set", "rounds=2")
+    assert answer.exit_code == 0, answer.output
+    (own,) = provenance(tmp_path).values()
+    assert [set(entry.accuracies) for entry in own.history] == [set(), set(suites.split(","))]
+    refused = run(tmp_path, "--method", "finetune", "--watch-suites", "clean")
+    assert (refused.exit_code, "say how often with --watch K" in refused.output) == (2, True)
+
+
 def test_watching_moves_no_weight(tmp_path: Path) -> None:
     assert run(tmp_path, "--method", "finetune", "--watch", "1").exit_code == 0
     assert run(tmp_path, "--method", "finetune", "--force").exit_code == 0
