@@ -14,6 +14,7 @@ from nsbench.leaderboard import AVERAGE, Cell, Column, Row, Table
 from nsbench.registry import content_folder
 
 SOURCE = "Liu et al., Approximate Nullspace Augmented Finetuning (CPAL 2025, arXiv 2403.10476), table 2"
+NOTED = "table2"  # the table that has a file of notes
 OTHER = "‡"  # behind a figure that is not what its column holds
 OWN = "Liu et al. 2025"  # rows that the paper measured itself
 T = TypeVar("T")
@@ -38,6 +39,7 @@ class Published:
     start: str = ""  # the checkpoint that was finetuned, or "from scratch"
     source: str = ""  # who measured it
     notes: Mapping[str, CellNote] = field(default_factory=dict)  # by suite
+    setting: Mapping[str, str] = field(default_factory=dict)  # of a table of several settings
 
     def other(self, suite: str) -> bool:
         """The figure is not what its column holds."""
@@ -105,12 +107,17 @@ def published_rows(source: str, *models: str, folder: Path | None = None) -> lis
     """
     if not source.startswith("imagenet"):
         return []
-    notes = _notes(folder)
-    rows = [
-        replace(row, **notes[row.model, row.method]) if (row.model, row.method) in notes else row
-        for row in read_published("table2_robustness.csv", _row, folder)
-    ]
+    rows = read_rows("table2_robustness.csv", folder)
     return [row for row in rows if any(model.startswith(row.model) for model in models)] or rows
+
+
+def read_rows(name: str, folder: Path | None = None) -> list[Published]:
+    """The rows of a table of the paper, with what its notes say of them."""
+    notes = _notes(folder) if name.startswith(NOTED) else {}
+    return [
+        replace(row, **notes[row.model, row.method]) if (row.model, row.method) in notes else row
+        for row in read_published(name, _row, folder)
+    ]
 
 
 class _OfRow(TypedDict):
@@ -165,8 +172,9 @@ def read_published(name: str, row: Callable[[dict[str, str]], T], folder: Path |
 
 
 def _row(record: dict[str, str]) -> Published:
-    model, method, reference = (record.pop(key) for key in ("model", "method", "reference"))
-    return Published(model, method, reference or OWN, figures_of(record))  # no reference: measured by the paper
+    model, method, reference = record.pop("model"), record.pop("method"), record.pop("reference", "")
+    setting = {"epsilon": record.pop("epsilon")} if "epsilon" in record else {}
+    return Published(model, method, reference or OWN, figures_of(record), setting=setting)  # no reference: the paper's
 
 
 def figures_of(record: Mapping[str, str]) -> dict[str, float]:

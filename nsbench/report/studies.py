@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nsbench.leaderboard import Cell, Column, Row, Table
-from nsbench.report.published import figures_of, read_published
+from nsbench.leaderboard import BETTER, WORSE, Cell, Column, Delta, Row, Table, compare
+from nsbench.report.published import Published, read_rows
+from nsbench.report.words import UNTOUCHED, listed
 from nsbench.run.study import Study, fits, known_studies, load_study
-
-NOT_FIGURES = {"model", "method", "epsilon"}
-
-
-@dataclass(frozen=True)
-class Reported:
-    """A row of the paper's table: accuracies in percent by suite, mCE for imagenet_c."""
-
-    model: str
-    method: str
-    setting: Mapping[str, str]
-    figures: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -28,10 +18,17 @@ class Line:
 
     setting: str
     row: Row
-    reported: Reported | None
+    reported: Published | None
 
     def cell(self, column: Column) -> Cell | None:
         return self.row.cells.get(column.suite)
+
+    def difference(self, column: Column) -> float | None:
+        """Ours minus the paper's; None where one is missing or the printed figure is another measure."""
+        cell, theirs = self.cell(column), self.reported
+        if cell is None or theirs is None or column.suite not in theirs.figures or theirs.other(column.suite):
+            return None
+        return cell.value - theirs.figures[column.suite]
 
 
 @dataclass(frozen=True)
@@ -71,20 +68,64 @@ def study_view(study: Study, table: Table) -> StudyView | None:
     return StudyView(study, columns, lines)
 
 
-def reported(study: Study) -> list[Reported]:
+def reported(study: Study) -> list[Published]:
     """The paper's rows of a study; none for a study of one's own."""
-    return read_published(study.published, _row) if study.published else []
+    return read_rows(study.published) if study.published else []
 
 
-def _row(record: dict[str, str]) -> Reported:
-    figures = figures_of({key: value for key, value in record.items() if key not in NOT_FIGURES})
-    setting = {"epsilon": record["epsilon"]} if record.get("epsilon") else {}
-    return Reported(record["model"], record["method"], setting, figures)
+def _reported(published: Sequence[Published], row: Row, setting: Mapping[str, object]) -> Published | None:
+    """The paper's row of the same method and setting: of the row's model, else of the one that has the most rows there;
+    the caption names it."""
+    rows = [
+        one
+        for one in published
+        if one.method == row.method and all(one.setting.get(field) == str(value) for field, value in setting.items())
+    ]
+    count = Counter(one.model for one in published)
+    best = max(rows, key=lambda one: (row.model.startswith(one.model), count[one.model]), default=None)
+    return best
 
 
-def _reported(published: Sequence[Reported], row: Row, setting: Mapping[str, object]) -> Reported | None:
-    """The paper's row of the same method and setting, whatever model it has: the caption names it."""
-    for one in published:
-        if one.method == row.method and all(one.setting.get(field) == str(value) for field, value in setting.items()):
-            return one
-    return None
+def what_holds(view: StudyView, table: Table) -> list[str]:
+    """Of every method that the paper measured beside its checkpoint: in how many columns it is better there, and what
+    the tests say of it here. Rows that are copied from other papers have no checkpoint of their own in the table."""
+    untouched = next((line for line in view.lines if line.row.role == UNTOUCHED), None)
+    if untouched is None:
+        return []
+    starts = {(one.model, one.start): one for one in reported(view.study) if one.method == untouched.row.method}
+    found = []
+    for line in view.lines:
+        base = starts.get((line.reported.model, line.reported.start)) if line.reported else None
+        if line is untouched or line.reported is None or base is None:
+            continue
+        deltas = {one.suite: one.delta for one in compare(table, line.row.label, untouched.row.label)}
+        here = {column.suite: deltas[column.suite] for column in view.columns if column.suite in deltas}
+        if here:
+            found.append(
+                f"{line.row.label}{_set(line)}: {_there(view, line.reported, base)}. Here it {_verdicts(here)}."
+            )
+    return found
+
+
+def _set(line: Line) -> str:
+    return f" ({line.setting})" if line.setting else ""
+
+
+def _there(view: StudyView, theirs: Published, base: Published) -> str:
+    """ "the paper's is above its checkpoint in 9 of 11 columns, not on FGSM and A"."""
+    both = [column for column in view.columns if column.suite in theirs.figures and column.suite in base.figures]
+    not_better = [
+        column.title
+        for column in both
+        if (theirs.figures[column.suite] - base.figures[column.suite]) * (-1 if column.lower_is_better else 1) <= 0
+    ]
+    apart = f", not on {listed(not_better)}" if not_better else ""
+    return f"the paper's is better than its checkpoint in {len(both) - len(not_better)} of {len(both)} columns{apart}"
+
+
+def _verdicts(deltas: Mapping[str, Delta]) -> str:
+    """ "is better than the checkpoint in 2 of 11, worse in 5, and cannot be told from it in 4"."""
+    better, worse = (sum(one.verdict == verdict for one in deltas.values()) for verdict in (BETTER, WORSE))
+    rest = len(deltas) - better - worse
+    words = f"is better than the checkpoint in {better} of {len(deltas)} and worse in {worse}"
+    return f"{words}; in {rest} the two cannot be told apart" if rest else words

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import made
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -16,11 +17,12 @@ from nsbench.cli import main
 from nsbench.errors import UnknownName, UsageError
 from nsbench.registry import content_folder
 from nsbench.report import to_html
-from nsbench.report.studies import reported, study_view
+from nsbench.report.studies import _reported, reported, study_view, what_holds
 from nsbench.results import RecipeUsed, Result, read_results
 from nsbench.run.study import fits, known_studies, load_study
 
 RESULTS = Path(__file__).parents[2] / "reports/showcase/shapes10/results"
+PUBLISHED = content_folder("baselines") / "published"
 
 
 @pytest.mark.parametrize("name", known_studies())
@@ -154,3 +156,43 @@ def test_a_pipe_is_no_study(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "s.toml")
     with pytest.raises(UsageError, match="cannot be read"):
         load_study(str(tmp_path / "s.toml"))
+
+
+def test_what_holds_of_the_papers_table_is_counted_from_its_file_and_from_our_tests() -> None:
+    results, _ = read_results(RESULTS)
+    (table,) = leaderboard.build(results).tables
+    view = study_view(load_study("table3"), table)
+    assert view is not None
+    sentences = dict(sentence.split(": ", 1) for sentence in what_holds(view, table))
+    paper = pd.read_csv(PUBLISHED / "table3_adversarial_finetuning.csv").set_index("method").drop(columns="model")
+    paper["imagenet_c_mce"] *= -1
+    assert len(sentences) == 3  # madry, trades and ns; the paper has no control
+    for line in view.lines:
+        if line.row.label not in sentences:
+            continue
+        theirs = int((paper.loc[line.row.method] > paper.loc["pretrained"]).sum())
+        ours = [
+            one.delta.verdict
+            for one in leaderboard.compare(table, line.row.label, "pretrained")
+            if one.suite in view.study.suites
+        ]
+        told = sentences[line.row.label]
+        assert told.startswith(f"the paper's is better than its checkpoint in {theirs} of 9 columns")
+        better, worse = ours.count(leaderboard.BETTER), ours.count(leaderboard.WORSE)
+        assert f"Here it is better than the checkpoint in {better} of 9 and worse in {worse}" in told
+    assert "the paper's is better than its checkpoint in 9 of 9 columns. Here" in sentences["NS"]
+
+
+def test_a_row_of_several_models_is_that_of_the_own_or_else_of_the_fullest_one() -> None:
+    results, _ = read_results(RESULTS)
+    ns = next(row for row in leaderboard.build(results).tables[0].rows if row.method == "ns")
+    rows = reported(load_study("table2"))
+    assert [one.model for one in rows if one.method == "ns"] == ["vit_small", "vit_base"]
+    assert _reported(rows, ns, {}).model == "vit_base"
+    assert _reported(rows, replace(ns, model="vit_small_patch16_224"), {}).model == "vit_small"
+
+
+def test_the_study_of_table_2_has_every_row_of_the_paper_and_the_control() -> None:
+    study = load_study("table2")
+    assert set(study.methods) - {"finetune"} == {one.method for one in reported(study)}
+    assert len(study.suites) == 11

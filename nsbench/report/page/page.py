@@ -33,7 +33,7 @@ from nsbench.report.page.rows import (
 from nsbench.report.page.suite_cards import SuiteCard, suite_card
 from nsbench.report.published import Beside, Published, beside, published_rows
 from nsbench.report.side_columns import SideColumn, side_columns
-from nsbench.report.studies import StudyView, study_views
+from nsbench.report.studies import StudyView, study_views, what_holds
 from nsbench.report.tables.latex import to_latex
 from nsbench.report.tables.text import to_markdown
 
@@ -55,6 +55,7 @@ def to_html(board: Leaderboard, detail: int | None = None) -> str:
         "AVERAGE": numbers.AVERAGE,
         "REPORTED_IN": published.SOURCE,
         "OTHER": published.OTHER,
+        "what_holds": what_holds,
         "printed_otherwise": published.printed_otherwise,
         "EVIDENCE": EVIDENCE,
     }
