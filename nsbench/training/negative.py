@@ -124,7 +124,8 @@ def _permutations(images: int, places: int) -> torch.Tensor:
 
 def _taken(tiles_BTCSS: torch.Tensor, sources_BT: torch.Tensor) -> torch.Tensor:
     """Each place's tile of its image."""
-    return tiles_BTCSS[torch.arange(len(tiles_BTCSS))[:, None], sources_BT.to(tiles_BTCSS.device)]
+    image_B1 = torch.arange(len(tiles_BTCSS), device=tiles_BTCSS.device)[:, None]
+    return tiles_BTCSS[image_B1, sources_BT.to(tiles_BTCSS.device)]
 
 
 def _places(columns: int, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -184,7 +185,8 @@ def uniform(clean: Seen, negative: Seen, targets: torch.Tensor) -> torch.Tensor:
 def l2(clean: Seen, negative: Seen, targets: torch.Tensor) -> torch.Tensor:
     """Of probabilities, and not squared; both views are moved. At no distance the gradient is 0."""
     difference_BK = softmax(clean.logits, dim=1) - softmax(negative.logits, dim=1)
-    return -torch.linalg.vector_norm(difference_BK, dim=1).mean()
+    distance: torch.Tensor = torch.linalg.vector_norm(difference_BK, dim=1).mean()
+    return -distance
 
 
 def contrastive(clean: Seen, negative: Seen, labels_B: torch.Tensor, temperature: float) -> torch.Tensor:
