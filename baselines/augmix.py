@@ -11,8 +11,9 @@ def augmix(
     and two AugMix views of it.
 
     Settings of the authors' ImageNet script: severity 1 of 10, three chains of one to three operations, none of which
-    ImageNet-C has. Three passes a step. The recipe's RandAugment, colour jitter, mixup and cutmix are left out, since
-    the first view is clean and all three show one image; random erasing spares the first."""
+    ImageNet-C has. The recipe's RandAugment, colour jitter, mixup and cutmix are left out, since the first view is
+    clean and all three show one image; random erasing spares the first. Three passes a step; what the operations take
+    is in the seconds, not in the cost."""
     mixed = nb.mixed_chains(severity=severity, width=width, depth=depth)
 
     def losses(model, views, targets, criterion):

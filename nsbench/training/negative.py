@@ -193,7 +193,8 @@ def contrastive(clean: Seen, negative: Seen, labels_B: torch.Tensor, temperature
     """Batch mean over the images whose class has another image in the batch; 0 where none has."""
     kind = torch.promote_types(clean.features.dtype, torch.float32)
     anchors_BD, negatives_BD = (normalize(view.features.flatten(1).to(kind)) for view in (clean, negative))
-    similarity_BN = anchors_BD @ torch.cat([anchors_BD, negatives_BD]).T / temperature  # N = 2B
+    with torch.autocast(anchors_BD.device.type, enabled=False):  # a small temperature wants all digits
+        similarity_BN = anchors_BD @ torch.cat([anchors_BD, negatives_BD]).T / temperature  # N = 2B
     itself_BN = torch.eye(*similarity_BN.shape, dtype=torch.bool, device=similarity_BN.device)
     same_BB = labels_B[:, None] == labels_B
     positive_BN = torch.cat([same_BB, torch.zeros_like(same_BB)], dim=1) & ~itself_BN

@@ -119,6 +119,17 @@ def test_cost_is_that_of_the_passes(name: str, passes: int) -> None:
     assert fit(name, recipe()).history[0].forward_equivalents == 3 * passes * batch * steps
 
 
+@pytest.mark.parametrize(("name", "loss"), [("augmix", ""), ("pr", "uniform"), ("pr", "l2"), ("pr", "contrastive")])
+def test_half_precision_gives_nearly_the_same_losses(name: str, loss: str) -> None:
+    settings = {"loss": loss} if loss else {}
+    full, half = (
+        fit(name, recipe(steps_per_round=1, precision=precision), **settings).history[0].losses
+        for precision in ("float32", "bfloat16")
+    )
+    assert half == pytest.approx(full, abs=0.05)
+    assert half != full
+
+
 class Caught(Exception):
     """What a method gave to finetune."""
 
