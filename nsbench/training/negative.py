@@ -129,7 +129,7 @@ def _taken(tiles_BTCSS: torch.Tensor, sources_BT: torch.Tensor) -> torch.Tensor:
 
 
 def _places(columns: int, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """The round(rate * T) tiles nearest to the centre, and the outermost ring, of columns x columns tiles."""
+    """The round(rate * T) tiles nearest to the centre, of equals the first, and the ring of columns x columns tiles."""
     row, column = torch.meshgrid(torch.arange(columns), torch.arange(columns), indexing="ij")
     across, down = (2 * place.flatten() - columns + 1 for place in (row, column))  # doubled, from the centre
     on_ring = torch.maximum(across.abs(), down.abs()) == columns - 1
