@@ -24,7 +24,19 @@ if TYPE_CHECKING:
     from nsbench.statistics import accuracy
     from nsbench.statistics.combined import weighted
     from nsbench.statistics.corruption_error import mean_corruption_error, partial_corruption_error
-    from nsbench.training import Recipe, Trained, adversarial, divergence, finetune
+    from nsbench.training import (
+        Recipe,
+        Trained,
+        Views,
+        adversarial,
+        divergence,
+        finetune,
+        jensen_shannon,
+        mixed_chains,
+        negative_loss,
+        negative_view,
+        seen,
+    )
 
 __version__ = "0.1.0"
 
@@ -39,15 +51,21 @@ _LAZY = {  # name -> module that defines it
     "Preprocessing": "nsbench.models",
     "Recipe": "nsbench.training",
     "Trained": "nsbench.training",
+    "Views": "nsbench.training",
     "accuracy": "nsbench.statistics",
     "adversarial": "nsbench.training",
     "divergence": "nsbench.training",
     "finetune": "nsbench.training",
+    "jensen_shannon": "nsbench.training",
     "learn_noise": "nsbench.nullspace",
     "load_model": "nsbench.models",
     "mean_corruption_error": "nsbench.statistics.corruption_error",
+    "mixed_chains": "nsbench.training",
+    "negative_loss": "nsbench.training",
+    "negative_view": "nsbench.training",
     "partial_corruption_error": "nsbench.statistics.corruption_error",
     "scale_noise": "nsbench.nullspace",
+    "seen": "nsbench.training",
     "weighted": "nsbench.statistics.combined",
 }
 
@@ -67,6 +85,7 @@ __all__ = [
     "Suite",
     "ThreatModel",
     "Trained",
+    "Views",
     "accuracy",
     "adversarial",
     "attack",
@@ -74,17 +93,22 @@ __all__ = [
     "evaluate",
     "finetune",
     "fit",
+    "jensen_shannon",
     "leaderboard",
     "learn_noise",
     "load_model",
     "mean_corruption_error",
     "method",
+    "mixed_chains",
+    "negative_loss",
+    "negative_view",
     "open_source",
     "partial_corruption_error",
     "read_results",
     "report",
     "run",
     "scale_noise",
+    "seen",
     "suite",
     "weighted",
 ]

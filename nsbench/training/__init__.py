@@ -7,21 +7,44 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nsbench.training.adversaries import adversarial, divergence
+    from nsbench.training.chains import jensen_shannon, mixed_chains
     from nsbench.training.loop import finetune
+    from nsbench.training.negative import negative_loss, negative_view, seen
     from nsbench.training.recipe import Recipe, known_recipes, load_recipe
     from nsbench.training.state import Trained
+    from nsbench.training.views import Views
 
 _LAZY = {
     "Recipe": "recipe",
     "Trained": "state",
+    "Views": "views",
     "adversarial": "adversaries",
     "divergence": "adversaries",
     "finetune": "loop",
+    "jensen_shannon": "chains",
     "known_recipes": "recipe",
     "load_recipe": "recipe",
+    "mixed_chains": "chains",
+    "negative_loss": "negative",
+    "negative_view": "negative",
+    "seen": "negative",
 }
 
-__all__ = ["Recipe", "Trained", "adversarial", "divergence", "finetune", "known_recipes", "load_recipe"]
+__all__ = [
+    "Recipe",
+    "Trained",
+    "Views",
+    "adversarial",
+    "divergence",
+    "finetune",
+    "jensen_shannon",
+    "known_recipes",
+    "load_recipe",
+    "mixed_chains",
+    "negative_loss",
+    "negative_view",
+    "seen",
+]
 
 
 def __getattr__(name: str) -> Any:

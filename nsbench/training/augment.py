@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from PIL import Image
-from timm.data.auto_augment import posterize
+from timm.data.auto_augment import AugmentOp, posterize
 from timm.data.mixup import Mixup
 from timm.data.random_erasing import RandomErasing
 from timm.data.transforms_factory import transforms_imagenet_train
@@ -87,10 +87,16 @@ def _transform(recipe: Recipe, model: Model) -> Compose:
     )
     steps = [*crop.transforms, *colour.transforms]
     for step in steps:
-        for operation in getattr(step, "ops", []):  # of RandAugment
-            if operation.aug_fn is posterize:
-                operation.aug_fn = _posterize
+        at_every_strength(getattr(step, "ops", []))  # of RandAugment
     return Compose(steps)
+
+
+def at_every_strength(operations: list[AugmentOp]) -> list[AugmentOp]:
+    """timm's operations, of which posterizing would fail at a strength that Pillow refuses."""
+    for operation in operations:
+        if operation.aug_fn is posterize:
+            operation.aug_fn = _posterize
+    return operations
 
 
 def _posterize(image: Image.Image, bits: int, **keywords: object) -> Image.Image:

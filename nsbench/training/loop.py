@@ -15,26 +15,26 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
 from nsbench.data import Split
-from nsbench.data.loading import Batch, batches
+from nsbench.data.loading import Batch
 from nsbench.errors import TrainingError, UsageError
 from nsbench.models import Model, class_token_only
 from nsbench.models.memory import let_go, out_of_memory, too_large
 from nsbench.progress import SILENT, Advance, Fact, Progress, duration
 from nsbench.randomness import derive_seed
 from nsbench.results import Round
-from nsbench.training.augment import Augmented, erase, mix, pixels, seeded
+from nsbench.training.augment import seeded
 from nsbench.training.noise import Perturb, round_noise
-from nsbench.training.optimisation import autocast, compiled, drop_path, laid_out
-from nsbench.training.recipe import Recipe
+from nsbench.training.optimisation import autocast, compiled, drop_path
+from nsbench.training.recipe import Recipe, adapted
 from nsbench.training.state import State, Trained
+from nsbench.training.views import Views, shown, training_batches
 
 Criterion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits (B, K), targets (B,) or (B, K) -> batch mean
-# losses(model, images_BCHW, targets, criterion) -> the terms whose sum a step descends, by name
+# losses(model, images_BCHW or images_BVCHW, targets, criterion) -> the terms whose sum a step descends, by name
 Losses = Callable[[Model, torch.Tensor, torch.Tensor, Criterion], Mapping[str, torch.Tensor]]
 # called after every finished round with the model and the round; returns accuracies that it watched, by suite
 OnRound = Callable[[Model, Round], Mapping[str, float]]
@@ -47,6 +47,8 @@ def finetune(
     *,
     perturb: Perturb | None = None,
     losses: Losses | None = None,
+    views: Views | None = None,
+    augmentation: Mapping[str, object] | None = None,
     progress: Progress = SILENT,
     workers: int = 0,
     checkpoint: Path | None = None,
@@ -61,11 +63,20 @@ def finetune(
     loss, such as {"adversarial": criterion(model(adversarial), targets)}; it is called in training mode, with draws
     of its own that move nobody else's. Without either this is the matched control.
 
+    `views` lets `losses` see further views of every image. `augmentation` are fields of the recipe's augmentation that
+    the method itself decides, such as {"color_jitter": 0.4}; a line says where the recipe has them too.
+
     `checkpoint` is a file that is written after each round, and that training goes on from where it is there.
     `on_round` is called after every finished round; accuracies that it returns become a part of the history.
     """
     if perturb and losses:
         raise UsageError("finetune takes `perturb` or `losses`, not both; chain two methods instead: first+second")
+    if views and not losses:
+        raise UsageError("finetune takes `views` for `losses` to see; give both")
+    if augmentation is not None:
+        recipe = adapted(recipe, augmentation, progress, nothing_else=not (perturb or losses))
+    if views:
+        views.check(recipe)
     state = _begun(model, recipe, checkpoint, progress)
     model = state.model
     total, unit = (round(recipe.compute), "forwards") if recipe.compute else (recipe.steps, "steps")
@@ -75,11 +86,11 @@ def finetune(
         progress.task("training", total, unit=unit) as advance,
     ):
         advance(_moved(state, 0))
-        images = _stream(state, train, workers)
+        images = _stream(state, train, views, workers)
         while not state.finished:
             together = state.micro_batch
             with class_token_only(model), state.cost.counted(model):
-                entry = _round(state, images, train, perturb, losses, workers, advance, checkpoint)
+                entry = _round(state, images, train, perturb, losses, views, workers, advance, checkpoint)
             progress.event("round", _told(entry, recipe), _facts(entry))
             if state.micro_batch < together:
                 fitting = f"went on with {state.micro_batch}, which give the same gradients"
@@ -135,6 +146,7 @@ def _round(
     train: Split,
     perturb: Perturb | None,
     losses: Losses | None,
+    views: Views | None,
     workers: int,
     advance: Advance,
     checkpoint: Path | None,
@@ -154,7 +166,7 @@ def _round(
     found, lr = [], state.lr
     for _ in range(recipe.steps_per_round):
         before, lr = state.position, state.lr
-        found.append(_step(state, next(images), losses or noise_losses(noise, recipe.outer)))
+        found.append(_step(state, next(images), losses or noise_losses(noise, recipe.outer), views))
         advance(_moved(state, before), note=name)
         if recipe.compute and state.finished:
             break
@@ -200,27 +212,20 @@ def noise_losses(noise_1ND: torch.Tensor | None, outer: str = "clean+noisy") -> 
     return losses
 
 
-def _stream(state: State, train: Split, workers: int) -> Iterator[Batch]:
-    """The training images from the present step on: the same at the same step for every method."""
+def _stream(state: State, train: Split, views: Views | None, workers: int) -> Iterator[Batch]:
+    """The training images from the present step on."""
     recipe = state.recipe
     steps = recipe.steps
     if recipe.compute:  # no step costs less than one forward and two backward passes
         steps = int(recipe.compute / (3 * recipe.batch_size)) + recipe.steps_per_round + 1
-    split = Augmented(train, recipe, state.model, stream="training", length=steps * recipe.batch_size)
-    return batches(
-        split,
-        state.model.preprocessing.transform("none"),
-        batch_size=recipe.batch_size,
-        workers=workers,
-        indices=np.arange(state.step * recipe.batch_size, len(split)),
-    )
+    return training_batches(train, recipe, state.model, views=views, workers=workers, begin=state.step, steps=steps)
 
 
-def _step(state: State, batch: Batch, losses: Losses) -> dict[str, torch.Tensor]:
+def _step(state: State, batch: Batch, losses: Losses, views: Views | None) -> dict[str, torch.Tensor]:
     """One update; where memory is short, again with half as many images at a time, which give the same gradient."""
     while True:
         try:
-            found = _update(state, batch, losses)
+            found = _update(state, batch, losses, views)
             break
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
@@ -237,16 +242,14 @@ def _step(state: State, batch: Batch, losses: Losses) -> dict[str, torch.Tensor]
     return found
 
 
-def _update(state: State, batch: Batch, losses: Losses) -> dict[str, torch.Tensor]:
+def _update(state: State, batch: Batch, losses: Losses, views: Views | None) -> dict[str, torch.Tensor]:
     """One step of the optimiser; the batch means of the losses, left on the device."""
     model, recipe = state.model, state.recipe
     model.train()
     state.optimiser.zero_grad()
     sums: dict[str, torch.Tensor] = {}
     with seeded(derive_seed(recipe.seed, "training", "step", state.step), model.device):
-        images = erase(pixels(batch, model.device), recipe, model)
-        images, targets = mix(images, batch.labels.to(model.device), recipe, model.num_classes)
-        images = laid_out(images, recipe)
+        images, targets = shown(batch, recipe, model, views=views, step=state.step)
         smoothing = 0.0 if targets.is_floating_point() else recipe.label_smoothing  # soft targets are smooth already
         criterion = partial(cross_entropy, label_smoothing=smoothing)
         for part, wanted in zip(images.split(state.micro_batch), targets.split(state.micro_batch), strict=True):

@@ -9,13 +9,14 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from nsbench.errors import UnknownName, UsageError
+from nsbench.progress import SILENT, Progress
 
 # timm's rand_augment_transform: magnitude, layers, probability, its deviation and bound, increasing, set of transforms
 _NUMBER = r"\d+(\.\d+)?"
@@ -137,7 +138,49 @@ def load_recipe(name: str, overrides: Mapping[str, str] | None = None) -> Recipe
     try:
         return Recipe(**(fields | dict(overrides or {}) | {"name": name}))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = str(first["loc"][0]) if first["loc"] else ""
-        given = f"{where}={(overrides or {}).get(where, first['input'])}: " if where else ""
-        raise UsageError(f"recipe '{name}': {given}{first['msg'].removeprefix('Value error, ')}") from error
+        raise UsageError(f"recipe '{name}': {_refused(error, overrides or {})}") from error
+
+
+def adapted(
+    recipe: Recipe, changes: Mapping[str, object], progress: Progress = SILENT, *, nothing_else: bool = False
+) -> Recipe:
+    """The recipe with the augmentation that a method brings; a line says what it does to the recipe's own.
+
+    `nothing_else`: the method brings nothing beside it, so that an unchanged recipe makes it its own control.
+    Raises UsageError for a field or value that cannot be.
+    """
+    try:
+        found = Recipe(**(recipe.model_dump() | dict(changes)))
+    except ValidationError as error:
+        raise UsageError(f"recipe '{recipe.name}' with what this method changes: {_refused(error, changes)}") from error
+    own = [field for field in changes if getattr(recipe, field)]  # 0 and "" are off
+    kept = [field for field in own if getattr(found, field) == getattr(recipe, field)]
+    off = [field for field in own if not getattr(found, field)]
+    words = [f"has {_listed(recipe, kept)} already"] if kept else []
+    words += [f"has {_listed(recipe, off)}, which this method leaves out"] if off else []
+    words += [
+        f"has {_listed(recipe, [field])}, and this method {_listed(found, [field])} in its place"
+        for field in own
+        if field not in kept + off
+    ]
+    if nothing_else and found == recipe:
+        words.append("stays as it is, and this method adds nothing else: its weights are those of the control")
+    if words:
+        progress.line(f"recipe '{recipe.name}' " + "; it ".join(words), style="yellow")
+    return found
+
+
+def _listed(recipe: Recipe, fields: Sequence[str]) -> str:
+    """ "mixup 0.8, cutmix 1"."""
+    values = [(field, getattr(recipe, field)) for field in fields]
+    return ", ".join(
+        f"{field} {value:g}" if isinstance(value, float) else f"{field} {value}" for field, value in values
+    )
+
+
+def _refused(error: ValidationError, given: Mapping[str, object]) -> str:
+    """The first thing that is wrong, with the value as it was given."""
+    first = error.errors()[0]
+    where = str(first["loc"][0]) if first["loc"] else ""
+    value = f"{where}={given.get(where, first['input'])}: " if where else ""
+    return value + str(first["msg"]).removeprefix("Value error, ")

@@ -102,7 +102,7 @@ def test_a_shell_is_answered_as_it_asks(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("import nsbench\nraise ValueError\n")
     environment = os.environ | {
         "_NSBENCH_COMPLETE": "bash_complete",
-        "COMP_WORDS": "nsbench run --method ran",
+        "COMP_WORDS": "nsbench run --method random",
         "COMP_CWORD": "3",
     }
     command = [sys.executable, "-c", "from nsbench.cli import main; main(prog_name='nsbench')"]

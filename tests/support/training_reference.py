@@ -37,9 +37,9 @@ class Pictures(Split):
         return "pictures"
 
 
-def tiny_model() -> Model:
+def tiny_model(patch_size: int = 8) -> Model:
     vit = VisionTransformer(
-        img_size=16, patch_size=8, embed_dim=12, depth=2, num_heads=2, num_classes=5, qkv_bias=False
+        img_size=16, patch_size=patch_size, embed_dim=12, depth=2, num_heads=2, num_classes=5, qkv_bias=False
     )  # a key's bias has no gradient, and AdamW would amplify its rounding
     draws = torch.Generator().manual_seed(3)
     with torch.no_grad():  # all anew: timm's own initialisation draws from the global state

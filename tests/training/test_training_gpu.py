@@ -21,11 +21,15 @@ def on_gpu() -> Model:
     return tiny_model().to("cuda")
 
 
-@pytest.mark.parametrize("name", ["finetune", "ns", "random_noise", "madry", "trades"])
+OF_PICTURES = ["mixup", "randaugment", "augmix", "pr", "randaugment_pr", "augmix_pr"]
+
+
+@pytest.mark.parametrize("name", ["finetune", "ns", "random_noise", "madry", "trades", *OF_PICTURES])
 def test_every_method_trains_there(name: str) -> None:
     registry.load_content()
     r = recipe(rounds=2, noise_max_steps=3, attack_steps=2, flip=0.5, drop_path=0.2)
-    trained = registry.methods[name].fit(on_gpu(), Pictures(), r, progress=SILENT, workers=2)
+    model = tiny_model(patch_size=4).to("cuda")
+    trained = registry.methods[name].fit(model, Pictures(), r, progress=SILENT, workers=2)
     assert trained.model.device.type == "cuda"
     assert all(entry.seconds > 0 for entry in trained.history)
 

@@ -298,7 +298,7 @@ def test_images_with_their_channels_last_give_the_same_weights(monkeypatch: pyte
         turned.append(images.shape)
         return images.contiguous(memory_format=torch.channels_last)
 
-    monkeypatch.setattr("nsbench.training.loop.laid_out", channels_last)
+    monkeypatch.setattr("nsbench.training.views.laid_out", channels_last)
     assert_same_weights(finetune(tiny_model().double(), Pictures(), r), expected, 1e-9)
     assert len(turned) == r.steps
 

@@ -1,0 +1,32 @@
+"""RandAugment, and negative views made of the pictures that it gives."""
+
+import nsbench as nb
+
+
+@nb.method(title="RandAugment + PR", citation="Qin et al. 2022, arXiv:2110.07858", order=68)
+def randaugment_pr(
+    model,
+    train,
+    recipe,
+    *,
+    operations: str = "rand-m9-mstd0.5-inc1",
+    transform: str = "rotate",
+    loss: str = "uniform",
+    weight: float = 1.0,
+    tile: int = 0,
+    rate: float = 0.25,
+    **run,
+):
+    """Joint training: RandAugment makes the pictures, and their tiles are rotated for the negative views of PR.
+
+    Cross-entropy(RandAugment's picture) + weight x the uncertainty loss of its negative view; settings as in
+    `randaugment` and `pr`. A recipe with this RandAugment makes it `pr`. Two passes a step."""
+    negatives = nb.Views(batch=nb.negative_view(model, transform, tile=tile, rate=rate))
+    repel = nb.negative_loss(loss, recipe)
+
+    def losses(model, views, targets, criterion):
+        clean, negative = nb.seen(model, views)
+        return {"clean": criterion(clean.logits, targets), "negative": weight * repel(clean, negative, targets)}
+
+    augmentation = {"randaugment": operations, "color_jitter": 0.0}
+    return nb.finetune(model, train, recipe, losses=losses, views=negatives, augmentation=augmentation, **run)
