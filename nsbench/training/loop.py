@@ -27,6 +27,7 @@ from nsbench.models.memory import let_go, out_of_memory, too_large
 from nsbench.progress import SILENT, Advance, Fact, Progress, duration
 from nsbench.randomness import derive_seed
 from nsbench.results import Round
+from nsbench.training.ascent import ascended, check_radius
 from nsbench.training.augment import Augmented, erase, mix, pixels, seeded
 from nsbench.training.noise import Perturb, round_noise
 from nsbench.training.optimisation import autocast, compiled, drop_path, laid_out
@@ -47,6 +48,7 @@ def finetune(
     *,
     perturb: Perturb | None = None,
     losses: Losses | None = None,
+    ascent: float | None = None,
     progress: Progress = SILENT,
     workers: int = 0,
     checkpoint: Path | None = None,
@@ -61,11 +63,15 @@ def finetune(
     loss, such as {"adversarial": criterion(model(adversarial), targets)}; it is called in training mode, with draws
     of its own that move nobody else's. Without either this is the matched control.
 
+    With `ascent` a step's gradient is taken at the worst weights within that distance (`training/ascent.py`), which is
+    a second pass over the step's images with the same draws; its losses are named "<term>_ascended" in the history.
+
     `checkpoint` is a file that is written after each round, and that training goes on from where it is there.
     `on_round` is called after every finished round; accuracies that it returns become a part of the history.
     """
     if perturb and losses:
         raise UsageError("finetune takes `perturb` or `losses`, not both; chain two methods instead: first+second")
+    check_radius(ascent)
     state = _begun(model, recipe, checkpoint, progress)
     model = state.model
     total, unit = (round(recipe.compute), "forwards") if recipe.compute else (recipe.steps, "steps")
@@ -79,7 +85,7 @@ def finetune(
         while not state.finished:
             together = state.micro_batch
             with class_token_only(model), state.cost.counted(model):
-                entry = _round(state, images, train, perturb, losses, workers, advance, checkpoint)
+                entry = _round(state, images, train, perturb, losses, ascent, workers, advance, checkpoint)
             progress.event("round", _told(entry, recipe), _facts(entry))
             if state.micro_batch < together:
                 fitting = f"went on with {state.micro_batch}, which give the same gradients"
@@ -135,6 +141,7 @@ def _round(
     train: Split,
     perturb: Perturb | None,
     losses: Losses | None,
+    ascent: float | None,
     workers: int,
     advance: Advance,
     checkpoint: Path | None,
@@ -154,7 +161,7 @@ def _round(
     found, lr = [], state.lr
     for _ in range(recipe.steps_per_round):
         before, lr = state.position, state.lr
-        found.append(_step(state, next(images), losses or noise_losses(noise, recipe.outer)))
+        found.append(_step(state, next(images), losses or noise_losses(noise, recipe.outer), ascent))
         advance(_moved(state, before), note=name)
         if recipe.compute and state.finished:
             break
@@ -216,11 +223,11 @@ def _stream(state: State, train: Split, workers: int) -> Iterator[Batch]:
     )
 
 
-def _step(state: State, batch: Batch, losses: Losses) -> dict[str, torch.Tensor]:
+def _step(state: State, batch: Batch, losses: Losses, ascent: float | None) -> dict[str, torch.Tensor]:
     """One update; where memory is short, again with half as many images at a time, which give the same gradient."""
     while True:
         try:
-            found = _update(state, batch, losses)
+            found = _update(state, batch, losses, ascent)
             break
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
@@ -237,8 +244,19 @@ def _step(state: State, batch: Batch, losses: Losses) -> dict[str, torch.Tensor]
     return found
 
 
-def _update(state: State, batch: Batch, losses: Losses) -> dict[str, torch.Tensor]:
+def _update(state: State, batch: Batch, losses: Losses, ascent: float | None) -> dict[str, torch.Tensor]:
     """One step of the optimiser; the batch means of the losses, left on the device."""
+    found = _gradient(state, batch, losses)
+    if ascent is not None:
+        with ascended(state.model, ascent):
+            worst = _gradient(state, batch, losses)
+        found |= {f"{name}_ascended": loss for name, loss in worst.items()}
+    state.optimiser.step()
+    return found
+
+
+def _gradient(state: State, batch: Batch, losses: Losses) -> dict[str, torch.Tensor]:
+    """The gradient of a step's losses, and nothing else in `.grad`; every call for one step makes the same draws."""
     model, recipe = state.model, state.recipe
     model.train()
     state.optimiser.zero_grad()
@@ -257,7 +275,6 @@ def _update(state: State, batch: Batch, losses: Losses) -> dict[str, torch.Tenso
                 }
             torch.stack(list(found.values())).sum().backward()
             sums = {name: sums.get(name, 0.0) + loss.detach() for name, loss in found.items()}
-        state.optimiser.step()
     return sums
 
 
