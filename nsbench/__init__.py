@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nsbench.statistics import accuracy
     from nsbench.statistics.combined import weighted
     from nsbench.statistics.corruption_error import mean_corruption_error, partial_corruption_error
-    from nsbench.training import Recipe, Trained, adversarial, divergence, finetune
+    from nsbench.training import Probe, Recipe, Trained, adversarial, divergence, finetune
 
 __version__ = "0.1.0"
 
@@ -37,6 +37,7 @@ _LAZY = {  # name -> module that defines it
     "read_results": "nsbench.api",
     "CORRUPTIONS": "nsbench.corruptions",
     "Preprocessing": "nsbench.models",
+    "Probe": "nsbench.training",
     "Recipe": "nsbench.training",
     "Trained": "nsbench.training",
     "accuracy": "nsbench.statistics",
@@ -61,6 +62,7 @@ __all__ = [
     "Method",
     "Outcomes",
     "Preprocessing",
+    "Probe",
     "Recipe",
     "Score",
     "Standings",

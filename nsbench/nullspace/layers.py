@@ -117,7 +117,7 @@ def layers(model: Model) -> dict[str, nn.Module | None]:
     found: dict[str, nn.Module | None] = {INPUT: None}
     if isinstance(getattr(model.vit, "patch_embed", None), nn.Module):
         found["0"] = model.vit.patch_embed
-    for number, block in enumerate(_blocks(model.vit), 1):
+    for number, block in enumerate(blocks_of(model.vit), 1):
         found[str(number)] = block
     return found
 
@@ -129,7 +129,7 @@ def describe(places: dict[str, nn.Module | None]) -> str:
     return ", ".join([*words, *([f"1 ... {blocks[-1]} (blocks)"] if blocks else [])])
 
 
-def _blocks(network: Any) -> list[nn.Module]:
+def blocks_of(network: Any) -> list[nn.Module]:
     """Of a plain transformer (ViT, DeiT, BEiT: `blocks`), or of one in stages (Swin: `layers[i].blocks`)."""
     stages = [network, *_listed(network, "layers"), *_listed(network, "stages")]
     return [block for stage in stages for block in _listed(stage, "blocks")]

@@ -201,7 +201,7 @@ def _sum(counts: Iterable[int | None]) -> int | None:
 
 def recipe_used(recipe: Recipe) -> RecipeUsed:
     """A recipe as results keep it."""
-    settings = recipe.model_dump(exclude={"name", "seed"})
+    settings = recipe.model_dump(exclude={"name", "seed"} | recipe.unsaid)
     return RecipeUsed(recipe.name, recipe.seed, settings)
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nsbench.errors import UnknownName, UsageError
 from nsbench.files import read_regular
+from nsbench.training.recipe import LATER
 
 if TYPE_CHECKING:
     from nsbench.results import RecipeUsed
@@ -62,5 +63,5 @@ def fits(recipe: RecipeUsed | None, setting: Mapping[str, object]) -> bool:
     """Whether a result's recipe is this setting of a study; untrained rows fit every one."""
     if recipe is None:
         return True
-    fields = {"name": recipe.name, "seed": recipe.seed, **recipe.settings}
+    fields = {**LATER, "name": recipe.name, "seed": recipe.seed, **recipe.settings}
     return all(str(fields.get(field)) == str(value) for field, value in setting.items())

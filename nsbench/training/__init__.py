@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from nsbench.training.loop import finetune
     from nsbench.training.recipe import Recipe, known_recipes, load_recipe
     from nsbench.training.state import Trained
+    from nsbench.training.trainable import Probe
 
 _LAZY = {
+    "Probe": "trainable",
     "Recipe": "recipe",
     "Trained": "state",
     "adversarial": "adversaries",
@@ -21,7 +23,7 @@ _LAZY = {
     "load_recipe": "recipe",
 }
 
-__all__ = ["Recipe", "Trained", "adversarial", "divergence", "finetune", "known_recipes", "load_recipe"]
+__all__ = ["Probe", "Recipe", "Trained", "adversarial", "divergence", "finetune", "known_recipes", "load_recipe"]
 
 
 def __getattr__(name: str) -> Any:

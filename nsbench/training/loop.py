@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -33,12 +33,27 @@ from nsbench.training.noise import Perturb, round_noise
 from nsbench.training.optimisation import autocast, compiled, drop_path, laid_out
 from nsbench.training.recipe import Recipe
 from nsbench.training.state import State, Trained
+from nsbench.training.trainable import Probe, train_only, training_mode
 
 Criterion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits (B, K), targets (B,) or (B, K) -> batch mean
 # losses(model, images_BCHW, targets, criterion) -> the terms whose sum a step descends, by name
 Losses = Callable[[Model, torch.Tensor, torch.Tensor, Criterion], Mapping[str, torch.Tensor]]
 # called after every finished round with the model and the round; returns accuracies that it watched, by suite
 OnRound = Callable[[Model, Round], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class _Brought:
+    """What a method brings: the arguments of `finetune` of these names."""
+
+    perturb: Perturb | None
+    losses: Losses | None
+    ascent: float | None
+    probe: Probe | None
+
+    def probing(self, state: State) -> bool:
+        """Whether the round that comes trains the head alone."""
+        return self.probe is not None and state.position < self.probe.share * state.recipe.steps
 
 
 def finetune(
@@ -49,6 +64,7 @@ def finetune(
     perturb: Perturb | None = None,
     losses: Losses | None = None,
     ascent: float | None = None,
+    probe: Probe | None = None,
     progress: Progress = SILENT,
     workers: int = 0,
     checkpoint: Path | None = None,
@@ -66,14 +82,19 @@ def finetune(
     With `ascent` a step's gradient is taken at the worst weights within that distance (`training/ascent.py`), which is
     a second pass over the step's images with the same draws; its losses are named "<term>_ascended" in the history.
 
+    With `probe` the first rounds train the head alone, at a learning rate of its own. The schedule, which counts all
+    steps, goes on behind it where it stands by then, and so do AdamW's moments of the head.
+
     `checkpoint` is a file that is written after each round, and that training goes on from where it is there.
     `on_round` is called after every finished round; accuracies that it returns become a part of the history.
     """
     if perturb and losses:
         raise UsageError("finetune takes `perturb` or `losses`, not both; chain two methods instead: first+second")
     check_radius(ascent)
+    brought = _Brought(perturb, losses, ascent, probe)
     state = _begun(model, recipe, checkpoint, progress)
     model = state.model
+    train_only(model, recipe.trainable)  # what it cannot be is said before anything is done
     total, unit = (round(recipe.compute), "forwards") if recipe.compute else (recipe.steps, "steps")
     with (
         drop_path(model, recipe.drop_path),
@@ -81,11 +102,12 @@ def finetune(
         progress.task("training", total, unit=unit) as advance,
     ):
         advance(_moved(state, 0))
-        images = _stream(state, train, workers)
+        images = _stream(state, train, workers, least=3 if recipe.trainable == "all" and not probe else 1)
         while not state.finished:
             together = state.micro_batch
+            train_only(model, "head" if brought.probing(state) else recipe.trainable)
             with class_token_only(model), state.cost.counted(model):
-                entry = _round(state, images, train, perturb, losses, ascent, workers, advance, checkpoint)
+                entry = _round(state, images, train, brought, workers, advance, checkpoint)
             progress.event("round", _told(entry, recipe), _facts(entry))
             if state.micro_batch < together:
                 fitting = f"went on with {state.micro_batch}, which give the same gradients"
@@ -139,9 +161,7 @@ def _round(
     state: State,
     images: Iterator[Batch],
     train: Split,
-    perturb: Perturb | None,
-    losses: Losses | None,
-    ascent: float | None,
+    brought: _Brought,
     workers: int,
     advance: Advance,
     checkpoint: Path | None,
@@ -150,18 +170,22 @@ def _round(
     recipe, start, spent = state.recipe, time.perf_counter(), state.cost.forward_equivalents
     name = f"round {state.round + 1}" + ("" if recipe.compute else f"/{recipe.rounds}")
     noise, learnt = None, None
-    if perturb:
+    probing = brought.probing(state)
+    if brought.perturb:
         advance(0, note=f"{name}: noise")
 
         def watch(step: int, distance: float) -> None:
             advance(0, note=f"{name}: noise, step {step}, {distance:.3f} of ε {recipe.epsilon:g}")
 
-        noise, learnt = round_noise(state.model, perturb, train, recipe, state.round, workers, watch)
+        noise, learnt = round_noise(state.model, brought.perturb, train, recipe, state.round, workers, watch)
     noise_seconds = time.perf_counter() - start
     found, lr = [], state.lr
+    losses = brought.losses or noise_losses(noise, recipe.outer)
     for _ in range(recipe.steps_per_round):
+        if brought.probe:
+            state.set_lr(brought.probe.lr if probing else None)
         before, lr = state.position, state.lr
-        found.append(_step(state, next(images), losses or noise_losses(noise, recipe.outer), ascent))
+        found.append(_step(state, next(images), losses, brought.ascent))
         advance(_moved(state, before), note=name)
         if recipe.compute and state.finished:
             break
@@ -207,12 +231,15 @@ def noise_losses(noise_1ND: torch.Tensor | None, outer: str = "clean+noisy") -> 
     return losses
 
 
-def _stream(state: State, train: Split, workers: int) -> Iterator[Batch]:
-    """The training images from the present step on: the same at the same step for every method."""
+def _stream(state: State, train: Split, workers: int, least: int) -> Iterator[Batch]:
+    """The training images from the present step on: the same at the same step for every method.
+
+    No step costs less than `least` passes of its images: one forward, and two backward where all weights are trained.
+    """
     recipe = state.recipe
     steps = recipe.steps
-    if recipe.compute:  # no step costs less than one forward and two backward passes
-        steps = int(recipe.compute / (3 * recipe.batch_size)) + recipe.steps_per_round + 1
+    if recipe.compute:
+        steps = int(recipe.compute / (least * recipe.batch_size)) + recipe.steps_per_round + 1
     split = Augmented(train, recipe, state.model, stream="training", length=steps * recipe.batch_size)
     return batches(
         split,
@@ -258,7 +285,7 @@ def _update(state: State, batch: Batch, losses: Losses, ascent: float | None) ->
 def _gradient(state: State, batch: Batch, losses: Losses) -> dict[str, torch.Tensor]:
     """The gradient of a step's losses, and nothing else in `.grad`; every call for one step makes the same draws."""
     model, recipe = state.model, state.recipe
-    model.train()
+    training_mode(model)
     state.optimiser.zero_grad()
     sums: dict[str, torch.Tensor] = {}
     with seeded(derive_seed(recipe.seed, "training", "step", state.step), model.device):
