@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nsbench.statistics import accuracy
     from nsbench.statistics.combined import weighted
     from nsbench.statistics.corruption_error import mean_corruption_error, partial_corruption_error
-    from nsbench.training import Probe, Recipe, Trained, adversarial, divergence, finetune
+    from nsbench.training import Probe, Recipe, Trained, adversarial, divergence, finetune, interpolation
 
 __version__ = "0.1.0"
 
@@ -44,6 +44,7 @@ _LAZY = {  # name -> module that defines it
     "adversarial": "nsbench.training",
     "divergence": "nsbench.training",
     "finetune": "nsbench.training",
+    "interpolation": "nsbench.training",
     "learn_noise": "nsbench.nullspace",
     "load_model": "nsbench.models",
     "mean_corruption_error": "nsbench.statistics.corruption_error",
@@ -76,6 +77,7 @@ __all__ = [
     "evaluate",
     "finetune",
     "fit",
+    "interpolation",
     "leaderboard",
     "learn_noise",
     "load_model",

@@ -220,8 +220,9 @@ class Suite:
 class FitFunction(Protocol):
     """What `@method` takes: `fit(model, train, recipe, ...)` gives a model, or the model with its training history.
 
-    The runner also hands over `progress`, `workers`, `checkpoint` and `on_round`. Model, split and recipe are defined
-    in rooms that import this one, so their types are not named here.
+    The runner also hands over `progress`, `workers`, `checkpoint` and `on_round`, and to a function with a parameter
+    `start` the model that a chain started from, which is `model` itself where nothing came before. Model, split and
+    recipe are defined in rooms that import this one, so their types are not named here.
     """
 
     __name__: str
@@ -244,3 +245,8 @@ class Method:
     order: int = 100
     parts: tuple[Method, ...] = ()  # of a chain such as madry+ns: each goes on from the model of the one before
     code: str = ""  # digest of the file that it was included from; "": it is installed, and `version` says what changed
+
+    @property
+    def takes_start(self) -> bool:
+        """It asks for the model that its chain started from."""
+        return "start" in inspect.signature(self.fit).parameters

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nsbench.training.adversaries import adversarial, divergence
+    from nsbench.training.averaging import interpolation
     from nsbench.training.loop import finetune
     from nsbench.training.recipe import Recipe, known_recipes, load_recipe
     from nsbench.training.state import Trained
@@ -19,11 +20,22 @@ _LAZY = {
     "adversarial": "adversaries",
     "divergence": "adversaries",
     "finetune": "loop",
+    "interpolation": "averaging",
     "known_recipes": "recipe",
     "load_recipe": "recipe",
 }
 
-__all__ = ["Probe", "Recipe", "Trained", "adversarial", "divergence", "finetune", "known_recipes", "load_recipe"]
+__all__ = [
+    "Probe",
+    "Recipe",
+    "Trained",
+    "adversarial",
+    "divergence",
+    "finetune",
+    "interpolation",
+    "known_recipes",
+    "load_recipe",
+]
 
 
 def __getattr__(name: str) -> Any:
