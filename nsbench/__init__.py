@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from nsbench.statistics import accuracy
     from nsbench.statistics.combined import weighted
     from nsbench.statistics.corruption_error import mean_corruption_error, partial_corruption_error
-    from nsbench.training import Probe, Recipe, Trained, adversarial, divergence, finetune, interpolation
+    from nsbench.training import Adversary, Probe, Recipe, Trained, adversarial, divergence, finetune, interpolation
 
 __version__ = "0.1.0"
 
 _LAZY = {  # name -> module that defines it
+    "Adversary": "nsbench.training",
     "FittedMethod": "nsbench.api",
     "Standings": "nsbench.report.standings",
     "evaluate": "nsbench.api",
@@ -57,6 +58,7 @@ _ROOMS = ("leaderboard", "report", "run")  # packages whose name is a verb of th
 
 __all__ = [
     "CORRUPTIONS",
+    "Adversary",
     "Composition",
     "Condition",
     "FittedMethod",

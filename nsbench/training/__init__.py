@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nsbench.training.adversaries import adversarial, divergence
+    from nsbench.training.adversaries import Adversary, adversarial, divergence
     from nsbench.training.averaging import interpolation
     from nsbench.training.loop import finetune
     from nsbench.training.recipe import Recipe, known_recipes, load_recipe
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nsbench.training.trainable import Probe
 
 _LAZY = {
+    "Adversary": "adversaries",
     "Probe": "trainable",
     "Recipe": "recipe",
     "Trained": "state",
@@ -26,6 +27,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "Adversary",
     "Probe",
     "Recipe",
     "Trained",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +37,9 @@ from nsbench.training.state import State, Trained
 from nsbench.training.trainable import Probe, train_only, training_mode
 
 Criterion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits (B, K), targets (B,) or (B, K) -> batch mean
-# losses(model, images_BCHW, targets, criterion) -> the terms whose sum a step descends, by name
-Losses = Callable[[Model, torch.Tensor, torch.Tensor, Criterion], Mapping[str, torch.Tensor]]
+# losses(model, images_BCHW, targets, criterion) -> the terms whose sum a step descends, by name. One with a parameter
+# `done` is also given, by name, the share of the training that lies behind: 0 at the first step
+Losses = Callable[..., Mapping[str, torch.Tensor]]
 # called after every finished round with the model and the round; returns accuracies that it watched, by suite
 OnRound = Callable[[Model, Round], Mapping[str, float]]
 
@@ -77,7 +79,8 @@ def finetune(
     A method brings one of two things. `perturb(model, images, round)` gives the noise of a round, which is trained
     with as the recipe's `outer` says. `losses(model, images_BCHW, targets, criterion)` gives the terms of a step's
     loss, such as {"adversarial": criterion(model(adversarial), targets)}; it is called in training mode, with draws
-    of its own that move nobody else's. Without either this is the matched control.
+    of its own that move nobody else's. One with a parameter `done` is given the share of the training that lies behind,
+    for what changes on the way. Without either this is the matched control.
 
     With `ascent` a step's gradient is taken at the worst weights within that distance (`training/ascent.py`), which is
     a second pass over the step's images with the same draws; its losses are named "<term>_ascended" in the history.
@@ -181,11 +184,13 @@ def _round(
     noise_seconds = time.perf_counter() - start
     found, lr = [], state.lr
     losses = brought.losses or noise_losses(noise, recipe.outer)
+    asks = "done" in signature(losses).parameters
     for _ in range(recipe.steps_per_round):
         if brought.probe:
             state.set_lr(brought.probe.lr if probing else None)
         before, lr = state.position, state.lr
-        found.append(_step(state, next(images), losses, brought.ascent))
+        told = partial(losses, done=before / recipe.steps) if asks else losses
+        found.append(_step(state, next(images), told, brought.ascent))
         advance(_moved(state, before), note=name)
         if recipe.compute and state.finished:
             break
