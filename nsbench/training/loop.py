@@ -30,7 +30,7 @@ from nsbench.randomness import derive_seed
 from nsbench.results import Round
 from nsbench.training.ascent import ascended, check_radius
 from nsbench.training.augment import Augmented, erase, mix, pixels, seeded
-from nsbench.training.noise import Perturb, round_noise
+from nsbench.training.noise import Perturb, noisy_at, round_noise
 from nsbench.training.optimisation import autocast, compiled, drop_path, laid_out
 from nsbench.training.recipe import Recipe
 from nsbench.training.state import State, Trained
@@ -50,6 +50,7 @@ class _Brought:
 
     perturb: Perturb | None
     losses: Losses | None
+    noisy: Model  # what `perturb` is given: the model, cut at `layer`
     ascent: float | None
     probe: Probe | None
 
@@ -65,6 +66,7 @@ def finetune(
     *,
     perturb: Perturb | None = None,
     losses: Losses | None = None,
+    layer: int | str = 0,
     ascent: float | None = None,
     probe: Probe | None = None,
     progress: Progress = SILENT,
@@ -77,10 +79,13 @@ def finetune(
     Raises TrainingError where the loss becomes NaN.
 
     A method brings one of two things. `perturb(model, images, round)` gives the noise of a round, which is trained
-    with as the recipe's `outer` says. `losses(model, images_BCHW, targets, criterion)` gives the terms of a step's
-    loss, such as {"adversarial": criterion(model(adversarial), targets)}; it is called in training mode, with draws
-    of its own that move nobody else's. One with a parameter `done` is given the share of the training that lies behind,
-    for what changes on the way. Without either this is the matched control.
+    with as the recipe's `outer` says. It is added to the patch tokens (`layer` 0), behind block `layer`, or to the pixels
+    ("input"): `model.embed` gives what it is added to. A pass from there on is counted as a whole one.
+
+    `losses(model, images_BCHW, targets, criterion)` gives the terms of a step's loss, such as
+    {"adversarial": criterion(model(adversarial), targets)}; it is called in training mode, with draws of its own that
+    move nobody else's. One with a parameter `done` is given the share of the training that lies behind, for what
+    changes on the way. Without either this is the matched control.
 
     With `ascent` a step's gradient is taken at the worst weights within that distance (`training/ascent.py`), which is
     a second pass over the step's images with the same draws; its losses are named "<term>_ascended" in the history.
@@ -94,10 +99,10 @@ def finetune(
     if perturb and losses:
         raise UsageError("finetune takes `perturb` or `losses`, not both; chain two methods instead: first+second")
     check_radius(ascent)
-    brought = _Brought(perturb, losses, ascent, probe)
     state = _begun(model, recipe, checkpoint, progress)
     model = state.model
     train_only(model, recipe.trainable)  # what it cannot be is said before anything is done
+    brought = _Brought(perturb, losses, noisy_at(model, layer, recipe) if perturb else model, ascent, probe)
     total, unit = (round(recipe.compute), "forwards") if recipe.compute else (recipe.steps, "steps")
     with (
         drop_path(model, recipe.drop_path),
@@ -180,10 +185,10 @@ def _round(
         def watch(step: int, distance: float) -> None:
             advance(0, note=f"{name}: noise, step {step}, {distance:.3f} of ε {recipe.epsilon:g}")
 
-        noise, learnt = round_noise(state.model, brought.perturb, train, recipe, state.round, workers, watch)
+        noise, learnt = round_noise(brought.noisy, brought.perturb, train, recipe, state.round, workers, watch)
     noise_seconds = time.perf_counter() - start
     found, lr = [], state.lr
-    losses = brought.losses or noise_losses(noise, recipe.outer)
+    losses = brought.losses or noise_losses(noise, brought.noisy, recipe.outer)
     asks = "done" in signature(losses).parameters
     for _ in range(recipe.steps_per_round):
         if brought.probe:
@@ -215,8 +220,9 @@ def _moved(state: State, before: float) -> int:
     return round((state.position - before) * unit)
 
 
-def noise_losses(noise_1ND: torch.Tensor | None, outer: str = "clean+noisy") -> Losses:
-    """Cross-entropy of the images and of the images with noise on their tokens; of the images alone without noise."""
+def noise_losses(noise_1ND: torch.Tensor | None, noisy: Model, outer: str = "clean+noisy") -> Losses:
+    """Cross-entropy of the images and of the images with noise on what `noisy.embed` gives; without noise, of the images
+    alone."""
 
     def losses(
         model: Model,
@@ -226,10 +232,10 @@ def noise_losses(noise_1ND: torch.Tensor | None, outer: str = "clean+noisy") -> 
     ) -> dict[str, torch.Tensor]:
         if noise_1ND is None:
             return {"clean": criterion(model(images_BCHW), targets)}
-        tokens_BND = model.embed(images_BCHW)
+        tokens_BND = noisy.embed(images_BCHW)
         clean = {"clean": tokens_BND} if outer == "clean+noisy" else {}
         return {
-            name: criterion(model.head(model.encode(tokens)), targets)
+            name: criterion(noisy.head(noisy.encode(tokens)), targets)
             for name, tokens in (clean | {"noisy": tokens_BND + noise_1ND}).items()
         }
 
