@@ -1,5 +1,7 @@
 """AugMix, and negative views made of one of its views."""
 
+from typing import Literal
+
 import nsbench as nb
 
 
@@ -11,8 +13,8 @@ def augmix_pr(
     *,
     js_weight: float = 12.0,
     severity: float = 1.0,
-    transform: str = "infill",
-    loss: str = "uniform",
+    transform: Literal["rotate", "shuffle", "infill"] = "infill",
+    loss: Literal["uniform", "l2", "contrastive"] = "uniform",
     weight: float = 1.0,
     tile: int = 0,
     rate: float = 0.25,

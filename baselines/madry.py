@@ -1,16 +1,24 @@
 """Adversarial training: the images of every step are replaced by the worst ones nearby."""
 
+from typing import Literal
+
 import nsbench as nb
 
 
 @nb.method(title="Madry", citation="arXiv:1706.06083", order=40)
-def madry(model, train, recipe, **run):
+def madry(model, train, recipe, *, attack: Literal["pgd", "apgd"] = "pgd", eps_warmup: float = 0.0, **run):
     """Trains on l-infinity PGD images (torchattacks, random start, attacked in evaluation mode): 8/255 in 10 steps of
-    2/255 unless the recipe says otherwise."""
+    2/255 unless the recipe says otherwise.
 
-    def losses(model, images, targets, criterion):
+    `attack` "apgd" makes the images by APGD, in as many steps, whose size it chooses itself. With `eps_warmup` the budget
+    grows linearly from 0 over that share of the steps; both are what training ViTs against attacks from the start
+    needs (arXiv:2209.07399, arXiv:2303.01870), and a finetuning may do without.
+    """
+    adversary = nb.Adversary(recipe, attack, eps_warmup)
+
+    def losses(model, images, targets, criterion, *, done):
         images = images.clamp(0, 1)
-        adversarial = nb.adversarial(model, images, targets, recipe)
+        adversarial = adversary(model, images, targets, done)
         clean = {"clean": criterion(model(images), targets)} if recipe.madry_loss == "clean+adversarial" else {}
         return clean | {"adversarial": criterion(model(adversarial), targets)}
 

@@ -4,9 +4,13 @@ import nsbench as nb
 
 
 @nb.method(title="NS", citation="arXiv:2403.10476, Algorithm 1", role="subject", order=30)
-def ns(model, train, recipe, **run):
+def ns(model, train, recipe, *, layer: str = "0", **run):
     """Each round learns one universal noise on the patch tokens until the mean MSE probability is below epsilon,
-    then trains with loss(clean) + loss(noisy)."""
+    then trains with loss(clean) + loss(noisy).
+
+    With `layer` the noise is added to what block `layer` gives, class token and all, or to the pixels ("input"), as a CNN
+    needs it; the recipe's limit, where it starts, is that of patch tokens, and pixels are not kept in [0, 1].
+    """
 
     def perturb(model, images, round):
         return nb.learn_noise(
@@ -24,4 +28,4 @@ def ns(model, train, recipe, **run):
             watch=images.watch,
         )
 
-    return nb.finetune(model, train, recipe, perturb=perturb, **run)
+    return nb.finetune(model, train, recipe, perturb=perturb, layer=layer, **run)

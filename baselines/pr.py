@@ -1,5 +1,7 @@
 """Patch-based negative augmentation: no certainty for images whose patches are in a wrong place."""
 
+from typing import Literal
+
 import nsbench as nb
 
 
@@ -9,8 +11,8 @@ def pr(
     train,
     recipe,
     *,
-    transform: str = "rotate",
-    loss: str = "uniform",
+    transform: Literal["rotate", "shuffle", "infill"] = "rotate",
+    loss: Literal["uniform", "l2", "contrastive"] = "uniform",
     weight: float = 1.0,
     tile: int = 0,
     rate: float = 0.25,

@@ -1,5 +1,7 @@
 """RandAugment, and negative views made of the pictures that it gives."""
 
+from typing import Literal
+
 import nsbench as nb
 
 
@@ -10,8 +12,8 @@ def randaugment_pr(
     recipe,
     *,
     operations: str = "rand-m9-mstd0.5-inc1",
-    transform: str = "rotate",
-    loss: str = "uniform",
+    transform: Literal["rotate", "shuffle", "infill"] = "rotate",
+    loss: Literal["uniform", "l2", "contrastive"] = "uniform",
     weight: float = 1.0,
     tile: int = 0,
     rate: float = 0.25,

@@ -4,7 +4,7 @@ import nsbench as nb
 
 
 @nb.method(title="random noise", citation="arXiv:2403.10476, section 5.3", order=25)
-def random_noise(model, train, recipe, **run):
+def random_noise(model, train, recipe, *, layer: str = "0", **run):
     """Each round draws normal noise on the patch tokens, shrinks it until the mean MSE probability is below epsilon,
     then trains with loss(clean) + loss(noisy)."""
 
@@ -19,4 +19,4 @@ def random_noise(model, train, recipe, **run):
             round=round,
         )
 
-    return nb.finetune(model, train, recipe, perturb=perturb, **run)
+    return nb.finetune(model, train, recipe, perturb=perturb, layer=layer, **run)

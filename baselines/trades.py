@@ -4,13 +4,14 @@ import nsbench as nb
 
 
 @nb.method(title="TRADES", citation="arXiv:1901.08573", order=50)
-def trades(model, train, recipe, **run):
+def trades(model, train, recipe, *, eps_warmup: float = 0.0, **run):
     """Trains with cross-entropy(clean) + beta x KL(clean || adversarial); the adversarial images maximise that KL
     (torchattacks TPGD, l-infinity, attacked in evaluation mode)."""
+    adversary = nb.Adversary(recipe, eps_warmup=eps_warmup)
 
-    def losses(model, images, targets, criterion):
+    def losses(model, images, targets, criterion, *, done):
         images = images.clamp(0, 1)
-        adversarial = nb.adversarial(model, images, None, recipe)
+        adversarial = adversary(model, images, None, done)
         clean = model(images)
         return {"clean": criterion(clean, targets), "kl": recipe.trades_beta * nb.divergence(clean, model(adversarial))}
 

@@ -25,12 +25,15 @@ if TYPE_CHECKING:
     from nsbench.statistics.combined import weighted
     from nsbench.statistics.corruption_error import mean_corruption_error, partial_corruption_error
     from nsbench.training import (
+        Adversary,
+        Probe,
         Recipe,
         Trained,
         Views,
         adversarial,
         divergence,
         finetune,
+        interpolation,
         jensen_shannon,
         mixed_chains,
         negative_loss,
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {  # name -> module that defines it
+    "Adversary": "nsbench.training",
     "FittedMethod": "nsbench.api",
     "Standings": "nsbench.report.standings",
     "evaluate": "nsbench.api",
@@ -49,6 +53,7 @@ _LAZY = {  # name -> module that defines it
     "read_results": "nsbench.api",
     "CORRUPTIONS": "nsbench.corruptions",
     "Preprocessing": "nsbench.models",
+    "Probe": "nsbench.training",
     "Recipe": "nsbench.training",
     "Trained": "nsbench.training",
     "Views": "nsbench.training",
@@ -56,6 +61,7 @@ _LAZY = {  # name -> module that defines it
     "adversarial": "nsbench.training",
     "divergence": "nsbench.training",
     "finetune": "nsbench.training",
+    "interpolation": "nsbench.training",
     "jensen_shannon": "nsbench.training",
     "learn_noise": "nsbench.nullspace",
     "load_model": "nsbench.models",
@@ -73,12 +79,14 @@ _ROOMS = ("leaderboard", "report", "run")  # packages whose name is a verb of th
 
 __all__ = [
     "CORRUPTIONS",
+    "Adversary",
     "Composition",
     "Condition",
     "FittedMethod",
     "Method",
     "Outcomes",
     "Preprocessing",
+    "Probe",
     "Recipe",
     "Score",
     "Standings",
@@ -93,6 +101,7 @@ __all__ = [
     "evaluate",
     "finetune",
     "fit",
+    "interpolation",
     "jensen_shannon",
     "leaderboard",
     "learn_noise",

@@ -234,9 +234,10 @@ class OwnSetting:
 class FitFunction(Protocol):
     """What `@method` takes: `fit(model, train, recipe, ...)` gives a model, or the model with its training history.
 
-    The runner also hands over the keywords RUN_KEYWORDS. Further keywords with defaults are settings of the method's
-    own, which `--set METHOD.NAME=VALUE` changes. Model, split and recipe are defined in rooms that import this one, so
-    their types are not named here.
+    The runner also hands over the keywords RUN_KEYWORDS: `start`, the model that a chain started from, which is `model`
+    itself where nothing came before, to a function that asks for it. Further keywords with defaults are settings of the
+    method's own, which `--set METHOD.NAME=VALUE` changes. Model, split and recipe are defined in rooms that import this
+    one, so their types are not named here.
     """
 
     __name__: str
@@ -286,3 +287,8 @@ class Method:
         for part in self.parts:
             found |= part.own
         return found
+
+    @property
+    def takes_start(self) -> bool:
+        """It asks for the model that its chain started from."""
+        return "start" in inspect.signature(self.fit).parameters

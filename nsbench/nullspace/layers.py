@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from timm.layers import PatchEmbed
 from torch import nn
 
 from nsbench.errors import ModelError, UsageError
@@ -115,9 +116,11 @@ def at_layer(model: Model, layer: int | str) -> Model:
 def layers(model: Model) -> dict[str, nn.Module | None]:
     """Where a model can be cut: "input", "0" for a patch embedding, then its transformer blocks or a CNN's stages."""
     found: dict[str, nn.Module | None] = {INPUT: None}
-    if isinstance(getattr(model.vit, "patch_embed", None), nn.Module):
-        found["0"] = model.vit.patch_embed
-    for number, block in enumerate(_blocks(model.vit), 1):
+    stem = getattr(model.vit, "stem", None)  # what MLP-Mixers call it; a CNN's stem is another thing
+    patch_embed = getattr(model.vit, "patch_embed", stem if isinstance(stem, PatchEmbed) else None)
+    if isinstance(patch_embed, nn.Module):
+        found["0"] = patch_embed
+    for number, block in enumerate(blocks_of(model.vit), 1):
         found[str(number)] = block
     return found
 
@@ -129,7 +132,7 @@ def describe(places: dict[str, nn.Module | None]) -> str:
     return ", ".join([*words, *([f"1 ... {blocks[-1]} (blocks)"] if blocks else [])])
 
 
-def _blocks(network: Any) -> list[nn.Module]:
+def blocks_of(network: Any) -> list[nn.Module]:
     """Of a plain transformer (ViT, DeiT, BEiT: `blocks`), or of one in stages (Swin: `layers[i].blocks`)."""
     stages = [network, *_listed(network, "layers"), *_listed(network, "stages")]
     return [block for stage in stages for block in _listed(stage, "blocks")]

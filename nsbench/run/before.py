@@ -19,6 +19,7 @@ from nsbench.files import cache_folder
 from nsbench.making.expected import EXPECTED, is_published_val
 from nsbench.models import Model, frozen
 from nsbench.run.job import Job
+from nsbench.training.trainable import meant_by
 from nsbench.types import Condition, Outcomes, Suite
 
 PUBLISHED = "imagenet"  # the name of a source that claims to be the published sets
@@ -93,6 +94,12 @@ def _try(model: Model, condition: Condition) -> None:
     if condition.attack and condition.threat:
         attack = registry.attacks[condition.attack]
         attack(model, grey_1CHW, wrong_1, ids=["grey"], seed=0, threat=condition.threat, **condition.params)
+
+
+def require_trainable(job: Job) -> None:
+    """Raises UsageError where the recipe trains a part that the model does not have."""
+    if any(registry.methods[name].trains for name in job.options.methods):
+        meant_by(job.parent, job.recipe.trainable)
 
 
 def require_room(job: Job) -> None:

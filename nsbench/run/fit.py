@@ -71,6 +71,18 @@ class Fitted:
 
 
 @dataclass(frozen=True)
+class Start:
+    """The model that a chain of methods starts from."""
+
+    model: Model
+    digest: str  # of its weights, or the key that stands for them
+
+    def asked(self, method: Method) -> dict[str, Model]:
+        """The keyword `start` for a method that takes it."""
+        return {"start": self.model} if method.takes_start else {}
+
+
+@dataclass(frozen=True)
 class Fitter:
     """What every fit of one run shares."""
 
@@ -82,30 +94,38 @@ class Fitter:
     folder: Path | None = None  # of the kept weights; None: in the user's cache
     on_round: OnRound | None = None
 
-    def key(self, method: Method, parent: Model, parent_digest: str) -> str:
-        """Equal keys mean: the same weights, up to the arithmetic of the machine."""
+    def key(self, method: Method, parent: Model, parent_digest: str, start_digest: str = "") -> str:
+        """Equal keys mean: the same weights, up to the arithmetic of the machine.
+
+        `start_digest` is that of the model that a chain started from; "": of `parent`.
+        """
+        start_digest = start_digest or parent_digest
         for part in method.parts:  # each one's key stands for the weights that the next one starts from
-            parent_digest = self.key(part, parent, parent_digest)
+            parent_digest = self.key(part, parent, parent_digest, start_digest)
         if method.parts:
             return parent_digest
         own = [method.code] if method.code else []  # who edits an included file need not raise its version
         own += [json.dumps(sorted(method.given.items()))] if method.given else []
+        own += ["start", start_digest] if method.takes_start else []
         origin = (parent.name, parent_digest, parent.mean, parent.std, *own)
         if not method.trains:
             return digest_of(*origin, method.name, method.version)
         train = self.source.split("train", self.progress)
         return digest_of(*origin, method.name, method.version, self.recipe.digest(), self.recipe.seed, train.digest)
 
-    def fit(self, method: Method, parent: Model, parent_digest: str) -> Fitted:
+    def fit(self, method: Method, parent: Model, parent_digest: str, start: Start | None = None) -> Fitted:
         """The method's model: from `folder` where it is there under its key, otherwise trained and kept.
 
         A chain is fitted part by part, each kept by itself. Training that was interrupted goes on from its last round.
+        `start` is what the chain started from; None: `parent`.
         """
+        start = start or Start(parent, parent_digest)
         if method.parts:
-            return self._chain(method, parent, parent_digest)
-        key = self.key(method, parent, parent_digest)
+            return self._chain(method, start)
+        key = self.key(method, parent, parent_digest, start.digest)
         if not method.trains:
-            model = _trained(method.fit(parent, None, self.recipe, progress=self.progress, **method.given)).model
+            asked = {**start.asked(method), **method.given}
+            model = _trained(method.fit(parent, None, self.recipe, progress=self.progress, **asked)).model
             card = FitCard(method.name, method.version, parent.name, parent_digest, models.weights_digest(model), None)
             return Fitted(model, key, card)
         path = (self.folder or cache_folder() / "fitted") / f"{key}.safetensors"
@@ -118,16 +138,17 @@ class Fitter:
             return kept
         if self.again:
             checkpoint.unlink(missing_ok=True)
-        fitted = self._train(method, parent, parent_digest, key, checkpoint)
+        fitted = self._train(method, parent, parent_digest, start, key, checkpoint)
         _store(path, fitted)
         checkpoint.unlink(missing_ok=True)
         return fitted
 
-    def _chain(self, method: Method, parent: Model, digest: str) -> Fitted:
+    def _chain(self, method: Method, start: Start) -> Fitted:
         """Each part from the model of the one before, whose key stands for its weights."""
         stages: list[Fitted] = []
+        parent, digest = start.model, start.digest
         for part in method.parts:
-            stages.append(self.fit(part, parent, digest))
+            stages.append(self.fit(part, parent, digest, start))
             parent, digest = stages[-1].model, stages[-1].key
         cards = [stage.card for stage in stages]
         card = replace(
@@ -139,10 +160,12 @@ class Fitter:
         )
         return replace(stages[-1], card=card)
 
-    def _train(self, method: Method, parent: Model, parent_digest: str, key: str, checkpoint: Path) -> Fitted:
+    def _train(
+        self, method: Method, parent: Model, parent_digest: str, start: Start, key: str, checkpoint: Path
+    ) -> Fitted:
         device = str(next(parent.parameters()).device)
         train = self.source.split("train", self.progress)
-        start = time.perf_counter()
+        began = time.perf_counter()
         try:
             with doing(f"fitting {method.name}"):
                 trained = _trained(
@@ -154,6 +177,7 @@ class Fitter:
                         workers=self.workers,
                         checkpoint=checkpoint,
                         on_round=partial(self.on_round, method.name) if self.on_round else None,
+                        **start.asked(method),
                         **method.given,
                     )
                 )
@@ -169,7 +193,7 @@ class Fitter:
                 "micro_batch=N (training) or --set noise_batch=N (noise)"
             ) from error
         # a training that was interrupted tells in its history what the rounds before took
-        seconds = max(time.perf_counter() - start, sum(one.seconds for one in trained.history))
+        seconds = max(time.perf_counter() - began, sum(one.seconds for one in trained.history))
         self.progress.line(f"{method.name}: fitted in {seconds:.0f} s with recipe '{self.recipe.name}'")
         card = FitCard(
             method=method.name,
@@ -203,7 +227,7 @@ def _sum(counts: Iterable[int | None]) -> int | None:
 
 def recipe_used(recipe: Recipe) -> RecipeUsed:
     """A recipe as results keep it."""
-    settings = recipe.model_dump(exclude={"name", "seed"})
+    settings = recipe.model_dump(exclude={"name", "seed"} | recipe.unsaid)
     return RecipeUsed(recipe.name, recipe.seed, settings)
 
 

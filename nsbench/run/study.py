@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nsbench.errors import UnknownName, UsageError
 from nsbench.files import read_regular
+from nsbench.training.recipe import LATER
 
 if TYPE_CHECKING:
     from nsbench.results import Provenance
@@ -64,7 +65,7 @@ def fits(trained: Provenance, setting: Mapping[str, object]) -> bool:
     recipe = trained.recipe
     if recipe is None:
         return True
-    fields = {"name": recipe.name, "seed": recipe.seed, **recipe.settings}
+    fields = {**LATER, "name": recipe.name, "seed": recipe.seed, **recipe.settings}
     own = {name: one.value for name, one in trained.own_settings.items()}
     return all(
         str(own.get(field, value) if "." in field else fields.get(field)) == str(value)

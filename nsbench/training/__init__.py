@@ -6,21 +6,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nsbench.training.adversaries import adversarial, divergence
+    from nsbench.training.adversaries import Adversary, adversarial, divergence
+    from nsbench.training.averaging import interpolation
     from nsbench.training.chains import jensen_shannon, mixed_chains
     from nsbench.training.loop import finetune
     from nsbench.training.negative import negative_loss, negative_view, seen
     from nsbench.training.recipe import Recipe, known_recipes, load_recipe
     from nsbench.training.state import Trained
+    from nsbench.training.trainable import Probe
     from nsbench.training.views import Views
 
 _LAZY = {
+    "Adversary": "adversaries",
+    "Probe": "trainable",
     "Recipe": "recipe",
     "Trained": "state",
     "Views": "views",
     "adversarial": "adversaries",
     "divergence": "adversaries",
     "finetune": "loop",
+    "interpolation": "averaging",
     "jensen_shannon": "chains",
     "known_recipes": "recipe",
     "load_recipe": "recipe",
@@ -31,12 +36,15 @@ _LAZY = {
 }
 
 __all__ = [
+    "Adversary",
+    "Probe",
     "Recipe",
     "Trained",
     "Views",
     "adversarial",
     "divergence",
     "finetune",
+    "interpolation",
     "jensen_shannon",
     "known_recipes",
     "load_recipe",

@@ -11,11 +11,15 @@ import torch
 from torch import nn
 
 from nsbench.models import Model
+from nsbench.training.trainable import Work
 
 
 @dataclass
 class TrainingCost:
-    """Counts of images. A backward pass costs as much as a forward one for the inputs, and again for the weights."""
+    """Counts of images. A backward pass costs as much as a forward one for the inputs, and again for the weights.
+
+    Where a part of the weights is trained, it is counted as far as it goes (`Work` in training/trainable.py).
+    """
 
     forwards: int = 0
     backwards: int = 0  # gradients of activations
@@ -28,14 +32,15 @@ class TrainingCost:
     @contextmanager
     def counted(self, model: Model) -> Iterator[None]:
         """Count every image that goes through `model` to its end, and the gradients that come back."""
+        work = Work.of(model)
 
         def passed(module: nn.Module, inputs: Any, logits_BK: torch.Tensor) -> None:
-            images, trains = len(logits_BK), any(p.requires_grad for p in module.parameters())
+            images, trains = len(logits_BK), any(p.requires_grad for p in model.parameters())
             self.forwards += images
 
             def back(gradient: torch.Tensor) -> None:
-                self.backwards += images
-                self.weight_gradients += images * trains
+                self.backwards += round(images * work.activations) if trains else images  # to the images themselves
+                self.weight_gradients += round(images * work.weights) if trains else 0
 
             if logits_BK.requires_grad:
                 logits_BK.register_hook(back)

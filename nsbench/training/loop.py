@@ -11,8 +11,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import torch
@@ -26,18 +27,37 @@ from nsbench.models.memory import let_go, out_of_memory, too_large
 from nsbench.progress import SILENT, Advance, Fact, Progress, duration
 from nsbench.randomness import derive_seed
 from nsbench.results import Round
+from nsbench.training.ascent import ascended, check_radius
 from nsbench.training.augment import seeded
-from nsbench.training.noise import Perturb, round_noise
+from nsbench.training.noise import Perturb, noisy_at, round_noise
 from nsbench.training.optimisation import autocast, compiled, drop_path
 from nsbench.training.recipe import Recipe, adapted
 from nsbench.training.state import State, Trained
+from nsbench.training.trainable import Probe, train_only, training_mode
 from nsbench.training.views import Views, shown, training_batches
 
 Criterion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits (B, K), targets (B,) or (B, K) -> batch mean
-# losses(model, images_BCHW or images_BVCHW, targets, criterion) -> the terms whose sum a step descends, by name
-Losses = Callable[[Model, torch.Tensor, torch.Tensor, Criterion], Mapping[str, torch.Tensor]]
+# losses(model, images_BCHW or images_BVCHW, targets, criterion) -> the terms whose sum a step descends, by name. One
+# with a parameter `done` is also given, by name, the share of the training that lies behind: 0 at the first step
+Losses = Callable[..., Mapping[str, torch.Tensor]]
 # called after every finished round with the model and the round; returns accuracies that it watched, by suite
 OnRound = Callable[[Model, Round], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class _Brought:
+    """What a method brings: the arguments of `finetune` of these names."""
+
+    perturb: Perturb | None
+    losses: Losses | None
+    noisy: Model  # what `perturb` is given: the model, cut at `layer`
+    views: Views | None
+    ascent: float | None
+    probe: Probe | None
+
+    def probing(self, state: State) -> bool:
+        """Whether the round that comes trains the head alone."""
+        return self.probe is not None and state.position < self.probe.share * state.recipe.steps
 
 
 def finetune(
@@ -49,6 +69,9 @@ def finetune(
     losses: Losses | None = None,
     views: Views | None = None,
     augmentation: Mapping[str, object] | None = None,
+    layer: int | str = 0,
+    ascent: float | None = None,
+    probe: Probe | None = None,
     progress: Progress = SILENT,
     workers: int = 0,
     checkpoint: Path | None = None,
@@ -59,9 +82,19 @@ def finetune(
     Raises TrainingError where the loss becomes NaN.
 
     A method brings one of two things. `perturb(model, images, round)` gives the noise of a round, which is trained
-    with as the recipe's `outer` says. `losses(model, images_BCHW, targets, criterion)` gives the terms of a step's
-    loss, such as {"adversarial": criterion(model(adversarial), targets)}; it is called in training mode, with draws
-    of its own that move nobody else's. Without either this is the matched control.
+    with as the recipe's `outer` says. It is added to the patch tokens (`layer` 0), behind block `layer`, or to the pixels
+    ("input"): `model.embed` gives what it is added to. A pass from there on is counted as a whole one.
+
+    `losses(model, images_BCHW, targets, criterion)` gives the terms of a step's loss, such as
+    {"adversarial": criterion(model(adversarial), targets)}; it is called in training mode, with draws of its own that
+    move nobody else's. One with a parameter `done` is given the share of the training that lies behind, for what
+    changes on the way. Without either this is the matched control.
+
+    With `ascent` a step's gradient is taken at the worst weights within that distance (`training/ascent.py`), which is
+    a second pass over the step's images with the same draws; its losses are named "<term>_ascended" in the history.
+
+    With `probe` the first rounds train the head alone, at a learning rate of its own. The schedule, which counts all
+    steps, goes on behind it where it stands by then, and so do AdamW's moments of the head.
 
     `views` lets `losses` see further views of every image. `augmentation` are fields of the recipe's augmentation that
     the method itself decides, such as {"color_jitter": 0.4}; a line says where the recipe has them too.
@@ -73,12 +106,15 @@ def finetune(
         raise UsageError("finetune takes `perturb` or `losses`, not both; chain two methods instead: first+second")
     if views and not losses:
         raise UsageError("finetune takes `views` for `losses` to see; give both")
+    check_radius(ascent)
     if augmentation is not None:
         recipe = adapted(recipe, augmentation, progress, nothing_else=not (perturb or losses))
     if views:
         views.check(recipe)
     state = _begun(model, recipe, checkpoint, progress)
     model = state.model
+    train_only(model, recipe.trainable)  # what it cannot be is said before anything is done
+    brought = _Brought(perturb, losses, noisy_at(model, layer, recipe) if perturb else model, views, ascent, probe)
     total, unit = (round(recipe.compute), "forwards") if recipe.compute else (recipe.steps, "steps")
     with (
         drop_path(model, recipe.drop_path),
@@ -86,11 +122,13 @@ def finetune(
         progress.task("training", total, unit=unit) as advance,
     ):
         advance(_moved(state, 0))
-        images = _stream(state, train, views, workers)
+        least = 3 if recipe.trainable == "all" and not probe else 1
+        images = _stream(state, train, views, workers, least)
         while not state.finished:
             together = state.micro_batch
+            train_only(model, "head" if brought.probing(state) else recipe.trainable)
             with class_token_only(model), state.cost.counted(model):
-                entry = _round(state, images, train, perturb, losses, views, workers, advance, checkpoint)
+                entry = _round(state, images, train, brought, workers, advance, checkpoint)
             progress.event("round", _told(entry, recipe), _facts(entry))
             if state.micro_batch < together:
                 fitting = f"went on with {state.micro_batch}, which give the same gradients"
@@ -144,9 +182,7 @@ def _round(
     state: State,
     images: Iterator[Batch],
     train: Split,
-    perturb: Perturb | None,
-    losses: Losses | None,
-    views: Views | None,
+    brought: _Brought,
     workers: int,
     advance: Advance,
     checkpoint: Path | None,
@@ -155,18 +191,24 @@ def _round(
     recipe, start, spent = state.recipe, time.perf_counter(), state.cost.forward_equivalents
     name = f"round {state.round + 1}" + ("" if recipe.compute else f"/{recipe.rounds}")
     noise, learnt = None, None
-    if perturb:
+    probing = brought.probing(state)
+    if brought.perturb:
         advance(0, note=f"{name}: noise")
 
         def watch(step: int, distance: float) -> None:
             advance(0, note=f"{name}: noise, step {step}, {distance:.3f} of ε {recipe.epsilon:g}")
 
-        noise, learnt = round_noise(state.model, perturb, train, recipe, state.round, workers, watch)
+        noise, learnt = round_noise(brought.noisy, brought.perturb, train, recipe, state.round, workers, watch)
     noise_seconds = time.perf_counter() - start
     found, lr = [], state.lr
+    losses = brought.losses or noise_losses(noise, brought.noisy, recipe.outer)
+    asks = "done" in signature(losses).parameters
     for _ in range(recipe.steps_per_round):
+        if brought.probe:
+            state.set_lr(brought.probe.lr if probing else None)
         before, lr = state.position, state.lr
-        found.append(_step(state, next(images), losses or noise_losses(noise, recipe.outer), views))
+        told = partial(losses, done=before / recipe.steps) if asks else losses
+        found.append(_step(state, next(images), told, brought))
         advance(_moved(state, before), note=name)
         if recipe.compute and state.finished:
             break
@@ -191,8 +233,9 @@ def _moved(state: State, before: float) -> int:
     return round((state.position - before) * unit)
 
 
-def noise_losses(noise_1ND: torch.Tensor | None, outer: str = "clean+noisy") -> Losses:
-    """Cross-entropy of the images and of the images with noise on their tokens; of the images alone without noise."""
+def noise_losses(noise_1ND: torch.Tensor | None, noisy: Model, outer: str = "clean+noisy") -> Losses:
+    """Cross-entropy of the images and of the images with noise on what `noisy.embed` gives; without noise, of the images
+    alone."""
 
     def losses(
         model: Model,
@@ -202,30 +245,33 @@ def noise_losses(noise_1ND: torch.Tensor | None, outer: str = "clean+noisy") -> 
     ) -> dict[str, torch.Tensor]:
         if noise_1ND is None:
             return {"clean": criterion(model(images_BCHW), targets)}
-        tokens_BND = model.embed(images_BCHW)
+        tokens_BND = noisy.embed(images_BCHW)
         clean = {"clean": tokens_BND} if outer == "clean+noisy" else {}
         return {
-            name: criterion(model.head(model.encode(tokens)), targets)
+            name: criterion(noisy.head(noisy.encode(tokens)), targets)
             for name, tokens in (clean | {"noisy": tokens_BND + noise_1ND}).items()
         }
 
     return losses
 
 
-def _stream(state: State, train: Split, views: Views | None, workers: int) -> Iterator[Batch]:
-    """The training images from the present step on."""
+def _stream(state: State, train: Split, views: Views | None, workers: int, least: int) -> Iterator[Batch]:
+    """The training images from the present step on.
+
+    No step costs less than `least` passes of its images: one forward, and two backward where all weights are trained.
+    """
     recipe = state.recipe
     steps = recipe.steps
-    if recipe.compute:  # no step costs less than one forward and two backward passes
-        steps = int(recipe.compute / (3 * recipe.batch_size)) + recipe.steps_per_round + 1
+    if recipe.compute:
+        steps = int(recipe.compute / (least * recipe.batch_size)) + recipe.steps_per_round + 1
     return training_batches(train, recipe, state.model, views=views, workers=workers, begin=state.step, steps=steps)
 
 
-def _step(state: State, batch: Batch, losses: Losses, views: Views | None) -> dict[str, torch.Tensor]:
+def _step(state: State, batch: Batch, losses: Losses, brought: _Brought) -> dict[str, torch.Tensor]:
     """One update; where memory is short, again with half as many images at a time, which give the same gradient."""
     while True:
         try:
-            found = _update(state, batch, losses, views)
+            found = _update(state, batch, losses, brought)
             break
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
@@ -242,10 +288,21 @@ def _step(state: State, batch: Batch, losses: Losses, views: Views | None) -> di
     return found
 
 
-def _update(state: State, batch: Batch, losses: Losses, views: Views | None) -> dict[str, torch.Tensor]:
+def _update(state: State, batch: Batch, losses: Losses, brought: _Brought) -> dict[str, torch.Tensor]:
     """One step of the optimiser; the batch means of the losses, left on the device."""
+    found = _gradient(state, batch, losses, brought.views)
+    if brought.ascent is not None:
+        with ascended(state.model, brought.ascent):
+            worst = _gradient(state, batch, losses, brought.views)
+        found |= {f"{name}_ascended": loss for name, loss in worst.items()}
+    state.optimiser.step()
+    return found
+
+
+def _gradient(state: State, batch: Batch, losses: Losses, views: Views | None) -> dict[str, torch.Tensor]:
+    """The gradient of a step's losses, and nothing else in `.grad`; every call for one step makes the same draws."""
     model, recipe = state.model, state.recipe
-    model.train()
+    training_mode(model)
     state.optimiser.zero_grad()
     sums: dict[str, torch.Tensor] = {}
     with seeded(derive_seed(recipe.seed, "training", "step", state.step), model.device):
@@ -260,7 +317,6 @@ def _update(state: State, batch: Batch, losses: Losses, views: Views | None) -> 
                 }
             torch.stack(list(found.values())).sum().backward()
             sums = {name: sums.get(name, 0.0) + loss.detach() for name, loss in found.items()}
-        state.optimiser.step()
     return sums
 
 

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from nsbench.data import Split
 from nsbench.data.loading import batches
+from nsbench.errors import ModelError, UsageError
 from nsbench.models import Model
 from nsbench.nullspace import LearntNoise, noise_influence
 from nsbench.nullspace.approximate import NoiseWatch
+from nsbench.nullspace.layers import INPUT, at_layer, describe, layers
 from nsbench.randomness import derive_seed
 from nsbench.results import NoiseOfRound
 from nsbench.training.augment import Augmented, erase, pixels, seeded
@@ -45,6 +48,29 @@ class NoiseImages:
 
 # perturb(model, images, round) -> the noise of a round: as it was learnt, or as a tensor (1, N, D)
 Perturb = Callable[[Model, NoiseImages, int], LearntNoise | torch.Tensor | None]
+
+
+def noisy_at(model: Model, layer: int | str, recipe: Recipe) -> Model:
+    """The model as noise sees it: `embed` gives what the noise is added to (`nullspace/layers.py`).
+
+    "0" are the patch tokens, whatever their shape, k what block k gives, "input" the pixels, of a CNN too. Raises
+    ModelError or UsageError where the model or the recipe does not go with it.
+    """
+    if str(layer) == "0" and "0" not in (places := layers(model)):
+        raise ModelError(
+            f"model '{model.name}' has no patch embedding, and so no patch tokens for a noise; "
+            f"choose another layer: {describe(places)}"
+        )
+    view = at_layer(model, layer)
+    if view is model or str(layer) == INPUT:
+        return view
+    if any(isinstance(module, _BatchNorm) for module in model.modules()):
+        raise UsageError(
+            f"layer {layer}: model '{model.name}' has batch norm, whose statistics a cut inside disturbs; take layer input"
+        )
+    if recipe.compile:
+        raise UsageError(f"layer {layer}: a compiled model is not cut there; use a recipe with compile = false")
+    return view
 
 
 def round_noise(

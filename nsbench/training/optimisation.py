@@ -13,6 +13,7 @@ from torch import nn
 
 from nsbench.errors import UsageError
 from nsbench.models import Model
+from nsbench.nullspace.layers import blocks_of
 from nsbench.training.recipe import Recipe
 
 
@@ -48,7 +49,7 @@ def averaged(model: Model, recipe: Recipe) -> ModelEmaV3 | None:
 @contextmanager
 def drop_path(model: Model, rate: float) -> Iterator[None]:
     """Stochastic depth while training: block i of L drops its branches with probability rate * i / (L - 1)."""
-    blocks = list(getattr(model.vit, "blocks", []))
+    blocks = blocks_of(model.vit)
     before = [
         (block, name, module)
         for block in blocks

@@ -21,7 +21,9 @@ from nsbench.progress import SILENT, Progress
 # timm's rand_augment_transform: magnitude, layers, probability, its deviation and bound, increasing, set of transforms
 _NUMBER = r"\d+(\.\d+)?"
 RANDAUGMENT = re.compile(rf"rand(-(m\d{{1,3}}|n\d{{1,3}}|p{_NUMBER}|mstd{_NUMBER}|mmax\d{{1,3}}|inc[01]|t\w+))+")
+TRAINABLE = re.compile(r"all|(head|norm|bias|last_[1-9]\d{0,3})(\+(head|norm|bias|last_[1-9]\d{0,3}))*")
 FOLDER = Path(__file__).parent / "recipes"
+LATER = {"trainable": "all"}  # fields that are younger than kept results: where they hold this, nothing states them
 
 
 def _ratio(value: Any) -> Any:
@@ -56,6 +58,7 @@ class Recipe(BaseModel):
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_steps: Annotated[int, Field(ge=0)] = 0  # linear from min_lr
     weight_decay: Annotated[float, Field(ge=0)] = 0.05  # none on biases and other 1-d parameters
+    trainable: str = "all"  # or "head", "last_2" (blocks and what is behind them), "norm", "bias", or sums: "norm+head"
     # Augmentation, through timm; 0 or "" switches a part off
     crop_scale: Range = (0.08, 1.0)  # RandomResizedCrop: share of the area
     crop_ratio: Range = (0.75, 1.3333)  # and aspect ratio
@@ -106,6 +109,10 @@ class Recipe(BaseModel):
             raise ValueError("crop_scale and crop_ratio are 'low,high', and a crop is at most the whole image (1.0)")
         if self.randaugment and not RANDAUGMENT.fullmatch(self.randaugment):
             raise ValueError(f"randaugment '{self.randaugment}' must be in timm's notation, such as 'rand-m9-mstd0.5'")
+        if not TRAINABLE.fullmatch(self.trainable):
+            raise ValueError(
+                f"trainable '{self.trainable}' is none of all, head, last_K, norm, bias, or sums: norm+head"
+            )
         if self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} leaves none of the {self.steps} steps")
         return self
@@ -115,9 +122,15 @@ class Recipe(BaseModel):
         """Training steps in all."""
         return self.rounds * self.steps_per_round
 
+    @property
+    def unsaid(self) -> set[str]:
+        """Fields that neither the digest nor a result states: later ones that change nothing."""
+        return {field for field, value in LATER.items() if getattr(self, field) == value}
+
     def digest(self) -> str:
         """16 hex digits over every field."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
+        fields = self.model_dump(mode="json", exclude=self.unsaid)
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def known_recipes() -> list[str]:

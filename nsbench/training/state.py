@@ -87,6 +87,14 @@ class State:
     def lr(self) -> float:
         return float(self.optimiser.param_groups[0]["lr"])
 
+    def set_lr(self, lr: float | None) -> None:
+        """The learning rate of the next step; None: the schedule's."""
+        if lr is None and self.scheduler:
+            self.scheduler.step_update(self.position)
+            return
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.recipe.lr if lr is None else lr
+
     def save(self, path: Path) -> None:
         """Whole or not at all. Raises TrainingError naming the path and the reason."""
         refusals = (OSError, RuntimeError)  # torch's writer raises RuntimeError on a full disk
