@@ -58,7 +58,7 @@ def noisy_at(model: Model, layer: int | str, recipe: Recipe) -> Model:
     """
     if str(layer) == "0" and "0" not in (places := layers(model)):
         raise ModelError(
-            f"model '{model.name}' has no patch embedding, and so no patch tokens for a noise; "
+            f"model '{model.name}' has no patch embedding that gives tokens for a noise; "
             f"choose another layer: {describe(places)}"
         )
     view = at_layer(model, layer)
