@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nsbench.statistics import accuracy
     from nsbench.statistics.combined import weighted
     from nsbench.statistics.corruption_error import mean_corruption_error, partial_corruption_error
-    from nsbench.training import Recipe, Trained, adversarial, divergence, finetune
+    from nsbench.training import Discretiser, Recipe, Trained, adversarial, divergence, finetune
 
 __version__ = "0.1.0"
 
@@ -36,6 +36,7 @@ _LAZY = {  # name -> module that defines it
     "open_source": "nsbench.api",
     "read_results": "nsbench.api",
     "CORRUPTIONS": "nsbench.corruptions",
+    "Discretiser": "nsbench.training",
     "Preprocessing": "nsbench.models",
     "Recipe": "nsbench.training",
     "Trained": "nsbench.training",
@@ -57,6 +58,7 @@ __all__ = [
     "CORRUPTIONS",
     "Composition",
     "Condition",
+    "Discretiser",
     "FittedMethod",
     "Method",
     "Outcomes",

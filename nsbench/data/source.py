@@ -75,6 +75,9 @@ class Split(ABC):
         None  # what labels and predictions are of, where these are not the source's classes
     )
     unread: tuple[str, ...] = ()  # pictures that lie among the set's and are not read: see `unread`
+    discretiser: Path | None = (
+        None  # weights of a vector-quantised autoencoder of such images, where they come with one
+    )
 
     @abstractmethod
     def load(self, index: int) -> Image.Image:
@@ -115,6 +118,7 @@ class Subset(Split):
         self.surrogate_digest, self.unread = base.surrogate_digest, base.unread
         self.side, self.resized_from, self.made_at = base.side, base.resized_from, base.made_at
         self.set_classes, self.also_right = base.set_classes, base.also_right
+        self.discretiser = base.discretiser
         self.ids, self.labels = base.ids[indices], base.labels[indices]
 
     def load(self, index: int) -> Image.Image:

@@ -22,13 +22,16 @@ from nsbench.progress import SILENT, Progress
 from nsbench.shapes10 import cache, make
 from nsbench.shapes10.shapes import CLASS_NAMES
 
-__all__ = ["EmbeddedSplit", "Shapes10"]
+__all__ = ["DISCRETISER", "EmbeddedSplit", "Shapes10"]
+
+DISCRETISER = Path(__file__).parent / "weights" / "shapes10_discretiser.safetensors"  # see discretiser.py
 
 
 class EmbeddedSplit(Split):
     """A split in the cache. Images stay in the file, mapped into memory; a pickled copy carries only ids and labels."""
 
     origin = "embedded"
+    discretiser = DISCRETISER
 
     def __init__(self, name: str, path: Path, classes: tuple[int, ...] | None) -> None:
         kept = cache.read(path)

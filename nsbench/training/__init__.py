@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nsbench.training.adversaries import adversarial, divergence
+    from nsbench.training.discretiser import Discretiser
     from nsbench.training.loop import finetune
     from nsbench.training.recipe import Recipe, known_recipes, load_recipe
     from nsbench.training.state import Trained
 
 _LAZY = {
+    "Discretiser": "discretiser",
     "Recipe": "recipe",
     "Trained": "state",
     "adversarial": "adversaries",
@@ -21,7 +23,7 @@ _LAZY = {
     "load_recipe": "recipe",
 }
 
-__all__ = ["Recipe", "Trained", "adversarial", "divergence", "finetune", "known_recipes", "load_recipe"]
+__all__ = ["Discretiser", "Recipe", "Trained", "adversarial", "divergence", "finetune", "known_recipes", "load_recipe"]
 
 
 def __getattr__(name: str) -> Any:

@@ -36,6 +36,7 @@ from nsbench.training.state import State, Trained
 Criterion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits (B, K), targets (B,) or (B, K) -> batch mean
 # losses(model, images_BCHW, targets, criterion) -> the terms whose sum a step descends, by name
 Losses = Callable[[Model, torch.Tensor, torch.Tensor, Criterion], Mapping[str, torch.Tensor]]
+Facts = Callable[[], Mapping[str, int | float | str]]  # called after every round: what the method tells of it
 # called after every finished round with the model and the round; returns accuracies that it watched, by suite
 OnRound = Callable[[Model, Round], Mapping[str, float]]
 
@@ -47,6 +48,7 @@ def finetune(
     *,
     perturb: Perturb | None = None,
     losses: Losses | None = None,
+    facts: Facts | None = None,
     progress: Progress = SILENT,
     workers: int = 0,
     checkpoint: Path | None = None,
@@ -59,7 +61,8 @@ def finetune(
     A method brings one of two things. `perturb(model, images, round)` gives the noise of a round, which is trained
     with as the recipe's `outer` says. `losses(model, images_BCHW, targets, criterion)` gives the terms of a step's
     loss, such as {"adversarial": criterion(model(adversarial), targets)}; it is called in training mode, with draws
-    of its own that move nobody else's. Without either this is the matched control.
+    of its own that move nobody else's. Without either this is the matched control. `facts()` is called after every
+    round; what it returns stands in the history.
 
     `checkpoint` is a file that is written after each round, and that training goes on from where it is there.
     `on_round` is called after every finished round; accuracies that it returns become a part of the history.
@@ -80,6 +83,7 @@ def finetune(
             together = state.micro_batch
             with class_token_only(model), state.cost.counted(model):
                 entry = _round(state, images, train, perturb, losses, workers, advance, checkpoint)
+            entry = replace(entry, facts=dict(facts())) if facts else entry
             progress.event("round", _told(entry, recipe), _facts(entry))
             if state.micro_batch < together:
                 fitting = f"went on with {state.micro_batch}, which give the same gradients"
@@ -113,6 +117,7 @@ def _facts(entry: Round) -> dict[str, Fact]:
     if entry.noise:
         facts |= {"noise_norm": entry.noise.norm, "mse_probability": entry.noise.mse_probability}
         facts |= {"noise_steps": entry.noise.steps, "noise_converged": entry.noise.converged}
+    facts |= dict(entry.facts)
     return facts
 
 
