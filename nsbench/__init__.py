@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nsbench.statistics import accuracy
     from nsbench.statistics.combined import weighted
     from nsbench.statistics.corruption_error import mean_corruption_error, partial_corruption_error
-    from nsbench.training import Discretiser, Recipe, Trained, adversarial, divergence, finetune
+    from nsbench.training import Discretiser, Foreground, Recipe, Trained, adversarial, divergence, finetune
 
 __version__ = "0.1.0"
 
@@ -37,6 +37,7 @@ _LAZY = {  # name -> module that defines it
     "read_results": "nsbench.api",
     "CORRUPTIONS": "nsbench.corruptions",
     "Discretiser": "nsbench.training",
+    "Foreground": "nsbench.training",
     "Preprocessing": "nsbench.models",
     "Recipe": "nsbench.training",
     "Trained": "nsbench.training",
@@ -60,6 +61,7 @@ __all__ = [
     "Condition",
     "Discretiser",
     "FittedMethod",
+    "Foreground",
     "Method",
     "Outcomes",
     "Preprocessing",

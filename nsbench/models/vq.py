@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -61,7 +62,7 @@ class Level(nn.Module):
     def __init__(self, inputs: int, outputs: int, groups: int, count: int, step: str = "") -> None:
         super().__init__()
         widths = [inputs, *[outputs] * count]
-        self.resnets = nn.ModuleList(Residual(a, b, groups) for a, b in zip(widths, widths[1:], strict=False))
+        self.resnets = nn.ModuleList(Residual(a, b, groups) for a, b in pairwise(widths))
         if step == "halve":
             self.downsamplers = nn.ModuleList([Halve(outputs)])
         if step == "double":

@@ -10,10 +10,12 @@ if TYPE_CHECKING:
     from nsbench.training.discretiser import Discretiser
     from nsbench.training.loop import finetune
     from nsbench.training.recipe import Recipe, known_recipes, load_recipe
+    from nsbench.training.relevance import Foreground
     from nsbench.training.state import Trained
 
 _LAZY = {
     "Discretiser": "discretiser",
+    "Foreground": "relevance",
     "Recipe": "recipe",
     "Trained": "state",
     "adversarial": "adversaries",
@@ -23,7 +25,17 @@ _LAZY = {
     "load_recipe": "recipe",
 }
 
-__all__ = ["Discretiser", "Recipe", "Trained", "adversarial", "divergence", "finetune", "known_recipes", "load_recipe"]
+__all__ = [
+    "Discretiser",
+    "Foreground",
+    "Recipe",
+    "Trained",
+    "adversarial",
+    "divergence",
+    "finetune",
+    "known_recipes",
+    "load_recipe",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -28,14 +28,16 @@ from nsbench.progress import SILENT, Advance, Fact, Progress, duration
 from nsbench.randomness import derive_seed
 from nsbench.results import Round
 from nsbench.training.augment import Augmented, erase, mix, pixels, seeded
+from nsbench.training.masked import Masked, mix_masked, with_masks
 from nsbench.training.noise import Perturb, round_noise
 from nsbench.training.optimisation import autocast, compiled, drop_path, laid_out
 from nsbench.training.recipe import Recipe
 from nsbench.training.state import State, Trained
 
 Criterion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits (B, K), targets (B,) or (B, K) -> batch mean
-# losses(model, images_BCHW, targets, criterion) -> the terms whose sum a step descends, by name
-Losses = Callable[[Model, torch.Tensor, torch.Tensor, Criterion], Mapping[str, torch.Tensor]]
+# losses(model, images_BCHW, targets, criterion) -> the terms whose sum a step descends, by name; with masks they are
+# a fifth argument (B, 1, H, W)
+Losses = Callable[..., Mapping[str, torch.Tensor]]
 Facts = Callable[[], Mapping[str, int | float | str]]  # called after every round: what the method tells of it
 # called after every finished round with the model and the round; returns accuracies that it watched, by suite
 OnRound = Callable[[Model, Round], Mapping[str, float]]
@@ -49,6 +51,7 @@ def finetune(
     perturb: Perturb | None = None,
     losses: Losses | None = None,
     facts: Facts | None = None,
+    masks: bool = False,
     progress: Progress = SILENT,
     workers: int = 0,
     checkpoint: Path | None = None,
@@ -62,7 +65,8 @@ def finetune(
     with as the recipe's `outer` says. `losses(model, images_BCHW, targets, criterion)` gives the terms of a step's
     loss, such as {"adversarial": criterion(model(adversarial), targets)}; it is called in training mode, with draws
     of its own that move nobody else's. Without either this is the matched control. `facts()` is called after every
-    round; what it returns stands in the history.
+    round; what it returns stands in the history. With `masks`, `losses` gets the foreground of each image too, NaN where
+    the source does not know it.
 
     `checkpoint` is a file that is written after each round, and that training goes on from where it is there.
     `on_round` is called after every finished round; accuracies that it returns become a part of the history.
@@ -78,7 +82,7 @@ def finetune(
         progress.task("training", total, unit=unit) as advance,
     ):
         advance(_moved(state, 0))
-        images = _stream(state, train, workers)
+        images = _stream(state, train, workers, masks)
         while not state.finished:
             together = state.micro_batch
             with class_token_only(model), state.cost.counted(model):
@@ -205,20 +209,22 @@ def noise_losses(noise_1ND: torch.Tensor | None, outer: str = "clean+noisy") -> 
     return losses
 
 
-def _stream(state: State, train: Split, workers: int) -> Iterator[Batch]:
+def _stream(state: State, train: Split, workers: int, masks: bool = False) -> Iterator[Batch]:
     """The training images from the present step on: the same at the same step for every method."""
     recipe = state.recipe
     steps = recipe.steps
     if recipe.compute:  # no step costs less than one forward and two backward passes
         steps = int(recipe.compute / (3 * recipe.batch_size)) + recipe.steps_per_round + 1
-    split = Augmented(train, recipe, state.model, stream="training", length=steps * recipe.batch_size)
-    return batches(
+    kind = Masked if masks else Augmented
+    split = kind(train, recipe, state.model, stream="training", length=steps * recipe.batch_size)
+    stream = batches(
         split,
         state.model.preprocessing.transform("none"),
         batch_size=recipe.batch_size,
         workers=workers,
         indices=np.arange(state.step * recipe.batch_size, len(split)),
     )
+    return with_masks(stream, split) if isinstance(split, Masked) else stream
 
 
 def _step(state: State, batch: Batch, losses: Losses) -> dict[str, torch.Tensor]:
@@ -250,15 +256,22 @@ def _update(state: State, batch: Batch, losses: Losses) -> dict[str, torch.Tenso
     sums: dict[str, torch.Tensor] = {}
     with seeded(derive_seed(recipe.seed, "training", "step", state.step), model.device):
         images = erase(pixels(batch, model.device), recipe, model)
-        images, targets = mix(images, batch.labels.to(model.device), recipe, model.num_classes)
+        labels, more = batch.labels.to(model.device), list[torch.Tensor]()
+        if batch.masks is None:
+            images, targets = mix(images, labels, recipe, model.num_classes)
+        else:
+            masks = batch.masks.to(images)
+            images, masks, targets = mix_masked(images, masks, labels, recipe, model.num_classes)
+            more = [masks]
         images = laid_out(images, recipe)
         smoothing = 0.0 if targets.is_floating_point() else recipe.label_smoothing  # soft targets are smooth already
         criterion = partial(cross_entropy, label_smoothing=smoothing)
-        for part, wanted in zip(images.split(state.micro_batch), targets.split(state.micro_batch), strict=True):
+        parts = [tensor.split(state.micro_batch) for tensor in (images, targets, *more)]
+        for part, wanted, *others in zip(*parts, strict=True):
             with autocast(model, recipe):
                 found = {
                     name: loss * (len(part) / len(images))
-                    for name, loss in losses(model, part, wanted, criterion).items()
+                    for name, loss in losses(model, part, wanted, criterion, *others).items()
                 }
             torch.stack(list(found.values())).sum().backward()
             sums = {name: sums.get(name, 0.0) + loss.detach() for name, loss in found.items()}
