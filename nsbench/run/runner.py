@@ -26,7 +26,14 @@ from nsbench.progress import Course, Fact, Progress, Within
 from nsbench.results import Result
 from nsbench.results.comparability import image_set
 from nsbench.results.samples import pack_samples, pictures_of
-from nsbench.run.before import not_attackable, rehearse, require_all_read, require_published_labels, require_room
+from nsbench.run.before import (
+    not_attackable,
+    rehearse,
+    require_all_read,
+    require_published_labels,
+    require_room,
+    say_what_is_needed,
+)
 from nsbench.run.evaluate import Evaluation, evaluate
 from nsbench.run.fit import Fitted, Fitter
 from nsbench.run.job import Job, RunOptions, open_job
@@ -82,6 +89,7 @@ def run(options: RunOptions, progress: Progress, network: Model | None = None) -
     first = with_meaning(first)
     require_room(first)
     first = replace(first, refused=not_attackable(first))
+    say_what_is_needed(first)
     results.ensure_writable(options.results)  # where nothing is yet: a rejected option leaves no folder
     course = Course(len(options.seeds) * len(options.methods) * len(first.options.suites))
     first = replace(first, progress=Within(progress, lambda: str(course)))

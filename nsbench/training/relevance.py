@@ -66,7 +66,8 @@ class Foreground:
 
     def __init__(self, source: str, cutter: Model | None) -> None:
         self.source, self.cutter = source, cutter
-        self.images, self.unknown = 0, 0  # of the present round
+        self.images = 0  # of the present round
+        self.unknown: Tensor | int = 0  # of these: without a mask; on the device
 
     @staticmethod
     def needs(train: Split, masks: str = "") -> str:

@@ -271,8 +271,6 @@ def test_a_mask_is_turned_and_shifted_with_it_and_keeps_out_of_colours() -> None
     augment.ops = [op for op in augment.ops if op not in colours]
     beside = moving.of_masks.transforms[-1]
     beside.ops = [op for op in beside.ops if op.aug_fn.__module__ != "nsbench.training.masked"]
-        op for op in moving.of_masks.transforms[-1].ops if op.aug_fn.__module__ != "nsbench.training.masked"
-    ]
     for index in range(40):
         picture = np.asarray(moving.load(index))
         assert np.array_equal(picture[:, :, 0], picture[:, :, 3])
