@@ -114,6 +114,8 @@ class Discretiser:
         With `straight_through` it is added to x itself, Q(x + change), otherwise to the quantised image,
         Q(Q(x) + change). The model is in training mode, with gradients for the images only, in full precision.
         """
+        if radius < 0 or not 0 <= random_start <= 1:
+            raise UsageError(f"radius {radius:g}, random_start {random_start:g}: give at least 0, and 0 to 1")
         images_BCHW = images_BCHW.clamp(0, 1)
         with torch.autocast(images_BCHW.device.type, enabled=False):
             codes_Bhw = self.codes(images_BCHW)

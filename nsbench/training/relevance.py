@@ -103,6 +103,8 @@ class Foreground:
     ) -> dict[str, Tensor]:
         """Mean squares of the relevance outside the foreground and of what it lacks inside, over pixels and images
         whose mask is known, and the cross-entropy of the logits over `temperature` with the model's own prediction."""
+        if temperature <= 0:
+            raise UsageError(f"temperature {temperature:g} must be above 0")
         if self.cutter is not None:
             mask_BHW = normalised_cut(self.cutter, images_BCHW)
         else:

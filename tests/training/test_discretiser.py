@@ -343,3 +343,16 @@ def test_other_weights_of_the_discretiser_are_another_fit(kept: Path, tmp_path: 
     assert keys[0] != keys[1]
     with pytest.raises(UsageError, match="come with no discretiser"):
         Fitter(recipe(), Source(None), SILENT).key(method, model, "p")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"radius": -0.1}, "radius -0.1, random_start 0.8: give"),
+        ({"random_start": 1.5}, "radius 0.1, random_start 1.5: give"),
+        ({"ema": 1.0}, "ema 1 is no decay"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_line(kept: Path, wrong: dict[str, float], words: str) -> None:
+    with pytest.raises(UsageError, match=f"^{words}"):
+        fit(recipe(), kept, **wrong)

@@ -389,6 +389,8 @@ def test_without_masks_the_model_cuts_them_itself() -> None:
     assert weights_digest(own.model) == weights_digest(told.model) != weights_digest(fit(recipe()).model)
     with pytest.raises(DataError, match="have no masks; name a folder in the data config, or masks=model"):
         fit(recipe(), Pictures(), masks="source")
+    with pytest.raises(UsageError, match=r"^temperature 0 must be above 0"):
+        fit(recipe(), temperature=0.0)
     with pytest.raises(UsageError, match=r"masks 'mine' is not known; give 'source'"):
         Foreground.needs(Pictures(), "mine")
 
