@@ -3,7 +3,7 @@
 import nsbench as nb
 
 
-@nb.method(title="SAM", citation="arXiv:2010.01412; for ViTs: arXiv:2106.01548", order=55)
+@nb.method(title="SAM", citation="arXiv:2010.01412; for ViTs: arXiv:2106.01548", order=72)
 def sam(model, train, recipe, *, rho: float = 0.2, **run):
     """Trains with the gradient at the worst weights within a distance rho of the present ones; two passes a step.
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from nsbench.statistics.corruption_error import mean_corruption_error, partial_corruption_error
     from nsbench.training import (
         Adversary,
+        Discretiser,
+        Foreground,
         Probe,
         Recipe,
         Trained,
@@ -52,6 +54,8 @@ _LAZY = {  # name -> module that defines it
     "open_source": "nsbench.api",
     "read_results": "nsbench.api",
     "CORRUPTIONS": "nsbench.corruptions",
+    "Discretiser": "nsbench.training",
+    "Foreground": "nsbench.training",
     "Preprocessing": "nsbench.models",
     "Probe": "nsbench.training",
     "Recipe": "nsbench.training",
@@ -82,7 +86,9 @@ __all__ = [
     "Adversary",
     "Composition",
     "Condition",
+    "Discretiser",
     "FittedMethod",
+    "Foreground",
     "Method",
     "Outcomes",
     "Preprocessing",

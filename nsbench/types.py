@@ -264,6 +264,8 @@ class Method:
     parts: tuple[Method, ...] = ()  # of a chain such as madry+ns: each goes on from the model of the one before
     code: str = ""  # digest of the file that it was included from; "": it is installed, and `version` says what changed
     given: Mapping[str, Setting] = field(default_factory=dict)  # settings of its own that are not the defaults
+    # needs(train, **given): a digest of what decides the weights beside images and recipe; raises where it is not there
+    needs: Callable[..., str] | None = None
 
     @property
     def parameters(self) -> Mapping[str, inspect.Parameter]:

@@ -3,6 +3,7 @@
 root = "/data/imagenet"                        # optional: what is found there, before the lines below
 name = "imagenet"                              # optional: the source's name in the results
 surrogate = "vit_tiny_patch16_224:tiny.safetensors"    # optional: what transfer sets are made on
+masks = "ImageNetS919/train-semi-segmentation" # optional: foreground masks of train: see masks.py
 follow_links = true                            # optional: links may lead out of the sets, as with --follow-links
 clean = "ILSVRC2012_img_val.tar"               # paths are relative to this file
 sketch = "shards/sketch-*.tar"                 # or a list of paths
@@ -54,6 +55,7 @@ class Layout:
     surrogate: SurrogateName | None = None
     follow_links: bool = False  # links may lead out of the sets
     sets: dict[str, NamedSet] = field(default_factory=dict)  # sets of one's own, by name
+    masks: Path | None = None  # folder of the training images' foregrounds
 
 
 def read_config(path: Path) -> Layout:
@@ -69,6 +71,9 @@ def _layout(content: dict[str, object], path: Path) -> Layout:
     surrogate = content.pop("surrogate", None)
     if not isinstance(surrogate, str | None):
         raise DataError(f'{path}: surrogate must be a text such as "vit_tiny_patch16_224:tiny.safetensors"')
+    masks = content.pop("masks", None)
+    if not isinstance(masks, str | None):
+        raise DataError(f"{path}: masks must be the path of a folder")
     sets = named_sets(content.pop("sets", {}), path, wnids.wnids())
     follow_links = content.pop("follow_links", False)
     if not isinstance(follow_links, bool):
@@ -91,7 +96,8 @@ def _layout(content: dict[str, object], path: Path) -> Layout:
     if name.lower() in RESERVED or (name.lower() == IMAGENET and name != IMAGENET):
         raise DataError(f"{path}: the name '{name}' is reserved for another source; choose one of your own")
     named = SurrogateName.parse(surrogate, path.parent) if surrogate else None
-    return Layout(path, places, classes, name, named, follow_links, sets)
+    of_train = path.parent / expanded(masks) if masks else None
+    return Layout(path, places, classes, name, named, follow_links, sets, of_train)
 
 
 def _paths(value: object, config: Path, key: str) -> tuple[Path, ...]:

@@ -17,6 +17,7 @@ from nsbench.data import wnids
 from nsbench.data.config import Layout, read_config
 from nsbench.data.corrupted import ENGINE, CorruptedSplit, corrupted_names, parsed
 from nsbench.data.find import FOLDERS, Place, corrupted_trees, find_sets, open_set, open_tree_set
+from nsbench.data.masks import find_masks
 from nsbench.data.named_sets import PRESENT, NamedSet, open_of_its_own, score_over_declared, with_several_labels
 from nsbench.data.numbering import IMAGENET, check_members, meaning, names_beside, settled
 from nsbench.data.source import DataSource, Split
@@ -73,7 +74,10 @@ class ImageNetTree(DataSource):
             raise MissingSplit(f"{self.root}: no '{name}' set; looked for a folder {' or '.join(FOLDERS[name])}")
         place = self.layout.places[name]
         split = open_set(name, place, wnids.subset(name), progress, self.follow_links)
-        return self._declared(self._settled(split, name, place), name)
+        settled = self._settled(split, name, place)
+        if name == "train" and self.layout.masks:
+            settled.take_masks(find_masks(self.layout.masks, settled.ids.tolist()))
+        return self._declared(settled, name)
 
     def _named(self, one: NamedSet, progress: Progress) -> Split:
         if one.own:

@@ -31,6 +31,7 @@ class Batch:
     ids: list[str]
     indices: np.ndarray  # (B,) int64, positions in the split
     corrupt: dict[str, str] = field(default_factory=dict)  # id -> why, of images that were left out
+    masks: torch.Tensor | None = None  # (B, 1, H, W) float, of the foreground, NaN where not known; None: not asked for
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -75,10 +75,25 @@ class Split(ABC):
         None  # what labels and predictions are of, where these are not the source's classes
     )
     unread: tuple[str, ...] = ()  # pictures that lie among the set's and are not read: see `unread`
+    discretiser: Path | None = (
+        None  # weights of a vector-quantised autoencoder of such images, where they come with one
+    )
+
+    masks: str = ""  # where masks of the foreground come from, where there are some
+    masks_digest: str = ""  # changes whenever they do
 
     @abstractmethod
     def load(self, index: int) -> Image.Image:
         """Image `index` as RGB. Raises CorruptImage with the file's name."""
+
+    @property
+    def masked(self) -> np.ndarray | None:
+        """(n,) bool: which images have a mask of their foreground; None: this split has no masks."""
+        return None
+
+    def mask(self, index: int) -> Image.Image:
+        """The foreground of image `index`, one of the masked: a grey picture of its size, 255 inside."""
+        raise NotImplementedError(f"{self.name}: has no masks")
 
     @property
     @abstractmethod
@@ -115,10 +130,20 @@ class Subset(Split):
         self.surrogate_digest, self.unread = base.surrogate_digest, base.unread
         self.side, self.resized_from, self.made_at = base.side, base.resized_from, base.made_at
         self.set_classes, self.also_right = base.set_classes, base.also_right
+        self.discretiser = base.discretiser
+        self.masks, self.masks_digest = base.masks, base.masks_digest
         self.ids, self.labels = base.ids[indices], base.labels[indices]
 
     def load(self, index: int) -> Image.Image:
         return self.base.load(int(self.indices[index]))
+
+    @property
+    def masked(self) -> np.ndarray | None:
+        known = self.base.masked
+        return None if known is None else known[self.indices]
+
+    def mask(self, index: int) -> Image.Image:
+        return self.base.mask(int(self.indices[index]))
 
     def prepare(
         self,

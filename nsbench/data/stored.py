@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from PIL import Image
 from nsbench.data import wnids
 from nsbench.data.decode import decode
 from nsbench.data.image_ids import canonical_ids
+from nsbench.data.masks import MaskFiles, read_mask
 from nsbench.data.source import Split, digest_of
 from nsbench.errors import CorruptImage
 from nsbench.files import open_regular
@@ -41,6 +42,7 @@ class StoredSplit(Split):
     """Images that are decoded when they are loaded. Subclasses say where the bytes of one image are."""
 
     bare_numbers: bool = False  # labels are numbers, and nothing in the set says of what
+    mask_files: Mapping[int, Path] | None = None  # by position: see masks.py
     sizes: np.ndarray  # (n,) int64, bytes of each encoded image (of very large parquet files: of its row group)
 
     def __init__(self, name: str, names: np.ndarray, labels: np.ndarray, sizes: np.ndarray) -> None:
@@ -87,6 +89,22 @@ class StoredSplit(Split):
 
     def load(self, index: int) -> Image.Image:
         return decode(io.BytesIO(self.read(index)), self.where(index))
+
+    def take_masks(self, found: MaskFiles) -> None:
+        self.mask_files, self.masks, self.masks_digest = found.files, found.words, found.digest
+
+    @property
+    def masked(self) -> np.ndarray | None:
+        if self.mask_files is None:
+            return None
+        known = np.zeros(len(self), dtype=bool)
+        known[list(self.mask_files)] = True
+        return known
+
+    def mask(self, index: int) -> Image.Image:
+        if self.mask_files is None or index not in self.mask_files:
+            raise LookupError(f"{self.where(index)}: has no mask")
+        return read_mask(self.mask_files[index], self.load(index).size)
 
     @cached_property
     def digest(self) -> str:

@@ -113,6 +113,7 @@ class MethodFields(TypedDict, total=False):
     trains: bool
     role: str
     order: int
+    needs: Callable[..., str] | None
 
 
 def suite(

@@ -133,6 +133,9 @@ class Round:
     seconds: Seconds = 0.0
     micro_batch: int | None = None  # images a pass, where memory was short
     stage: str = ""  # the method, in a chain of several
+    facts: Mapping[str, int | float | str] = field(
+        default_factory=dict
+    )  # what the method tells of it beside the losses
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 

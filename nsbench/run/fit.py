@@ -111,7 +111,9 @@ class Fitter:
         if not method.trains:
             return digest_of(*origin, method.name, method.version)
         train = self.source.split("train", self.progress)
-        return digest_of(*origin, method.name, method.version, self.recipe.digest(), self.recipe.seed, train.digest)
+        needed = [method.needs(train, **method.given)] if method.needs else []
+        decides = (method.name, method.version, self.recipe.digest(), self.recipe.seed, train.digest)
+        return digest_of(*origin, *decides, *needed)
 
     def fit(self, method: Method, parent: Model, parent_digest: str, start: Start | None = None) -> Fitted:
         """The method's model: from `folder` where it is there under its key, otherwise trained and kept.
@@ -272,7 +274,7 @@ def history_table(history: Iterable[Round]) -> pd.DataFrame:
         row |= {"round": one.round, "step": one.step, "lr": one.lr}
         row |= {f"loss_{name}": value for name, value in one.losses.items()}
         row |= _noise_columns(one.noise) if one.noise else {}
-        row |= {f"accuracy_{name}": value for name, value in one.accuracies.items()}
+        row |= {f"accuracy_{name}": value for name, value in one.accuracies.items()} | dict(one.facts)
         row |= {"forward_equivalents": one.forward_equivalents, "noise_seconds": one.noise_seconds}
         rows.append(row | {"seconds": one.seconds, "micro_batch": one.micro_batch})
     return pd.DataFrame(rows)

@@ -33,6 +33,7 @@ from nsbench.run.before import (
     require_published_labels,
     require_room,
     require_trainable,
+    say_what_is_needed,
 )
 from nsbench.run.evaluate import Evaluation, evaluate
 from nsbench.run.fit import Fitted, Fitter
@@ -92,6 +93,7 @@ def run(options: RunOptions, progress: Progress, network: Model | None = None) -
     require_room(first)
     require_trainable(first)
     first = replace(first, refused=not_attackable(first))
+    say_what_is_needed(first)
     results.ensure_writable(options.results)  # where nothing is yet: a rejected option leaves no folder
     course = Course(len(options.seeds) * len(options.methods) * len(first.options.suites))
     first = replace(first, progress=Within(progress, lambda: str(course)))

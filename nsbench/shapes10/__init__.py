@@ -21,14 +21,19 @@ from nsbench.errors import DataError, MissingSplit
 from nsbench.progress import SILENT, Progress
 from nsbench.shapes10 import cache, make
 from nsbench.shapes10.shapes import CLASS_NAMES
+from nsbench.shapes10.splits import DRAWN, foreground
 
-__all__ = ["EmbeddedSplit", "Shapes10"]
+__all__ = ["DISCRETISER", "EmbeddedSplit", "Shapes10"]
+
+DISCRETISER = Path(__file__).parent / "weights" / "shapes10_discretiser.safetensors"  # see discretiser.py
 
 
 class EmbeddedSplit(Split):
     """A split in the cache. Images stay in the file, mapped into memory; a pickled copy carries only ids and labels."""
 
     origin = "embedded"
+    discretiser = DISCRETISER
+    masks_digest = "rendered"  # the split's own digest changes with whatever they are made of
 
     def __init__(self, name: str, path: Path, classes: tuple[int, ...] | None) -> None:
         kept = cache.read(path)
@@ -38,6 +43,14 @@ class EmbeddedSplit(Split):
         self._records: np.ndarray | None = records
         self.name, self.path, self.classes = name, path, classes
         self.ids, self.labels = np.array(records["id"]), np.array(records["label"])
+        self.masks = "shapes10's renderer" if name in DRAWN else ""
+
+    @property
+    def masked(self) -> np.ndarray | None:
+        return np.ones(len(self), dtype=bool) if self.name in DRAWN else None
+
+    def mask(self, index: int) -> Image.Image:
+        return Image.fromarray(foreground(self.name, int(str(self.ids[index]).rpartition("/")[2])))
 
     @property
     def images(self) -> np.ndarray:

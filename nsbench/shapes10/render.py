@@ -131,15 +131,31 @@ def _paint_clutter(scene: Scene, picture: np.ndarray) -> np.ndarray:
     return picture
 
 
+def occluded(scene: Scene) -> np.ndarray:
+    """(n, h, w): share of each pixel that bands in front of the shape cover."""
+    free = np.ones((len(scene.labels), SIZE, SIZE))
+    for k in range(scene.occluders.shape[1]):
+        free *= 1.0 - coverage(_away_from_band(scene, k)) * column(scene.occluders[:, k, 3])
+    covered: np.ndarray = 1.0 - free
+    return covered
+
+
+def _away_from_band(scene: Scene, k: int) -> np.ndarray:
+    """Signed distance to the edge of band `k`."""
+    turn, where, width, _ = (column(scene.occluders[:, k, field_]) for field_ in range(4))
+    radius = column(scene.radius)
+    x, y = X - column(scene.centre[:, 0]), Y - column(scene.centre[:, 1])
+    away: np.ndarray = np.abs(np.cos(turn) * x + np.sin(turn) * y - where * radius) - width * radius
+    return away
+
+
 def _paint_occluders(scene: Scene, picture: np.ndarray) -> np.ndarray:
     """Bands in front of the shape, in the colour of the ground, with a soft shadow under them."""
     for k in range(scene.occluders.shape[1]):
-        turn, where, width, there = (column(scene.occluders[:, k, field_]) for field_ in range(4))
+        there = column(scene.occluders[:, k, 3])
         if not there.any():
             continue
-        radius = column(scene.radius)
-        x, y = X - column(scene.centre[:, 0]), Y - column(scene.centre[:, 1])
-        away = np.abs(np.cos(turn) * x + np.sin(turn) * y - where * radius) - width * radius
+        away = _away_from_band(scene, k)
         picture = picture * (1.0 - 0.35 * there * np.clip(0.5 - (away - 0.8) / 2.5, 0.0, 1.0))[..., None]
         picture = over(picture, scene.ground[:, 2 - k], coverage(away) * there)
     return picture

@@ -9,15 +9,19 @@ if TYPE_CHECKING:
     from nsbench.training.adversaries import Adversary, adversarial, divergence
     from nsbench.training.averaging import interpolation
     from nsbench.training.chains import jensen_shannon, mixed_chains
+    from nsbench.training.discretiser import Discretiser
     from nsbench.training.loop import finetune
     from nsbench.training.negative import negative_loss, negative_view, seen
     from nsbench.training.recipe import Recipe, known_recipes, load_recipe
+    from nsbench.training.relevance import Foreground
     from nsbench.training.state import Trained
     from nsbench.training.trainable import Probe
     from nsbench.training.views import Views
 
 _LAZY = {
     "Adversary": "adversaries",
+    "Discretiser": "discretiser",
+    "Foreground": "relevance",
     "Probe": "trainable",
     "Recipe": "recipe",
     "Trained": "state",
@@ -37,6 +41,8 @@ _LAZY = {
 
 __all__ = [
     "Adversary",
+    "Discretiser",
+    "Foreground",
     "Probe",
     "Recipe",
     "Trained",

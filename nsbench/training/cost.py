@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,14 @@ from torch import nn
 
 from nsbench.models import Model
 from nsbench.training.trainable import Work
+
+_counting: ContextVar[TrainingCost | None] = ContextVar("counting", default=None)
+
+
+def besides(forwards: float) -> None:
+    """Count work that is no pass of the model, in its forward passes of one image; less than none takes some back."""
+    if cost := _counting.get():
+        cost.forwards += round(forwards)
 
 
 @dataclass
@@ -45,11 +54,12 @@ class TrainingCost:
             if logits_BK.requires_grad:
                 logits_BK.register_hook(back)
 
-        hook = _end(model).register_forward_hook(passed)
+        hook, counting = _end(model).register_forward_hook(passed), _counting.set(self)
         try:
             yield
         finally:
             hook.remove()
+            _counting.reset(counting)
 
 
 def _end(model: Model) -> nn.Module:

@@ -37,9 +37,11 @@ from nsbench.training.trainable import Probe, train_only, training_mode
 from nsbench.training.views import Views, shown, training_batches
 
 Criterion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits (B, K), targets (B,) or (B, K) -> batch mean
-# losses(model, images_BCHW or images_BVCHW, targets, criterion) -> the terms whose sum a step descends, by name. One
-# with a parameter `done` is also given, by name, the share of the training that lies behind: 0 at the first step
+# losses(model, images_BCHW or images_BVCHW, targets, criterion) -> the terms whose sum a step descends, by name; with
+# masks they are a fifth argument (B, 1, H, W). One with a parameter `done` is also given, by name, the share of the
+# training that lies behind: 0 at the first step
 Losses = Callable[..., Mapping[str, torch.Tensor]]
+Facts = Callable[[], Mapping[str, int | float | str]]  # called after every round: what the method tells of it
 # called after every finished round with the model and the round; returns accuracies that it watched, by suite
 OnRound = Callable[[Model, Round], Mapping[str, float]]
 
@@ -72,6 +74,8 @@ def finetune(
     layer: int | str = 0,
     ascent: float | None = None,
     probe: Probe | None = None,
+    facts: Facts | None = None,
+    masks: bool = False,
     progress: Progress = SILENT,
     workers: int = 0,
     checkpoint: Path | None = None,
@@ -96,8 +100,10 @@ def finetune(
     With `probe` the first rounds train the head alone, at a learning rate of its own. The schedule, which counts all
     steps, goes on behind it where it stands by then, and so do AdamW's moments of the head.
 
-    `views` lets `losses` see further views of every image. `augmentation` are fields of the recipe's augmentation that
-    the method itself decides, such as {"color_jitter": 0.4}; a line says where the recipe has them too.
+    `views` lets `losses` see further views of every image; with `masks` it gets the foreground of each image instead, NaN
+    where the source does not know it. `augmentation` are fields of the recipe's augmentation that the method itself
+    decides, such as {"color_jitter": 0.4}; a line says where the recipe has them too. `facts()` is called after every
+    round; what it returns stands in the history.
 
     `checkpoint` is a file that is written after each round, and that training goes on from where it is there.
     `on_round` is called after every finished round; accuracies that it returns become a part of the history.
@@ -106,6 +112,8 @@ def finetune(
         raise UsageError("finetune takes `perturb` or `losses`, not both; chain two methods instead: first+second")
     if views and not losses:
         raise UsageError("finetune takes `views` for `losses` to see; give both")
+    if views and masks:
+        raise UsageError("finetune takes `views` or `masks`, not both")
     check_radius(ascent)
     if augmentation is not None:
         recipe = adapted(recipe, augmentation, progress, nothing_else=not (perturb or losses))
@@ -123,12 +131,13 @@ def finetune(
     ):
         advance(_moved(state, 0))
         least = 3 if recipe.trainable == "all" and not probe else 1
-        images = _stream(state, train, views, workers, least)
+        images = _stream(state, train, views, masks, workers, least)
         while not state.finished:
             together = state.micro_batch
             train_only(model, "head" if brought.probing(state) else recipe.trainable)
             with class_token_only(model), state.cost.counted(model):
                 entry = _round(state, images, train, brought, workers, advance, checkpoint)
+            entry = replace(entry, facts=dict(facts())) if facts else entry
             progress.event("round", _told(entry, recipe), _facts(entry))
             if state.micro_batch < together:
                 fitting = f"went on with {state.micro_batch}, which give the same gradients"
@@ -162,6 +171,7 @@ def _facts(entry: Round) -> dict[str, Fact]:
     if entry.noise:
         facts |= {"noise_norm": entry.noise.norm, "mse_probability": entry.noise.mse_probability}
         facts |= {"noise_steps": entry.noise.steps, "noise_converged": entry.noise.converged}
+    facts |= dict(entry.facts)
     return facts
 
 
@@ -255,7 +265,7 @@ def noise_losses(noise_1ND: torch.Tensor | None, noisy: Model, outer: str = "cle
     return losses
 
 
-def _stream(state: State, train: Split, views: Views | None, workers: int, least: int) -> Iterator[Batch]:
+def _stream(state: State, train: Split, views: Views | None, masks: bool, workers: int, least: int) -> Iterator[Batch]:
     """The training images from the present step on.
 
     No step costs less than `least` passes of its images: one forward, and two backward where all weights are trained.
@@ -264,7 +274,9 @@ def _stream(state: State, train: Split, views: Views | None, workers: int, least
     steps = recipe.steps
     if recipe.compute:
         steps = int(recipe.compute / (least * recipe.batch_size)) + recipe.steps_per_round + 1
-    return training_batches(train, recipe, state.model, views=views, workers=workers, begin=state.step, steps=steps)
+    return training_batches(
+        train, recipe, state.model, views=views, masks=masks, workers=workers, begin=state.step, steps=steps
+    )
 
 
 def _step(state: State, batch: Batch, losses: Losses, brought: _Brought) -> dict[str, torch.Tensor]:
@@ -306,14 +318,15 @@ def _gradient(state: State, batch: Batch, losses: Losses, views: Views | None) -
     state.optimiser.zero_grad()
     sums: dict[str, torch.Tensor] = {}
     with seeded(derive_seed(recipe.seed, "training", "step", state.step), model.device):
-        images, targets = shown(batch, recipe, model, views=views, step=state.step)
+        images, targets, more = shown(batch, recipe, model, views=views, step=state.step)
         smoothing = 0.0 if targets.is_floating_point() else recipe.label_smoothing  # soft targets are smooth already
         criterion = partial(cross_entropy, label_smoothing=smoothing)
-        for part, wanted in zip(images.split(state.micro_batch), targets.split(state.micro_batch), strict=True):
+        parts = [tensor.split(state.micro_batch) for tensor in (images, targets, *more)]
+        for part, wanted, *others in zip(*parts, strict=True):
             with autocast(model, recipe):
                 found = {
                     name: loss * (len(part) / len(images))
-                    for name, loss in losses(model, part, wanted, criterion).items()
+                    for name, loss in losses(model, part, wanted, criterion, *others).items()
                 }
             torch.stack(list(found.values())).sum().backward()
             sums = {name: sums.get(name, 0.0) + loss.detach() for name, loss in found.items()}

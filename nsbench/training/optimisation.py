@@ -43,6 +43,8 @@ def schedule_of(optimiser: torch.optim.Optimizer, recipe: Recipe) -> CosineLRSch
 
 def averaged(model: Model, recipe: Recipe) -> ModelEmaV3 | None:
     """The moving average of the weights, by timm; None where the recipe wants the last ones."""
+    if not 0 <= recipe.ema < 1:  # a method may set it
+        raise UsageError(f"ema {recipe.ema:g} is no decay of averaged weights; give 0 (the last ones) to below 1")
     return ModelEmaV3(model, decay=recipe.ema) if recipe.ema else None
 
 

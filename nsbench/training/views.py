@@ -21,6 +21,7 @@ from nsbench.errors import UsageError
 from nsbench.models import Model
 from nsbench.randomness import derive_seed
 from nsbench.training.augment import Augmented, erase, mix, pixels, seeded
+from nsbench.training.masked import Masked, mix_masked, with_masks
 from nsbench.training.optimisation import laid_out
 from nsbench.training.recipe import Recipe
 
@@ -75,25 +76,35 @@ class Viewed(Split):
 
 
 def training_batches(
-    train: Split, recipe: Recipe, model: Model, *, views: Views | None, workers: int, begin: int, steps: int
+    train: Split,
+    recipe: Recipe,
+    model: Model,
+    *,
+    views: Views | None,
+    masks: bool,
+    workers: int,
+    begin: int,
+    steps: int,
 ) -> Iterator[Batch]:
     """The training images of the steps from `begin` to `steps`: the same at the same step for every method."""
-    stream = Augmented(train, recipe, model, stream="training", length=steps * recipe.batch_size)
+    kind = Masked if masks else Augmented
+    stream = kind(train, recipe, model, stream="training", length=steps * recipe.batch_size)
     split = Viewed(stream, views.pictures) if views and views.pictures else stream
     together = recipe.batch_size * (len(split) // len(stream))
-    return batches(
+    found = batches(
         split,
         model.preprocessing.transform("none"),
         batch_size=together,
         workers=workers,
         indices=np.arange(begin * together, len(split)),
     )
+    return with_masks(found, stream) if isinstance(stream, Masked) else found
 
 
 def shown(
     batch: Batch, recipe: Recipe, model: Model, *, views: Views | None, step: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a step trains on: images (B, 3, H, W), or (B, V, 3, H, W) where there are views, and targets.
+) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    """What a step trains on: images (B, 3, H, W), or (B, V, 3, H, W) where there are views, targets, and masks, if any.
 
     Views of pictures are erased instead of the image itself: what a loss compares them with is the clean one.
     """
@@ -103,11 +114,15 @@ def shown(
         others = list(erase(torch.cat(others), recipe, model).chunk(len(others)))
     else:
         first_BCHW = erase(first_BCHW, recipe, model)
-    first_BCHW, targets = mix(first_BCHW, batch.labels[::times].to(model.device), recipe, model.num_classes)
+    labels = batch.labels[::times].to(model.device)
+    if batch.masks is not None:
+        images, masks, targets = mix_masked(first_BCHW, batch.masks.to(first_BCHW), labels, recipe, model.num_classes)
+        return laid_out(images, recipe), targets, [masks]
+    first_BCHW, targets = mix(first_BCHW, labels, recipe, model.num_classes)
     if views is None:
-        return laid_out(first_BCHW, recipe), targets
+        return laid_out(first_BCHW, recipe), targets, []
     found = [first_BCHW, *others]
     if views.batch:  # with draws of its own, which leave those of the model to be the control's
         with seeded(derive_seed(recipe.seed, "training", "view", step), model.device):
             found.append(views.batch(found[-1]))
-    return torch.stack(found, dim=1), targets
+    return torch.stack(found, dim=1), targets, []

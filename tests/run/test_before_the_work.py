@@ -115,3 +115,26 @@ def test_trying_an_attack_changes_nothing_and_takes_no_time(suite: str, tmp_path
     assert torch.equal(torch.get_rng_state(), state)
     assert job.parent_digest == weights_digest(job.parent)
     assert time.perf_counter() - began < 20
+
+
+def test_what_a_method_needs_and_does_not_find_is_said_at_once() -> None:
+    """Of images without a discretiser and without masks; a setting that gives one is looked at instead."""
+    said: list[str] = []
+    bare = SimpleNamespace(discretiser=None, masked=None)
+
+    def look(*methods: str, **settings: str) -> list[str]:
+        said.clear()
+        options = SimpleNamespace(
+            methods=methods, settings={name.replace("_", "."): one for name, one in settings.items()}
+        )
+        source = SimpleNamespace(split=lambda name, progress: bare)
+        progress = SimpleNamespace(line=lambda text, style="": said.append(text))
+        before.say_what_is_needed(SimpleNamespace(options=options, source=source, progress=progress))
+        return list(said)
+
+    assert look("finetune", "robustvit", "ns") == []
+    assert look("finetune", "dat", dat_discretiser="shapes10") == []
+    (line,) = look("finetune", "dat")
+    assert line.startswith("dat: these images come with no discretiser; give the setting discretiser=")
+    (line,) = look("robustvit+ns", robustvit_masks="source")
+    assert line.startswith("robustvit+ns: these training images have no masks")

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from safetensors import safe_open
 
 from nsbench.models import load_model
-from nsbench.shapes10 import Shapes10, make, splits, surrogate
+from nsbench.models.vq import load_vq
+from nsbench.shapes10 import DISCRETISER, Shapes10, make, splits, surrogate
+from nsbench.shapes10.discretiser import main as train_discretiser
+from nsbench.shapes10.discretiser import quality
+from nsbench.training import Discretiser
 
 
 def test_the_shipped_transformer_reaches_97_percent_on_clean() -> None:
@@ -28,6 +36,35 @@ def test_weights_are_small() -> None:
     assert (weights / "vit_shapes10.safetensors").stat().st_size < 4_000_000
     for name in ("reference", "surrogate"):
         assert (weights / f"shapes10_{name}.safetensors").stat().st_size < 150_000
+    assert (weights / "shapes10_discretiser.safetensors").stat().st_size < 1_000_000
+
+
+def test_the_shipped_discretiser_is_loaded_and_keeps_what_its_file_states(source: Shapes10) -> None:
+    """Of the first 100 images of clean, within what so few may differ from all of them."""
+    with safe_open(DISCRETISER, "pt") as file:
+        stated = json.loads(file.metadata()["clean"])
+    assert hashlib.sha256(DISCRETISER.read_bytes()).hexdigest()[:16] == "b3b1629590061262"
+    images = torch.from_numpy(splits.render("clean", np.arange(100))).permute(0, 3, 1, 2)
+    labels = torch.from_numpy(splits.labels_of(splits.DRAWN["clean"], np.arange(100)))
+    found = quality(load_vq(DISCRETISER), images, labels, load_model("vit_shapes10"))
+    assert found.psnr == pytest.approx(stated["psnr"], abs=0.7)
+    assert found.accuracy_quantised == pytest.approx(stated["accuracy_quantised"], abs=8)
+    assert found.codes > 0.5 * stated["codes"]
+    assert (
+        Discretiser.needs(source.split("clean"))
+        == Discretiser.needs(source.split("clean"), "shapes10")
+        == "e011bb76c2c32f01"
+    )
+
+
+def test_the_discretisers_script_writes_one_that_loads(source: Shapes10, tmp_path: Path) -> None:
+    splits.DRAWN["train"] = replace(splits.DRAWN["train"], count=128)
+    make._recipe_digest.cache_clear()
+    result = CliRunner().invoke(train_discretiser, ["--out", str(tmp_path), "--steps", "3"], catch_exceptions=False)
+    assert result.exit_code == 0
+    model = load_model("vit_shapes10")
+    opened = Discretiser.open(str(tmp_path / DISCRETISER.name), model, source.split("clean").limited(32))
+    assert opened(torch.rand(2, 3, 48, 48)).shape == (2, 3, 48, 48)
 
 
 def test_pretraining_writes_a_network_that_loads(source: Shapes10, tmp_path: Path) -> None:
