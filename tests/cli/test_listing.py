@@ -82,7 +82,7 @@ def test_names_are_completed() -> None:
     assert offered("run", "--suite", "imagenet_c") == ["imagenet_c", "imagenet_c_severity3"]
     assert "extended" in offered("run", "--suite", "")
     assert offered("run", "--recipe", "pa") == ["paper"]
-    assert offered("run", "--study", "table") == ["table3", "table4"]
+    assert offered("run", "--study", "table") == ["table2", "table3", "table4"]
     assert offered("run", "--model", "vit_tiny") == ["vit_tiny_patch16_224"]
     assert "robustbench:Salman2020Do_R50" in offered("run", "--model", "robustbench:Sal")
     assert offered("run", "--model", "hf") == ["hf-hub:"]

@@ -195,7 +195,7 @@ def test_erasing_spares_the_first_of_several_pictures() -> None:
     views = Views(pictures=(lambda picture: picture, lambda picture: picture))
     (batch,) = batches(Viewed(stream, views.pictures), model.preprocessing.transform("none"), batch_size=12)
     with seeded(1):
-        images, targets = shown(batch, r, model, views=views, step=0)
+        images, targets, _ = shown(batch, r, model, views=views, step=0)
     assert images.shape == (4, 3, 3, 16, 16)
     assert targets.tolist() == stream.labels.tolist()
     clean = np.stack([np.asarray(stream.load(index)) for index in range(4)])
@@ -210,10 +210,10 @@ def test_a_view_of_the_batch_is_made_of_what_is_trained_on() -> None:
     (batch,) = batches(stream, model.preprocessing.transform("none"), batch_size=4)
     views = Views(batch=lambda images: images.flip(3) + torch.rand(1))
     with seeded(1):
-        images, targets = shown(batch, r, model, views=views, step=7)
+        images, targets, _ = shown(batch, r, model, views=views, step=7)
         after = torch.rand(1)
     with seeded(1):
-        alone, _ = shown(batch, r, model, views=None, step=7)
+        alone, _, _ = shown(batch, r, model, views=None, step=7)
         assert torch.equal(torch.rand(1), after)  # its draws move nobody else's
     assert torch.equal(images[:, 0], alone)
     assert targets.shape == (4, 5)
