@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from nsbench.progress import Progress
     from nsbench.report.standings import Standings
     from nsbench.results import Result
-    from nsbench.run.fit import FitCard
     from nsbench.run.job import RunOptions
+    from nsbench.run.kept_fits import FitCard
 
 OF_EVALUATION = ("limit", "batch_size", "workers", "device", "allow_missing", "resize_ready", "force")
 DEFAULT_RESULTS, DEFAULT_PAGE = Path("reports/results"), Path("reports/index.html")

@@ -1,6 +1,6 @@
 """The results folder: one record, one store, one reader of outcomes for the whole house."""
 
-from nsbench.results.parts import folder_of, old_outcomes_path, outcomes_path, samples_path
+from nsbench.results.parts import folder_of, old_outcomes_path, outcomes_path, samples_path, turn_path
 from nsbench.results.record import (
     SCHEMA,
     AttackCard,
@@ -61,6 +61,7 @@ __all__ = [
     "read_results",
     "samples_path",
     "to_json",
+    "turn_path",
     "typed",
     "write_result",
 ]

@@ -33,6 +33,11 @@ def folder_of(source: str, model: str, method: str) -> str:
     return f"{source}/{model}/{method}".replace(":", "@")
 
 
+def turn_path(results: Path, source: str, model: str, method: str, identity: str) -> Path:
+    """The file that is there as long as a process makes this result."""
+    return results / folder_of(source, model, method) / f".{identity}.turn"
+
+
 def path_of(result: Result) -> Path:
     """The JSON of a stored result. Raises ResultError for one that has not been stored."""
     if result.path is None:

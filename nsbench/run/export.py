@@ -9,8 +9,9 @@ import nsbench
 from nsbench import registry
 from nsbench.models.export import require_exportable, write_folder
 from nsbench.progress import Progress
-from nsbench.run.fit import Fitted, Fitter
+from nsbench.run.fit import Fitter
 from nsbench.run.job import Job, RunOptions, open_job
+from nsbench.run.kept_fits import Fitted
 from nsbench.run.own_settings import with_settings
 from nsbench.types import Method, Origin
 

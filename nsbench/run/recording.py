@@ -13,8 +13,9 @@ from nsbench.data.source import digest_of
 from nsbench.progress import rate
 from nsbench.results import ConditionResult, Provenance, Result
 from nsbench.run.evaluate import Evaluation
-from nsbench.run.fit import Fitted, recipe_used
+from nsbench.run.fit import recipe_used
 from nsbench.run.job import Job
+from nsbench.run.kept_fits import Fitted
 from nsbench.types import Condition, Method, Outcomes, Suite
 
 

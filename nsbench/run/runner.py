@@ -7,7 +7,7 @@ What cannot be done is named, the rest goes on, and the summary says so.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -36,11 +36,13 @@ from nsbench.run.before import (
     say_what_is_needed,
 )
 from nsbench.run.evaluate import Evaluation, evaluate
-from nsbench.run.fit import Fitted, Fitter
+from nsbench.run.fit import Fitter
 from nsbench.run.job import Job, RunOptions, open_job
+from nsbench.run.kept_fits import Fitted
 from nsbench.run.known import Memory
 from nsbench.run.own_settings import with_settings
 from nsbench.run.recording import Pair, available, has_meaning, result_line, result_of
+from nsbench.run.turns import LOOKS, Elsewhere, clear_turn, turn
 from nsbench.run.watch import Watcher, check_logger
 from nsbench.types import Condition, Method, Suite
 
@@ -108,13 +110,32 @@ def run(options: RunOptions, progress: Progress, network: Model | None = None) -
 
 
 def _run_all(first: Job, course: Course, summary: Summary) -> None:
+    """Seed by seed and method by method. What another process does now is left, and looked at again behind the rest."""
     options = first.options
+    work = []
     for seed in options.seeds:
         job = replace(first, seed=seed, recipe=first.recipe.model_copy(update={"seed": seed}))
         if options.match == "compute":
             job = replace(job, recipe=_equal_compute(job))
         for name in options.methods:
-            _run_method(job, method_of(job, name), summary, course)
+            work += _left(job, method_of(job, name), _run_method(job, method_of(job, name), summary, course))
+    told = False
+    while work:
+        before, later = len(summary.done) + len(summary.held), []
+        for job, method in work:
+            later += _left(job, method, _run_method(job, method, summary, course))
+        if later and not told:
+            named = ", ".join(f"{method.name} x {suite}" for job, method in later for suite in job.options.suites)
+            first.progress.line(f"waits for other processes, which do {named}", style="dim")
+            told = True
+        if len(later) == len(work) and before == len(summary.done) + len(summary.held):
+            time.sleep(LOOKS)
+        work = later
+
+
+def _left(job: Job, method: Method, suites: Sequence[str]) -> list[tuple[Job, Method]]:
+    """The work on these suites, if any."""
+    return [(replace(job, options=replace(job.options, suites=tuple(suites))), method)] if suites else []
 
 
 def with_meaning(job: Job) -> Job:
@@ -145,7 +166,7 @@ def _equal_compute(job: Job) -> Recipe:
     return job.recipe.model_copy(update={"compute": float(cost or 0)})
 
 
-def _fitter(job: Job, watcher: Watcher | None = None) -> Fitter:
+def _fitter(job: Job, watcher: Watcher | None = None, waits: bool = True) -> Fitter:
     listens = watcher is not None and (job.options.watch or job.options.log)
     return Fitter(
         job.recipe,
@@ -155,6 +176,7 @@ def _fitter(job: Job, watcher: Watcher | None = None) -> Fitter:
         again=job.options.force,
         folder=job.options.weights,
         on_round=watcher if listens else None,
+        waits=waits,
     )
 
 
@@ -168,20 +190,21 @@ def fit_key(job: Job, method: Method) -> str:
     return _fitter(job).key(method, job.parent, job.parent_digest)
 
 
-def _fit(job: Job, method: Method) -> Fitted:
+def _fit(job: Job, method: Method, waits: bool = True) -> Fitted:
     with closing(Watcher(job)) as watcher:
-        return _fitter(job, watcher).fit(method, job.parent, job.parent_digest)
+        return _fitter(job, watcher, waits).fit(method, job.parent, job.parent_digest)
 
 
-def _run_method(job: Job, method: Method, summary: Summary, course: Course) -> None:
-    """All suites of one method. The model is fitted when the first suite needs it."""
+def _run_method(job: Job, method: Method, summary: Summary, course: Course) -> list[str]:
+    """All suites of one method; those that another process does now. The model is fitted when a suite needs it."""
     try:
         key = fit_key(job, method)
     except NsbenchError as error:
         course.number += len(job.options.suites)
         _note_all(job, method, summary, error)
-        return
+        return []
     model: Fitted | None = None
+    elsewhere = []
     memory = Memory()  # of this model: clean predictions are computed once for all suites
     for name in job.options.suites:
         suite, pair = registry.suites[name], pair_of(job, method, name)
@@ -190,24 +213,38 @@ def _run_method(job: Job, method: Method, summary: Summary, course: Course) -> N
             splits = splits_of(job, suite)
             require_all_read(job, splits)
             identity = identity_of(job, suite, splits, key)
-            if stored := _held(job, method, suite, identity, pair):
-                summary.held.append(pair)
-                summary.results.append(stored)
-                job.progress.event("held", f"{pair}: held already", _facts(pair), "dim")
+            mine = results.turn_path(job.options.results, job.source.name, job.parent.name, method.name, identity)
+            if _is_held(job, method, suite, identity, pair, summary):
+                clear_turn(mine)
                 continue
             require_published_labels(job, suite)
             rehearse(suite, splits)
             if name in job.refused:
                 raise job.refused[name]
-            model = model or _fit(job, method)
+            with turn(mine, str(pair)):
+                if _is_held(job, method, suite, identity, pair, summary):  # by another process, meanwhile
+                    continue
+                model = model or _fit(job, method, waits=False)
+                _run_pair(job, method, suite, splits, model, memory, identity, pair, summary)
+                course.computed += 1
+        except Elsewhere:
+            elsewhere.append(name)
+            course.number -= 1
         except MissingSplit as error:  # told at the end, once for all pairs that lack it
             summary.missing[pair] = str(error).splitlines()[0]
-            continue
         except NsbenchError as error:
             _note(job, summary.failed, pair, error)
-            continue
-        _run_pair(job, method, suite, splits, model, memory, identity, pair, summary)
-        course.computed += 1
+    return elsewhere
+
+
+def _is_held(job: Job, method: Method, suite: Suite, identity: str, pair: Pair, summary: Summary) -> bool:
+    """Whether the pair is stored; then it is a part of the summary."""
+    stored = _held(job, method, suite, identity, pair)
+    if stored:
+        summary.held.append(pair)
+        summary.results.append(stored)
+        job.progress.event("held", f"{pair}: held already", _facts(pair), "dim")
+    return stored is not None
 
 
 def _run_pair(

@@ -15,8 +15,8 @@ from nsbench.data.sized import for_model
 from nsbench.errors import DataError, MissingSplit, UsageError
 from nsbench.results import Round
 from nsbench.run.evaluate import evaluate
-from nsbench.run.fit import history_table
 from nsbench.run.job import Job, RunOptions
+from nsbench.run.kept_fits import history_table
 from nsbench.run.known import Memory
 from nsbench.types import Condition, Suite
 

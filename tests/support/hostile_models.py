@@ -12,7 +12,7 @@ from mutations import TEXTS, Draws
 
 from nsbench.models import load_model
 from nsbench.models.checkpoint import read_checkpoint
-from nsbench.run.fit import _stored
+from nsbench.run.kept_fits import stored
 from nsbench.training import load_recipe
 from nsbench.training.state import State
 
@@ -67,16 +67,16 @@ def read_state(path: Path) -> Figure:
 
 def fitted(folder: Path) -> Path:
     from nsbench.models import weights_digest
-    from nsbench.run.fit import FitCard, Fitted, _store
+    from nsbench.run.kept_fits import FitCard, Fitted, store
 
     model = load_model("vit_shapes10")
     card = FitCard("ns", 1, model.name, "p", weights_digest(model), None, seconds=3.5, forward_equivalents=77)
-    _store(folder / "k.safetensors", Fitted(model, "k", card))
+    store(folder / "k.safetensors", Fitted(model, "k", card))
     return folder / "k.json"
 
 
 def read_fitted(path: Path) -> Figure:
-    kept = _stored(path.with_suffix(".safetensors"), load_model("vit_shapes10"), "k")
+    kept = stored(path.with_suffix(".safetensors"), load_model("vit_shapes10"), "k")
     return kept and kept.card
 
 

@@ -14,7 +14,8 @@ from nsbench import registry
 from nsbench.errors import ModelError, UsageError
 from nsbench.models import Model, Preprocessing, weights_digest
 from nsbench.progress import SILENT
-from nsbench.run.fit import Fitted, Fitter
+from nsbench.run.fit import Fitter
+from nsbench.run.kept_fits import Fitted
 from nsbench.training import finetune
 from nsbench.training.averaging import interpolation
 
