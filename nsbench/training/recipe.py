@@ -178,6 +178,8 @@ def adapted(
     ]
     if nothing_else and found == recipe:
         words.append("stays as it is, and this method adds nothing else: its weights are those of the control")
+    elif words and found == recipe:
+        words.append("stays as it is, and this method adds its loss alone")
     if words:
         progress.line(f"recipe '{recipe.name}' " + "; it ".join(words), style="yellow")
     return found

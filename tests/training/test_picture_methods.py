@@ -266,7 +266,9 @@ def test_a_method_that_the_recipe_holds_says_that_it_is_its_control() -> None:
     assert "has randaugment rand-m9-mstd0.5-inc1 already; it stays as it is" in said("randaugment", r)[0]
     for name in ("mixup", "randaugment"):
         assert digest(fit(name, r)) == digest(fit("finetune", r))
-    assert said("randaugment_pr", r) == ["recipe 'test' has randaugment rand-m9-mstd0.5-inc1 already"]
+    alone = "it stays as it is, and this method adds its loss alone"
+    assert said("randaugment_pr", r) == [f"recipe 'test' has randaugment rand-m9-mstd0.5-inc1 already; {alone}"]
+    assert digest(fit("randaugment_pr", r)) == digest(fit("pr", r))
     assert "adds nothing else" in said("mixup", recipe(), alpha=0.0)[0]
 
 
