@@ -50,11 +50,16 @@ def reference_of(rows: Sequence[Row], wanted: str | None) -> list[int | None]:
     if wanted is not None:
         chosen = find_row(rows, wanted)
         return [None if index == chosen else chosen for index in range(len(rows))]
-    controls = [index for index, row in enumerate(rows) if row.role == CONTROL]
-    return [_control(rows, index, controls) for index in range(len(rows))]
+    controls = controls_of(rows)
+    return [control_of(rows, index, controls) for index in range(len(rows))]
 
 
-def _control(rows: Sequence[Row], index: int, controls: Sequence[int]) -> int | None:
+def controls_of(rows: Sequence[Row]) -> list[int]:
+    return [index for index, row in enumerate(rows) if row.role == CONTROL]
+
+
+def control_of(rows: Sequence[Row], index: int, controls: Sequence[int]) -> int | None:
+    """The position of a row's matched control among `controls`; None of a control, and where there is none."""
     row = rows[index]
     if row.role == CONTROL:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from nsbench.leaderboard import AVERAGE, BETTER, NOT_SEPARABLE, WORSE, Cell, Delta, Row, Table
-from nsbench.leaderboard.deltas import reference_of
+from nsbench.leaderboard.deltas import control_of, controls_of
 from nsbench.leaderboard.pairs import ALPHA, UNPAIRED
 from nsbench.report.numbers import THESE_WEIGHTS, all_of, pvalue, signed
 
@@ -14,7 +14,7 @@ SUBJECT, CONTROL, UNTOUCHED = "subject", "control", "untouched"  # roles of meth
 
 def references_of(table: Table, index: int) -> list[Row]:
     """The matched control of a row and the untouched checkpoint, as far as the table has them."""
-    row, control = table.rows[index], reference_of(table.rows, None)[index]
+    row, control = table.rows[index], control_of(table.rows, index, controls_of(table.rows))
     untouched = [
         other
         for other in table.rows

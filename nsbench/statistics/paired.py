@@ -80,9 +80,12 @@ def holm(pvalues: ArrayLike) -> np.ndarray:
     if p.ndim != 1 or not np.all((p >= 0) & (p <= 1)):
         raise DataError("holm: needs a list of p values between 0 and 1")
     order = np.argsort(p)  # the order among equal values moves nothing
-    stepped = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1))
+    stepped = p[order]  # in place from here on: the pairs of a thousand rows are millions
+    stepped *= np.arange(p.size, 0, -1)
+    np.maximum.accumulate(stepped, out=stepped)
+    np.minimum(stepped, 1.0, out=stepped)
     adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(stepped, 1.0)
+    adjusted[order] = stepped
     return adjusted
 
 
