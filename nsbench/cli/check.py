@@ -191,7 +191,7 @@ def check(
         register_sets(options["data"])
         if not os.path.lexists(file):
             raise UsageError(
-                f"--baseline {file}: does not exist; record one: nsbench baseline record --method ns,finetune --suite all "
+                f"--baseline {file}: does not exist; record one: nsbench baseline record --method NAME,NAME --suite all "
                 f"--limit 100 --out {file}"
             )
         held = read_baseline(file)

@@ -20,6 +20,7 @@ from nsbench.data.find import FOLDERS, Place, corrupted_trees, find_sets, open_s
 from nsbench.data.masks import find_masks
 from nsbench.data.named_sets import PRESENT, NamedSet, open_of_its_own, score_over_declared, with_several_labels
 from nsbench.data.numbering import IMAGENET, check_members, meaning, names_beside, settled
+from nsbench.data.robustbench_images import ROBUSTBENCH, robustbench_images
 from nsbench.data.source import DataSource, Split
 from nsbench.data.stored import StoredSplit
 from nsbench.data.trees import Tree
@@ -68,6 +69,8 @@ class ImageNetTree(DataSource):
     def _plain(self, name: str, progress: Progress) -> Split:
         if name in self.layout.sets:
             return self._named(self.layout.sets[name], progress)
+        if name == ROBUSTBENCH:
+            return robustbench_images(self.split("clean", progress))
         if name not in FOLDERS:
             raise _unknown(name)
         if name not in self.layout.places:

@@ -68,7 +68,7 @@ def named_sets(table: object, config: Path, class_names: Sequence[str]) -> dict[
 
 def _named(name: str, fields: object, config: Path, order: Mapping[str, int]) -> NamedSet:
     where = f"{config}: [sets.{name}]"
-    if not NAME.fullmatch(name) or name in (*FOLDERS, "c", "transfer"):
+    if not NAME.fullmatch(name) or name in (*FOLDERS, "c", "transfer", "robustbench"):
         raise DataError(f"{where}: give a name of small letters, digits and _ that no set of ImageNet has")
     if not isinstance(fields, Mapping) or not isinstance(fields.get("path"), str):
         raise DataError(f'{where}: needs a path, path = "..."')

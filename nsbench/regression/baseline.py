@@ -182,7 +182,7 @@ def read_baseline(path: Path) -> Baseline:
     except OSError as error:
         raise ResultError(
             f"{path}: cannot be read ({error.strerror}); record one: nsbench baseline record "
-            f"--method ns,finetune --suite all --limit 100 --out {path}"
+            f"--method NAME,NAME --suite all --limit 100 --out {path}"
         ) from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

@@ -14,7 +14,7 @@ from nsbench.leaderboard import AVERAGE, Cell, Column, Row, Table
 from nsbench.registry import content_folder
 
 SOURCE = "Liu et al., Approximate Nullspace Augmented Finetuning (CPAL 2025, arXiv 2403.10476), table 2"
-NOTED = "table2"  # the table that has a file of notes
+OF_SUITE = "suite_"  # how files of figures for one column begin
 OTHER = "‡"  # behind a figure that is not what its column holds
 OWN = "Liu et al. 2025"  # rows that the paper measured itself
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class Beside:
 
 def beside(table: Table) -> list[Beside]:
     """Every figure of ours that the paper has too, in the order of the table. None of them is a test."""
-    rows = published_rows(table.source, *table.models)
+    rows = published_of(table)
     found = []
     for row in table.rows:
         for theirs in rows:
@@ -85,7 +85,8 @@ def beside(table: Table) -> list[Beside]:
 def _differs(row: Row, suite: str, cell: Cell, theirs: Published) -> tuple[str, ...]:
     provenance = row.results[0].provenance
     words = [f"measure: {theirs.notes[suite].words} there"] if suite in theirs.notes and theirs.other(suite) else []
-    words.append(f"start: {theirs.start} there")
+    if theirs.start:
+        words.append(f"start: {theirs.start} there")
     if theirs.reference == OWN and provenance.normalisation != "imagenet":
         words.append("normalisation: the checkpoint's own here, ImageNet's mean and std in the authors' code")
     if provenance.recipe:
@@ -111,9 +112,19 @@ def published_rows(source: str, *models: str, folder: Path | None = None) -> lis
     return [row for row in rows if any(model.startswith(row.model) for model in models)] or rows
 
 
+def published_of(table: Table) -> list[Published]:
+    """The reported rows of a table: those of the paper, and those that are kept for a column of its (`suite_NAME.csv`)."""
+    rows = published_rows(table.source, *table.models)
+    if not table.source.startswith("imagenet"):
+        return rows
+    files = {path.name: path.stem.removeprefix(OF_SUITE) for path in _folder(None).glob(f"{OF_SUITE}*.csv")}
+    suites = {column.suite for column in table.columns}
+    return rows + [row for name, suite in sorted(files.items()) if suite in suites for row in read_rows(name)]
+
+
 def read_rows(name: str, folder: Path | None = None) -> list[Published]:
-    """The rows of a table of the paper, with what its notes say of them."""
-    notes = _notes(folder) if name.startswith(NOTED) else {}
+    """The rows of a file of reported figures, with what its notes say of them."""
+    notes = _notes(_notes_of(name), folder)
     return [
         replace(row, **notes[row.model, row.method]) if (row.model, row.method) in notes else row
         for row in read_published(name, _row, folder)
@@ -126,10 +137,18 @@ class _OfRow(TypedDict):
     notes: dict[str, CellNote]
 
 
-def _notes(folder: Path | None = None) -> dict[tuple[str, str], _OfRow]:
-    """What table2_notes.csv says, by model and method: of a row where it names no suite, else of a cell."""
+def _notes_of(name: str) -> str:
+    """Of table2_robustness.csv table2_notes.csv, of suite_x.csv suite_x_notes.csv."""
+    stem = name.removesuffix(".csv")
+    return f"{stem if stem.startswith(OF_SUITE) else stem.partition('_')[0]}_notes.csv"
+
+
+def _notes(name: str, folder: Path | None = None) -> dict[tuple[str, str], _OfRow]:
+    """What a file of notes says, by model and method: of a row where it names no suite, else of a cell. {}: no file."""
     found: dict[tuple[str, str], _OfRow] = {}
-    for record in read_published("table2_notes.csv", dict, folder):
+    if not (_folder(folder) / name).is_file():
+        return found
+    for record in read_published(name, dict, folder):
         own = found.setdefault((record["model"], record["method"]), {"start": "", "source": "", "notes": {}})
         if not record["suite"]:
             own["start"], own["source"] = record["start"], record["source"]
@@ -163,12 +182,16 @@ def images_of_suites() -> dict[str, int]:
 
 def read_published(name: str, row: Callable[[dict[str, str]], T], folder: Path | None = None) -> list[T]:
     """The rows of a file of published figures, each as `row` makes it. Raises ResultError where it cannot be read."""
-    path = (folder or content_folder("baselines") / "published") / name
+    path = _folder(folder) / name
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return [row(record) for record in csv.DictReader(file)]
     except (OSError, KeyError, ValueError) as error:
         raise ResultError(f"{path}: the published figures cannot be read ({error}); reinstall nsbench") from error
+
+
+def _folder(given: Path | None) -> Path:
+    return given or content_folder("baselines") / "published"
 
 
 def _row(record: dict[str, str]) -> Published:

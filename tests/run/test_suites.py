@@ -17,7 +17,7 @@ from nsbench.types import GROUPS, Suite
 REPOSITORY = Path(__file__).parents[2]
 SUITES = sorted((REPOSITORY / "suites").glob("*.py"))
 METHODS = sorted((REPOSITORY / "baselines").glob("*.py"))
-SPLIT = re.compile(r"train|clean|v2|a|r|sketch|stylized|damagenet|c/[a-z_]+/[1-5]|transfer/[0-9]+")
+SPLIT = re.compile(r"train|clean|robustbench|v2|a|r|sketch|stylized|damagenet|c/[a-z_]+/[1-5]|transfer/[0-9]+")
 TABLE_2 = list(SUITES_OF_TABLE_2)
 
 

@@ -31,7 +31,7 @@ from nsbench.report.page.rows import (
     references,
 )
 from nsbench.report.page.suite_cards import SuiteCard, suite_card
-from nsbench.report.published import Beside, Published, beside, published_rows
+from nsbench.report.published import Beside, Published, beside, published_of
 from nsbench.report.side_columns import SideColumn, side_columns
 from nsbench.report.studies import StudyView, study_views, what_holds
 from nsbench.report.tables.latex import to_latex
@@ -281,7 +281,7 @@ def _view(table: Table, anchor: str, styles: Mapping[str, str], limits: Limits, 
         table,
         anchor,
         columns,
-        published_rows(table.source, *table.models),
+        published_of(table),
         styles,
         scales,
         spans,

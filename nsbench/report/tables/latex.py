@@ -15,7 +15,7 @@ from nsbench.report.numbers import (
     margin,
     rank,
 )
-from nsbench.report.published import OTHER, SOURCE, Published, printed_otherwise, published_rows
+from nsbench.report.published import OTHER, SOURCE, Published, printed_otherwise, published_of
 from nsbench.report.side_columns import side_columns, side_notes
 
 _SPECIAL = {
@@ -77,7 +77,7 @@ def _table(table: Table) -> str:
         r"\midrule",
         *(_row(row, columns) for row in table.rows),
     ]
-    reported = published_rows(table.source, *table.models)
+    reported = published_of(table)
     lines += [r"\midrule", *(_reported(row, columns) for row in reported)] if reported else []
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}"])
 
@@ -130,7 +130,7 @@ def _caption(table: Table) -> str:
         "every place that the separable pairs allow."
     )
     words = " ".join([words, *filter(None, [seed_note(table), once_note(table)])])
-    if reported := published_rows(table.source, *table.models):
+    if reported := published_of(table):
         words += f" Italics: as reported in {SOURCE}, not ranked. "
         words += " ".join(f"{line}." for line in printed_otherwise(reported, table.columns))
     apart = [f"{one.label}, {one.title}: {one.reason}" for one in cells_apart(table)]

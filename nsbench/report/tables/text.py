@@ -15,7 +15,7 @@ from nsbench.report.numbers import (
     margin,
     rank,
 )
-from nsbench.report.published import OTHER, SOURCE, Published, printed_otherwise, published_rows
+from nsbench.report.published import OTHER, SOURCE, Published, printed_otherwise, published_of
 from nsbench.report.side_columns import SideColumn, side_columns
 
 
@@ -44,7 +44,7 @@ def _markdown_table(table: Table) -> str:
         _line([rank(row), _plain(name_of(row)), *(_markdown_cell(cell) for cell in cells_of(table, row))])
         for row in table.rows
     ]
-    reported = published_rows(table.source, *table.models)
+    reported = published_of(table)
     lines += [
         _line(
             [

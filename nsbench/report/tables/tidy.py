@@ -10,7 +10,7 @@ import pandas as pd
 
 from nsbench.leaderboard import AVERAGE, Cell, Column, Leaderboard, Row, Table
 from nsbench.report.numbers import THESE_WEIGHTS, average_column
-from nsbench.report.published import beside, published_rows
+from nsbench.report.published import beside, published_of
 from nsbench.report.side_columns import confidence
 from nsbench.statistics.calibration import CALIBRATION, SELECTIVE, TOP5
 
@@ -169,7 +169,7 @@ def _table(table: Table) -> dict[str, Any]:
         "effective_robustness_lines": [asdict(line) | {"fitted_on": line.fitted_on} for line in table.lines],
         "no_effective_robustness": dict(table.no_lines),
         "critical_difference": asdict(table.critical) if table.critical else None,
-        "published": [asdict(row) for row in published_rows(table.source, *table.models)],
+        "published": [asdict(row) for row in published_of(table)],
         "beside_published": [
             {
                 "label": one.label,
