@@ -38,6 +38,11 @@ class StudyView:
     lines: Sequence[Line]
 
     @property
+    def reported(self) -> list[Published]:
+        """The paper's rows that stand below ours."""
+        return [line.reported for line in self.lines if line.reported]
+
+    @property
     def number(self) -> str:
         """Which table of the paper it repeats: "table 3", "" for a study of one's own."""
         name = self.study.name
