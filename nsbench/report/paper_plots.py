@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from nsbench.errors import without_controls
@@ -160,7 +161,7 @@ def _ends(value: float, ends: tuple[float, float] | None) -> list[list[float]] |
 def _ranks(axes: Axes, plot: Ranks) -> None:
     """As on the page: names left and right of an axis of ranks, bars below it join what cannot be told apart."""
     found, shown = plot.found, min(len(plot.looks), MOST)
-    half, last = (shown + 1) // 2, max(found.ranks[:shown])
+    half, last = (shown + 1) // 2, max(ceil(max(found.ranks[:shown])), 2)
     bars = [kept for one in found.cliques if len(kept := [at for at in one if at < shown]) > 1]
     for level, members in enumerate(bars):
         ends = [found.ranks[members[0]] - 0.03, found.ranks[members[-1]] + 0.03]
@@ -174,7 +175,7 @@ def _ranks(axes: Axes, plot: Ranks) -> None:
         colour = PALETTE[look.colour % len(PALETTE)]
         axes.plot([rank, rank, end], [0, depth, depth], color=colour, linewidth=0.8, clip_on=False)
         axes.plot([rank], [0], linestyle="none", clip_on=False, zorder=3, **_marks(look))
-        text = f"{_name(label)}  {rank:.2f} " if left else f" {rank:.2f}  {_name(label)}"
+        text = f"{_name(label)}  {rank:.2f}  " if left else f"  {rank:.2f}  {_name(label)}"
         axes.annotate(text, (end, depth), ha="right" if left else "left", va="center", annotation_clip=False)
     axes.plot([1, 1 + found.difference], [1.6, 1.6], color=SOFT, linewidth=1.2, marker="|", clip_on=False)
     axes.annotate(
@@ -189,7 +190,7 @@ def _ranks(axes: Axes, plot: Ranks) -> None:
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.spines["top"].set_visible(True)
     axes.spines["top"].set_position(("data", 0))
-    axes.set_xticks(range(1, int(last) + 1))
+    axes.set_xticks(range(1, last + 1))
     axes.set_yticks([])
     axes.grid(False)
 
