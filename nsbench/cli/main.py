@@ -204,7 +204,7 @@ def _named(setting: Mapping[str, str]) -> str:
     "formats",
     default="html",
     show_default=True,
-    help="Comma-separated: html, md, latex, csv, json, hf, robustbench, badge.",
+    help="Comma-separated: html, md, latex, csv, json, hf, robustbench, badge, figures.",
 )
 @click.option("--detail", type=click.IntRange(min=1), help="Rows that each chart of the page draws, and its cards.")
 @click.option("--compare", nargs=2, metavar="A B", help="Print the paired comparison of two methods instead.")

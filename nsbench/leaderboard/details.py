@@ -12,6 +12,7 @@ from nsbench.leaderboard.outcomes import ImageSet
 from nsbench.leaderboard.records import Row, Table
 from nsbench.results import ConditionResult, Result
 from nsbench.statistics import MCE_WEIGHTS
+from nsbench.statistics.calibration import Bin, reliability
 from nsbench.statistics.corruption_error import relative_mce
 
 NOTHING = np.zeros(0)
@@ -42,6 +43,26 @@ class Details:
             return NOTHING
         broken: np.ndarray = l2[(before == outcomes.labels) & ~outcomes.correct]
         return broken
+
+    def reliability(self, row: Row, suite: str) -> tuple[list[Bin], int]:
+        """Accuracy over confidence on a suite of one condition, the images of all seeds together; how many seeds.
+
+        Nothing where the cell cannot be compared, or where the results of any seed hold no probabilities.
+        """
+        cell = row.cells.get(suite)
+        if cell is None or not cell.comparable or self.table.evidence is None:
+            return [], 0
+        found = []
+        for result in cell.results:
+            try:
+                (outcomes,) = self.table.evidence.reader.outcomes(result, [result.conditions[0].name]).values()
+            except ResultError:
+                return [], 0
+            if outcomes.confidence is None or len(result.conditions) > 1:
+                return [], 0
+            found.append((outcomes.confidence, outcomes.correct))
+        confidence, correct = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return reliability(confidence, correct), len(found)
 
     def relative_mce(self, row: Row, suite: str) -> float | None:
         """Relative mCE in percent, mean over seeds: the figure of `corruption_error.corruption_errors`.

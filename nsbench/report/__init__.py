@@ -1,6 +1,6 @@
-"""The leaderboard for people: one self-contained HTML page, the terminal, exports. Pure functions of the board.
+"""The leaderboard for people: one self-contained HTML page, the terminal, figures for papers, exports.
 
-Only what takes a folder of results reads it: `read_board`, `render`, `render_formats`.
+All are pure functions of the board. Only what takes a folder of results reads it: `read_board`, `render`, `render_formats`.
 """
 
 from __future__ import annotations

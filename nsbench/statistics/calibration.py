@@ -8,6 +8,8 @@ images (R. El-Yaniv & Y. Wiener 2010, JMLR 11:1605-1641), ties in confidence by 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from nsbench.types import Outcomes
@@ -37,6 +39,26 @@ def calibration_error(confidence_N: np.ndarray, correct_N: np.ndarray, bins: int
 def selective_accuracy(confidence_N: np.ndarray, correct_N: np.ndarray, coverage: float = COVERAGE) -> float:
     """Accuracy in [0, 1] on the `coverage` share of images (at least one) with the largest confidence."""
     return _selective_accuracy(_by_confidence(confidence_N, correct_N)[1], coverage)
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Images of nearly the same confidence: means over them, in [0, 1]."""
+
+    confidence: float
+    accuracy: float
+    n: int
+
+
+def reliability(confidence_N: np.ndarray, correct_N: np.ndarray, bins: int = 10) -> list[Bin]:
+    """Accuracy over confidence: bins of equal width on [0, 1], each with its upper end; empty ones are left out."""
+    places = np.clip(np.ceil(np.round(confidence_N.astype(np.float64) * bins, 6)).astype(np.int64) - 1, 0, bins - 1)
+    members = [places == place for place in range(bins)]
+    return [
+        Bin(float(confidence_N[mine].astype(np.float64).mean()), float(correct_N[mine].mean()), int(mine.sum()))
+        for mine in members
+        if mine.any()
+    ]
 
 
 def _calibration_error(sorted_N: np.ndarray, share_N: np.ndarray, bins: int) -> float:

@@ -10,12 +10,14 @@ from scipy.stats import friedmanchisquare, studentized_range
 
 from nsbench.leaderboard import CriticalDifference
 from nsbench.report.page.diagrams import MOST, caption, diagram
+from nsbench.report.plots import Look, Ranks
 
 SUITES = ("clean", "fgsm", "cw", "imagenet_r", "imagenet_sketch")
 
 
-def drawn(found, **styles):
-    return ElementTree.fromstring(f'<g xmlns:x="x">{diagram(found, styles)}</g>')[0]
+def drawn(found, **known):
+    looks = [known.get(label, Look(0)) for label in found.labels]
+    return ElementTree.fromstring(f'<g xmlns:x="x">{diagram(Ranks(found, looks))}</g>')[0]
 
 
 def dots(svg):
@@ -67,7 +69,7 @@ def test_dots_stand_at_their_ranks_and_bars_join_cliques():
     found = CriticalDifference(
         ("a", "b", "c"), ("w", "x", "y", "z"), (1.0, 2.0, 3.0, 4.0), 1.5, 0.01, ((0, 1), (1, 2), (2, 3))
     )
-    svg = drawn(found, w="k3")
+    svg = drawn(found, w=Look(3))
     x = dots(svg)
     assert np.diff(x) == pytest.approx([x[1] - x[0]] * 3, abs=0.02)
     assert [(start < x[i], end > x[j]) for (start, end), (i, j) in zip(bars(svg), found.cliques, strict=True)] == [

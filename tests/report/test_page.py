@@ -13,7 +13,7 @@ from nsbench import report
 from nsbench.leaderboard import RowFlag, build, compare
 from nsbench.leaderboard.details import Details
 from nsbench.report.page import charts, pictures, suite_figures
-from nsbench.report.page.diagrams import scatter
+from nsbench.report.page.diagrams import cloud
 from nsbench.report.page.rows import (
     Limits,
     differences,
@@ -23,6 +23,7 @@ from nsbench.report.page.rows import (
     references,
 )
 from nsbench.report.page.suite_cards import attack_table
+from nsbench.report.plots import Look
 from nsbench.results import AttackCard, read_results, samples_path
 from nsbench.results.samples import Sampler, pack_samples
 from nsbench.statistics import ALEXNET_ERROR, SEVERITIES
@@ -211,7 +212,7 @@ def test_norms_are_those_of_the_images_that_the_attack_broke(tmp_path):
     (row,) = table.rows
     broken = l2[20:90].astype(np.float32)
     assert (after & ~before).sum() == len(broken)
-    svg = str(suite_figures.norms(Details(table), "cw", [row], {row.label: "k0"}))
+    svg = str(charts.strips(suite_figures.norms(Details(table), "cw", [row], {row.label: Look(0)})))
     assert f"{np.median(broken):.2f} <tspan" in svg
     assert "n 70" in svg
     x = charts.scale(0, np.quantile(broken, 0.95) * 1.05, 144, 460 - 82)
@@ -232,7 +233,7 @@ def test_no_norms_where_the_attack_could_not_choose_them(tmp_path):
         },
     )
     (table,) = build(*read_results(tmp_path)).tables
-    assert suite_figures.norms(Details(table), "fgsm", table.rows, {table.rows[0].label: "k0"}) is None
+    assert suite_figures.norms(Details(table), "fgsm", table.rows, {table.rows[0].label: Look(0)}) is None
 
 
 def test_a_whisker_lies_on_the_common_scale():
@@ -244,8 +245,8 @@ def test_effective_robustness_is_drawn_from_the_line_of_the_table():
     board = build(synthetic(6, suites=3))
     (table,) = board.tables
     line = table.lines[0]
-    styles = {row.label: "k0" for row in table.rows}
-    svg = str(scatter(line, "S1", styles, [row.label for row in table.rows]))
+    looks = {row.label: Look(0) for row in table.rows}
+    svg = str(cloud(suite_figures.beyond(line, "S1", looks, [row.label for row in table.rows])))
     assert svg.count("<circle") == 6
     names = re.findall(r'<text x="([\d.]+)" y="([\d.]+)">(?:method|finetune)', svg)
     places = [tuple(map(float, found)) for found in names]
@@ -298,7 +299,7 @@ def test_a_recipe_is_shown_field_by_field(tmp_path):
 def test_the_script_is_small_and_the_toolbar_waits_for_it(board):
     text = report.to_html(board)
     script = text[text.index("<script>") : text.index("</script>")]
-    assert len(script) < 25_000
+    assert len(script) < 30_000
     tools = [attributes for tag, attributes in Page(text).tags if tag == "form"]
     assert tools
     assert all("hidden" in one for one in tools)

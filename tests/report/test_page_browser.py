@@ -1,13 +1,17 @@
 """The page in a real chromium: sorting, filters, differences, comparison, colours, keyboard, quiet and safe."""
 
+import base64
+import io
 import json
 import os
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from benchmarks.screenshot import browser, missing, printed
 from page_results import HOSTILE, linf, one_round, outcomes, stored
+from PIL import Image
 from test_page import corrupted, synthetic
 
 from nsbench import report
@@ -408,6 +412,61 @@ def test_commands_are_copied(page):
     assert run(page, "return window.copied").startswith("nsbench run --method ")
 
 
+def saved(page, name, kind):
+    """Name and content (text, or bytes of a picture) of the file that a figure's button gives."""
+    return page.execute_async_script(
+        """
+        const [name, kind, done] = arguments;
+        page.save = async (file, content) => {
+          if (typeof content === "string") return done([file, content]);
+          const reader = new FileReader();
+          reader.onload = () => done([file, reader.result.split(",")[1]]);
+          reader.readAsDataURL(content);
+        };
+        const figure = [...document.querySelectorAll("figure[data-name]")].find(one => one.dataset.name === name);
+        [...figure.querySelectorAll(".files button")].find(one => one.textContent === kind).click();
+        """,
+        name,
+        kind,
+    )
+
+
+def test_every_figure_gives_its_files(page, board):
+    figures = run(page, "return [...document.querySelectorAll('figure[data-name]')].map(one => one.dataset.name)")
+    assert len(page.find_elements("css selector", ".files button")) == 3 * len(figures)
+    assert len(page.find_elements("css selector", "svg.chart, table.heat")) == len(figures)
+    file, text = saved(page, "shapes10-scores-fgsm", "CSV")
+    assert file == "shapes10-scores-fgsm.csv"
+    cell = next(row for row in table_of(board).rows if row.method == "ns").cells["fgsm"]
+    lines = text.splitlines()
+    assert lines[0] == '"row","value (%)","low","high"'
+    best = next(line for line in lines if line.startswith('"NS"'))
+    assert [float(number) for number in best.split(",")[1:]] == pytest.approx(
+        [cell.value, cell.low, cell.high], abs=5e-5
+    )
+    assert saved(page, "shapes10-loss-NS", "CSV")[1].splitlines()[1] == "1,0.3"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["shapes10-budgets-fgsm", "shapes10-errors-imagenet_c-NS"])
+def test_saved_pictures_need_no_page_to_look_as_on_it(page, address, theme, name):
+    page.get(f"{address}?theme={theme}")
+    file, text = saved(page, name, "SVG")
+    assert file == f"{name}.svg"
+    root = ElementTree.fromstring(text)
+    assert not re.search(r"class=|var\(|light-dark|oklab|color-mix", text)
+    ground = root.find("{*}rect").get("fill")
+    assert ground == ("rgb(255,255,255)" if theme == "light" else "rgb(26,28,32)")
+    words = {"".join(one.itertext()).strip() for one in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert ("ε in 1/255, ℓ∞" if "budgets" in name else "gaussian noise") in words
+    file, content = saved(page, name, "PNG")
+    assert file == f"{name}.png"
+    with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
+        assert picture.width == int(3 * float(root.get("width")))
+        assert picture.convert("RGB").getpixel((1, 1)) == tuple(map(int, re.findall(r"\d+", ground)))
+        assert len(picture.convert("RGB").getcolors(1 << 20)) > 20  # something is drawn
+
+
 def test_everything_can_be_read_without_scripts(page, address):
     page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
@@ -416,6 +475,8 @@ def test_everything_can_be_read_without_scripts(page, address):
         assert one(page, "#t1-scores .v").is_displayed()
         assert one(page, "#t1-compare tbody tr").is_displayed()
         assert one(page, "#t1 svg.chart").is_displayed()
+        assert one(page, "#t1 figure details.data summary").is_displayed()
+        assert not page.find_elements("css selector", ".files")
     finally:
         page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 

@@ -13,6 +13,7 @@ from nsbench.statistics.calibration import (
     TOP5,
     calibration_error,
     figures,
+    reliability,
     selective_accuracy,
 )
 from nsbench.types import Outcomes
@@ -42,6 +43,15 @@ def test_a_calibrated_model_has_a_small_error_and_a_sure_and_wrong_one_a_large()
     assert calibration_error(confidence, rng.random(200_000) < confidence) < 0.01
     assert calibration_error(np.ones(50), np.zeros(50, dtype=bool)) == 1.0
     assert calibration_error(np.full(8, 0.25), np.arange(8) < 2) == pytest.approx(0.0)
+
+
+def test_reliability_is_of_bins_of_equal_width_with_their_upper_ends() -> None:
+    confidence = np.array([0.1, 0.11, 0.2, 0.95, 1.0, 1.0], dtype=np.float32)
+    found = reliability(confidence, np.array([True, False, True, False, True, True]))
+    assert [one.n for one in found] == [1, 2, 3]
+    assert [one.confidence for one in found] == pytest.approx([0.1, 0.155, 2.95 / 3])
+    assert [one.accuracy for one in found] == pytest.approx([1, 0.5, 2 / 3])
+    assert [one.n for one in reliability(np.array([0.0, 1.0]), np.array([True, True]), bins=2)] == [1, 1]
 
 
 def test_selective_accuracy() -> None:

@@ -14,33 +14,12 @@ from functools import lru_cache
 from markupsafe import Markup, escape
 
 from nsbench.report.numbers import figure
+from nsbench.report.plots import Lines, Places, Series, Strips
 
 SERIES = 8
 WIDTH, NARROW, HEIGHT = 460, 300, 250  # narrow: two of them side by side in a card
-LEFT, LABELS, TOP, BOTTOM = 40, 124, 26, 40
-
-
-@dataclass(frozen=True)
-class Point:
-    x: float
-    y: float
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True)
-class Series:
-    label: str
-    style: str  # CSS class of the method's colour, the same on every chart of the page
-    points: Sequence[Point]
-
-
-@dataclass(frozen=True)
-class Strip:
-    label: str
-    style: str
-    quantiles: Sequence[float]  # at 5, 25, 50, 75 and 95 %
-    n: int
+LEFT, LABELS, NARROW_LABELS, TOP, BOTTOM = 40, 124, 76, 26, 40
+DOTTED = 10  # points of a line that are marked
 
 
 def tag(name: str, content: object = None, **attributes: object) -> Markup:
@@ -85,46 +64,48 @@ def balanced(low: float, high: float, value: float, most: float) -> str:
     return f"{whisker(value, low, high, -most or -1.0, most or 1.0)};--z:36"
 
 
-def forest(rows: Sequence[tuple[str, str, float, float, float]], unit: str) -> Markup:
-    """Dot and whisker of every row (label, style, value, low, high) on one labelled axis."""
+def forest(plot: Places) -> Markup:
+    """Dot and whisker of every row on one labelled axis."""
     left, right, step, width = 144, 82, 22, 460
-    low, high = min(row[3] for row in rows), max(row[4] for row in rows)
+    low, high = min(row.low for row in plot.rows), max(row.high for row in plot.rows)
     pad = max((high - low) * 0.06, 0.5)
     low, high = max(low - pad, 0), high + pad
-    x, bottom = scale(low, high, left, width - right), len(rows) * step + 8
+    x, bottom = scale(low, high, left, width - right), len(plot.rows) * step + 8
     parts = [tag("path", d=f"M{x(t):.1f} 4V{bottom}", class_="grid") for t in ticks(low, high)]
-    for index, (label, style, value, least, most) in enumerate(rows):
+    for index, row in enumerate(plot.rows):
         y = 8 + index * step + step / 2
         parts += [
-            tag("text", clipped(label, 21), x=left - 10, y=y + 4, class_="end"),
-            tag("path", d=f"M{x(least):.1f} {y}H{x(most):.1f}", class_=f"{style} bar"),
-            tag("circle", cx=x(value), cy=y, r=4.0, class_=f"{style} dot"),
+            tag("text", clipped(row.label, 21), x=left - 10, y=y + 4, class_="end"),
+            tag("path", d=f"M{x(row.low):.1f} {y}H{x(row.high):.1f}", class_=f"{row.look} bar"),
+            tag("circle", cx=x(row.value), cy=y, r=4.0, class_=f"{row.look} dot"),
             tag(
                 "text",
-                Markup('{} <tspan class="light">±{}</tspan>').format(figure(value), figure((most - least) / 2)),
+                Markup('{} <tspan class="light">±{}</tspan>').format(
+                    figure(row.value), figure((row.high - row.low) / 2)
+                ),
                 x=width - right + 10,
                 y=y + 4,
             ),
         ]
     parts += [tag("text", f"{t:g}", x=x(t), y=bottom + 15, class_="mid light") for t in ticks(low, high)]
-    parts.append(tag("text", unit, x=width - right + 10, y=bottom + 15, class_="light"))
-    names = ", ".join(f"{row[0]} {figure(row[2])}" for row in rows)
-    return drawing(parts, width, bottom + 22, f"Scores with 95 % intervals, in {unit}: {names}")
+    parts.append(tag("text", plot.unit, x=width - right + 10, y=bottom + 15, class_="light"))
+    names = ", ".join(f"{row.label} {figure(row.value)}" for row in plot.rows)
+    return drawing(parts, width, bottom + 22, f"Scores with 95 % intervals, in {plot.unit}: {names}")
 
 
-def strips(rows: Sequence[Strip], unit: str) -> Markup:
+def strips(plot: Strips) -> Markup:
     """A distribution per row, from zero: the middle half thick, 5 to 95 % thin, the median as a dot."""
     left, right, step, width = 144, 82, 22, 460
-    high = max(row.quantiles[-1] for row in rows) * 1.05 or 1.0
-    x, bottom = scale(0, high, left, width - right), len(rows) * step + 8
+    high = max(row.quantiles[-1] for row in plot.rows) * 1.05 or 1.0
+    x, bottom = scale(0, high, left, width - right), len(plot.rows) * step + 8
     parts = [tag("path", d=f"M{x(t):.1f} 4V{bottom}", class_="grid" if t else "axis") for t in ticks(0, high)]
-    for index, row in enumerate(rows):
+    for index, row in enumerate(plot.rows):
         y, (least, lower, median, upper, most) = 8 + index * step + step / 2, map(x, row.quantiles)
         parts += [
             tag("text", clipped(row.label, 21), x=left - 10, y=y + 4, class_="end"),
-            tag("path", d=f"M{least:.1f} {y}H{most:.1f}", class_=f"{row.style} bar thin"),
-            tag("path", d=f"M{lower:.1f} {y}H{upper:.1f}", class_=f"{row.style} bar thick"),
-            tag("circle", cx=median, cy=y, r=3.4, class_=f"{row.style} dot ringed"),
+            tag("path", d=f"M{least:.1f} {y}H{most:.1f}", class_=f"{row.look} bar thin"),
+            tag("path", d=f"M{lower:.1f} {y}H{upper:.1f}", class_=f"{row.look} bar thick"),
+            tag("circle", cx=median, cy=y, r=3.4, class_=f"{row.look} dot ringed"),
             tag(
                 "text",
                 Markup('{} <tspan class="light">n {}</tspan>').format(f"{row.quantiles[2]:.2f}", f"{row.n:,}"),
@@ -133,9 +114,9 @@ def strips(rows: Sequence[Strip], unit: str) -> Markup:
             ),
         ]
     parts += [tag("text", f"{t:g}", x=x(t), y=bottom + 15, class_="mid light") for t in ticks(0, high)]
-    parts.append(tag("text", unit, x=(left + width - right) / 2, y=bottom + 32, class_="mid light"))
-    names = ", ".join(f"{row.label} {row.quantiles[2]:.2f}" for row in rows)
-    return drawing(parts, width, bottom + 38, f"Distributions of the {unit}; medians: {names}")
+    parts.append(tag("text", plot.unit, x=(left + width - right) / 2, y=bottom + 32, class_="mid light"))
+    names = ", ".join(f"{row.label} {row.quantiles[2]:.2f}" for row in plot.rows)
+    return drawing(parts, width, bottom + 38, f"Distributions of the {plot.unit}; medians: {names}")
 
 
 @dataclass(frozen=True)
@@ -148,47 +129,43 @@ class Frame:
     y: Callable[[float], float]
 
 
-def lines(
-    series: Sequence[Series],
-    x_title: str,
-    y_title: str,
-    *,
-    top: float | None = None,
-    width: int = WIDTH,
-    label_room: int = LABELS,
-    x_ticks: Sequence[tuple[float, str]] | None = None,
-    reference: tuple[float, str] | None = None,
-) -> Markup:
-    """Lines with bands and direct labels at their ends (room 0: none); y starts at zero, `reference` is dashed."""
-    points = [point for one in series for point in one.points]
-    heights = [p.y if p.high is None else p.high for p in points] + ([reference[0]] if reference else [])
-    top = top or max(heights) * 1.12 or 1.0
-    start, end = min(p.x for p in points), max(p.x for p in points)
-    right = width - (label_room or 14)
+def lines(plot: Lines, *, narrow: bool = False) -> Markup:
+    """Lines with bands and direct labels at their ends; a narrow chart of one line has its name in the caption."""
+    series, points = plot.series, [point for one in plot.series for point in one.points]
+    heights = [p.y if p.high is None else p.high for p in points] + ([plot.reference[0]] if plot.reference else [])
+    top = plot.top or max(heights) * 1.12 or 1.0
+    start, end = plot.span or (min(p.x for p in points), max(p.x for p in points))
+    room = LABELS if not narrow else NARROW_LABELS if len(series) > 1 else 0
+    width = NARROW if narrow else WIDTH
+    right = width - (room or 14)
     frame = Frame(width, right, scale(start, end, LEFT, right), scale(0, top, HEIGHT - BOTTOM, TOP))
-    parts = axes(frame, x_ticks or [(t, f"{t:g}") for t in ticks(start, end)], ticks(0, top), x_title, y_title)
+    at = [(t, f"{t:g}") for t in (ticks(start, end) if plot.x_ticks is None else plot.x_ticks)]
+    parts = axes(frame, at, ticks(0, top), plot.x_title, plot.y_title)
+    if plot.diagonal:
+        ends = f"M{frame.x(start):.1f} {frame.y(start):.1f}L{frame.x(end):.1f} {frame.y(end):.1f}"
+        parts.append(tag("path", d=ends, class_="reference"))
     for one in series:
         parts += _line(one, frame)
-    if reference:
-        level, words = reference
+    if plot.reference:
+        level, words = plot.reference
         parts += [
             tag("path", d=f"M{LEFT} {frame.y(level):.1f}H{right}", class_="reference"),
             tag("text", words, x=LEFT + 6, y=frame.y(level) - 5),
         ]
-    if label_room:
+    if room:
         parts += _end_labels(series, frame)
     summary = "; ".join(f"{one.label} from {one.points[0].y:.3g} to {one.points[-1].y:.3g}" for one in series)
-    return drawing(parts, width, HEIGHT, f"{y_title} over {x_title}: {summary}")
+    return drawing(parts, width, HEIGHT, f"{plot.y_title} over {plot.x_title}: {summary}")
 
 
 def _line(one: Series, frame: Frame) -> list[Markup]:
     x, y = frame.x, frame.y
     path = "M" + "L".join(f"{x(p.x):.1f} {y(p.y):.1f}" for p in one.points)
-    dots = one.points if len(one.points) <= 8 else ()
+    dots = one.points if len(one.points) <= DOTTED else ()
     return [
         *_band(one, x, y),
-        tag("path", d=path, class_=f"{one.style} line"),
-        *(tag("circle", cx=x(p.x), cy=y(p.y), r=2.8, class_=f"{one.style} dot") for p in dots),
+        tag("path", d=path, class_=f"{one.look} line"),
+        *(tag("circle", cx=x(p.x), cy=y(p.y), r=2.8, class_=f"{one.look} dot") for p in dots),
     ]
 
 
@@ -199,7 +176,7 @@ def _end_labels(series: Sequence[Series], frame: Frame) -> list[Markup]:
         last = one.points[-1]
         lead = f"M{frame.x(last.x) + 4:.1f} {frame.y(last.y):.1f}L{frame.right + 12} {height:.1f}"
         words = clipped(one.label, (frame.width - frame.right - 16) // 6)
-        parts += [tag("path", d=lead, class_=f"{one.style} lead"), tag("text", words, x=frame.right + 16, y=height + 4)]
+        parts += [tag("path", d=lead, class_=f"{one.look} lead"), tag("text", words, x=frame.right + 16, y=height + 4)]
     return parts
 
 
@@ -227,7 +204,7 @@ def _band(one: Series, x: Callable[[float], float], y: Callable[[float], float])
         return []
     corners = [f"{x(at):.1f} {y(high):.1f}" for at, _, high in ends]
     corners += [f"{x(at):.1f} {y(low):.1f}" for at, low, _ in reversed(ends)]
-    return [tag("path", d="M" + "L".join(corners) + "Z", class_=f"{one.style} band")]
+    return [tag("path", d="M" + "L".join(corners) + "Z", class_=f"{one.look} band")]
 
 
 def _spread(positions: Sequence[float], low: float, high: float, gap: float = 15) -> list[float]:

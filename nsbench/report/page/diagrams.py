@@ -1,17 +1,17 @@
-"""Two diagrams of a whole table: accuracy under a shift against clean accuracy, and ranks over suites.
+"""Two diagrams of a whole table: one quantity against another, and ranks over suites.
 
-The scatter shows what effective robustness is measured from. The critical-difference diagram shows average ranks and
-what Nemenyi's test can tell apart: J. Demsar 2006, Statistical Comparisons of Classifiers over Multiple Data Sets,
-JMLR 7:1-30, section 3.2 and figure 1.
+The first shows what effective robustness is measured from, accuracy under attack, and the cost of a score. The second,
+the critical-difference diagram, shows average ranks and what Nemenyi's test can tell apart: J. Demsar 2006, Statistical
+Comparisons of Classifiers over Multiple Data Sets, JMLR 7:1-30, section 3.2 and figure 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
-from nsbench.leaderboard import CriticalDifference, EffectiveLine, Table
+from nsbench.leaderboard import CriticalDifference, Table
 from nsbench.report.numbers import pvalue
 from nsbench.report.page.charts import (
     BOTTOM,
@@ -28,46 +28,81 @@ from nsbench.report.page.charts import (
     tag,
     ticks,
 )
+from nsbench.report.plots import Cloud, Look, Ranks, Spot, short
 
 POINTS = 200  # of a scatter that are all drawn; of more only the named ones
 NAMED = 8  # as many points as this have their name beside them
-SAMPLES = 24  # points that the line, which bends on plain axes, is drawn through
 BROAD, SIDE, LONGEST = 700, 236, 28  # px of the diagram of ranks, room for labels left and right, characters of a label
 AXIS, STEP, BAR = 44, 19, 7  # height of the axis, of a label, of a bar
 MOST = 24  # rows that are drawn, the best ones
 
 
-def scatter(line: EffectiveLine, title: str, styles: Mapping[str, str], named: Sequence[str]) -> Markup:
-    """All points in their method's colour, those of `named` (labels) with their name; axes in percent."""
-    clean = [x for _, x, _ in line.points]
-    low, high = min(clean), max(clean)
-    pad = max((high - low) * 0.08, 0.2)
-    start, end = max(low - pad, 0.01), min(high + pad, 99.99)
-    curve = [(x, line.expected(x)) for x in (start + (end - start) * i / SAMPLES for i in range(SAMPLES + 1))]
-    heights = [y for _, _, y in line.points] + [y for _, y in curve]
-    room = max((max(heights) - min(heights)) * 0.08, 0.2)
-    bottom, top = max(min(heights) - room, 0), min(max(heights) + room, 100)
+def cloud(plot: Cloud) -> Markup:
+    """All points in their method's colour with their intervals, those of `named` with their name."""
+    shown = shown_spots(plot)
+    (start, end), (bottom, top) = spans(plot)
     right, base = WIDTH - LABELS, HEIGHT - BOTTOM
     x, y = scale(start, end, LEFT, right), scale(bottom, top, base, TOP)
-    frame = Frame(WIDTH, right, x, y)
-    at = [(t, f"{t:g}") for t in ticks(start, end)]
-    parts = axes(frame, at, ticks(bottom, top), "clean accuracy, %", f"accuracy on {title}, %")
-    parts.append(tag("path", d="M" + "L".join(f"{x(a):.1f} {y(b):.1f}" for a, b in curve), class_="reference"))
-    taken: list[tuple[float, float]] = []  # points whose name is there: a name over another says nothing
-    shown = line.points if len(line.points) <= POINTS else [point for point in line.points if point[0] in named]
-    for label, a, b in shown:
-        parts.append(tag("circle", cx=x(a), cy=y(b), r=3.6, class_=f"{styles[label]} dot"))
-        if label in named[:NAMED] and not any(abs(x(a) - left) < 130 and abs(y(b) - top) < 12 for left, top in taken):
-            parts.append(tag("text", clipped(label, 20), x=x(a) + 8, y=y(b) + 4))
-            taken.append((x(a), y(b)))
-    summary = (
-        f"Accuracy on {title} against clean accuracy of {len(shown)} rows, with the line fitted to {len(line.points)}"
-    )
-    return drawing(parts, WIDTH, HEIGHT, summary)
+    words = short if plot.counts else "{:g}".format
+    at = [(t, words(t)) for t in ticks(start, end)]
+    parts = axes(Frame(WIDTH, right, x, y), at, ticks(bottom, top), plot.x_title, plot.y_title)
+    if plot.curve:
+        path = "L".join(f"{x(a):.1f} {y(b):.1f}" for a, b in plot.curve)
+        parts.append(tag("path", d=f"M{path}", class_="reference"))
+    front = [spot for label in plot.front for spot in plot.spots if spot.label == label]
+    if len(front) > 1:  # a step goes on at the same height until the next row of the front is reached
+        steps = "".join(f"H{x(spot.x):.1f}V{y(spot.y):.1f}" for spot in front[1:])
+        parts.append(tag("path", d=f"M{x(front[0].x):.1f} {y(front[0].y):.1f}{steps}", class_="ruler"))
+    for spot in shown:
+        if spot.x_ends:
+            ends = f"M{x(spot.x_ends[0]):.1f} {y(spot.y):.1f}H{x(spot.x_ends[1]):.1f}"
+            parts.append(tag("path", d=ends, class_=f"{spot.look} lead"))
+        if spot.y_ends:
+            ends = f"M{x(spot.x):.1f} {y(spot.y_ends[0]):.1f}V{y(spot.y_ends[1]):.1f}"
+            parts.append(tag("path", d=ends, class_=f"{spot.look} lead"))
+    parts += [tag("circle", cx=x(spot.x), cy=y(spot.y), r=3.6, class_=f"{spot.look} dot") for spot in shown]
+    return drawing([*parts, *_names(plot, shown, x, y)], WIDTH, HEIGHT, plot.summary)
 
 
-def diagram(found: CriticalDifference, styles: Mapping[str, str]) -> Markup:
-    """An SVG; `styles`: CSS class of each row's colour by label. Rank 1 is on the left; bars join what ties."""
+def _names(
+    plot: Cloud, shown: Sequence[Spot], x: Callable[[float], float], y: Callable[[float], float]
+) -> list[Markup]:
+    """Beside their points; a name over another says nothing, and is left out."""
+    taken: list[tuple[float, float]] = []
+    parts = []
+    for spot in shown:
+        a, b = x(spot.x), y(spot.y) - (11 if spot.x_ends or plot.front else 0)  # above an interval or a step
+        free = not any(abs(a - left) < 130 and abs(b - top) < 12 for left, top in taken)
+        if spot.label in plot.named[:NAMED] and free:
+            parts.append(tag("text", clipped(spot.label, 20), x=a + 8, y=b + 4))
+            taken.append((a, b))
+    return parts
+
+
+def shown_spots(plot: Cloud) -> Sequence[Spot]:
+    """All of them, or of very many the named ones."""
+    return plot.spots if len(plot.spots) <= POINTS else [spot for spot in plot.spots if spot.label in plot.named]
+
+
+def spans(plot: Cloud) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Of both axes: what is drawn with a little room, percentages between 0 and 100, counts from zero."""
+    wide = [end for spot in plot.spots for end in (spot.x, *(spot.x_ends or ()))] + [x for x, _ in plot.curve]
+    tall = [end for spot in plot.spots for end in (spot.y, *(spot.y_ends or ()))] + [y for _, y in plot.curve]
+    bottom, top = _padded(tall)
+    if plot.counts:
+        return (-0.03 * max(wide), max(wide) * 1.05 or 1.0), (max(bottom, 0.0), min(top, 100.0))
+    start, end = _padded(wide)
+    return (max(start, 0.0), min(end, 100.0)), (max(bottom, 0.0), min(top, 100.0))
+
+
+def _padded(values: Sequence[float]) -> tuple[float, float]:
+    pad = max((max(values) - min(values)) * 0.08, 0.2)
+    return min(values) - pad, max(values) + pad
+
+
+def diagram(plot: Ranks) -> Markup:
+    """Rank 1 is on the left; bars join what ties."""
+    found = plot.found
     ranks, labels = found.ranks[:MOST], found.labels[:MOST]
     last = max(len(found.ranks) if len(found.ranks) <= MOST else int(ranks[-1]) + 1, 2)
     x = scale(1, last, SIDE, BROAD - SIDE)
@@ -78,7 +113,7 @@ def diagram(found: CriticalDifference, styles: Mapping[str, str]) -> Markup:
     for index, (label, rank) in enumerate(zip(labels, ranks, strict=True)):
         left = index < half
         y = top + STEP * (index if left else len(ranks) - 1 - index)
-        parts += _place(label, styles.get(label, "k0"), rank, x(rank), y, left)
+        parts += _place(label, plot.looks[index], rank, x(rank), y, left)
     for level, members in enumerate(cliques):
         y = AXIS + 12 + BAR * level
         parts.append(
@@ -130,13 +165,13 @@ def _rank_axis(x: Callable[[float], float], last: int) -> list[Markup]:
     return parts
 
 
-def _place(label: str, style: str, rank: float, x: float, y: float, left: bool) -> list[Markup]:
+def _place(label: str, look: Look, rank: float, x: float, y: float, left: bool) -> list[Markup]:
     end = SIDE - 8 if left else BROAD - SIDE + 8
     text = (
         Markup('{} <tspan class="light">{}</tspan>') if left else Markup('<tspan class="light">{1}</tspan> {0}')
     ).format(clipped(label, LONGEST), f"{rank:.2f}")
     return [
-        tag("path", d=f"M{x:.1f} {AXIS}V{y:.1f}H{end}", class_=f"{style} lead"),
-        tag("circle", cx=x, cy=float(AXIS), r=3.2, class_=f"{style} dot"),
+        tag("path", d=f"M{x:.1f} {AXIS}V{y:.1f}H{end}", class_=f"{look} lead"),
+        tag("circle", cx=x, cy=float(AXIS), r=3.2, class_=f"{look} dot"),
         tag("text", text, x=end + (-5 if left else 5), y=y + 4, class_="end" if left else "start"),
     ]

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
 from nsbench.leaderboard import Row
-from nsbench.report.page import charts
-from nsbench.report.page.charts import Point, Series
+from nsbench.report.plots import Figure, Lines, Look, Point, Series
 from nsbench.results.record import Provenance, RecipeUsed, Result, Round
 from nsbench.types import Setting
 
@@ -18,7 +15,7 @@ from nsbench.types import Setting
 class MethodCard:
     row: Row
     result: Result  # the newest one
-    dynamics: Sequence[tuple[str, Markup]]  # title, chart
+    dynamics: Sequence[Figure]
 
     @property
     def recipe(self) -> RecipeUsed | None:
@@ -92,9 +89,9 @@ class MethodCard:
         return [(self.row.cells[suite].results[0].title, value) for suite, value in self.row.effective.items()]
 
 
-def method_card(row: Row, styles: Mapping[str, str]) -> MethodCard:
+def method_card(row: Row, look: Look) -> MethodCard:
     result = max(row.results, key=lambda r: r.provenance.date)
-    return MethodCard(row, result, _dynamics(row, result.provenance, styles[row.label]))
+    return MethodCard(row, result, _dynamics(row, result.provenance, look))
 
 
 def _lineage(row: Row, own: Provenance) -> str:
@@ -123,28 +120,33 @@ def _cost(row: Row) -> list[tuple[str, str]]:
 # --- dynamics -------------------------------------------------------------------------------------------------------
 
 
-def _dynamics(row: Row, own: Provenance, style: str) -> list[tuple[str, Markup]]:
+def _dynamics(row: Row, own: Provenance, look: Look) -> list[Figure]:
     """Noise norm, MSE probability, losses and watched accuracies over the rounds, where the method has them."""
     rounds = _last_stage(own.history)
     noises = [(one.round, one.noise) for one in rounds if one.noise]
     epsilon = own.recipe.settings.get("epsilon") if own.recipe else None
     reference = (float(epsilon), f"ε = {epsilon:g}") if isinstance(epsilon, (int, float)) else None
-    norm = _series(row.title, style, [(k, noise.norm) for k, noise in noises])
-    reached = _series("learnt on", style, [(k, noise.mse_probability) for k, noise in noises])
-    reached += _series("held out", f"{style} hollow", [(k, noise.mse_probability_held_out) for k, noise in noises])
+    hollow = Look(look.colour, hollow=True)
+    norm = _series(row.title, look, [(k, noise.norm) for k, noise in noises])
+    reached = _series("learnt on", look, [(k, noise.mse_probability) for k, noise in noises])
+    reached += _series("held out", hollow, [(k, noise.mse_probability_held_out) for k, noise in noises])
     losses: list[Series] = []
-    for name, look in zip(_names(one.losses for one in rounds), ("", " hollow"), strict=False):
-        losses += _series(name, f"{style}{look}", [(one.round, one.losses.get(name)) for one in rounds])
+    for name, own_look in zip(_names(one.losses for one in rounds), (look, hollow), strict=False):
+        losses += _series(name, own_look, [(one.round, one.losses.get(name)) for one in rounds])
     watched: list[Series] = []
     for index, name in enumerate(_names(one.accuracies for one in rounds)):
-        watched += _series(name, f"k{index}", [(one.round, one.accuracies.get(name)) for one in rounds])
+        watched += _series(name, Look(index), [(one.round, one.accuracies.get(name)) for one in rounds])
     found = (
-        ("Norm of the learned noise", norm, "‖v‖", None),
-        ("How far it moves the output", reached, "MSE probability", reference),
-        ("Training loss", losses, "loss", None),
-        ("Accuracy on 200 images", watched, "%", None),
+        ("noise", "Norm of the learned noise", norm, "‖v‖", None),
+        ("moved", "How far it moves the output", reached, "MSE probability", reference),
+        ("loss", "Training loss", losses, "loss", None),
+        ("watched", "Accuracy on 200 images", watched, "%", None),
     )
-    return [(title, _narrow(series, unit, level)) for title, series, unit, level in found if series]
+    return [
+        Figure(f"{name}-{row.label}", title, _over_rounds(series, unit, level))
+        for name, title, series, unit, level in found
+        if series
+    ]
 
 
 def _last_stage(history: Sequence[Round]) -> list[Round]:
@@ -156,16 +158,13 @@ def _names(figures: Iterable[Mapping[str, float]]) -> list[str]:
     return list(dict.fromkeys(name for mine in figures for name in mine))
 
 
-def _series(label: str, style: str, values: Sequence[tuple[int, float | None]]) -> list[Series]:
+def _series(label: str, look: Look, values: Sequence[tuple[int, float | None]]) -> list[Series]:
     """A line through what is known by round; none where that is fewer than two rounds."""
     points = [Point(k, value) for k, value in values if value is not None]
-    return [Series(label, style, points)] if len(points) > 1 else []
+    return [Series(label, look, points)] if len(points) > 1 else []
 
 
-def _narrow(series: Sequence[Series], title: str, reference: tuple[float, str] | None) -> Markup:
-    room = 76 if len(series) > 1 else 0
+def _over_rounds(series: Sequence[Series], title: str, reference: tuple[float, str] | None) -> Lines:
     whole = sorted({point.x for one in series for point in one.points})
-    ticks = [(x, f"{x:g}") for x in whole[:: -(-len(whole) // 6)]]  # there is no round 1.5
-    return charts.lines(
-        series, "round", title, width=charts.NARROW, label_room=room, reference=reference, x_ticks=ticks
-    )
+    ticks = whole[:: -(-len(whole) // 6)]  # there is no round 1.5
+    return Lines(series, "round", title, reference=reference, x_ticks=ticks)

@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from nsbench.leaderboard import AVERAGE, PAPER_COLUMNS, Cell, Column, Leaderboard, Row, RowComparison, Table
 from nsbench.leaderboard.details import Details
@@ -17,7 +16,8 @@ from nsbench.report.answer import Finding, Where, answer
 from nsbench.report.notes import health_notes, notes, order_note
 from nsbench.report.numbers import GROUP_TITLES, all_of, average_column, group_title
 from nsbench.report.page import charts
-from nsbench.report.page.diagrams import caption, diagram
+from nsbench.report.page.diagrams import caption
+from nsbench.report.page.drawing import draw
 from nsbench.report.page.method_cards import MethodCard, method_card
 from nsbench.report.page.pictures import picture_book
 from nsbench.report.page.rows import (
@@ -31,11 +31,15 @@ from nsbench.report.page.rows import (
     references,
 )
 from nsbench.report.page.suite_cards import SuiteCard, suite_card
+from nsbench.report.page.suite_figures import rows_of
+from nsbench.report.page.table_figures import looks, ranks
+from nsbench.report.plots import Figure, Look
 from nsbench.report.published import Beside, Published, beside, published_of
 from nsbench.report.side_columns import SideColumn, side_columns
 from nsbench.report.studies import StudyView, study_views, what_holds
 from nsbench.report.tables.latex import to_latex
 from nsbench.report.tables.text import to_markdown
+from nsbench.report.tradeoffs import Cost, calibration, cost
 
 
 def to_html(board: Leaderboard, detail: int | None = None) -> str:
@@ -58,6 +62,7 @@ def to_html(board: Leaderboard, detail: int | None = None) -> str:
         "what_holds": what_holds,
         "printed_otherwise": published.printed_otherwise,
         "EVIDENCE": EVIDENCE,
+        "draw": draw,
     }
     return environment.get_template("page.html.j2").render(board=board, views=views(board, Limits.of(detail)))
 
@@ -80,7 +85,7 @@ class TableView:
     anchor: str
     columns: Sequence[Column]  # the average first
     published: Sequence[Published]
-    styles: Mapping[str, str]  # CSS class by label: the method's colour on every chart, hollow for its further rows
+    styles: Mapping[str, Look]  # by label
     scales: Mapping[str, tuple[float, float]]  # by suite: the common scale of a column's whiskers
     spans: Mapping[str, tuple[float, float]]  # by suite: least and greatest of the values that may be compared
     suites: Sequence[SuiteCard]
@@ -90,6 +95,8 @@ class TableView:
     limits: Limits
     problems: Sequence[str]  # files of pictures that cannot be read
     side: Sequence[SideColumn]  # effective robustness, confidence and cost, to the right of the scores
+    cost: Cost | None  # the average against the cost of the training
+    calibration: Sequence[Figure]  # of single rows
 
     @cached_property
     def answer(self) -> list[tuple[Finding, str]]:
@@ -113,6 +120,8 @@ class TableView:
             ("scores", "Table", True),
             ("compare", "Compare", self.differences is not None),
             ("ranks", "Ranks", self.table.critical is not None),
+            ("cost", "Cost", self.cost is not None),
+            ("calibration", "Calibration", bool(self.calibration)),
             ("suites", "Suites", bool(self.suites)),
             ("methods", "Methods", bool(self.methods)),
             ("export", "Take with you", True),
@@ -156,10 +165,14 @@ class TableView:
         return health_notes(self.table)
 
     @property
-    def critical(self) -> tuple[Markup, str] | None:
+    def critical(self) -> tuple[Figure, str] | None:
         """The critical-difference diagram with its caption."""
         found = self.table.critical
-        return None if found is None else (diagram(found, self.styles), caption(found, self.table))
+        return None if found is None else (ranks(self.table, found, self.styles), caption(found, self.table))
+
+    @property
+    def calibration_left_out(self) -> str:
+        return left_out(len(self.calibration), len(self.table.rows), "Calibration drawn")
 
     @property
     def beside(self) -> list[tuple[Beside, str]]:
@@ -242,40 +255,23 @@ class TableView:
 
 
 def views(board: Leaderboard, limits: Limits) -> list[TableView]:
-    order = {row.method: row.order for table in board.tables for row in table.rows}
-    colours = {
-        method: f"k{index % charts.SERIES}"
-        for index, method in enumerate(sorted(order, key=lambda name: (order[name], name)))
-    }
     return [
-        _view(table, f"t{index}", _styles(table, colours), limits, len(board.tables))
-        for index, table in enumerate(board.tables)
+        _view(table, f"t{index}", styles, limits, len(board.tables))
+        for index, (table, styles) in enumerate(zip(board.tables, looks(board), strict=True))
     ]
 
 
-def _styles(table: Table, colours: Mapping[str, str]) -> dict[str, str]:
-    """By label. Further rows of one colour (a method's other recipes, a ninth method) are drawn hollow."""
-    styles: dict[str, str] = {}
-    seen: set[str] = set()
-    for row in sorted(table.rows, key=lambda row: len(row.qualifiers)):
-        styles[row.label] = colours[row.method] + (" hollow" if colours[row.method] in seen else "")
-        seen.add(colours[row.method])
-    return styles
-
-
-def _view(table: Table, anchor: str, styles: Mapping[str, str], limits: Limits, tables: int) -> TableView:
+def _view(table: Table, anchor: str, styles: Mapping[str, Look], limits: Limits, tables: int) -> TableView:
     columns = [average_column(table), *table.columns]
     cells = {c.suite: [cell for row in table.rows if (cell := row.cell(c.suite))] for c in columns}
     scales = {suite: (min(c.low for c in mine), max(c.high for c in mine)) for suite, mine in cells.items() if mine}
     fair = {suite: [c.value for c in mine if c.comparable] for suite, mine in cells.items()}
     spans = {suite: (min(values), max(values)) for suite, values in fair.items() if values}
-    cards = {row.label: method_card(row, styles) for row in drawn(table.rows, limits.cards)}
-    details = Details(table)
+    cards = {row.label: method_card(row, styles[row.label]) for row in drawn(table.rows, limits.cards)}
+    details, few = Details(table), drawn(table.rows, limits.lines)
     book = picture_book(table, initial_pair(table), tables)
     suites = [
-        suite_card(details, column, styles, limits, book)
-        for column in table.columns
-        if any((cell := row.cells.get(column.suite)) and cell.comparable for row in table.rows)
+        suite_card(details, column, styles, limits, book) for column in table.columns if rows_of(table, column.suite)
     ]
     return TableView(
         table,
@@ -292,4 +288,6 @@ def _view(table: Table, anchor: str, styles: Mapping[str, str], limits: Limits, 
         limits,
         book.album.problems,
         side_columns(table),
+        cost(table, styles, [row.label for row in few]),
+        calibration(details, few, styles),
     )

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
 from nsbench.leaderboard import Cell, Column, Row
 from nsbench.leaderboard.details import Details, corruption_errors
 from nsbench.report.numbers import MISSING, budget, figure
-from nsbench.report.page import charts, suite_figures
-from nsbench.report.page.diagrams import scatter
 from nsbench.report.page.pictures import PictureBook, SuitePictures
-from nsbench.report.page.rows import Limits, drawn, left_out, reference_name
-from nsbench.report.page.suite_figures import Heat, against, heat, reference_of
+from nsbench.report.page.rows import Limits, left_out, reference_name
+from nsbench.report.page.suite_figures import Heat, SuiteFigures, against, figures_of, reference_of
+from nsbench.report.plots import Look
 from nsbench.results.record import ConditionResult, Result
 
 RELATIVE = "relative mCE"
@@ -32,13 +29,9 @@ class AttackTable:
 class SuiteCard:
     column: Column
     result: Result  # the newest one: its conditions and command stand for the suite
-    places: Markup  # every drawn row with its interval
-    curve: Markup | None
-    norms: Markup | None
-    scatter: Markup | None  # against clean accuracy
+    figures: SuiteFigures
     extra_names: Sequence[str]
     extra_rows: Sequence[tuple[Row, Sequence[str]]]
-    heats: Sequence[Heat]
     reference: Heat | None  # what the differences are against
     differences: Sequence[Heat]
     left_out: Sequence[str]  # sentences about rows that are not drawn
@@ -76,47 +69,26 @@ class SuiteCard:
 
 
 def suite_card(
-    details: Details, column: Column, styles: Mapping[str, str], limits: Limits, book: PictureBook
+    details: Details, column: Column, looks: Mapping[str, Look], limits: Limits, book: PictureBook
 ) -> SuiteCard:
-    table, suite = details.table, column.suite
-    fair = {id(row): cell for row in table.rows if (cell := row.cells.get(suite)) and cell.comparable}
-    rows = [row for row in table.rows if id(row) in fair]
-    few = [(row, fair[id(row)]) for row in drawn(rows, limits.lines)]
-    result = max((r for row in rows for r in fair[id(row)].results), key=lambda r: r.provenance.date)
-    listed = [
-        (row, fair[id(row)]) for row in drawn(sorted(rows, key=lambda r: _place(fair[id(r)], column)), limits.places)
-    ]
-    places = [(row.label, styles[row.label], cell.value, cell.low, cell.high) for row, cell in listed]
-    curve = suite_figures.curve(few, styles)
-    norms = suite_figures.norms(details, suite, [row for row, _ in few], styles)
-    heats = [heat(row, cell) for row, cell in few] if corruption_errors([result]) else []
-    names, extra = _extras(details, suite, listed, result)
-    reference = reference_of(heats, reference_name(table))
-    line = next((one for one in table.lines if one.suite == suite), None)
-    plot = scatter(line, column.title, styles, [row.label for row, _ in few]) if line else None
-    told = [left_out(len(listed), len(rows), "Places drawn")]
-    if curve or norms or heats or plot:
-        told.append(left_out(len(few), len(rows), "Curves, norms, names and heat maps drawn"))
+    found = figures_of(details, column, looks, limits)
+    result = max((r for row in found.rows for r in row.cells[column.suite].results), key=lambda r: r.provenance.date)
+    names, extra = _extras(details, column.suite, found.listed, result)
+    reference = reference_of(found.heats, reference_name(details.table))
+    told = [left_out(len(found.listed), len(found.rows), "Places drawn")]
+    if found.curve or found.norms or found.heats or found.against_clean:
+        told.append(left_out(len(found.few), len(found.rows), "Curves, norms, names and heat maps drawn"))
     return SuiteCard(
         column,
         result,
-        charts.forest(places, column.unit),
-        curve,
-        norms,
-        plot,
+        found,
         names,
         extra,
-        heats,
         reference,
-        against(heats, reference),
+        against(found.heats, reference),
         [one for one in told if one],
-        book.suite(suite),
+        book.suite(column.suite),
     )
-
-
-def _place(cell: Cell, column: Column) -> float:
-    """For sorting: the best first."""
-    return cell.value if column.lower_is_better else -cell.value
 
 
 # --- figures beside the headline ------------------------------------------------------------------------------------

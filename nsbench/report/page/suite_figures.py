@@ -1,4 +1,4 @@
-"""What a suite's card draws beside the places: accuracy against budget, sizes of changes, maps of corruption errors."""
+"""What figures of a suite show: places, clean accuracy, budgets, sizes of changes, maps of corruption errors."""
 
 from __future__ import annotations
 
@@ -6,34 +6,140 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from markupsafe import Markup
 
-from nsbench.leaderboard import Cell, Row
+from nsbench.leaderboard import Cell, Column, EffectiveLine, Row, Table
 from nsbench.leaderboard.details import Details, corruption_errors
-from nsbench.report.page import charts
-from nsbench.report.page.charts import Point, Series, Strip
-from nsbench.report.page.rows import landmarks
+from nsbench.report.page.rows import Limits, drawn, landmarks
+from nsbench.report.plots import Cloud, Figure, HeatMap, Lines, Look, Place, Places, Point, Series, Spot, Strip, Strips
+from nsbench.report.side_columns import clean_column
 from nsbench.results.record import ConditionResult
 from nsbench.statistics import L2_BUDGETS, wilson
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 FEWEST = 5  # broken images that have a distribution
+SAMPLES = 24  # points that the line, which bends on plain axes, is drawn through
 UNITS = {"linf": "ε in 1/255, ℓ∞", "l2": "ℓ2 norm, pixels in [0, 1]"}
+
+
+@dataclass(frozen=True)
+class SuiteFigures:
+    """What is drawn of a suite, and of which rows."""
+
+    rows: Sequence[Row]  # that have a figure which may be compared
+    few: Sequence[Row]  # of all figures but the places
+    listed: Sequence[tuple[Row, Cell]]  # of the places, the best first
+    places: Figure
+    curve: Figure | None
+    against_clean: Figure | None
+    norms: Figure | None
+    heats: Sequence[Heat]
+
+    @property
+    def all(self) -> list[Figure]:
+        found = (self.places, self.curve, self.against_clean, self.norms)
+        return [one for one in found if one is not None]
+
+
+def figures_of(details: Details, column: Column, looks: Mapping[str, Look], limits: Limits) -> SuiteFigures:
+    suite = column.suite
+    rows = rows_of(details.table, suite)
+    cells = [(row, row.cells[suite]) for row in rows]
+    few = drawn(rows, limits.lines)
+    mine = [(row, row.cells[suite]) for row in few]
+    best_first = sorted(rows, key=lambda row: _place(row.cells[suite], column))
+    listed = [(row, row.cells[suite]) for row in drawn(best_first, limits.places)]
+    lines, sizes = curve(mine, looks), norms(details, suite, few, looks)
+    newest = max((result for _, cell in cells for result in cell.results), key=lambda r: r.provenance.date)
+    return SuiteFigures(
+        rows,
+        few,
+        listed,
+        Figure(f"scores-{suite}", column.title, places(listed, column.unit, looks)),
+        Figure(f"budgets-{suite}", "Accuracy as the attack grows", lines) if lines else None,
+        _against_clean(details.table, column, cells, looks, [row.label for row in few]),
+        Figure(f"norms-{suite}", "Size of the changes that broke an image", sizes) if sizes else None,
+        [heat(row, cell) for row, cell in mine] if corruption_errors([newest]) else [],
+    )
+
+
+def rows_of(table: Table, suite: str) -> list[Row]:
+    """Those with a figure that may be compared."""
+    return [row for row in table.rows if (cell := row.cells.get(suite)) and cell.comparable]
+
+
+def _place(cell: Cell, column: Column) -> float:
+    """For sorting: the best first."""
+    return cell.value if column.lower_is_better else -cell.value
+
+
+def _against_clean(
+    table: Table, column: Column, rows: Sequence[tuple[Row, Cell]], looks: Mapping[str, Look], named: Sequence[str]
+) -> Figure | None:
+    """With the line of all rows under a shift, with intervals under an attack; None for other columns."""
+    line = next((one for one in table.lines if one.suite == column.suite), None)
+    if line:
+        title = "Against clean accuracy, with the line of all rows"
+        return Figure(f"clean-{column.suite}", title, beyond(line, column.title, looks, named))
+    clean = clean_column(table)
+    if clean is None or column.group != "adversarial":
+        return None
+    plot = attacked(rows, clean.suite, column.title, looks, named)
+    return Figure(f"clean-{column.suite}", "Against clean accuracy, with both intervals", plot) if plot else None
+
+
+def places(rows: Sequence[tuple[Row, Cell]], unit: str, looks: Mapping[str, Look]) -> Places:
+    return Places([Place(row.label, looks[row.label], cell.value, cell.low, cell.high) for row, cell in rows], unit)
+
+
+# --- against clean accuracy -----------------------------------------------------------------------------------------
+
+
+def beyond(line: EffectiveLine, title: str, looks: Mapping[str, Look], named: Sequence[str]) -> Cloud:
+    """Accuracy under a shift against clean accuracy, with the line that effective robustness is measured from."""
+    clean = [x for _, x, _ in line.points]
+    pad = max((max(clean) - min(clean)) * 0.08, 0.2)
+    start, end = max(min(clean) - pad, 0.01), min(max(clean) + pad, 99.99)
+    return Cloud(
+        [Spot(label, looks[label], x, y) for label, x, y in line.points],
+        named,
+        "clean accuracy, %",
+        f"accuracy on {title}, %",
+        f"Accuracy on {title} against clean accuracy of {len(clean)} rows, with the line fitted to them",
+        curve=[(x, line.expected(x)) for x in (start + (end - start) * i / SAMPLES for i in range(SAMPLES + 1))],
+    )
+
+
+def attacked(
+    rows: Sequence[tuple[Row, Cell]], clean: str, title: str, looks: Mapping[str, Look], named: Sequence[str]
+) -> Cloud | None:
+    """Accuracy under an attack against accuracy on the suite `clean`, both with their intervals; None for one row."""
+    spots = [
+        Spot(row.label, looks[row.label], one.value, cell.value, (one.low, one.high), (cell.low, cell.high))
+        for row, cell in rows
+        if (one := row.cells.get(clean)) and one.comparable and not cell.results[0].lower_is_better
+    ]
+    if len(spots) < 2:
+        return None
+    summary = f"Accuracy on {title} against clean accuracy of {len(spots)} rows: " + ", ".join(
+        f"{spot.label} {spot.y:.1f} at {spot.x:.1f}" for spot in spots if spot.label in named
+    )
+    return Cloud(spots, named, "clean accuracy, %", f"accuracy on {title}, %", summary)
+
 
 # --- curves ---------------------------------------------------------------------------------------------------------
 
 
-def curve(rows: Sequence[tuple[Row, Cell]], styles: Mapping[str, str]) -> Markup | None:
+def curve(rows: Sequence[tuple[Row, Cell]], looks: Mapping[str, Look]) -> Lines | None:
     """Accuracy against the attack's budget, from the same images unattacked at zero; None without three budgets."""
     for norm, unit in UNITS.items():
         series = [
-            Series(row.label, styles[row.label], points)
+            Series(row.label, looks[row.label], points)
             for row, cell in rows
             if len(points := _points(row, cell, norm)) > 1
         ]
         if series and max(len(one.points) for one in series) > 2:
             levels = sorted({point.x for one in series for point in one.points})
-            return charts.lines(series, unit, "accuracy, %", top=100, x_ticks=[(x, f"{x:g}") for x in levels])
+            return Lines(series, unit, "accuracy, %", top=100, x_ticks=levels)
     return None
 
 
@@ -78,14 +184,14 @@ def _unattacked(row: Row, attacked: ConditionResult) -> list[ConditionResult]:
     ]
 
 
-def norms(details: Details, suite: str, rows: Sequence[Row], styles: Mapping[str, str]) -> Markup | None:
+def norms(details: Details, suite: str, rows: Sequence[Row], looks: Mapping[str, Look]) -> Strips | None:
     """The l2 norms of the changes that broke images, where the attack was free to choose them; None elsewhere."""
     strips = [
-        Strip(row.label, styles[row.label], np.quantile(found, QUANTILES).tolist(), len(found))
+        Strip(row.label, looks[row.label], np.quantile(found, QUANTILES).tolist(), len(found))
         for row in rows
         if len(found := details.breaking_norms(row, suite)) >= FEWEST
     ]
-    return charts.strips(strips, UNITS["l2"]) if strips else None
+    return Strips(strips, UNITS["l2"]) if strips else None
 
 
 # --- maps -----------------------------------------------------------------------------------------------------------
@@ -97,6 +203,10 @@ class Heat:
 
     row: Row
     errors: Mapping[str, Sequence[float]]
+
+    @property
+    def plot(self) -> HeatMap:
+        return HeatMap(self.row.label, list(self.errors.items()))
 
     @property
     def strongest(self) -> float:

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from nsbench.errors import ResultError, UnknownName, without_controls
 from nsbench.files import write_atomically, writing
 from nsbench.leaderboard import Leaderboard
 from nsbench.report.page.page import to_html
+from nsbench.report.papers import to_figures
 from nsbench.report.tables.hubs import to_badges, to_huggingface, to_robustbench
 from nsbench.report.tables.latex import to_latex
 from nsbench.report.tables.text import to_markdown
 from nsbench.report.tables.tidy import to_csv, to_json
 
+Contents = Mapping[str, str | bytes]  # by path
 
-def _html(board: Leaderboard, detail: int | None = None) -> dict[str, str]:
+
+def _html(board: Leaderboard, detail: int | None = None) -> Contents:
     return {"index.html": to_html(board, detail)}
 
 
-def _one(name: str, write: Callable[[Leaderboard], str]) -> Callable[[Leaderboard], dict[str, str]]:
+def _one(name: str, write: Callable[[Leaderboard], str]) -> Callable[[Leaderboard], Contents]:
     return lambda board: {name: write(board)}
 
 
-FORMATS: dict[str, Callable[[Leaderboard], dict[str, str]]] = {  # by name: file contents by path
+FORMATS: dict[str, Callable[[Leaderboard], Contents]] = {  # by name: file contents by path
     "html": _html,
     "md": _one("leaderboard.md", to_markdown),
     "latex": _one("leaderboard.tex", to_latex),
@@ -32,6 +35,7 @@ FORMATS: dict[str, Callable[[Leaderboard], dict[str, str]]] = {  # by name: file
     "hf": to_huggingface,
     "robustbench": to_robustbench,
     "badge": to_badges,
+    "figures": to_figures,
 }
 
 
@@ -44,6 +48,7 @@ ABOUT = {  # what each format is, for people
     "hf": "a model card for every row, as the Hugging Face hub reads it",
     "robustbench": "a file for every row, as RobustBench's model_info",
     "badge": "an SVG for every row with an average",
+    "figures": "every figure of every table for a paper: PDF, SVG, and its numbers as CSV",
 }
 
 
@@ -68,9 +73,14 @@ def export(board: Leaderboard, out: Path, formats: Iterable[str], detail: int | 
         contents = _html(board, detail) if name == "html" else FORMATS[name](board)
         for path, content in contents.items():
             file = out if page and name == "html" else folder / path
-            if name != "html":  # where every value is escaped
-                content = without_controls(content)
             with writing(file, ResultError, "choose another place with --out", what="the report cannot be written"):
-                write_atomically(file, content.encode("utf-8", "replace"))
+                write_atomically(file, _bytes(name, content))
             written.append(file)
     return written
+
+
+def _bytes(name: str, content: str | bytes) -> bytes:
+    """Text without the controls of strangers' names; the page escapes every value itself."""
+    if isinstance(content, bytes):
+        return content
+    return (content if name == "html" else without_controls(content)).encode("utf-8", "replace")

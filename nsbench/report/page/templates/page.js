@@ -101,9 +101,11 @@ const page = (() => {
       try { await navigator.clipboard.writeText(text); said(button, "Copied"); } catch { said(button, "Not allowed"); }
     });
   });
+  // What a spreadsheet would take for a formula begins with an apostrophe; a number is none.
+  const quoted = value => isNaN(value) ? `"${String(value).replace(/^[=+\-@\t\r]/, "'$&").replaceAll('"', '""')}"` : value;
   const save = (file, text) => {
     const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([text], { type: "text/plain;charset=utf-8" }));
+    link.href = URL.createObjectURL(text instanceof Blob ? text : new Blob([text], { type: "text/plain;charset=utf-8" }));
     link.download = file;
     link.click();
     URL.revokeObjectURL(link.href);
@@ -149,5 +151,5 @@ const page = (() => {
         only: first === undefined ? null : turned ? [second, first] : [first, second] };
     };
   };
-  return { FIRST: 2, all, state, save, figure, signed, pvalue, whisker, pairsOf };
+  return { FIRST: 2, all, state, save, quoted, figure, signed, pvalue, whisker, pairsOf };
 })();

@@ -189,8 +189,8 @@ page.all("table.scores").forEach(table => {
   const asked = ask("sort"), head = asked && heads.find((each, at) => nameOf(at) === asked.replace(/^-/, ""));
   if (head) by(head, asked[0] === "-" ? "descending" : "ascending");
 
-  // --- CSV: what a spreadsheet would take for a formula begins with an apostrophe
-  const quoted = value => `"${String(value).replace(/^[=+\-@\t\r]/, "'$&").replaceAll('"', '""')}"`;
+  // --- CSV
+  const quoted = page.quoted;
   const csv = document.querySelector(`button.csv${mine}`);
   csv.hidden = false;
   csv.addEventListener("click", () => {
