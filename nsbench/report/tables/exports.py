@@ -11,12 +11,17 @@ from nsbench.leaderboard import Leaderboard
 from nsbench.report.page.page import to_html
 from nsbench.report.tables.hubs import to_badges, to_huggingface, to_robustbench
 from nsbench.report.tables.latex import to_latex
+from nsbench.report.tables.paper import EVERYTHING, PaperLayout
 from nsbench.report.tables.text import to_markdown
 from nsbench.report.tables.tidy import to_csv, to_json
 
 
 def _html(board: Leaderboard, detail: int | None = None) -> dict[str, str]:
     return {"index.html": to_html(board, detail)}
+
+
+def _latex(board: Leaderboard, paper: PaperLayout = EVERYTHING) -> dict[str, str]:
+    return {"leaderboard.tex": to_latex(board, paper)}
 
 
 def _one(name: str, write: Callable[[Leaderboard], str]) -> Callable[[Leaderboard], dict[str, str]]:
@@ -26,7 +31,7 @@ def _one(name: str, write: Callable[[Leaderboard], str]) -> Callable[[Leaderboar
 FORMATS: dict[str, Callable[[Leaderboard], dict[str, str]]] = {  # by name: file contents by path
     "html": _html,
     "md": _one("leaderboard.md", to_markdown),
-    "latex": _one("leaderboard.tex", to_latex),
+    "latex": _latex,
     "csv": _one("leaderboard.csv", to_csv),
     "json": _one("leaderboard.json", to_json),
     "hf": to_huggingface,
@@ -56,16 +61,22 @@ def resolve_formats(names: str) -> tuple[str, ...]:
     return wanted or ("html",)
 
 
-def export(board: Leaderboard, out: Path, formats: Iterable[str], detail: int | None = None) -> list[Path]:
+def export(
+    board: Leaderboard,
+    out: Path,
+    formats: Iterable[str],
+    detail: int | None = None,
+    paper: PaperLayout = EVERYTHING,
+) -> list[Path]:
     """Write each format below `out`; returns the files. A format with nothing to say (no mCE, no average) writes none.
 
     `out` may be an .html file: that is the page's name then, and the others lie beside it. `detail`: how many
-    rows the page draws. Raises ResultError where something cannot be written.
+    rows the page draws; `paper`: what tables for papers hold. Raises ResultError where something cannot be written.
     """
     page = out.suffix.lower() in (".html", ".htm")
     folder, written = out.parent if page else out, []
     for name in formats:
-        contents = _html(board, detail) if name == "html" else FORMATS[name](board)
+        contents = _contents(board, name, detail, paper)
         for path, content in contents.items():
             file = out if page and name == "html" else folder / path
             if name != "html":  # where every value is escaped
@@ -74,3 +85,9 @@ def export(board: Leaderboard, out: Path, formats: Iterable[str], detail: int | 
                 write_atomically(file, content.encode("utf-8", "replace"))
             written.append(file)
     return written
+
+
+def _contents(board: Leaderboard, name: str, detail: int | None, paper: PaperLayout) -> dict[str, str]:
+    if name == "html":
+        return _html(board, detail)
+    return _latex(board, paper) if name == "latex" else FORMATS[name](board)
