@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from nsbench.leaderboard import Row
+from nsbench.leaderboard import Measurement, Row
 from nsbench.report.page import charts
 from nsbench.report.page.charts import Point, Series
 from nsbench.results.record import Provenance, RecipeUsed, Result, Round
@@ -90,6 +90,12 @@ class MethodCard:
     def effective(self) -> list[tuple[str, float]]:
         """Effective robustness in percentage points, by the title of its column."""
         return [(self.row.cells[suite].results[0].title, value) for suite, value in self.row.effective.items()]
+
+    @property
+    def history(self) -> list[tuple[str, Sequence[Measurement]]]:
+        """Of each suite that was measured more than once its title and its measurements, newest first."""
+        cells = sorted(self.row.cells.items(), key=lambda one: (one[1].results[0].order, one[0]))
+        return [(cell.results[0].title, self.row.history[name]) for name, cell in cells if name in self.row.history]
 
 
 def method_card(row: Row, styles: Mapping[str, str]) -> MethodCard:
