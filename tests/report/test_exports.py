@@ -20,7 +20,8 @@ from nsbench.report.numbers import figure, margin
 from nsbench.report.side_columns import many
 from nsbench.report.tables.exports import export, resolve_formats
 from nsbench.report.tables.hubs import badge, slug, to_badges, to_huggingface, to_robustbench
-from nsbench.report.tables.latex import escape, to_latex
+from nsbench.report.tables.latex import to_latex
+from nsbench.report.tables.tex import escape
 from nsbench.report.tables.text import to_markdown
 from nsbench.report.tables.tidy import Figure, to_csv, to_frame, to_json
 from nsbench.results import OutputCheck, outcomes_path, read_results

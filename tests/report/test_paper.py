@@ -123,6 +123,17 @@ def test_columns_are_suites_and_groups(committed):
         to_latex(committed, PaperLayout(("oood",)))
 
 
+def test_a_table_without_what_was_asked_for_is_left_out(tmp_path):
+    store(tmp_path, "ns", "clean", np.arange(N) < 100)
+    store(tmp_path, "ns", "fgsm", np.arange(N) < 100, preprocessing="crop 96", identity="other")
+    board = build(*read_results(tmp_path))
+    assert len(board.tables) == 2
+    found = [table for table in tables_of(to_latex(board, PaperLayout(("fgsm",)))) if "beside" not in table]
+    assert re.findall(r"^Method & (.*) \\\\$", "".join(found), re.MULTILINE) == [r"FGSM $\uparrow$"]
+    labels = re.findall(r"\\label\{(.*?)\}", to_latex(board))
+    assert len({*labels}) == len(labels)
+
+
 def test_more_columns_than_a_page_go_on_in_the_next_table(tmp_path):
     widths = [60.0] * 21
     second = [k >= 10 for k in range(21)]

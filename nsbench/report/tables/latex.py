@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from nsbench.leaderboard import AVERAGE, Cell, Column, Leaderboard, Row, Table
@@ -21,39 +20,8 @@ from nsbench.report.numbers import (
 from nsbench.report.published import OTHER, SOURCE, Published, printed_otherwise, published_rows
 from nsbench.report.side_columns import BEYOND, side_columns, side_notes
 from nsbench.report.tables.paper import EVERYTHING, GAP, NAME, SMALL, PaperLayout, parts, total, width
+from nsbench.report.tables.tex import PREAMBLE, breakable, escape, floating, heads, line, name_column, spans, word
 from nsbench.types import ThreatModel
-
-_SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    ONCE: r"\textdagger{}",
-    OTHER: r"\textdaggerdbl{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': "''",
-    "·": r"\textperiodcentered{}",
-    "–": "--",
-    "−": r"\textminus{}",
-    "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-    "±": r"$\pm$",
-    "≠": r"$\neq$",
-    "σ": r"$\sigma$",
-}
-
-
-_PREAMBLE = r"""% \usepackage{booktabs,textcomp,array}
-\providecommand{\nsbenchsmall}[1]{{\fontsize{6}{7}\selectfont #1}}"""
-_FONT = r"\fontsize{8}{9.6}\selectfont\setlength{\tabcolsep}{2.5pt}"
 
 
 def to_latex(board: Leaderboard, layout: PaperLayout = EVERYTHING) -> str:
@@ -65,25 +33,16 @@ def to_latex(board: Leaderboard, layout: PaperLayout = EVERYTHING) -> str:
     layout.check(board)
     written: list[str] = []
     for number, table in enumerate(board.tables, 1):
-        label = f"tab:{_word(f'{table.source} {table.image_set}')}{f'-{number}' if number > 1 else ''}"
+        label = f"tab:{word(f'{table.source} {table.image_set}')}{f'-{number}' if number > 1 else ''}"
         written += [*_tables(table, layout, label), *_side(table, f"{label}-beside")]
-    return "\n".join([_PREAMBLE, *written]) + "\n"
-
-
-def _word(text: str) -> str:
-    """A part of a label: ASCII letters, digits and dashes."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower()
-
-
-def escape(text: str) -> str:
-    """A name as text: no command, no new line, no control character."""
-    plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return "".join(_SPECIAL.get(character, character) for character in plain)
+    return "\n".join([PREAMBLE, *written]) + "\n"
 
 
 def _tables(table: Table, layout: PaperLayout, label: str) -> list[str]:
     """The table, or its parts: their rows are the same, and each has the average."""
     columns = layout.of(table)
+    if not columns:  # what was asked for is in other tables
+        return []
     suites = [column for column in columns if column.suite != AVERAGE]
     average = [column for column in columns if column.suite == AVERAGE]
     reported = [*published_rows(table.source, *table.models)] if suites else []
@@ -104,7 +63,7 @@ def _tables(table: Table, layout: PaperLayout, label: str) -> list[str]:
 def _under_heads(columns: Sequence[Column], widths: Sequence[float]) -> list[float]:
     """Wider where the head of a group is wider than its columns."""
     wider = list(widths)
-    for title, span, start in _groups([group_title(column.group) for column in columns], 0):
+    for title, span, start in spans([group_title(column.group) for column in columns], 0):
         wider[start] += max(width(title) - total(widths[start : start + span]), 0.0)
     return wider
 
@@ -133,36 +92,12 @@ def _table(
 ) -> str:
     ranked = any(column.suite == AVERAGE for column in columns)
     before = ["Rank", "Method"] if ranked else ["Method"]
-    lines = _heads(before, [group_title(c.group) for c in columns], [f"{c.title} {c.arrow}" for c in columns])
+    lines = heads(before, [group_title(c.group) for c in columns], [f"{c.title} {c.arrow}" for c in columns])
     lines += [_row(row, columns, layout) for row in table.rows]
     lines += [r"\midrule", *(_reported(row, columns) for row in reported)] if reported else []
     names = [*map(_name, table.rows), *map(_reported_name, reported)]
-    kinds = ("r" if ranked else "") + _name_column(names) + "r" * len(columns)
-    return _float(_caption(table, layout, columns, reported, place), label, kinds, lines)
-
-
-def _float(caption: str, label: str, kinds: str, lines: Sequence[str]) -> str:
-    """Over both columns of a page; in a document of one column table* is a usual table."""
-    return "\n".join(
-        [
-            r"\begin{table*}",
-            r"\centering",
-            rf"\caption{{{caption}}}",
-            rf"\label{{{label}}}",
-            _FONT,
-            rf"\begin{{tabular}}{{@{{}}{kinds}@{{}}}}",
-            r"\toprule",
-            *lines,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table*}",
-        ]
-    )
-
-
-def _name_column(names: Sequence[str]) -> str:
-    wide = any(width(name) > NAME for name in names)
-    return rf">{{\raggedright\arraybackslash}}p{{{NAME:g}pt}}" if wide else "l"
+    kinds = ("r" if ranked else "") + name_column(names) + "r" * len(columns)
+    return floating(_caption(table, layout, columns, reported, place), label, kinds, lines)
 
 
 def _side(table: Table, label: str) -> list[str]:
@@ -176,40 +111,17 @@ def _side(table: Table, label: str) -> list[str]:
     found = parts([column.group != BEYOND for column in columns], widths, first, 0.0)
     caption = escape(" ".join([f"{heading(table)}: what stands beside the figures.", *side_notes(table)]))
     return [
-        _float(
+        floating(
             caption,
             f"{label}-{k}" if len(found) > 1 else label,
-            _name_column(names) + "r" * len(part),
+            name_column(names) + "r" * len(part),
             [
-                *_heads(["Method"], [columns[j].group for j in part], [columns[j].title for j in part]),
-                *(_line([_breakable(name), *(escape(columns[j].text(name)) for j in part)]) for name in names),
+                *heads(["Method"], [columns[j].group for j in part], [columns[j].title for j in part]),
+                *(line([breakable(name), *(escape(columns[j].text(name)) for j in part)]) for name in names),
             ],
         )
         for k, part in enumerate(found, 1)
     ]
-
-
-def _groups(titles: Sequence[str], start: int) -> list[tuple[str, int, int]]:
-    """Title, number of columns and first column of each group; `start`: number of the first column of all."""
-    found: list[tuple[str, int, int]] = []
-    for place, title in enumerate(titles, start):
-        if found and found[-1][0] == title:
-            found[-1] = (title, found[-1][1] + 1, found[-1][2])
-        else:
-            found.append((title, 1, place))
-    return found
-
-
-def _heads(before: Sequence[str], groups: Sequence[str], titles: Sequence[str]) -> list[str]:
-    """The two lines of heads, and the rules between them; `before`: heads of columns that are of no group."""
-    found = _groups(groups, len(before) + 1)
-    over = ["" for _ in before] + [rf"\multicolumn{{{span}}}{{c}}{{{escape(title)}}}" for title, span, _ in found]
-    rules = [rf"\cmidrule(lr){{{start}-{start + span - 1}}}" for _, span, start in found]
-    return [_line(over), " ".join(rules), _line([*before, *map(escape, titles)]), r"\midrule"]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return " & ".join(cells) + r" \\"
 
 
 def _caption(
@@ -263,16 +175,11 @@ def _norm(threat: ThreatModel) -> str:
 def _row(row: Row, columns: list[Column], layout: PaperLayout) -> str:
     ranked = [escape(rank(row))] if any(column.suite == AVERAGE for column in columns) else []
     cells = [_cell(row.cell(column.suite), layout) for column in columns]
-    return _line([*ranked, _breakable(_name(row)), *cells])
+    return line([*ranked, breakable(_name(row)), *cells])
 
 
 def _name(row: Row) -> str:
     return f"{row.label} {ONCE}" if row.of_weights else row.label
-
-
-def _breakable(name: str) -> str:
-    """A name that a line may end in: architectures are long words with underscores."""
-    return escape(name).replace(r"\_", r"\_\allowbreak{}") if width(name) > NAME else escape(name)
 
 
 def _cell(cell: Cell | None, layout: PaperLayout) -> str:
@@ -303,4 +210,4 @@ def _reported_name(row: Published) -> str:
 def _reported(row: Published, columns: list[Column]) -> str:
     ranked = [""] if any(column.suite == AVERAGE for column in columns) else []
     cells = [_reported_cell(row, column.suite) for column in columns]
-    return _line([*ranked, rf"\textit{{{_breakable(_reported_name(row))}}}", *cells])
+    return line([*ranked, rf"\textit{{{breakable(_reported_name(row))}}}", *cells])
