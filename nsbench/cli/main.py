@@ -25,6 +25,7 @@ from nsbench.cli.options import (
     NO_FOLDER,
     board_options,
     lending_of,
+    paper_options,
     resolve_methods,
     resolve_suites,
     run_options,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from nsbench.run.runner import Pair, RunOptions, Summary
 
 DEFAULT_REPORT = Path("reports/index.html")
-PAGE = "html"  # the format that people read on a screen
+PAGE, PAPER = "html", "latex"  # the formats that people read on a screen, and in print
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -207,6 +208,7 @@ def _named(setting: Mapping[str, str]) -> str:
     help="Comma-separated: html, md, latex, csv, json, hf, robustbench, badge, figures.",
 )
 @click.option("--detail", type=click.IntRange(min=1), help="Rows that each chart of the page draws, and its cards.")
+@paper_options
 @click.option("--compare", nargs=2, metavar="A B", help="Print the paired comparison of two methods instead.")
 def report(
     results: Path,
@@ -216,6 +218,9 @@ def report(
     out: Path,
     formats: str,
     detail: int | None,
+    columns: tuple[str, ...],
+    interval: bool,
+    deviation: bool,
     compare: tuple[str, str] | None,
 ) -> None:
     """Render the stored results: one self-contained HTML page, or tables for papers and programs.
@@ -227,6 +232,11 @@ def report(
 
     _need_results(results)
     formats_chosen = rendering.resolve_formats(formats)
+    paper = rendering.PaperLayout(columns, interval, deviation)
+    if paper != rendering.PaperLayout() and (PAPER not in formats_chosen or compare):
+        raise UsageError(
+            f"--columns, --no-interval and --no-deviation: are of --format {PAPER}; add it, or leave them out"
+        )
     if compare:
         board = rendering.read_board(results, lending_of(results, beside), partial=partial)
         _need_rows(board, results)
@@ -237,11 +247,11 @@ def report(
     files = [name for name in formats_chosen if name != PAGE]
     problems: dict[str, None] = {}
     # files for papers and programs hold the rows of this folder alone, unless another one is named
-    for some, folder in ((page, beside), (files, beside or NO_FOLDER)):
+    for some, folder in ((files, beside or NO_FOLDER), (page, beside)):
         if some:
             board = rendering.read_board(results, lending_of(results, folder), reference=reference, partial=partial)
             _need_rows(board, results)
-            for path in rendering.export(board, out, some, detail):
+            for path in rendering.export(board, out, some, detail, paper):
                 click.echo(str(path))
             problems |= dict.fromkeys(board.problems)
     _end_with(problems)

@@ -266,6 +266,24 @@ def board_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return _with(_BOARD, command)
 
 
+_PAPER: list[Callable[[Any], Any]] = [
+    option(
+        "--columns",
+        metavar="NAMES",
+        default="",
+        callback=lambda context, parameter, given: tuple(filter(None, map(str.strip, given.split(",")))),
+        help="Of latex: suites and groups (clean, adversarial, ood, average), comma-separated. Default: all.",
+    ),
+    option("--interval/--no-interval", default=True, help="Of latex: with half the 95 % interval, or without."),
+    option("--deviation/--no-deviation", default=True, help="Of latex: with σ over seeds, or without."),
+]
+
+
+def paper_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What a table for a paper holds: the fields of PaperLayout."""
+    return _with(_PAPER, command)
+
+
 def lending_of(results: Path, wanted: str | None = None) -> LendingFolder | None:
     """The folder that lends rows to the board of `results`. Raises UsageError where `wanted` is no folder.
 

@@ -24,6 +24,7 @@ from nsbench.leaderboard.averages import AverageColumn, Averaged, average_column
 from nsbench.leaderboard.cells import columns_of, intervals_over_seeds, rows_of
 from nsbench.leaderboard.deltas import find_row
 from nsbench.leaderboard.extras import row_flags
+from nsbench.leaderboard.history import with_history, with_new
 from nsbench.leaderboard.lent import Lender, lent
 from nsbench.leaderboard.marks import fair_cells, mark
 from nsbench.leaderboard.matrices import Evidence, SuiteEvidence
@@ -83,7 +84,8 @@ def _table(
 ) -> Table:
     results, borrowed = [*own, *joined], {id(result) for result in joined}
     columns, references = columns_of(results, known)
-    rows = [_read(row, evidence) for row in rows_of(results, references, known)]
+    rows = with_new(with_history(rows_of(results, references, known), results))
+    rows = [_read(row, evidence) for row in rows]
     rows = [_marked(row, lender) if id(row.results[0]) in borrowed else row for row in rows]
     notes: list[list[str]] = [[] for _ in rows]
     own_suites = max((result.paper_suites for result in results), key=len, default=())

@@ -107,6 +107,23 @@ class RowFlag:
 
 
 @dataclass(frozen=True)
+class Measurement:
+    """One stored figure of a method, suite and seed."""
+
+    date: str
+    seed: int
+    value: float  # in the suite's unit
+    low: float  # 95 % interval over images
+    high: float
+    suite_version: int
+    method_version: int
+    weights_digest: str
+    commit: str
+    changed: tuple[str, ...]  # since the measurement before, in words; () for the first of its seed
+    shown: bool  # the cell of the row shows it
+
+
+@dataclass(frozen=True)
 class Row:
     method: str
     title: str
@@ -125,6 +142,10 @@ class Row:
     kin: Kin = NO_KIN  # equal for rows that differ in method alone
     role: str = ""  # of the method, one of types.ROLES
     lender: str = ""  # the other results folder whose row this is; "": it is of the folder that the table is made of
+    history: Mapping[str, tuple[Measurement, ...]] = field(
+        default_factory=dict
+    )  # by suite, newest first: see `history`
+    new: bool = False  # its newest result is of the last days of the table: see `history`
 
     @property
     def results(self) -> list[Result]:

@@ -12,6 +12,7 @@ from nsbench.errors import ResultError
 from nsbench.report.boards import LendingFolder, findings, read_board
 from nsbench.report.page.page import to_html
 from nsbench.report.tables.exports import FORMATS, export, resolve_formats
+from nsbench.report.tables.paper import PaperLayout
 from nsbench.report.tables.terminal import print_comparison, print_tables
 from nsbench.report.tables.text import to_markdown
 from nsbench.report.tables.tidy import to_frame
@@ -19,6 +20,7 @@ from nsbench.report.tables.tidy import to_frame
 __all__ = [
     "FORMATS",
     "LendingFolder",
+    "PaperLayout",
     "ResultError",
     "export",
     "findings",

@@ -175,7 +175,12 @@ def row_key(result: Result) -> Hashable:
 
     A method's settings count where they differ from its defaults, so that one may get a new setting.
     """
-    return result.method, result.provenance.method_version, own_settings(result), kin_of(result)
+    return result.provenance.method_version, method_key(result)
+
+
+def method_key(result: Result) -> Hashable:
+    """The same for every version of the method: its rows have one history."""
+    return result.method, own_settings(result), kin_of(result)
 
 
 def own_settings(result: Result) -> tuple[tuple[str, str], ...]:

@@ -20,7 +20,8 @@ from nsbench.report.numbers import figure, margin
 from nsbench.report.side_columns import many
 from nsbench.report.tables.exports import export, resolve_formats
 from nsbench.report.tables.hubs import badge, slug, to_badges, to_huggingface, to_robustbench
-from nsbench.report.tables.latex import escape, to_latex
+from nsbench.report.tables.latex import to_latex
+from nsbench.report.tables.tex import escape
 from nsbench.report.tables.text import to_markdown
 from nsbench.report.tables.tidy import Figure, to_csv, to_frame, to_json
 from nsbench.results import OutputCheck, outcomes_path, read_results
@@ -72,17 +73,19 @@ table that have both figures; it moves with the rows that are here.
 """
 
 GOLDEN_LATEX = r"""
+\fontsize{8}{9.6}\selectfont\setlength{\tabcolsep}{2.5pt}
 \begin{tabular}{@{}rlrrr@{}}
 \toprule
- & & \multicolumn{1}{c}{Clean} & \multicolumn{1}{c}{Out of distribution} & \multicolumn{1}{c}{All eleven} \\
+ &  & \multicolumn{1}{c}{Clean} & \multicolumn{1}{c}{Out of distribution} & \multicolumn{1}{c}{All eleven} \\
 \cmidrule(lr){3-3} \cmidrule(lr){4-4} \cmidrule(lr){5-5}
 Rank & Method & CLEAN $\uparrow$ & IMAGENET\_C $\downarrow$ & Average $\uparrow$ \\
 \midrule
- & finetune \textdagger{} & 50.0\,{\scriptsize $\pm$6.9} & \textbf{64.7}\,{\scriptsize $\pm$9.1} & -- \\
- & ns \textdagger{} & \textbf{65.0}\,{\scriptsize $\pm$6.6} & 84.1\,{\scriptsize $\pm$8.4} & -- \\
- & tiny \textdagger{} & 51.5\,{\scriptsize $\pm$6.9} & \underline{66.6}\,{\scriptsize $\pm$9.1} & -- \\
+ & finetune \textdagger{} & 50.0\,\nsbenchsmall{$\pm$6.9} & \textbf{64.7}\,\nsbenchsmall{$\pm$9.1} & -- \\
+ & ns \textdagger{} & \textbf{65.0}\,\nsbenchsmall{$\pm$6.6} & 84.1\,\nsbenchsmall{$\pm$8.4} & -- \\
+ & tiny \textdagger{} & 51.5\,\nsbenchsmall{$\pm$6.9} & \underline{66.6}\,\nsbenchsmall{$\pm$9.1} & -- \\
 \bottomrule
-\end{tabular}}
+\end{tabular}
+\end{table*}
 """
 
 
@@ -93,8 +96,9 @@ def test_golden_markdown(small):
 def test_golden_latex(small):
     text = to_latex(board_of(small))
     assert GOLDEN_LATEX in text
-    assert text.startswith("% \\usepackage{booktabs,textcomp,graphicx}\n\\begin{table}")
+    assert text.startswith("% \\usepackage{booktabs,textcomp,array}\n\\providecommand")
     assert "shapes10 \\textperiodcentered{} vit. Top-1 accuracy" in text
+    assert r"\label{tab:shapes10-all-images}" in text
 
 
 def test_latex_knows_no_command_from_a_name(small):
@@ -178,7 +182,7 @@ def test_cost_and_effective_robustness_stand_in_every_export(tmp_path):
     assert "this table has 2" in table["no_effective_robustness"]["imagenet_r"]
     latex = to_latex(board)
     assert rf"c & +{beyond:.1f} & 90 min & 4.6 M & 4 s & 100 MiB & CPU \\" in latex
-    assert latex.count(r"\begin{table}") == 2
+    assert latex.count(r"\begin{table*}") == 2
     text = to_markdown(board)
     assert f"| c † | +{beyond:.1f} | 90 min | 4.6 M | 4 s | 100 MiB | CPU |" in text
     console = Console(file=io.StringIO(), width=160)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nsbench.leaderboard import Row
+from nsbench.leaderboard import Measurement, Row
 from nsbench.report.plots import Figure, Lines, Look, Point, Series
 from nsbench.results.record import Provenance, RecipeUsed, Result, Round
 from nsbench.types import Setting
@@ -87,6 +87,12 @@ class MethodCard:
     def effective(self) -> list[tuple[str, float]]:
         """Effective robustness in percentage points, by the title of its column."""
         return [(self.row.cells[suite].results[0].title, value) for suite, value in self.row.effective.items()]
+
+    @property
+    def history(self) -> list[tuple[str, Sequence[Measurement]]]:
+        """Of each suite that was measured more than once its title and its measurements, newest first."""
+        cells = sorted(self.row.cells.items(), key=lambda one: (one[1].results[0].order, one[0]))
+        return [(cell.results[0].title, self.row.history[name]) for name, cell in cells if name in self.row.history]
 
 
 def method_card(row: Row, look: Look) -> MethodCard:

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nsbench.leaderboard import AVERAGE, PAPER_COLUMNS, Cell, Column, Leaderboard, Row, RowComparison, Table
 from nsbench.leaderboard.details import Details
+from nsbench.leaderboard.history import NEW_DAYS
 from nsbench.report import numbers, published
 from nsbench.report.answer import Finding, Where, answer
 from nsbench.report.notes import health_notes, notes, order_note
@@ -63,10 +64,15 @@ def to_html(board: Leaderboard, detail: int | None = None) -> str:
         "printed_otherwise": published.printed_otherwise,
         "EVIDENCE": EVIDENCE,
         "draw": draw,
+        "NEW": NEW,
     }
     return environment.get_template("page.html.j2").render(board=board, views=views(board, Limits.of(detail)))
 
 
+NEW = (
+    f"The newest result of this row is at most {NEW_DAYS} days older than the newest of this table, whatever today is. "
+    "Where that holds for all rows, none is marked."
+)
 EVIDENCE = {  # what a link to the evidence of a sentence says
     "compare": "Compare the two",
     "column": "See the column",

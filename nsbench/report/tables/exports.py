@@ -12,6 +12,7 @@ from nsbench.report.page.page import to_html
 from nsbench.report.papers import to_figures
 from nsbench.report.tables.hubs import to_badges, to_huggingface, to_robustbench
 from nsbench.report.tables.latex import to_latex
+from nsbench.report.tables.paper import EVERYTHING, PaperLayout
 from nsbench.report.tables.text import to_markdown
 from nsbench.report.tables.tidy import to_csv, to_json
 
@@ -22,6 +23,10 @@ def _html(board: Leaderboard, detail: int | None = None) -> Contents:
     return {"index.html": to_html(board, detail)}
 
 
+def _latex(board: Leaderboard, paper: PaperLayout = EVERYTHING) -> Contents:
+    return {"leaderboard.tex": to_latex(board, paper)}
+
+
 def _one(name: str, write: Callable[[Leaderboard], str]) -> Callable[[Leaderboard], Contents]:
     return lambda board: {name: write(board)}
 
@@ -29,7 +34,7 @@ def _one(name: str, write: Callable[[Leaderboard], str]) -> Callable[[Leaderboar
 FORMATS: dict[str, Callable[[Leaderboard], Contents]] = {  # by name: file contents by path
     "html": _html,
     "md": _one("leaderboard.md", to_markdown),
-    "latex": _one("leaderboard.tex", to_latex),
+    "latex": _latex,
     "csv": _one("leaderboard.csv", to_csv),
     "json": _one("leaderboard.json", to_json),
     "hf": to_huggingface,
@@ -61,16 +66,22 @@ def resolve_formats(names: str) -> tuple[str, ...]:
     return wanted or ("html",)
 
 
-def export(board: Leaderboard, out: Path, formats: Iterable[str], detail: int | None = None) -> list[Path]:
+def export(
+    board: Leaderboard,
+    out: Path,
+    formats: Iterable[str],
+    detail: int | None = None,
+    paper: PaperLayout = EVERYTHING,
+) -> list[Path]:
     """Write each format below `out`; returns the files. A format with nothing to say (no mCE, no average) writes none.
 
     `out` may be an .html file: that is the page's name then, and the others lie beside it. `detail`: how many
-    rows the page draws. Raises ResultError where something cannot be written.
+    rows the page draws; `paper`: what tables for papers hold. Raises ResultError where something cannot be written.
     """
     page = out.suffix.lower() in (".html", ".htm")
     folder, written = out.parent if page else out, []
     for name in formats:
-        contents = _html(board, detail) if name == "html" else FORMATS[name](board)
+        contents = _contents(board, name, detail, paper)
         for path, content in contents.items():
             file = out if page and name == "html" else folder / path
             with writing(file, ResultError, "choose another place with --out", what="the report cannot be written"):
@@ -84,3 +95,9 @@ def _bytes(name: str, content: str | bytes) -> bytes:
     if isinstance(content, bytes):
         return content
     return (content if name == "html" else without_controls(content)).encode("utf-8", "replace")
+
+
+def _contents(board: Leaderboard, name: str, detail: int | None, paper: PaperLayout) -> Contents:
+    if name == "html":
+        return _html(board, detail)
+    return _latex(board, paper) if name == "latex" else FORMATS[name](board)

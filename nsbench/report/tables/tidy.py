@@ -206,6 +206,8 @@ def _row(row: Row) -> dict[str, Any]:
         "partial": _cell(row.partial) if row.partial else None,
         "effective_robustness": dict(row.effective),
         "cost": asdict(row.cost) if row.cost else None,
+        "new": row.new,
+        "history": {suite: [asdict(one) for one in mine] for suite, mine in row.history.items()},
     }
 
 
