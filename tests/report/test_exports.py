@@ -305,7 +305,7 @@ def test_every_format_is_written_and_an_unknown_one_lists_them(tmp_path):
         next(name for name in names if name.startswith("model_cards/shapes10-") and name.endswith(".md")),
     ]
     assert all(path.stat().st_size for path in written)
-    with pytest.raises(UnknownName, match=r"unknown format 'pdf'.*Known: badge, csv, hf"):
+    with pytest.raises(UnknownName, match=r"unknown format 'pdf'.*Known: badge, csv, figures, hf"):
         resolve_formats("pdf")
     (tmp_path / "file").write_text("")
     with pytest.raises(ResultError, match="choose another place"):
