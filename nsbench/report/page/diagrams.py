@@ -67,15 +67,19 @@ def cloud(plot: Cloud) -> Markup:
 def _names(
     plot: Cloud, shown: Sequence[Spot], x: Callable[[float], float], y: Callable[[float], float]
 ) -> list[Markup]:
-    """Beside their points; a name over another says nothing, and is left out."""
-    taken: list[tuple[float, float]] = []
+    """Beside their points, above or below intervals and steps; a name over another says nothing, and is left out."""
+    offsets = (-11, 15) if plot.front or any(spot.x_ends for spot in shown) else (0,)
+    taken: list[tuple[float, float, float]] = []  # left and right end of a name, and its height
     parts = []
     for spot in shown:
-        a, b = x(spot.x), y(spot.y) - (11 if spot.x_ends or plot.front else 0)  # above an interval or a step
-        free = not any(abs(a - left) < 130 and abs(b - top) < 12 for left, top in taken)
-        if spot.label in plot.named[:NAMED] and free:
-            parts.append(tag("text", clipped(spot.label, 20), x=a + 8, y=b + 4))
-            taken.append((a, b))
+        if spot.label not in plot.named[:NAMED]:
+            continue
+        start, wide = x(spot.x), 6.2 * min(len(spot.label), 20) + 8 if len(offsets) > 1 else 130
+        for height in (y(spot.y) + offset for offset in offsets):
+            if not any(start < b and a < start + wide and abs(height - c) < 12 for a, b, c in taken):
+                parts.append(tag("text", clipped(spot.label, 20), x=start + 8, y=height + 4))
+                taken.append((start, start + wide, height))
+                break
     return parts
 
 
