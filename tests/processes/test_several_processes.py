@@ -89,9 +89,12 @@ def test_three_processes_evaluate_as_one(tmp_path: Path) -> None:
         for field in fields(outcomes):
             np.testing.assert_equal(getattr(theirs[0], field.name), getattr(outcomes, field.name))
         assert unreadable == theirs[1] == {"p22": "p22 cannot be decoded"}
-        assert (card, samples) == (theirs[2], theirs[3])
-        assert outputs.images == theirs[4].images == 8
-        assert 0 < outcomes.correct.mean() < 1
+        if card:  # its counts of passes depend on which images are attacked together, as with another batch size
+            assert (card.images, card.steps, card.start) == (theirs[2].images, theirs[2].steps, theirs[2].start)
+        assert [(s.id, s.prediction) for s in samples] == [(s.id, s.prediction) for s in theirs[3]]
+        assert outputs == theirs[4]
+        assert len(outcomes.ids) == 22
+        assert 0 < outcomes.correct.mean() < 1 or name == "cw"  # which has no bound
 
 
 @pytest.mark.slow

@@ -125,8 +125,8 @@ def evaluated() -> dict[str, Any]:
     with torch.no_grad():  # labels that it has right of every third image, so that there is something to attack
         pixels = torch.from_numpy(split.pixels).permute(0, 3, 1, 2).float() / 255
         split.labels = (model.eval()(pixels).argmax(dim=1).numpy() + (np.arange(23) % 3 == 0)) % 5
-    for attack in (None, "pgd", "fgsm", "apgd"):
-        threat = nb.ThreatModel("linf", 4 / 255) if attack else None
+    for attack in (None, "pgd", "fgsm", "cw"):
+        threat = nb.ThreatModel("l2") if attack == "cw" else nb.ThreatModel("linf", 4 / 255) if attack else None
         one = evaluate(
             model,
             split,
