@@ -12,6 +12,8 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from nsbench import processes
+
 PACKAGES = ("torch", "torchvision", "timm", "torchattacks", "robustbench", "imagecorruptions", "numpy", "pillow")
 
 
@@ -52,12 +54,13 @@ def _git(folder: Path, *arguments: str, untracked: bool = True) -> str:
 
 
 def device_name(device: str) -> str:
-    """What the figures were computed on, for people: "CPU, 2 threads" or the GPU's own name."""
+    """What the figures were computed on, for people: "CPU, 2 threads" or the GPU's own name; and how many processes."""
     import torch
 
+    together = f", {processes.count()} processes" if processes.count() > 1 else ""
     if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    return f"CPU ({platform.machine()}), {torch.get_num_threads()} threads"
+        return torch.cuda.get_device_name(device) + together
+    return f"CPU ({platform.machine()}), {torch.get_num_threads()} threads{together}"
 
 
 def peak_memory_mib(device: str) -> int | None:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nsbench import processes
 from nsbench.attacks.convergence import Endings
 from nsbench.results.record import AttackCard
 from nsbench.types import Attack, Condition
@@ -74,6 +75,22 @@ class AttackCost:
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             self.seconds += time.perf_counter() - start
+
+
+def of_all_processes(cost: AttackCost) -> AttackCost:
+    """The counts of all processes, which attacked an image each time one of them did."""
+    together = AttackCost()
+    cost.zero_gradients = [count.cpu() for count in cost.zero_gradients]
+    for one in processes.gathered(cost):
+        together.images += one.images
+        together.forwards += one.forwards
+        together.backwards += one.backwards
+        together.seconds += one.seconds
+        together.looked_at += one.looked_at
+        together.zero_gradients += one.zero_gradients
+        together.endings.falling += one.endings.falling
+        together.endings.margins += one.endings.margins
+    return together
 
 
 def import_library(attack: Attack) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from nsbench import __version__
+from nsbench import __version__, processes
 from nsbench.cli.stopping import say_stopped, sigterm_raises
 from nsbench.errors import NsbenchError, UsageError, without_controls
 from nsbench.provenance import command_line
@@ -49,7 +49,8 @@ class Commands(click.Group):
 def _said(error: Exception, check: bool) -> int:
     """Say what went wrong, in a line; returns the exit status. What click says in its own way is raised again."""
     if isinstance(error, NsbenchError):
-        say_error(str(error))
+        if not (processes.is_quiet() and (processes.is_known(error) or isinstance(error, UsageError))):
+            say_error(str(error))
         return 2 if isinstance(error, UsageError) else 1
     quiet = isinstance(error, OSError) and error.errno == EPIPE  # whoever read the output has gone
     if quiet or isinstance(error, click.ClickException | click.exceptions.Exit | click.Abort):

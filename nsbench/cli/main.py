@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nsbench import __version__, registry
+from nsbench import __version__, processes, registry
 from nsbench.cli.check import baseline, check
 from nsbench.cli.completion import complete_methods, complete_studies, complete_suites
 from nsbench.cli.data import data
@@ -130,25 +130,26 @@ def run(
     if not methods or not suites:
         raise UsageError("say what to run: --method and --suite, such as --method ns --suite all, or --study")
     chosen_methods, chosen_suites = resolve_methods(methods), resolve_suites(suites)
-    from nsbench.progress import ConsoleProgress
+    from nsbench.progress import ConsoleProgress, Progress
     from nsbench.run.runner import RunOptions, Summary
 
     if dry_run:
-        for setting in grid:
+        for setting in grid if not processes.is_quiet() else []:
             _print_plan(RunOptions(chosen_methods, chosen_suites, settings=setting, **options))
         return
     from nsbench.run.runner import run as run_all
 
-    progress, total = ConsoleProgress(verbose - quiet, log_file), Summary()
-    for setting in grid:
-        if setting:
-            progress.line(_named(setting), style="bold")
-        total.add(
-            run_all(RunOptions(chosen_methods, chosen_suites, settings=setting, **options), progress),
-            _named(setting) if len(grid) > 1 else "",
-        )
+    progress, total = Progress() if processes.is_quiet() else ConsoleProgress(verbose - quiet, log_file), Summary()
+    with processes.joined(options["device"]), processes.section():
+        for setting in grid:
+            if setting:
+                progress.line(_named(setting), style="bold")
+            total.add(
+                run_all(RunOptions(chosen_methods, chosen_suites, settings=setting, **options), progress),
+                _named(setting) if len(grid) > 1 else "",
+            )
     _say_what_became(total, progress)
-    if total.results:
+    if total.results and not processes.is_quiet():
         _say_what_was_found(total, options["results"], study, progress)
     sys.exit(0 if total.complete else 1)
 

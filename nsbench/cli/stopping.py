@@ -10,6 +10,8 @@ from types import FrameType
 
 import click
 
+from nsbench import processes
+
 INTERRUPTED, TERMINATED = 130, 143  # exit statuses: 128 and the signal's number
 KEPT = "nsbench.kept"  # key in the context: what the command has said of itself
 GOES_ON = "what was finished is kept, and the same command goes on from there"
@@ -57,5 +59,6 @@ def say_stopped(context: click.Context, terminated: bool, notes: Sequence[str] =
     what = "terminated" if terminated else "interrupted"
     kept = context.meta.get(KEPT, ANEW)
     told = [*notes, kept] if kept == GOES_ON else [kept]  # of what is thrown away nothing is counted
-    click.echo(f"\nnsbench: {'; '.join([what, *told])}", err=True)
+    if not processes.is_quiet():
+        click.echo(f"\nnsbench: {'; '.join([what, *told])}", err=True)
     return TERMINATED if terminated else INTERRUPTED

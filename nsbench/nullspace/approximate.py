@@ -15,6 +15,7 @@ from itertools import cycle
 
 import torch
 
+from nsbench import processes
 from nsbench.errors import TrainingError, UsageError
 from nsbench.models import Model, class_token_only, frozen
 from nsbench.randomness import derive_seed
@@ -79,13 +80,15 @@ def learn_noise(
     before the update. With `held_out` images, a noise that is inside on its batch must be inside on these too, so that
     the search does not end by the chance of one batch. `watch` is called at each test.
 
+    Several processes are given the same images, and each computes its part of every batch; all get the same noise.
+
     Raises TrainingError where the logits become NaN.
     """
     if loss not in LOSSES:
         raise UsageError(f"noise loss '{loss}' is none of {', '.join(LOSSES)}")
     with frozen(model), class_token_only(model), torch.enable_grad():
         clean = clean_outputs(model, images, batch_size)
-        tokens_BND, clean_BK = next(clean)
+        tokens_BND, clean_BK, part = next(clean)
         noise_1ND = uniform_like(tokens_BND[:1], limit, derive_seed(seed, "nullspace noise", round)).requires_grad_()
         optimiser = torch.optim.AdamW([noise_1ND], lr=lr, weight_decay=weight_decay)
         pending: deque[tuple[int, torch.Tensor, torch.Tensor]] = deque()
@@ -93,7 +96,8 @@ def learn_noise(
         inside = InsideTest(model, held_out, epsilon)
         for step in range(max_steps + 1):
             noisy_BK = model.head(model.encode(tokens_BND + noise_1ND))
-            pending.append((step, noise_1ND.detach().clone(), mse_probability(noisy_BK.detach(), clean_BK)))
+            distance = of_all(mse_probability(noisy_BK.detach(), clean_BK), part)
+            pending.append((step, noise_1ND.detach().clone(), distance))
             while len(pending) > (behind if step < max_steps else 0):
                 count, candidate_1ND, distance = pending.popleft()
                 mse = _finite(distance.item(), count, lr, limit)
@@ -102,9 +106,10 @@ def learn_noise(
                 if (converged := inside(candidate_1ND, mse)) or count == max_steps:
                     return LearntNoise(candidate_1ND, count, mse, candidate_1ND.norm().item(), converged)
             optimiser.zero_grad()
-            torch.autograd.backward(LOSSES[loss](noisy_BK, clean_BK))
+            torch.autograd.backward(LOSSES[loss](noisy_BK, clean_BK) * part)
+            processes.add_up([noise_1ND.grad] if noise_1ND.grad is not None else [])
             optimiser.step()
-            tokens_BND, clean_BK = next(clean)
+            tokens_BND, clean_BK, part = next(clean)
     raise AssertionError("the last step returns")
 
 
@@ -123,7 +128,7 @@ class InsideTest:
         self.model, self.epsilon = model, epsilon
         if held_out is not None:
             with frozen(model):
-                self.tokens_BND, self.clean_BK = next(clean_outputs(model, held_out))
+                self.tokens_BND, self.clean_BK, self.part = next(clean_outputs(model, held_out))
         self.held_out = held_out is not None
 
     def __call__(self, noise_1ND: torch.Tensor, mse_on_batch: float) -> bool:
@@ -132,23 +137,41 @@ class InsideTest:
     def influence(self, noise_1ND: torch.Tensor) -> float:
         with frozen(self.model), torch.no_grad():
             noisy_BK = self.model.head(self.model.encode(self.tokens_BND + noise_1ND))
-        return mse_probability(noisy_BK, self.clean_BK).item()
+        return of_all(mse_probability(noisy_BK, self.clean_BK), self.part).item()
 
 
 def clean_outputs(
     model: Model, images: torch.Tensor | Iterable[torch.Tensor], batch_size: int | None = None
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Tokens (B, N, D) and logits (B, K) of batch after batch; endless, unless `images` is an iterator that ends."""
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, float]]:
+    """Tokens (B, N, D) and logits (B, K) of batch after batch; endless, unless `images` is an iterator that ends.
+
+    Of several processes each gets its part of a batch, and the share of the batch that this is; one gets 1.0.
+    """
 
     @torch.no_grad()
-    def output(part_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def output(batch_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float]:
+        if len(batch_BCHW) < processes.count():
+            raise UsageError(
+                f"{len(batch_BCHW)} images of the noise and {processes.count()} processes: each takes at least one; start "
+                "fewer processes, or give a larger noise_batch and noise_held_out"
+            )
+        part_BCHW = batch_BCHW[processes.share(len(batch_BCHW))]
         tokens_BND = model.embed(part_BCHW)
-        return tokens_BND, model.head(model.encode(tokens_BND))
+        return tokens_BND, model.head(model.encode(tokens_BND)), len(part_BCHW) / len(batch_BCHW)
 
     if isinstance(images, torch.Tensor):
         images = torch.split(images, batch_size or len(images))
     outputs = map(output, images)
     return outputs if isinstance(images, Iterator) else cycle(outputs)  # cycle keeps what it has given
+
+
+def of_all(mean: torch.Tensor, part: float) -> torch.Tensor:
+    """The mean over a batch, from the mean over this process's part of it."""
+    if processes.count() == 1:
+        return mean
+    weighted = mean * part
+    processes.add_up([weighted])
+    return weighted
 
 
 def _behind(noise_1ND: torch.Tensor) -> int:

@@ -9,7 +9,7 @@ import torch
 
 from nsbench.errors import TrainingError, UsageError
 from nsbench.models import Model, frozen
-from nsbench.nullspace.approximate import InsideTest, LearntNoise, clean_outputs, mse_probability, normal_like
+from nsbench.nullspace.approximate import InsideTest, LearntNoise, clean_outputs, mse_probability, normal_like, of_all
 from nsbench.randomness import derive_seed
 
 LEAST = 1e-4  # a smaller factor than this is no noise any more: 41 times 0.8
@@ -35,11 +35,12 @@ def scale_noise(
     with frozen(model), torch.no_grad():
         inside = InsideTest(model, held_out, epsilon)
         scale, start_1ND = 1.0, None
-        for step, (tokens_BND, clean_BK) in enumerate(clean_outputs(model, images)):
+        for step, (tokens_BND, clean_BK, part) in enumerate(clean_outputs(model, images)):
             if start_1ND is None:
                 start_1ND = normal_like(tokens_BND[:1], derive_seed(seed, "random noise", round))
             noise_1ND = start_1ND * scale
-            mse = mse_probability(model.head(model.encode(tokens_BND + noise_1ND)), clean_BK).item()
+            noisy_BK = model.head(model.encode(tokens_BND + noise_1ND))
+            mse = of_all(mse_probability(noisy_BK, clean_BK), part).item()
             if not math.isfinite(mse):
                 raise TrainingError(f"random noise of scale {scale:.3g} gave NaN logits; check the weights")
             if (converged := inside(noise_1ND, mse)) or scale < LEAST:

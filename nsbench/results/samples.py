@@ -100,6 +100,13 @@ class Sampler:
             found += [offered[one] for one in first if one in offered]
         return found
 
+    def take_over(self, others: Iterable[Sequence[Sample]]) -> None:
+        """What other processes kept of other images of the condition."""
+        for one in (sample for samples in others for sample in samples):
+            self._kept[one.right][one.id] = one
+        for kind, kept in self._kept.items():
+            self._kept[kind] = {name: kept[name] for name in sorted(kept, key=place)[: self.each]}
+
     @property
     def samples(self) -> list[Sample]:
         """In the order of the ids' digests, the wrong ones first."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from nsbench import registry
-from nsbench.attacks.card import AttackCost, attack_card, import_library
+from nsbench import processes, registry
+from nsbench.attacks.card import AttackCost, attack_card, import_library, of_all_processes
 from nsbench.data.loading import batches
 from nsbench.errors import AttackError, DataError, doing
 from nsbench.models.memory import let_go, out_of_memory, too_large
@@ -24,7 +24,7 @@ from nsbench.progress import SILENT, Progress
 from nsbench.results import AttackCard, OutputCheck
 from nsbench.results.samples import Sample, Sampler
 from nsbench.run.class_maps import for_classes
-from nsbench.run.judge import Columns, judge, look_at_outputs, predictions
+from nsbench.run.judge import LOOKED_AT, Columns, judge, look_at_outputs, predictions
 from nsbench.run.known import UNKNOWN, Known, Memory
 from nsbench.run.threat_check import check_adversarial
 from nsbench.types import Condition, Outcomes
@@ -95,7 +95,8 @@ def evaluate(
     their threat model. An image that cannot be decoded raises CorruptImage; with `leave_out` it is named in the
     evaluation and left out. So many `pictures` of right and of wrong images are kept. `memory` carries what is known
     of unattacked images from one condition of this model to the next. Where a batch does not fit into memory, half as
-    many images are taken at a time, which moves no outcome.
+    many images are taken at a time, which moves no outcome. Several processes take a part of the images each, and all
+    get the whole evaluation.
     """
     memory, title = memory or Memory(), label or condition.name
     if split.set_classes:
@@ -104,7 +105,7 @@ def evaluate(
         room = max(1, min(batch_size, memory.room or batch_size, len(split)))
         job = _Job(model, split, condition, room, workers, {} if leave_out else None)
         try:
-            with frozen(model), doing(f"evaluating {title}"):
+            with processes.section(repeated=out_of_memory), frozen(model), doing(f"evaluating {title}"):
                 return _evaluated(job, seed, progress, title, pictures, memory)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
@@ -124,9 +125,10 @@ def _evaluated(job: _Job, seed: int, progress: Progress, title: str, pictures: i
     if condition.attack:
         cost = AttackCost()
         columns = _attack(job, columns, seed, cost, progress, title, sampler)
-        card = attack_card(registry.attacks[condition.attack], condition, cost)
+        card = attack_card(registry.attacks[condition.attack], condition, of_all_processes(cost))
     elif pictures:
         _sample(job, columns["predictions"], sampler)
+    _share_unreadable(job)
     return Evaluation(
         _outcomes(job.split, columns), dict(job.unreadable or {}), card, tuple(sampler.samples), memory.outputs
     )
@@ -171,15 +173,21 @@ def _look(
     title: str,
 ) -> None:
     """Judge the images `missing` of the job's split, which stand at `positions` in the known ones."""
-    job.split.prepare(
-        missing, device=job.model.device, batch_size=job.batch_size, workers=job.workers, progress=progress
-    )
-    with progress.task(title, len(missing)) as advance:
-        for images, _, ids, indices in job.batches(missing):
+    _prepare(job, missing, progress)
+    own = missing[processes.share(len(missing))]
+    if processes.count() > 1 and memory.outputs is None:  # what the first of all images give, in every process
+        for images, *_ in job.batches(missing[:LOOKED_AT]):
+            memory.outputs = memory.outputs or look_at_outputs(job.model, images)
+    found: list[tuple[np.ndarray, Columns]] = []
+    with progress.task(title, len(own)) as advance:
+        for images, _, ids, indices in job.batches(own):
             memory.outputs = memory.outputs or look_at_outputs(job.model, images)
             judged = judge(job.model, images, job.split.labels[indices], ids, job.split.classes)
-            known.put(positions[indices], _accepted(job.split, indices, judged))
+            found.append((indices, _accepted(job.split, indices, judged)))
             advance(len(images))
+    for indices, judged in (one for parts in processes.gathered(found) for one in parts):
+        known.put(positions[indices], judged)
+    _share_unreadable(job)
     why = job.unreadable or {}
     known.unreadable |= {
         int(positions[k]): why[str(job.split.ids[k])] for k in missing.tolist() if str(job.split.ids[k]) in why
@@ -206,14 +214,15 @@ def _attack(
     }
     right = np.flatnonzero(before == job.split.labels)
     columns["predictions"][right] = UNKNOWN  # until judged: an image that cannot be read any more is left out
-    with progress.task(title, len(right)) as advance:
-        for images, labels, ids, indices in _pools(job.batches(right), POOL if _refills(job) else 1):
+    own = right[processes.share(len(right))]
+    found: list[tuple[np.ndarray, Columns]] = []
+    with progress.task(title, len(own)) as advance:
+        for images, labels, ids, indices in _pools(job.batches(own), POOL if _refills(job) else 1):
             adversarial = _perturb(job, images, labels, ids, seed, cost)
             for start in range(0, len(ids), job.batch_size):
                 part = slice(start, start + job.batch_size)
                 measured = _measure(job, images[part], adversarial[part], ids[part], indices[part])
-                for name, values in measured.items():
-                    columns[name][indices[part]] = values
+                found.append((indices[part], measured))
                 sampler.offer(
                     ids[part],
                     job.split.labels[indices[part]],
@@ -223,7 +232,34 @@ def _attack(
                     {name: measured[name] for name in ("linf", "l2")},
                 )
             advance(len(images))
+    for places, measured in (one for parts in processes.gathered(found) for one in parts):
+        for name, values in measured.items():
+            columns[name][places] = values
+    if processes.count() > 1:
+        sampler.take_over(processes.gathered(sampler.samples))
     return columns
+
+
+def _prepare(job: _Job, missing: np.ndarray, progress: Progress) -> None:
+    """Make images that do not exist yet: the first process makes them, and the others find them."""
+
+    def made() -> None:
+        job.split.prepare(
+            missing, device=job.model.device, batch_size=job.batch_size, workers=job.workers, progress=progress
+        )
+
+    processes.first(made)
+    if processes.number() > 0:
+        made()
+
+
+def _share_unreadable(job: _Job) -> None:
+    """Images that any process could not read are left out by all, in the order of the split."""
+    if job.unreadable is None or processes.count() == 1:
+        return
+    found = {image: why for part in processes.gathered(job.unreadable) for image, why in part.items()}
+    job.unreadable.clear()
+    job.unreadable.update(found)
 
 
 def _refills(job: _Job) -> bool:

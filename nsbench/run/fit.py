@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nsbench import models
+from nsbench import models, processes
 from nsbench.data.source import digest_of
 from nsbench.errors import TrainingError, doing
 from nsbench.files import cache_folder
@@ -18,7 +18,7 @@ from nsbench.models.memory import out_of_memory
 from nsbench.progress import Progress, Within
 from nsbench.provenance import device_name, now, peak_memory_mib, versions
 from nsbench.results import RecipeUsed, Round, Stage
-from nsbench.run.kept_fits import FitCard, Fitted, clear_checkpoint, store, stored
+from nsbench.run.kept_fits import FitCard, Fitted, clear_checkpoint, store, stored_for_all
 from nsbench.run.turns import clear_turn, turn
 from nsbench.training import Trained
 from nsbench.types import Method
@@ -103,12 +103,12 @@ class Fitter:
             return kept or self._trained_here(method, parent, parent_digest, start, key, path)
 
     def _kept(self, method: Method, path: Path, parent: Model, key: str) -> Fitted | None:
-        kept = None if self.again else stored(path, parent, key)
+        kept = None if self.again else stored_for_all(path, parent, key)
         if kept:
             self.progress.line(
                 f"{method.name}: fitted before ({kept.card.seconds:.0f} s), weights {kept.weights_digest}"
             )
-            clear_checkpoint(path.with_suffix(".training"), path.with_suffix(".json"))
+            processes.first(partial(clear_checkpoint, path.with_suffix(".training"), path.with_suffix(".json")))
         return kept
 
     def _trained_here(
@@ -116,10 +116,11 @@ class Fitter:
     ) -> Fitted:
         checkpoint = path.with_suffix(".training")
         if self.again:
-            checkpoint.unlink(missing_ok=True)
+            processes.first(partial(checkpoint.unlink, missing_ok=True))
         fitted = self._train(method, parent, parent_digest, start, key, checkpoint)
-        store(path, fitted)
-        checkpoint.unlink(missing_ok=True)
+        processes.agree(fitted.weights_digest, f"the weights of {method.name} differ")
+        processes.first(partial(store, path, fitted))
+        processes.first(partial(checkpoint.unlink, missing_ok=True))
         return fitted
 
     def _chain(self, method: Method, start: Start) -> Fitted:

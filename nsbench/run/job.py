@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from nsbench import models, provenance, training
+from nsbench import models, processes, provenance, training
 from nsbench.data import DataSource
 from nsbench.errors import NsbenchError
 from nsbench.models.preparation import Preparation
@@ -91,7 +91,8 @@ class Job:
         if self.source.name == EMBEDDED:
             return 0
         cuda = self.device.startswith("cuda")
-        return min(8, os.cpu_count() or 1) if cuda else max(1, torch.get_num_threads() // 4)
+        cores = (os.cpu_count() or 1) // processes.local_count()
+        return min(8, max(1, cores)) if cuda else max(1, torch.get_num_threads() // 4)
 
 
 def open_job(options: RunOptions, progress: Progress, network: Model | None = None) -> Job:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
-from nsbench import models
+from nsbench import models, processes
 from nsbench.errors import ModelError, ResultError
 from nsbench.files import OTHER_CACHE, read_regular, write_atomically, writing
 from nsbench.results import NoiseOfRound, RecipeUsed, Round, Stage
@@ -123,6 +123,21 @@ def stored(path: Path, parent: Model, key: str) -> Fitted | None:
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, ModelError):
         return None
     return Fitted(model, key, card) if models.weights_digest(model) == card.weights_digest else None
+
+
+def stored_for_all(path: Path, parent: Model, key: str) -> Fitted | None:
+    """`stored`, as the first process finds it. Raises ResultError in processes that cannot read what that one can."""
+    if processes.count() == 1:
+        return stored(path, parent, key)
+    if not processes.first(lambda: stored(path, parent, key) is not None):
+        return None
+    with processes.section():
+        found = stored(path, parent, key)
+        if found is None:
+            raise ResultError(
+                f"{path}: only the first process can read it; all need one folder of weights (NSBENCH_CACHE)"
+            )
+    return found
 
 
 def _read_card(path: Path) -> FitCard:

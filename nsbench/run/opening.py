@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from nsbench import processes
 from nsbench.data import DataSource, SurrogateName
 from nsbench.data.source import require_its_classes
 from nsbench.errors import UsageError
@@ -169,9 +170,10 @@ def _own(path: Path, corruption_engine: str, follow_links: bool) -> DataSource:
 
 
 def resolve_device(wanted: str) -> str:
-    """`auto` is the GPU where there is one. Raises UsageError for a device that is not here."""
+    """`auto` is the GPU, where there is one: one for each of several processes. Raises UsageError for what is not here."""
     if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return processes.own_device("cuda" if torch.cuda.is_available() else "cpu")
+    wanted = processes.own_device(wanted)
     try:
         torch.zeros(1, device=wanted).item()  # a device without values, such as meta, gives none back
     except (RuntimeError, AssertionError, ImportError, AttributeError, TypeError, ValueError) as error:

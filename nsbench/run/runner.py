@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 import nsbench.attacks  # noqa: F401  (fills the registry of attacks)
-from nsbench import registry, results
+from nsbench import processes, registry, results
 from nsbench.data import Split
 from nsbench.data.sized import for_model
 from nsbench.data.source import digest_of
@@ -198,7 +198,8 @@ def _fit(job: Job, method: Method, waits: bool = True) -> Fitted:
 def _run_method(job: Job, method: Method, summary: Summary, course: Course) -> list[str]:
     """All suites of one method; those that another process does now. The model is fitted when a suite needs it."""
     try:
-        key = fit_key(job, method)
+        with processes.section():
+            key = fit_key(job, method)
     except NsbenchError as error:
         course.number += len(job.options.suites)
         _note_all(job, method, summary, error)
@@ -210,23 +211,24 @@ def _run_method(job: Job, method: Method, summary: Summary, course: Course) -> l
         suite, pair = registry.suites[name], pair_of(job, method, name)
         course.number += 1
         try:
-            splits = splits_of(job, suite)
-            require_all_read(job, splits)
-            identity = identity_of(job, suite, splits, key)
-            mine = results.turn_path(job.options.results, job.source.name, job.parent.name, method.name, identity)
-            if _is_held(job, method, suite, identity, pair, summary):
-                clear_turn(mine)
-                continue
-            require_published_labels(job, suite)
-            rehearse(suite, splits)
-            if name in job.refused:
-                raise job.refused[name]
-            with turn(mine, str(pair)):
-                if _is_held(job, method, suite, identity, pair, summary):  # by another process, meanwhile
+            with processes.section():
+                splits = splits_of(job, suite)
+                require_all_read(job, splits)
+                identity = identity_of(job, suite, splits, key)
+                mine = results.turn_path(job.options.results, job.source.name, job.parent.name, method.name, identity)
+                if _is_held(job, method, suite, identity, pair, summary):
+                    clear_turn(mine)
                     continue
-                model = model or _fit(job, method, waits=False)
-                _run_pair(job, method, suite, splits, model, memory, identity, pair, summary)
-                course.computed += 1
+                require_published_labels(job, suite)
+                rehearse(suite, splits)
+                if name in job.refused:
+                    raise job.refused[name]
+                with turn(mine, str(pair)):
+                    if _is_held(job, method, suite, identity, pair, summary):  # by another process, meanwhile
+                        continue
+                    model = model or _fit(job, method, waits=False)
+                    _run_pair(job, method, suite, splits, model, memory, identity, pair, summary)
+                    course.computed += 1
         except Elsewhere:
             elsewhere.append(name)
             course.number -= 1
@@ -239,12 +241,18 @@ def _run_method(job: Job, method: Method, summary: Summary, course: Course) -> l
 
 def _is_held(job: Job, method: Method, suite: Suite, identity: str, pair: Pair, summary: Summary) -> bool:
     """Whether the pair is stored; then it is a part of the summary."""
-    stored = _held(job, method, suite, identity, pair)
-    if stored:
+
+    def look() -> bool:
+        stored = _held(job, method, suite, identity, pair)
+        if stored:
+            summary.results.append(stored)
+            job.progress.event("held", f"{pair}: held already", _facts(pair), "dim")
+        return stored is not None
+
+    held = processes.first(look)
+    if held:
         summary.held.append(pair)
-        summary.results.append(stored)
-        job.progress.event("held", f"{pair}: held already", _facts(pair), "dim")
-    return stored is not None
+    return held
 
 
 def _run_pair(
@@ -258,20 +266,30 @@ def _run_pair(
     pair: Pair,
     summary: Summary,
 ) -> None:
+    """Evaluate in all processes, and score and store in the first one."""
     start = time.perf_counter()
-    try:
-        evaluations = _evaluations(job, suite, splits, model.model, memory, pair)
+
+    def store() -> None:
         result = result_of(job, method, suite, splits, model, evaluations, identity, time.perf_counter() - start)
         outcomes = {name: evaluation.outcomes for name, evaluation in evaluations.items()}
         samples = {name: evaluations[name].samples for name in pictures_of(list(evaluations))}
         own = splits[0].set_classes
         pictures = pack_samples(identity, samples, own.names if own else job.source.class_names)
-        stored = results.write_result(job.options.results, result, outcomes, pictures)
+        summary.results.append(results.write_result(job.options.results, result, outcomes, pictures))
+
+    try:
+        with processes.section():
+            evaluations = _evaluations(job, suite, splits, model.model, memory, pair)
+        processes.first(store)
     except (NsbenchError, torch.OutOfMemoryError) as error:
         _note(job, summary.failed, pair, error)
         return
     summary.done.append(pair)
-    summary.results.append(stored)
+    if processes.number() == 0:
+        _say_done(job, pair, summary.results[-1], evaluations)
+
+
+def _say_done(job: Job, pair: Pair, result: Result, evaluations: Mapping[str, Evaluation]) -> None:
     score, seconds = result.score, result.provenance.seconds
     figures: dict[str, Fact] = {
         "value": score.value,
@@ -281,7 +299,7 @@ def _run_pair(
         "seconds": seconds,
     }
     job.progress.event("pair", result_line(pair, result), _facts(pair) | figures)
-    for doubt in doubts(result.conditions, outcomes):
+    for doubt in doubts(result.conditions, {name: one.outcomes for name, one in evaluations.items()}):
         job.progress.line(f"{pair}: {doubt.words()}", style="yellow")
 
 
@@ -322,7 +340,16 @@ def _evaluations(
 
 
 def splits_of(job: Job, suite: Suite) -> list[Split]:
-    """The images of each condition: the suite's own subset, cut further by --limit."""
+    """The images of each condition: the suite's own subset, cut further by --limit.
+
+    Where data have to be made, the first of several processes makes them, and the others find them.
+    """
+    if processes.count() > 1:
+        processes.first(lambda: bool(_splits(job, suite)))
+    return _splits(job, suite)
+
+
+def _splits(job: Job, suite: Suite) -> list[Split]:
     limits = [condition.limit for condition in suite.conditions()]
     return [
         _prepared(job, condition).limited(limit).limited(job.options.limit)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from filelock import SoftFileLease, Timeout
 
+from nsbench import processes
 from nsbench.errors import NsbenchError, ResultError
 from nsbench.files import OTHER_RESULTS, writing
 from nsbench.progress import Progress
@@ -33,8 +34,19 @@ def turn(path: Path, what: str, wait: Progress | None = None) -> Iterator[None]:
     """Inside, no other process does what the file `path` stands for.
 
     Raises Elsewhere where one does it now, or, with `wait`, says so and waits until it is done or gone. Raises
-    ResultError where the file cannot be written.
+    ResultError where the file cannot be written. Of processes that work together the first one takes the turn for all.
     """
+    held: list[SoftFileLease] = []
+    processes.first(lambda: held.append(_taken(path, what, wait)))
+    try:
+        yield
+    finally:
+        for lease in held:
+            lease.release()
+
+
+def _taken(path: Path, what: str, wait: Progress | None) -> SoftFileLease:
+    """See `turn`."""
     lease = SoftFileLease(path, lease_duration=LAPSES, heartbeat_interval=REFRESH)
     told = False
     while not _acquired(lease, path):
@@ -44,14 +56,13 @@ def turn(path: Path, what: str, wait: Progress | None = None) -> Iterator[None]:
             wait.line(f"{what}: waits for another process that does it{_by(path)}", style="dim")
             told = True
         time.sleep(LOOKS)
-    try:
-        yield
-    finally:
-        lease.release()
+    return lease
 
 
 def clear_turn(path: Path) -> None:
     """Remove the turn of a process that was killed after its work was done."""
+    if processes.number() > 0:
+        return
     lease = SoftFileLease(path, lease_duration=LAPSES, heartbeat_interval=REFRESH)
     if path.exists() and _acquired(lease, path):
         lease.release()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
-from nsbench import registry
+from nsbench import processes, registry
 from nsbench.data.sized import for_model
 from nsbench.errors import DataError, MissingSplit, UsageError
 from nsbench.results import Round
@@ -44,7 +44,7 @@ class Watcher:
         """Accuracy in percent by watched suite, in the rounds that are watched."""
         watched = self.job.options.watch and entry.round % self.job.options.watch == 0
         accuracies = self._accuracies(model) if watched else {}
-        if self.job.options.log:
+        if self.job.options.log and processes.number() == 0:
             if method not in self.loggers:
                 self.loggers[method] = LOGGERS[self.job.options.log](
                     self.job.options.results / "logs", f"{method}.seed{self.job.seed}", self.job.recipe.model_dump()

@@ -109,12 +109,19 @@ def pixels(batch: Batch, device: torch.device) -> torch.Tensor:
     return unit(batch.images, device)
 
 
-def erase(images_BCHW: torch.Tensor, recipe: Recipe, model: Model) -> torch.Tensor:
-    """timm's random erasing in "pixel" mode: rectangles of standard normal noise, after normalisation."""
+def erase(images_BCHW: torch.Tensor, recipe: Recipe, model: Model, rows: np.ndarray | None = None) -> torch.Tensor:
+    """timm's random erasing in "pixel" mode: rectangles of standard normal noise, after normalisation.
+
+    `rows`: the images are these of a step's batch, for all of which it is drawn.
+    """
     if not recipe.random_erasing:
         return images_BCHW
     eraser = RandomErasing(recipe.random_erasing, mode="pixel", device=str(images_BCHW.device))
-    drawn_BCHW = eraser(torch.full_like(images_BCHW, float("nan")))  # NaN: not erased
+    number = len(images_BCHW) if rows is None else recipe.batch_size * (len(images_BCHW) // len(rows))
+    canvas_BCHW = images_BCHW.new_full((number, *images_BCHW.shape[1:]), float("nan"))  # NaN: not erased
+    drawn_BCHW = eraser(canvas_BCHW)
+    if rows is not None:  # view after view of them
+        drawn_BCHW = drawn_BCHW.unflatten(0, (-1, recipe.batch_size))[:, rows].flatten(0, 1)
     return torch.where(drawn_BCHW.isnan(), images_BCHW, drawn_BCHW * model.std_3HW + model.mean_3HW)
 
 

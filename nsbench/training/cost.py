@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from nsbench import processes
 from nsbench.models import Model
+from nsbench.training.shares import present, rounded
 from nsbench.training.trainable import Work
 
 _counting: ContextVar[TrainingCost | None] = ContextVar("counting", default=None)
@@ -20,7 +22,7 @@ _counting: ContextVar[TrainingCost | None] = ContextVar("counting", default=None
 def besides(forwards: float) -> None:
     """Count work that is no pass of the model, in its forward passes of one image; less than none takes some back."""
     if cost := _counting.get():
-        cost.forwards += round(forwards)
+        cost.forwards += rounded(forwards, present())
 
 
 @dataclass
@@ -39,6 +41,22 @@ class TrainingCost:
         return self.forwards + self.backwards + self.weight_gradients
 
     @contextmanager
+    def of_all_processes(self) -> Iterator[None]:
+        """What is counted inside is afterwards what all processes counted; of several, nothing where it fails."""
+        if processes.count() == 1:
+            yield
+            return
+        before = (self.forwards, self.backwards, self.weight_gradients)
+        try:
+            yield
+            after = (self.forwards, self.backwards, self.weight_gradients)
+            added = processes.totals([b - a for a, b in zip(before, after, strict=True)])
+        except Exception:
+            self.forwards, self.backwards, self.weight_gradients = before
+            raise
+        self.forwards, self.backwards, self.weight_gradients = (a + b for a, b in zip(before, added, strict=True))
+
+    @contextmanager
     def counted(self, model: Model) -> Iterator[None]:
         """Count every image that goes through `model` to its end, and the gradients that come back."""
         work = Work.of(model)
@@ -46,10 +64,13 @@ class TrainingCost:
         def passed(module: nn.Module, inputs: Any, logits_BK: torch.Tensor) -> None:
             images, trains = len(logits_BK), any(p.requires_grad for p in model.parameters())
             self.forwards += images
+            piece = present()  # asked here: a GPU's gradients come back in another thread
 
             def back(gradient: torch.Tensor) -> None:
-                self.backwards += round(images * work.activations) if trains else images  # to the images themselves
-                self.weight_gradients += round(images * work.weights) if trains else 0
+                self.backwards += (
+                    rounded(images * work.activations, piece) if trains else images
+                )  # to the images themselves
+                self.weight_gradients += rounded(images * work.weights, piece) if trains else 0
 
             if logits_BK.requires_grad:
                 logits_BK.register_hook(back)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from nsbench import processes
 from nsbench.data import Split
 from nsbench.data.loading import batches
 from nsbench.errors import UsageError
@@ -128,7 +129,8 @@ class Discretiser:
 
     def facts(self) -> Mapping[str, int | float | str]:
         """What the history tells of a round: the quality on training images, and how many codes the attack changed."""
-        changed = round(100 * int(self.changed) / self.places, 3) if self.places else 0.0
+        moved, places = processes.totals([int(self.changed), self.places])
+        changed = round(100 * moved / places, 3) if places else 0.0
         self.changed, self.places = 0, 0
         return {"discretiser": self.name, **self.quality, "codes_changed": changed}
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from nsbench import processes
 from nsbench.data import Split
 from nsbench.data.loading import Batch
 from nsbench.errors import UsageError
@@ -28,6 +29,7 @@ from nsbench.training.ascent import check_radius
 from nsbench.training.noise import Perturb, noisy_at, round_noise
 from nsbench.training.optimisation import compiled, drop_path
 from nsbench.training.recipe import Recipe, adapted
+from nsbench.training.shares import require_same_weights, require_shareable
 from nsbench.training.state import State, Trained
 from nsbench.training.step import Brought, Criterion, Losses, mean_losses, take_step
 from nsbench.training.trainable import Probe, train_only
@@ -91,6 +93,7 @@ def finetune(
     if views and masks:
         raise UsageError("finetune takes `views` or `masks`, not both")
     check_radius(ascent)
+    require_shareable(model, recipe)
     if augmentation is not None:
         recipe = adapted(recipe, augmentation, progress, nothing_else=not (perturb or losses))
     if views:
@@ -123,11 +126,11 @@ def finetune(
                 if on_round:
                     state.history[-1] = replace(entry, accuracies=on_round(state.fitted.eval(), entry))
             except Exception:  # a look that failed costs no round; one that was interrupted is taken again, with it
-                if checkpoint:
+                if checkpoint and processes.number() == 0:
                     state.save(checkpoint)
                 raise
             if checkpoint:
-                state.save(checkpoint)
+                processes.first(partial(state.save, checkpoint))
     return Trained(state.fitted.eval(), tuple(state.history))
 
 
@@ -154,8 +157,8 @@ def _facts(entry: Round) -> dict[str, Fact]:
 def _begun(model: Model, recipe: Recipe, checkpoint: Path | None, progress: Progress) -> State:
     """The training of a copy of `model` as the checkpoint has it, or from the beginning."""
     state = State.fresh(deepcopy(model).requires_grad_(True), recipe)
-    if checkpoint and checkpoint.exists():
-        why_not = state.load(checkpoint)
+    if checkpoint and processes.first(checkpoint.exists):
+        why_not = next(filter(None, processes.gathered(state.load(checkpoint))), "")
         progress.line(
             why_not or f"goes on after round {state.round}, from {checkpoint}", "yellow" if why_not else "dim"
         )
@@ -184,7 +187,8 @@ def _round(
         def watch(step: int, distance: float) -> None:
             advance(0, note=f"{name}: noise, step {step}, {distance:.3f} of ε {recipe.epsilon:g}")
 
-        noise, learnt = round_noise(brought.noisy, brought.perturb, train, recipe, state.round, workers, watch)
+        with state.cost.of_all_processes():
+            noise, learnt = round_noise(brought.noisy, brought.perturb, train, recipe, state.round, workers, watch)
     noise_seconds = time.perf_counter() - start
     found, lr = [], state.lr
     losses = brought.losses or noise_losses(noise, brought.noisy, recipe.outer)
@@ -199,6 +203,7 @@ def _round(
         if recipe.compute and state.finished:
             break
     means = mean_losses(found, state, checkpoint)
+    require_same_weights(state.model)
     state.round += 1
     return Round(
         round=state.round,

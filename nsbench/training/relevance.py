@@ -13,8 +13,9 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate, normalize
 
+from nsbench import processes
 from nsbench.data import Split
-from nsbench.errors import DataError, ModelError, UsageError
+from nsbench.errors import DataError, ModelError, TrainingError, UsageError
 from nsbench.models import Model, frozen
 from nsbench.models.attention import attention_modules, patch_size, recorded_attention
 from nsbench.models.model import hooked
@@ -119,8 +120,16 @@ class Foreground:
         return {**terms, "confidence": confidence}
 
     def facts(self) -> Mapping[str, int | float | str]:
-        """What the history tells of a round: which masks, and the share of images without one, in percent."""
-        missing = round(100 * int(self.unknown) / self.images, 3) if self.images else 0.0
+        """What the history tells of a round: which masks, and the share of images without one, in percent.
+
+        Raises TrainingError where several processes trained with images whose mask is not known.
+        """
+        unknown, images = processes.totals([int(self.unknown), self.images])
+        if unknown and processes.count() > 1:  # means over known masks of a part do not add up to that over a batch
+            raise TrainingError(
+                f"{unknown} of {images} images have no mask: train this in one process, or with masks=model"
+            )
+        missing = round(100 * unknown / images, 3) if images else 0.0
         self.images, self.unknown = 0, 0
         return {"masks": self.source, "images_without_mask": missing}
 

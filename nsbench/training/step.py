@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
+from nsbench import processes
 from nsbench.data.loading import Batch
 from nsbench.errors import TrainingError
 from nsbench.models import Model
@@ -17,8 +18,10 @@ from nsbench.models.memory import let_go, out_of_memory, too_large
 from nsbench.randomness import derive_seed
 from nsbench.training.ascent import ascended
 from nsbench.training.augment import seeded
+from nsbench.training.draws import drawn_of, require_same_draws
 from nsbench.training.noise import Perturb
 from nsbench.training.optimisation import autocast
+from nsbench.training.shares import pieces
 from nsbench.training.state import State
 from nsbench.training.trainable import Probe, training_mode
 from nsbench.training.views import Views, shown
@@ -50,7 +53,8 @@ def take_step(state: State, batch: Batch, losses: Losses, brought: Brought) -> d
     """One update; where memory is short, again with half as many images at a time, which give the same gradient."""
     while True:
         try:
-            found = _update(state, batch, losses, brought)
+            with state.cost.of_all_processes():
+                found = _update(state, batch, losses, brought)
             break
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
@@ -79,7 +83,19 @@ def _update(state: State, batch: Batch, losses: Losses, brought: Brought) -> dic
 
 
 def _gradient(state: State, batch: Batch, losses: Losses, views: Views | None) -> dict[str, torch.Tensor]:
-    """The gradient of a step's losses, and nothing else in `.grad`; every call for one step makes the same draws."""
+    """The gradient of a step's losses, and nothing else in `.grad`; every call for one step makes the same draws.
+
+    Of several processes each adds what its own images give; afterwards all have the same.
+    """
+    with processes.section(repeated=out_of_memory):
+        sums = _own_gradient(state, batch, losses, views)
+    gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
+    processes.add_up([*gradients, *sums.values()])
+    return sums
+
+
+def _own_gradient(state: State, batch: Batch, losses: Losses, views: Views | None) -> dict[str, torch.Tensor]:
+    """What this process's images give of the gradient and of the losses."""
     model, recipe = state.model, state.recipe
     training_mode(model)
     state.optimiser.zero_grad()
@@ -88,15 +104,17 @@ def _gradient(state: State, batch: Batch, losses: Losses, views: Views | None) -
         images, targets, more = shown(batch, recipe, model, views=views, step=state.step)
         smoothing = 0.0 if targets.is_floating_point() else recipe.label_smoothing  # soft targets are smooth already
         criterion = partial(cross_entropy, label_smoothing=smoothing)
-        parts = [tensor.split(state.micro_batch) for tensor in (images, targets, *more)]
-        for part, wanted, *others in zip(*parts, strict=True):
-            with autocast(model, recipe):
-                found = {
-                    name: loss * (len(part) / len(images))
-                    for name, loss in losses(model, part, wanted, criterion, *others).items()
-                }
-            torch.stack(list(found.values())).sum().backward()
+        for piece in pieces(recipe, len(images), state.micro_batch):
+            part, wanted, *others = (tensor[piece.rows] for tensor in (images, targets, *more))
+            with drawn_of(piece):
+                with autocast(model, recipe):
+                    found = {
+                        name: loss * (len(part) / recipe.batch_size)
+                        for name, loss in losses(model, part, wanted, criterion, *others).items()
+                    }
+                torch.stack(list(found.values())).sum().backward()
             sums = {name: sums.get(name, 0.0) + loss.detach() for name, loss in found.items()}
+        require_same_draws(model.device)
     return sums
 
 

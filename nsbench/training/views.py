@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from nsbench import processes
 from nsbench.data import Split
 from nsbench.data.loading import Batch, batches
 from nsbench.data.source import digest_of
@@ -24,6 +25,7 @@ from nsbench.training.augment import Augmented, erase, mix, pixels, seeded
 from nsbench.training.masked import Masked, mix_masked, with_masks
 from nsbench.training.optimisation import laid_out
 from nsbench.training.recipe import Recipe
+from nsbench.training.shares import own_rows
 
 PictureView = Callable[
     [Image.Image], Image.Image
@@ -86,19 +88,29 @@ def training_batches(
     begin: int,
     steps: int,
 ) -> Iterator[Batch]:
-    """The training images of the steps from `begin` to `steps`: the same at the same step for every method."""
+    """The training images of the steps from `begin` to `steps`: the same at the same step for every method.
+
+    Of several processes each makes its own images alone, where a step needs no others for them.
+    """
     kind = Masked if masks else Augmented
     stream = kind(train, recipe, model, stream="training", length=steps * recipe.batch_size)
     split = Viewed(stream, views.pictures) if views and views.pictures else stream
-    together = recipe.batch_size * (len(split) // len(stream))
+    rows = np.arange(recipe.batch_size) if needs_whole_batch(recipe, views) else own_rows(recipe)
+    times = len(split) // len(stream)
+    of_step = (rows[:, None] * times + np.arange(times)).flatten()
     found = batches(
         split,
         model.preprocessing.transform("none"),
-        batch_size=together,
+        batch_size=len(of_step),
         workers=workers,
-        indices=np.arange(begin * together, len(split)),
+        indices=(np.arange(begin, steps)[:, None] * recipe.batch_size * times + of_step).flatten(),
     )
     return with_masks(found, stream) if isinstance(stream, Masked) else found
+
+
+def needs_whole_batch(recipe: Recipe, views: Views | None) -> bool:
+    """Whether an image of a step depends on the others: it is mixed with one, or a view is made of all of them."""
+    return bool(recipe.mixup or recipe.cutmix or (views and views.batch))
 
 
 def shown(
@@ -106,14 +118,29 @@ def shown(
 ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
     """What a step trains on: images (B, 3, H, W), or (B, V, 3, H, W) where there are views, targets, and masks, if any.
 
-    Views of pictures are erased instead of the image itself: what a loss compares them with is the clean one.
+    Views of pictures are erased instead of the image itself: what a loss compares them with is the clean one. Of several
+    processes each gets its own images of the step's batch.
     """
+    if processes.count() == 1:
+        return _all_shown(batch, recipe, model, views, step, None)
+    rows = own_rows(recipe)
+    if not needs_whole_batch(recipe, views):
+        return _all_shown(batch, recipe, model, views, step, rows)
+    images, targets, more = _all_shown(batch, recipe, model, views, step, None)
+    places = torch.from_numpy(rows).to(images.device)
+    return laid_out(images[places], recipe), targets[places], [one[places] for one in more]
+
+
+def _all_shown(
+    batch: Batch, recipe: Recipe, model: Model, views: Views | None, step: int, rows: np.ndarray | None
+) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    """`shown` of all images of `batch`, which are these rows of the step's batch; None: all of it."""
     times = 1 + len(views.pictures) if views else 1
     first_BCHW, *others = pixels(batch, model.device).unflatten(0, (-1, times)).unbind(dim=1)
     if others:
-        others = list(erase(torch.cat(others), recipe, model).chunk(len(others)))
+        others = list(erase(torch.cat(others), recipe, model, rows).chunk(len(others)))
     else:
-        first_BCHW = erase(first_BCHW, recipe, model)
+        first_BCHW = erase(first_BCHW, recipe, model, rows)
     labels = batch.labels[::times].to(model.device)
     if batch.masks is not None:
         images, masks, targets = mix_masked(first_BCHW, batch.masks.to(first_BCHW), labels, recipe, model.num_classes)

@@ -14,7 +14,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "nsbench"
 LAYERS = [  # a module may import from its own layer and from those above it in this list
-    {"types", "errors", "files", "progress", "randomness"},
+    {"types", "errors", "files", "progress", "randomness", "processes"},
     {"registry", "provenance", "statistics", "models", "corruptions"},
     {"results", "data", "attacks", "nullspace"},
     {"training", "shapes10", "health", "leaderboard"},

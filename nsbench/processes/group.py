@@ -1,0 +1,111 @@
+"""Which of how many processes this one is, as torchrun's environment says, and the part of a work that falls to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, cast
+
+from nsbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+PATIENCE = timedelta(days=7)  # the others wait while the first one makes data; torchrun ends them where one dies
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes that work together."""
+
+    number: int = 0  # of this process, from 0 on
+    count: int = 1
+    local_number: int = 0  # among those of this machine
+    local_count: int = 1
+    messages: ProcessGroup | None = None  # for numbers and objects that are on the CPU
+
+
+_group = Group()
+
+
+def count() -> int:
+    return _group.count
+
+
+def number() -> int:
+    """Of this process, from 0 on. The first one alone prints and writes."""
+    return _group.number
+
+
+def local_count() -> int:
+    """Processes on this machine."""
+    return _group.local_count
+
+
+def messages() -> ProcessGroup | None:
+    return _group.messages
+
+
+def share(length: int, of: int | None = None, among: int | None = None) -> slice:
+    """The part of `length` things that falls to this process, or to process `of` `among` so many.
+
+    The parts follow one another, are all of the things, and differ by one in length at most.
+    """
+    among = count() if among is None else among
+    of = number() if of is None else of
+    each, longer = divmod(length, among)
+    start = of * each + min(of, longer)
+    return slice(start, start + each + (of < longer))
+
+
+@contextmanager
+def joined(device: str = "auto") -> Iterator[None]:
+    """Inside, the processes that torchrun started work together; without torchrun, or with one process, nothing is done.
+
+    Raises UsageError where the machine has fewer GPUs than processes, or where `device` names one GPU for all of them.
+    """
+    asked = int(os.environ.get("WORLD_SIZE", "1"))
+    if asked == 1 or "RANK" not in os.environ:
+        yield
+        return
+    import torch
+    from torch import distributed
+
+    global _group
+    local, here = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    cuda = device != "cpu" and torch.cuda.is_available()
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device {device}: {asked} processes take a device each; use auto, cuda or cpu")
+    if cuda and torch.cuda.device_count() < here:
+        raise UsageError(
+            f"{here} processes and {torch.cuda.device_count()} GPUs: start one process for each GPU, or use --device cpu"
+        )
+    if cuda:
+        torch.cuda.set_device(local)
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+    letters = cast("ProcessGroup", distributed.new_group(backend="gloo"))  # what is on the CPU goes past the GPUs
+    _group = Group(distributed.get_rank(), distributed.get_world_size(), local, here, letters)
+    try:
+        yield
+    except KeyboardInterrupt:  # the others may be in the middle of something, and end as well
+        raise
+    except BaseException:
+        distributed.destroy_process_group()
+        raise
+    else:
+        distributed.destroy_process_group()
+    finally:
+        _group = Group()
+
+
+def is_quiet() -> bool:
+    """Whether another process, the first one of torchrun's, says what there is to say."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ.get("RANK", "0") != "0"
+
+
+def own_device(device: str) -> str:
+    """The GPU of this process, where "cuda" stands for one of each."""
+    return f"cuda:{_group.local_number}" if device == "cuda" and _group.count > 1 else device

@@ -1,0 +1,129 @@
+"""Where processes meet: sums, what all have found, what the first one decides, and errors, which become those of all.
+
+Before anything is exchanged, every process says whether it failed. One that fails in a `section` says so there, with
+its error, and the others raise the same error wherever they wait next; so nobody waits for somebody who has left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from nsbench.errors import NsbenchError
+from nsbench.processes.group import count, messages, number
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+FINE, TO_BE_REPEATED, FAILED = 0, 1, 2
+_TOLD = "_told_to_all"  # attribute of an error that every process knows of
+
+
+def _never(error: Exception) -> bool:
+    return False
+
+
+def is_known(error: BaseException) -> bool:
+    """Whether every process has this error."""
+    return hasattr(error, _TOLD)
+
+
+@contextmanager
+def section(repeated: Callable[[Exception], bool] = _never) -> Iterator[None]:
+    """An error of the block in one process is raised in all. Every process has to come through the same sections.
+
+    `repeated`: which errors the caller handles, by doing the work again; where another process has an error of another
+    kind, that one is raised instead.
+    """
+    if count() == 1:
+        yield
+        return
+    try:
+        yield
+    except Exception as error:
+        if not is_known(error):
+            _roll_call(error, TO_BE_REPEATED if repeated(error) else FAILED)
+        raise
+    _roll_call()
+
+
+def _roll_call(own: Exception | None = None, state: int = FINE) -> None:
+    """Raises the error of the first process that failed, where any did."""
+    import torch
+    from torch import distributed
+
+    worst = torch.tensor([state])
+    distributed.all_reduce(worst, distributed.ReduceOp.MAX, group=messages())
+    if not worst.item():
+        return
+    told: list[Any] = [None] * count()
+    mine = (type(own), str(own)) if own is not None and state == worst.item() else None
+    distributed.all_gather_object(told, mine, group=messages())
+    kind, text = next(one for one in told if one)
+    if own is None or mine is None:
+        own = kind.__new__(kind, text)
+        if not isinstance(own, NsbenchError):
+            own.add_note("in another process")
+    setattr(own, _TOLD, True)
+    raise own
+
+
+def first(work: Callable[[], T]) -> T:
+    """What the first process gives, which alone does the work."""
+    if count() == 1:
+        return work()
+    from torch import distributed
+
+    found: list[Any] = [None]
+    with section():
+        if number() == 0:
+            found[0] = work()
+    distributed.broadcast_object_list(found, src=0, group=messages())
+    given: T = found[0]
+    return given
+
+
+def gathered(own: T) -> list[T]:
+    """What every process has, in their order."""
+    if count() == 1:
+        return [own]
+    from torch import distributed
+
+    _roll_call()
+    found: list[Any] = [None] * count()
+    distributed.all_gather_object(found, own, group=messages())
+    return found
+
+
+def totals(numbers: Sequence[int]) -> list[int]:
+    """Sums over all processes."""
+    return [sum(column) for column in zip(*gathered(list(numbers)), strict=True)]
+
+
+def agree(value: object, what: str) -> None:
+    """Raises NsbenchError where processes have different values."""
+    values = gathered(value)
+    if any(other != values[0] for other in values):
+        raise NsbenchError(
+            f"{what} in {count()} processes that should be alike; run it in one process, and report this"
+        )
+
+
+def add_up(tensors: Sequence[torch.Tensor]) -> None:
+    """Each tensor becomes its sum over all processes, in place. Shapes and types are the same in all."""
+    if count() == 1:
+        return
+    import torch
+    from torch import distributed
+
+    _roll_call()
+    for kind in dict.fromkeys(tensor.dtype for tensor in tensors):
+        alike = [tensor for tensor in tensors if tensor.dtype == kind]
+        together = torch.cat([tensor.detach().reshape(-1) for tensor in alike])
+        distributed.all_reduce(together)
+        start = 0
+        for tensor in alike:
+            tensor.detach().copy_(together[start : start + tensor.numel()].view(tensor.shape))
+            start += tensor.numel()

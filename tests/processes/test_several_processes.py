@@ -1,0 +1,125 @@
+"""Two and three processes of torchrun, on the CPU in float64, against one: weights, losses, costs, refusals."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from several_processes import TASKS, main
+
+from nsbench import processes
+
+REPOSITORY = Path(__file__).parents[2]
+SCRIPT = REPOSITORY / "tests" / "support" / "several_processes.py"
+EXACT = 1e-9
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def torchrun(count: int, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        str(count),
+        "--master-port",
+        free_port(),
+    ]
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{REPOSITORY}:{SCRIPT.parent}", **environment}
+    return subprocess.run([*command, *words], capture_output=True, text=True, env=environ, cwd=REPOSITORY, timeout=240)
+
+
+def together(count: int, tasks: list[str], folder: Path) -> dict[str, Any]:
+    """What so many processes give."""
+    file = folder / f"{count}.pt"
+    if count == 1:
+        main(file, tasks)
+    else:
+        done = torchrun(count, str(SCRIPT), str(file), *tasks)
+        assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, Any] = torch.load(file, weights_only=False)
+    assert found["processes"] == count
+    return found
+
+
+def assert_alike(several: dict[str, Any], one: dict[str, Any]) -> None:
+    assert several.keys() == one.keys()
+    for name, value in one["weights"].items():
+        torch.testing.assert_close(
+            several["weights"][name], value, rtol=0, atol=EXACT, msg=lambda m, n=name: f"{n}: {m}"
+        )
+    assert several["cost"] == one["cost"]
+    for found, expected in zip(several["losses"] + several["noise"], one["losses"] + one["noise"], strict=True):
+        assert found == pytest.approx(expected, rel=1e-6)  # distances of a noise are taken in float32
+
+
+def test_shares_follow_one_another() -> None:
+    for length in range(12):
+        parts = [range(length)[processes.share(length, number, 5)] for number in range(5)]
+        assert [place for part in parts for place in part] == list(range(length))
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    tasks = ["mixed", "ns", "micro_batch", "madry"]
+    one, two = (together(count, tasks, tmp_path) for count in (1, 2))
+    for task in tasks:
+        assert_alike(two[task], one[task])
+        assert len({tuple(entry.values()) for entry in one[task]["losses"]}) == 2  # it has moved
+
+
+def test_three_processes_evaluate_as_one(tmp_path: Path) -> None:
+    """Each has its own images of a condition, and all get the outcomes of all, in the order of the split."""
+    one, three = (together(count, ["evaluate"], tmp_path)["evaluate"] for count in (1, 3))
+    for name, (outcomes, unreadable, card, samples, outputs) in one.items():
+        theirs = three[name]
+        for field in fields(outcomes):
+            np.testing.assert_equal(getattr(theirs[0], field.name), getattr(outcomes, field.name))
+        assert unreadable == theirs[1] == {"p22": "p22 cannot be decoded"}
+        if card:  # its counts of passes depend on which images are attacked together, as with another batch size
+            assert (card.images, card.steps, card.start) == (theirs[2].images, theirs[2].steps, theirs[2].start)
+        assert [(s.id, s.prediction) for s in samples] == [(s.id, s.prediction) for s in theirs[3]]
+        assert outputs == theirs[4]
+        assert len(outcomes.ids) == 22
+        assert 0 < outcomes.correct.mean() < 1 or name == "cw"  # which has no bound
+
+
+@pytest.mark.slow
+def test_three_processes_train_as_one_by_every_method(tmp_path: Path) -> None:
+    one, two, three = (together(count, list(TASKS), tmp_path) for count in (1, 2, 3))
+    for task in TASKS:
+        assert_alike(two[task], one[task])
+        assert_alike(three[task], one[task])
+
+
+def test_what_processes_cannot_share_is_refused_by_all_of_them(tmp_path: Path) -> None:
+    said = {
+        "permuted": "TrainingError: this training draws by 'randperm'",
+        "broken": "TrainingError: the loss became NaN or infinite in round 1, step 1 of 2",
+        "raising": "TrainingError: planted in the second process",
+        "odd": "NsbenchError: the method's random draws differ in 2 processes",
+        "too few": "UsageError: 3 images at a time and 2 processes",
+        "compile": "UsageError: a compiled model is trained in one process",
+    }
+    found = together(2, [*said, "memory"], tmp_path)
+    for task, words in said.items():
+        assert len(found[task]["said"]) == 2
+        assert all(line.startswith(words) for line in found[task]["said"]), found[task]
+    one = together(1, ["memory"], tmp_path)["memory"]
+    assert found["memory"]["micro_batch"] == [4, 4]  # of all processes; halved in both, since one had no room
+    assert one["micro_batch"] == [2, 2]
+    for name, value in one["weights"].items():
+        torch.testing.assert_close(found["memory"]["weights"][name], value, rtol=0, atol=EXACT)
