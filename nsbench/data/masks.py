@@ -54,7 +54,7 @@ def read_mask(path: Path, size: tuple[int, int]) -> Image.Image:
     """A grey picture of this width and height, 255 inside. Raises CorruptImage."""
     try:
         with open_regular(path) as file:
-            picture = Image.open(io.BytesIO(file.read(MAX_BYTES)))
+            picture = Image.open(io.BytesIO(file.read(MAX_BYTES)), formats=("PNG", "BMP", "TIFF"))
             values = np.asarray(picture if picture.mode in ("1", "L", "P") else picture.convert("RGB")).astype(np.int32)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise CorruptImage(f"{path}: is no mask that can be read ({error}); copy it again or remove it") from error

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from nsbench.corruptions import CORRUPTIONS, ENGINES, EXTRA_CORRUPTIONS
 from nsbench.data import wnids
 from nsbench.data.corrupted import CorruptedSplit, digest_in_memory
+from nsbench.data.image_ids import file_stem
+from nsbench.data.robustbench_images import ROBUSTBENCH, stems
 from nsbench.data.source import digest_of
 from nsbench.making.expected import EXPECTED, Expected, is_published_val
 from nsbench.results import ConditionResult
@@ -29,6 +31,8 @@ def set_problems(
     """What cannot be of a published set, a line each. `labels`: by id; `own`: the limit of the suite's condition;
     `limit`: that of the run."""
     split, unreadable = condition.split, len(condition.unreadable)
+    if split == ROBUSTBENCH and limit is None and not unreadable and {file_stem(one) for one in labels} != set(stems()):
+        return ["its images are not the 5,000 of RobustBench"]
     wanted = _expected(split)
     if wanted is None:
         return []

@@ -14,6 +14,7 @@ from nsbench.cli import main
 from nsbench.corruptions import ENGINES
 from nsbench.data import wnids
 from nsbench.data.corrupted import digest_in_memory
+from nsbench.data.robustbench_images import ROBUSTBENCH, stems
 from nsbench.data.source import digest_of
 from nsbench.making import expected
 from nsbench.results import read_results
@@ -192,3 +193,12 @@ def test_the_command_line_has_the_switch(tmp_path):
     assert said("merge")[0] == 1
     assert said("merge", "--allow-unknown-data")[0] == 0
     assert said("check")[0] == 0  # now they are held
+
+
+def test_the_images_of_robustbench_are_all_of_its_list():
+    labels = dict.fromkeys(stems(), 3)
+    condition = made.condition(split=ROBUSTBENCH, origin="official")
+    assert set_problems(condition, labels, None, None) == []
+    fewer = dict(list(labels.items())[1:])
+    assert set_problems(condition, fewer, None, None) == ["its images are not the 5,000 of RobustBench"]
+    assert set_problems(condition, fewer, None, 4999) == []

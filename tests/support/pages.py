@@ -67,6 +67,8 @@ def nsbench_commands(line: str) -> list[list[str]]:
     found = []
     for part in re.split(r"&&|;|\|", line):
         words = shlex.split(part)
+        if words and words[0] == "torchrun" and "nsbench" in words:
+            words = words[words.index("nsbench") :]
         if words and words[0].rpartition("/")[2] == "nsbench":
             found.append(words[1:])
     return found
