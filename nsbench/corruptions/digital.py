@@ -15,16 +15,17 @@ from nsbench.corruptions.draws import Draws
 from nsbench.corruptions.noise import truncated
 
 
-def contrast(image_HWC: np.ndarray, setting: float, draws: Draws) -> np.ndarray:
-    kept = setting
+def contrast(image_HWC: np.ndarray, kept: float, draws: Draws) -> np.ndarray:
     means = np.array(cv2.mean(image_HWC)[:3]) / 255
     grey = np.clip((np.arange(256)[:, None] / 255 - means) * kept + means, 0, 1) * 255
     return cv2.LUT(image_HWC, grey[None].astype(np.uint8))
 
 
-def elastic_transform(image_HWC: np.ndarray, setting: float, draws: Draws) -> np.ndarray:
+def elastic_transform(image_HWC: np.ndarray, factor: float, draws: Draws) -> np.ndarray:
+    """The range of the displacements follows the height alone, as in the original."""
     height, width = image_HWC.shape[:2]
-    shift_x, shift_y = (_displacement(draws.uniform((height, width)), setting) for _ in range(2))
+    reach, sigmas = 0.005 * height * factor, (0.01 * height, 0.01 * width)
+    shift_x, shift_y = (_displacement(draws.uniform((height, width)), reach, sigmas) for _ in range(2))
     return truncated(_moved(image_HWC.astype(np.float32), shift_x, shift_y))
 
 
@@ -59,38 +60,29 @@ def affine_elastic_transform(image_HWC: np.ndarray, setting: tuple[Any, ...], dr
     moved = corners + ((2 * draws.uniform((3, 2)) - 1) * shift).astype(np.float32)
     affine = cv2.getAffineTransform(corners, moved)
     image = cv2.warpAffine(image_HWC.astype(np.float32), affine, (width, height), borderMode=cv2.BORDER_REFLECT_101)
-    shift_x, shift_y = (_smoothed_shift(draws.uniform((height, width)), reach, sigma) for _ in range(2))
+    shift_x, shift_y = (_displacement(draws.uniform((height, width)), reach, (sigma, sigma)) for _ in range(2))
     return truncated(_moved(image, shift_x, shift_y))
 
 
-def _smoothed_shift(uniform_HW: np.ndarray, reach: float, sigma: float) -> np.ndarray:
+def _displacement(uniform_HW: np.ndarray, reach: float, sigmas: tuple[float, float]) -> np.ndarray:
+    """Uniform noise in (-reach, reach), smoothed by `sigmas` down and across; not at all where they are 0."""
     noise = ((2 * uniform_HW - 1) * reach).astype(np.float32)
-    if not sigma:
+    if not any(sigmas):
         return noise
-    weights = settings.gaussian_weights(sigma, truncate=3)
-    return cv2.sepFilter2D(noise, -1, weights, weights, borderType=cv2.BORDER_REFLECT)
-
-
-def _displacement(uniform_HW: np.ndarray, factor: float) -> np.ndarray:
-    """Smoothed uniform noise; its range follows the height alone, as in the original."""
-    height, width = uniform_HW.shape
-    down, across = (settings.gaussian_weights(0.01 * size, truncate=3) for size in (height, width))
-    reach = 0.005 * height * factor
-    noise = ((2 * uniform_HW - 1) * reach).astype(np.float32)
+    down, across = (settings.gaussian_weights(sigma, truncate=3) for sigma in sigmas)
     return cv2.sepFilter2D(noise, -1, across, down, borderType=cv2.BORDER_REFLECT)
 
 
-def pixelate(image_HWC: np.ndarray, setting: float, draws: Draws) -> np.ndarray:
+def pixelate(image_HWC: np.ndarray, scale: float, draws: Draws) -> np.ndarray:
     height, width = image_HWC.shape[:2]
-    scale = setting
     coarse = Image.fromarray(image_HWC).resize((int(width * scale), int(height * scale)), Image.Resampling.BOX)
     return np.array(coarse.resize((width, height), Image.Resampling.NEAREST))
 
 
-def box_pixelate(image_HWC: np.ndarray, setting: float, draws: Draws) -> np.ndarray:
+def box_pixelate(image_HWC: np.ndarray, scale: float, draws: Draws) -> np.ndarray:
     """As CIFAR-10-C has it: the box filter on the way back, too."""
     height, width = image_HWC.shape[:2]
-    small, box = (int(width * setting), int(height * setting)), Image.Resampling.BOX
+    small, box = (int(width * scale), int(height * scale)), Image.Resampling.BOX
     return np.array(Image.fromarray(image_HWC).resize(small, box).resize((width, height), box))
 
 

@@ -70,8 +70,7 @@ def _normal(images_BCHW: torch.Tensor, draws: TensorDraws) -> torch.Tensor:
     return draws.normal((height, width, channels)).permute(0, 3, 1, 2)
 
 
-def shot_noise(images_BCHW: torch.Tensor, setting: float, draws: TensorDraws) -> torch.Tensor:
-    photons = setting
+def shot_noise(images_BCHW: torch.Tensor, photons: float, draws: TensorDraws) -> torch.Tensor:
     counts = draws.poisson(images_BCHW.permute(0, 2, 3, 1), photons).permute(0, 3, 1, 2)
     return (counts.double() / photons).clamp(max=1) * 255
 
@@ -163,9 +162,8 @@ def _mirrored(size: int, reach: int) -> torch.Tensor:
     return torch.from_numpy(np.pad(np.arange(size), reach, mode="symmetric"))
 
 
-def pixelate(images_BCHW: torch.Tensor, setting: float, draws: TensorDraws) -> torch.Tensor:
+def pixelate(images_BCHW: torch.Tensor, scale: float, draws: TensorDraws) -> torch.Tensor:
     """Pillow's box filter, columns first, rounded after each pass; then the nearest coarse pixel."""
-    scale = setting
     levels = images_BCHW.double()
     for axis in (3, 2):
         averages, nearest = (torch.from_numpy(part).to(levels.device) for part in _coarse(levels.shape[axis], scale))

@@ -19,7 +19,6 @@ from nsbench.files import cache_folder
 from nsbench.making.expected import EXPECTED, is_published_val
 from nsbench.models import Model, frozen
 from nsbench.run.job import Job
-from nsbench.run.own_settings import with_settings
 from nsbench.training.trainable import meant_by
 from nsbench.types import Condition, Outcomes, Suite
 
@@ -90,7 +89,7 @@ def not_attackable(job: Job) -> dict[str, NsbenchError]:
 def say_what_is_needed(job: Job) -> None:
     """Of methods that want more than images and a recipe, and do not find it: said at once, and the others go on."""
     for name in job.options.methods:
-        chosen = with_settings(registry.methods[name], job.options.settings)
+        chosen = job.method(name)
         for method in chosen.parts or (chosen,):
             if method.needs:
                 try:

@@ -12,7 +12,6 @@ from nsbench.progress import Progress
 from nsbench.run.fit import Fitter
 from nsbench.run.job import Job, RunOptions, open_job
 from nsbench.run.kept_fits import Fitted
-from nsbench.run.own_settings import with_settings
 from nsbench.types import Method, Origin
 
 
@@ -23,7 +22,7 @@ def export_weights(options: RunOptions, out: Path, progress: Progress) -> tuple[
     """
     job = open_job(options, progress)
     require_exportable(job.parent, out)
-    method = with_settings(registry.methods[options.methods[0]], options.settings)
+    method = job.method(options.methods[0])
     fitter = Fitter(job.recipe, job.source, progress, workers=job.workers, folder=options.weights)
     fitted = fitter.fit(method, job.parent, job.parent_digest)
     own_head = job.parent.class_map is None

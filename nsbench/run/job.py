@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from nsbench import models, processes, provenance, training
+from nsbench import models, processes, provenance, registry, training
 from nsbench.data import DataSource
 from nsbench.errors import NsbenchError
 from nsbench.models.preparation import Preparation
 from nsbench.progress import Progress
 from nsbench.results.record import About
 from nsbench.run.opening import EMBEDDED, open_all
-from nsbench.run.own_settings import of_recipe, require_known
+from nsbench.run.own_settings import of_recipe, require_known, with_settings
+from nsbench.types import Method
 
 if TYPE_CHECKING:
     from nsbench.models import Model
@@ -75,6 +76,10 @@ class Job:
     progress: Progress
     seed: int
     refused: Mapping[str, NsbenchError] = field(default_factory=dict)  # suites whose attacks cannot work on the model
+
+    def method(self, name: str) -> Method:
+        """The method, or chain, with the settings of its own that the options give."""
+        return with_settings(registry.methods[name], self.options.settings)
 
     @property
     def batch_size(self) -> int:

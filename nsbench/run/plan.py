@@ -10,7 +10,7 @@ from nsbench.errors import MissingSplit, NsbenchError
 from nsbench.progress import SILENT
 from nsbench.run.job import Job, RunOptions, open_job
 from nsbench.run.recording import Pair
-from nsbench.run.runner import fit_key, identity_of, method_of, pair_of, splits_of, with_meaning
+from nsbench.run.runner import fit_key, identity_of, pair_of, splits_of, with_meaning
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def plan(options: RunOptions) -> list[Planned]:
 
 
 def _planned(job: Job, method: str, name: str) -> Planned:
-    suite, own = registry.suites[name], method_of(job, method)
+    suite, own = registry.suites[name], job.method(method)
     pair = pair_of(job, own, name)
     try:
         splits = splits_of(job, suite)

@@ -40,7 +40,6 @@ from nsbench.run.fit import Fitter
 from nsbench.run.job import Job, RunOptions, open_job
 from nsbench.run.kept_fits import Fitted
 from nsbench.run.known import Memory
-from nsbench.run.own_settings import with_settings
 from nsbench.run.recording import Pair, available, has_meaning, result_line, result_of
 from nsbench.run.turns import LOOKS, Elsewhere, clear_turn, turn
 from nsbench.run.watch import Watcher, check_logger
@@ -79,7 +78,7 @@ class Summary:
 def fit(options: RunOptions, progress: Progress, network: Model | None = None) -> Fitted:
     """The model of the first method and seed, from the kept weights where they are there. Raises an nsbench error."""
     job = open_job(options, progress, network)
-    return _fit(job, method_of(job, options.methods[0]))
+    return _fit(job, job.method(options.methods[0]))
 
 
 def run(options: RunOptions, progress: Progress, network: Model | None = None) -> Summary:
@@ -118,7 +117,8 @@ def _run_all(first: Job, course: Course, summary: Summary) -> None:
         if options.match == "compute":
             job = replace(job, recipe=_equal_compute(job))
         for name in options.methods:
-            work += _left(job, method_of(job, name), _run_method(job, method_of(job, name), summary, course))
+            method = job.method(name)
+            work += _left(job, method, _run_method(job, method, summary, course))
     told = False
     while work:
         before, later = len(summary.done) + len(summary.held), []
@@ -158,7 +158,7 @@ def _equal_compute(job: Job) -> Recipe:
             f"--match compute: {len(subjects)} methods have the role 'subject', and equal compute is measured by one"
         )
     with closing(Watcher(job)) as watcher:
-        subject = method_of(job, subjects[0].name)
+        subject = job.method(subjects[0].name)
         cost = _fitter(job, watcher).fit(subject, job.parent, job.parent_digest).card.forward_equivalents
     job.progress.line(
         f"equal compute: every method trains for as much as {subjects[0].name} costs, {cost:,} forward passes"
@@ -178,11 +178,6 @@ def _fitter(job: Job, watcher: Watcher | None = None, waits: bool = True) -> Fit
         on_round=watcher if listens else None,
         waits=waits,
     )
-
-
-def method_of(job: Job, name: str) -> Method:
-    """The method with the settings of its own that the options give."""
-    return with_settings(registry.methods[name], job.options.settings)
 
 
 def fit_key(job: Job, method: Method) -> str:

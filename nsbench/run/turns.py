@@ -47,8 +47,7 @@ def turn(path: Path, what: str, wait: Progress | None = None) -> Iterator[None]:
 
 def _taken(path: Path, what: str, wait: Progress | None) -> SoftFileLease:
     """See `turn`."""
-    lease = SoftFileLease(path, lease_duration=LAPSES, heartbeat_interval=REFRESH)
-    told = False
+    lease, told = _lease(path), False
     while not _acquired(lease, path):
         if wait is None:
             raise Elsewhere(f"{what} is done by another process now{_by(path)}")
@@ -63,9 +62,13 @@ def clear_turn(path: Path) -> None:
     """Remove the turn of a process that was killed after its work was done."""
     if processes.number() > 0:
         return
-    lease = SoftFileLease(path, lease_duration=LAPSES, heartbeat_interval=REFRESH)
+    lease = _lease(path)
     if path.exists() and _acquired(lease, path):
         lease.release()
+
+
+def _lease(path: Path) -> SoftFileLease:
+    return SoftFileLease(path, lease_duration=LAPSES, heartbeat_interval=REFRESH)
 
 
 def _acquired(lease: SoftFileLease, path: Path) -> bool:
