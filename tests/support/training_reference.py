@@ -16,7 +16,9 @@ from torch.nn.functional import cross_entropy
 from nsbench.data import Split
 from nsbench.models import Model, Preprocessing
 from nsbench.randomness import generator
+from nsbench.results import Round
 from nsbench.training import Recipe, Trained
+from nsbench.training.loop import OnRound
 
 # terms(model, images_BCHW, labels_B, step) -> the losses whose sum is descended
 Terms = Callable[[Model, torch.Tensor, torch.Tensor, int], list[torch.Tensor]]
@@ -123,3 +125,18 @@ def assert_same_weights(fitted: Model | Trained, expected: dict[str, torch.Tenso
     assert state.keys() == expected.keys()
     for name, value in state.items():
         torch.testing.assert_close(value, expected[name], rtol=0, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+
+
+class Stop(BaseException):
+    """As Ctrl-C: no error of what it interrupts."""
+
+
+def stop_in(number: int) -> OnRound:
+    """Interrupts a training when it has finished this round, which it has not kept yet."""
+
+    def stop(model: Model, entry: Round) -> dict[str, float]:
+        if entry.round == number:
+            raise Stop
+        return {}
+
+    return stop

@@ -9,14 +9,13 @@ import pytest
 import torch
 from pyautoattack.autopgd_base import APGDAttack
 from torch.nn.functional import cross_entropy
-from training_reference import Pictures, Terms, assert_same_weights, recipe, reference, tiny_model
+from training_reference import Pictures, Stop, Terms, assert_same_weights, recipe, reference, stop_in, tiny_model
 
 from nsbench import registry
 from nsbench.errors import UsageError
 from nsbench.models import Model, frozen, weights_digest
 from nsbench.progress import SILENT
 from nsbench.randomness import derive_seed
-from nsbench.results import Round
 from nsbench.training import Adversary, Recipe, Trained, adversarial, finetune
 from nsbench.training.augment import seeded
 
@@ -86,18 +85,10 @@ def test_budgets_of_a_training(name: str, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_growth_goes_on_where_a_training_was_interrupted(tmp_path: Path) -> None:
-    class Stop(BaseException):
-        pass
-
-    def stop(model: Model, entry: Round) -> dict[str, float]:
-        if entry.round == 2:
-            raise Stop
-        return {}
-
     r = recipe(attack_steps=2, rounds=3)
     whole = fit("madry", r, eps_warmup=1.0, attack="apgd")
     with pytest.raises(Stop):
-        fit("madry", r, eps_warmup=1.0, attack="apgd", checkpoint=tmp_path / "training", on_round=stop)
+        fit("madry", r, eps_warmup=1.0, attack="apgd", checkpoint=tmp_path / "training", on_round=stop_in(2))
     rest = fit("madry", r, eps_warmup=1.0, attack="apgd", checkpoint=tmp_path / "training")
     assert weights_digest(rest.model) == weights_digest(whole.model)
 

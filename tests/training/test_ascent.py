@@ -12,14 +12,13 @@ import torch
 from pytorch_optimizer import SAM
 from torch import nn
 from torch.nn.functional import cross_entropy
-from training_reference import Pictures, assert_same_weights, recipe, tiny_model
+from training_reference import Pictures, Stop, assert_same_weights, recipe, stop_in, tiny_model
 
 from nsbench import registry
 from nsbench.errors import UsageError
 from nsbench.models import Model, weights_digest
 from nsbench.progress import SILENT
 from nsbench.randomness import generator
-from nsbench.results import Round
 from nsbench.training import Recipe, Trained, finetune
 from nsbench.training.ascent import ascended, gradient_norm
 from nsbench.training.optimisation import optimiser_of
@@ -195,18 +194,10 @@ def test_central_differences_at_the_worst_weights() -> None:
 
 
 def test_it_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
-    class Stop(BaseException):
-        pass
-
-    def stop(model: Model, entry: Round) -> dict[str, float]:
-        if entry.round == 2:
-            raise Stop
-        return {}
-
     r = recipe(**(DRAWING | {"rounds": 3}))
     whole = sam(r, 0.2)
     with pytest.raises(Stop):
-        sam(r, 0.2, checkpoint=tmp_path / "training", on_round=stop)
+        sam(r, 0.2, checkpoint=tmp_path / "training", on_round=stop_in(2))
     rest = sam(r, 0.2, checkpoint=tmp_path / "training")
     assert weights_digest(rest.model) == weights_digest(whole.model)
 

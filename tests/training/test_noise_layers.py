@@ -16,14 +16,13 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.nn.functional import cross_entropy
-from training_reference import Pictures, assert_same_weights, recipe
+from training_reference import Pictures, Stop, assert_same_weights, recipe, stop_in
 
 from nsbench import registry
 from nsbench.errors import ModelError, UsageError
 from nsbench.models import Model, Preprocessing, weights_digest
 from nsbench.progress import SILENT
 from nsbench.randomness import generator
-from nsbench.results import Round
 from nsbench.training import Recipe, Trained, finetune
 from nsbench.training.noise import NoiseImages, noisy_at
 from nsbench.training.optimisation import optimiser_of
@@ -171,18 +170,10 @@ def test_costs_do_not_depend_on_the_layer() -> None:
 
 
 def test_it_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
-    class Stop(BaseException):
-        pass
-
-    def stop(model: Model, entry: Round) -> dict[str, float]:
-        if entry.round == 2:
-            raise Stop
-        return {}
-
     r = recipe(rounds=3, drop_path=0.2)
     whole = ns("swin", r)
     with pytest.raises(Stop):
-        ns("swin", r, checkpoint=tmp_path / "training", on_round=stop)
+        ns("swin", r, checkpoint=tmp_path / "training", on_round=stop_in(2))
     assert weights_digest(ns("swin", r, checkpoint=tmp_path / "training").model) == weights_digest(whole.model)
 
 

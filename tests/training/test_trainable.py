@@ -14,7 +14,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
-from training_reference import Pictures, recipe, tiny_model
+from training_reference import Pictures, Stop, recipe, stop_in, tiny_model
 
 from nsbench import registry
 from nsbench.errors import UsageError
@@ -258,18 +258,10 @@ def test_its_first_part_is_a_training_of_the_head() -> None:
 @pytest.mark.parametrize("after", [1, 2, 3])
 @pytest.mark.parametrize("compute", [0.0, 90.0])
 def test_it_goes_on_where_it_was_interrupted(tmp_path: Path, after: int, compute: float) -> None:
-    class Stop(BaseException):
-        pass
-
-    def stop(model: Model, entry: Round) -> dict[str, float]:
-        if entry.round == after + 1:
-            raise Stop
-        return {}
-
     r = recipe(**ROUNDS, ema=0.9, compute=compute)
     whole = lp_ft(r, share=0.5)
     with pytest.raises(Stop):
-        lp_ft(r, share=0.5, checkpoint=tmp_path / "training", on_round=stop)
+        lp_ft(r, share=0.5, checkpoint=tmp_path / "training", on_round=stop_in(after + 1))
     assert weights_digest(lp_ft(r, share=0.5, checkpoint=tmp_path / "training").model) == weights_digest(whole.model)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from training_reference import Pictures, assert_same_weights, recipe, tiny_model
+from training_reference import Pictures, Stop, assert_same_weights, recipe, tiny_model
 
 import nsbench as nb
 from nsbench.errors import TrainingError
@@ -41,10 +41,6 @@ EVERYTHING: dict[str, Any] = {
 
 def learning(model: Model, images: Any, round: int) -> Any:
     return nb.learn_noise(model, images.batches, max_steps=3, epsilon=1e-6, seed=9, round=round)
-
-
-class Stop(BaseException):
-    """As Ctrl-C: no error of what it interrupts."""
 
 
 @pytest.mark.parametrize("after", [1, 3])
