@@ -86,6 +86,8 @@ def test_stopped_processes_go_on_from_the_last_round_in_as_many_or_in_one(tmp_pa
     assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")  # to the bit, in as many processes
     alone = finished(tmp_path / "alone", 1)
     assert "goes on after round" in alone, alone
-    rounded = [fitted(tmp_path / name) for name in ("whole", "alone")]
-    for name, value in rounded[0].items():
-        torch.testing.assert_close(rounded[1][name], value, rtol=0, atol=1e-5)  # sums in another order
+    two, one = (fitted(tmp_path / name) for name in ("whole", "alone"))
+    apart = torch.cat([(one[name] - value).abs().flatten() for name, value in two.items()])
+    # Sums in another order. AdamW makes steps of the keys' biases, whose gradient is rounding alone (it is 0): 1.2e-5.
+    assert apart.max() < 1e-4
+    assert apart.mean() < 1e-7
