@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from dataclasses import fields, replace
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,23 @@ from nsbench.randomness import derive_seed
 from nsbench.types import ThreatModel
 
 Classifier = Callable[[Tensor], Tensor]  # images_BCHW in [0, 1] -> logits_BK
+BLOCK = 1 << 18  # pixel values; some eight tensors of them are at work
 Job = TypeVar("Job")
+
+
+class Rows(Protocol):
+    """A frozen dataclass of tensors, a row for each image at work: which image it is, which of its runs, ..."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def image(self) -> Tensor: ...
+
+    @property
+    def run(self) -> Tensor: ...
+
+
+AnyRows = TypeVar("AnyRows", bound=Rows)
 
 
 def per_image(values_B: Tensor, like: Tensor) -> Tensor:
@@ -134,10 +151,67 @@ class Adam:
         )
 
 
+def blocks(images_BCHW: Tensor) -> list[slice]:
+    """Images that are moved together: on a CPU as many as its cache holds, since arithmetic waits for memory there."""
+    each = max(1, len(images_BCHW)) if images_BCHW.is_cuda else max(1, BLOCK // images_BCHW[0].numel())
+    return [slice(start, start + each) for start in range(0, len(images_BCHW), each)]
+
+
 def take(waiting: deque[Job], batch_size: int | None, present: int = 0) -> list[Job]:
     """Remove from the front of `waiting`, and return, as many jobs as a batch with `present` ones has room for."""
     free = len(waiting) if batch_size is None else max(batch_size, 1) - present
     return [waiting.popleft() for _ in range(min(free, len(waiting)))]
+
+
+def refill(
+    images: int,
+    runs: int,
+    batch_size: int | None,
+    start: Callable[[Sequence[tuple[int, int]]], AnyRows],
+    look: Callable[[AnyRows], tuple[AnyRows, Tensor, Tensor]],
+    move: Callable[[AnyRows], AnyRows],
+) -> None:
+    """Take every image through its `runs`, one after the other, until one breaks it; `batch_size` images at a time.
+
+    `start(jobs)` gives the rows of these (image, run); `look(rows)` sends them through the model and says which stay
+    and which of the others are broken; `move(rows)` takes those that stay one step on. When an image leaves, the next
+    waiting one takes its place; one that leaves unbroken with runs to go waits again, last.
+    """
+    waiting = deque((i, 0) for i in range(images) if runs > 0)
+    if not waiting:
+        return
+    rows = start(take(waiting, batch_size))
+    while len(rows.image):
+        rows, stays_B, broken_B = look(rows)
+        over = (~stays_B & ~broken_B).nonzero().squeeze(1)
+        jobs = zip(rows.image[over].tolist(), rows.run[over].tolist(), strict=True)
+        waiting.extend((i, run + 1) for i, run in jobs if run + 1 < runs)
+        rows = move(rows if stays_B.all() else _kept(rows, stays_B))
+        if fresh := take(waiting, batch_size, len(rows.image)):
+            rows = _joined(rows, start(fresh))
+
+
+def _kept(rows: AnyRows, stays_B: Tensor) -> AnyRows:
+    return _each(rows, lambda name: getattr(rows, name)[stays_B])
+
+
+def _joined(rows: AnyRows, others: AnyRows) -> AnyRows:
+    return _each(rows, lambda name: torch.cat([getattr(rows, name), getattr(others, name)]))
+
+
+def _each(rows: AnyRows, value: Callable[[str], Tensor]) -> AnyRows:
+    return replace(rows, **{field.name: value(field.name) for field in fields(rows)})
+
+
+def logits_of(model: Classifier, images_BCHW: Tensor, batch_size: int | None) -> Tensor:
+    """Logits (B, K) without a graph, of `batch_size` images at a time."""
+    with torch.no_grad():
+        return torch.cat([model(part) for part in images_BCHW.split(batch_size or max(len(images_BCHW), 1))])
+
+
+def stream(seed: int, name: str, image_id: str) -> torch.Generator:
+    """The draws of one image, on the CPU: the same numbers on every device."""
+    return torch.Generator().manual_seed(derive_seed(seed, name, image_id) % 2**32)
 
 
 def check_threat(attack: str, threat: ThreatModel, norms: Sequence[str], bounded: bool = True) -> float:
