@@ -18,7 +18,6 @@ from nsbench.attacks.common import (
     check_threat,
     cross_entropy,
     gradient,
-    l2_norm,
     logits_of,
     misclassified,
     per_image,
@@ -262,10 +261,15 @@ def _moved(rows: _Rows, to: Tensor) -> _Rows:
 
 
 def _direction(change: Tensor) -> Tensor:
-    return change / (per_image(l2_norm(change), change) + TINY)
+    return change / (_length(change) + TINY)
+
+
+def _length(change: Tensor) -> Tensor:
+    """l2 norm of each image, (B, 1, 1, 1), summed as pyautoattack sums it: a norm rounded otherwise moves iterates."""
+    return per_image(change.square().flatten(1).sum(dim=1).sqrt(), change)
 
 
 def _into_l2(images_BCHW: Tensor, clean: Tensor, eps: float) -> Tensor:
     change = images_BCHW - clean
-    length = per_image(l2_norm(change), change)
+    length = _length(change)
     return (clean + change / (length + TINY) * length.clamp_max(eps)).clamp(0, 1)
