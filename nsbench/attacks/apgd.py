@@ -18,20 +18,22 @@ from nsbench.attacks.common import (
     check_threat,
     cross_entropy,
     gradient,
+    likely_targets,
     logits_of,
     misclassified,
     per_image,
     project_l2,
     project_linf,
-    refill,
+    require_classes,
     stream,
+    targeted_dlr,
 )
+from nsbench.attacks.refill import refill
 from nsbench.errors import UsageError
 from nsbench.registry import attack
 from nsbench.types import ThreatModel
 
 LOSSES = ("ce", "dlr-targeted")
-FEWEST_CLASSES = 4  # the targeted DLR loss looks at the four largest logits
 RHO = 0.75  # the step is halved unless the loss rose in more than this share of the steps since the last check
 PULL = 0.75  # weight of the step against the momentum
 TINY = 1e-12
@@ -76,28 +78,6 @@ def apgd(
     )
     project = project_linf if threat.norm == "linf" else project_l2
     return project(found, images_BCHW, eps)  # takes back at most a rounding error
-
-
-def require_classes(attack: str, classes: int) -> None:
-    """Raises UsageError where the targeted DLR loss is not defined."""
-    if classes < FEWEST_CLASSES:
-        raise UsageError(
-            f"{attack}: the model has {classes} classes, and the targeted DLR loss needs {FEWEST_CLASSES}; use pgd"
-        )
-
-
-def likely_targets(logits_BK: Tensor, targets: int) -> Tensor:
-    """The most probable classes after the first, (B, T): at most so many, and all where there are fewer."""
-    order_BK = logits_BK.sort(dim=1)[1].flip(1)
-    return order_BK[:, 1 : 1 + targets]
-
-
-def targeted_dlr(logits_BK: Tensor, labels_B: Tensor, targets_B: Tensor) -> Tensor:
-    """(z_t - z_y) / (z_1 - (z_3 + z_4) / 2), where z_1 >= z_2 >= ... are the sorted logits (equation 7), (B,)."""
-    sorted_BK = logits_BK.sort(dim=1)[0]
-    gap_B = sorted_BK[:, -1] - 0.5 * (sorted_BK[:, -3] + sorted_BK[:, -4])
-    ahead_B = logits_BK.gather(1, labels_B[:, None]) - logits_BK.gather(1, targets_B[:, None])
-    return -ahead_B.squeeze(1) / (gap_B + TINY)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,17 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from nsbench.attacks.apgd import climb, likely_targets, require_classes
-from nsbench.attacks.common import check_threat, logits_of, misclassified, project_l2, project_linf, stream
+from nsbench.attacks.apgd import climb
+from nsbench.attacks.common import (
+    check_threat,
+    likely_targets,
+    logits_of,
+    misclassified,
+    project_l2,
+    project_linf,
+    require_classes,
+    stream,
+)
 from nsbench.attacks.fab import approach
 from nsbench.attacks.square import search
 from nsbench.models.model import frozen

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -20,22 +19,8 @@ from nsbench.types import ThreatModel
 
 Classifier = Callable[[Tensor], Tensor]  # images_BCHW in [0, 1] -> logits_BK
 BLOCK = 1 << 18  # pixel values; some eight tensors of them are at work
+FEWEST_CLASSES = 4  # the targeted DLR loss looks at the four largest logits
 Job = TypeVar("Job")
-
-
-class Rows(Protocol):
-    """A frozen dataclass of tensors, a row for each image at work: which image it is, which of its runs, ..."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def image(self) -> Tensor: ...
-
-    @property
-    def run(self) -> Tensor: ...
-
-
-AnyRows = TypeVar("AnyRows", bound=Rows)
 
 
 def per_image(values_B: Tensor, like: Tensor) -> Tensor:
@@ -102,6 +87,28 @@ def margin(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
     return true_B - logits_BK.scatter(1, labels_B[:, None], float("-inf")).amax(dim=1)
 
 
+def require_classes(attack: str, classes: int) -> None:
+    """Raises UsageError where the targeted DLR loss is not defined."""
+    if classes < FEWEST_CLASSES:
+        raise UsageError(
+            f"{attack}: the model has {classes} classes, and the targeted DLR loss needs {FEWEST_CLASSES}; use pgd"
+        )
+
+
+def likely_targets(logits_BK: Tensor, targets: int) -> Tensor:
+    """The most probable classes after the first, (B, T): at most so many, and all where there are fewer."""
+    order_BK = logits_BK.sort(dim=1)[1].flip(1)
+    return order_BK[:, 1 : 1 + targets]
+
+
+def targeted_dlr(logits_BK: Tensor, labels_B: Tensor, targets_B: Tensor) -> Tensor:
+    """(z_t - z_y) / (z_1 - (z_3 + z_4) / 2), where z_1 >= z_2 >= ... are the sorted logits (equation 7), (B,)."""
+    sorted_BK = logits_BK.sort(dim=1)[0]
+    gap_B = sorted_BK[:, -1] - 0.5 * (sorted_BK[:, -3] + sorted_BK[:, -4])
+    ahead_B = logits_BK.gather(1, labels_B[:, None]) - logits_BK.gather(1, targets_B[:, None])
+    return -ahead_B.squeeze(1) / (gap_B + 1e-12)
+
+
 def misclassified(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
     """Where the prediction (argmax, as the harness judges it) is not the label, (B,) bool."""
     return logits_BK.argmax(dim=1) != labels_B
@@ -161,46 +168,6 @@ def take(waiting: deque[Job], batch_size: int | None, present: int = 0) -> list[
     """Remove from the front of `waiting`, and return, as many jobs as a batch with `present` ones has room for."""
     free = len(waiting) if batch_size is None else max(batch_size, 1) - present
     return [waiting.popleft() for _ in range(min(free, len(waiting)))]
-
-
-def refill(
-    images: int,
-    runs: int,
-    batch_size: int | None,
-    start: Callable[[Sequence[tuple[int, int]]], AnyRows],
-    look: Callable[[AnyRows], tuple[AnyRows, Tensor, Tensor]],
-    move: Callable[[AnyRows], AnyRows],
-) -> None:
-    """Take every image through its `runs`, one after the other, until one breaks it; `batch_size` images at a time.
-
-    `start(jobs)` gives the rows of these (image, run); `look(rows)` sends them through the model and says which stay
-    and which of the others are broken; `move(rows)` takes those that stay one step on. When an image leaves, the next
-    waiting one takes its place; one that leaves unbroken with runs to go waits again, last.
-    """
-    waiting = deque((i, 0) for i in range(images) if runs > 0)
-    if not waiting:
-        return
-    rows = start(take(waiting, batch_size))
-    while len(rows.image):
-        rows, stays_B, broken_B = look(rows)
-        over = (~stays_B & ~broken_B).nonzero().squeeze(1)
-        jobs = zip(rows.image[over].tolist(), rows.run[over].tolist(), strict=True)
-        waiting.extend((i, run + 1) for i, run in jobs if run + 1 < runs)
-        rows = move(rows if stays_B.all() else _kept(rows, stays_B))
-        if fresh := take(waiting, batch_size, len(rows.image)):
-            rows = _joined(rows, start(fresh))
-
-
-def _kept(rows: AnyRows, stays_B: Tensor) -> AnyRows:
-    return _each(rows, lambda name: getattr(rows, name)[stays_B])
-
-
-def _joined(rows: AnyRows, others: AnyRows) -> AnyRows:
-    return _each(rows, lambda name: torch.cat([getattr(rows, name), getattr(others, name)]))
-
-
-def _each(rows: AnyRows, value: Callable[[str], Tensor]) -> AnyRows:
-    return replace(rows, **{field.name: value(field.name) for field in fields(rows)})
 
 
 def logits_of(model: Classifier, images_BCHW: Tensor, batch_size: int | None) -> Tensor:

@@ -13,20 +13,20 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from nsbench.attacks.apgd import likely_targets
 from nsbench.attacks.common import (
     Classifier,
     blocks,
     check_threat,
     gradient,
     l2_norm,
+    likely_targets,
     logits_of,
     misclassified,
     per_image,
     project_l2,
     project_linf,
-    refill,
 )
+from nsbench.attacks.refill import refill
 from nsbench.registry import attack
 from nsbench.types import ThreatModel
 

@@ -25,9 +25,9 @@ from nsbench.attacks.common import (
     per_image,
     project_l2,
     project_linf,
-    refill,
     stream,
 )
+from nsbench.attacks.refill import refill
 from nsbench.errors import UsageError
 from nsbench.registry import attack
 from nsbench.types import ThreatModel
