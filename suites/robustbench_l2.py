@@ -12,7 +12,7 @@ import nsbench as nb
 )
 def robustbench_l2() -> list[nb.Condition]:
     """Top-1 accuracy on the 5,000 validation images of RobustBench under the standard version of AutoAttack, l2 at
-    eps 3.0 in pixels of [0, 1], each model with the preprocessing that it declares; every image is a batch of its own."""
+    eps 3.0 in pixels of [0, 1], each model with the preprocessing that it declares; every image has draws of its own."""
     return [
         nb.Condition("eps 3", split="robustbench", attack="autoattack", threat=nb.ThreatModel("l2", 3.0)),
         nb.Condition("clean", split="robustbench"),

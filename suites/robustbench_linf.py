@@ -11,7 +11,7 @@ import nsbench as nb
 )
 def robustbench_linf() -> list[nb.Condition]:
     """Top-1 accuracy on the 5,000 validation images of RobustBench under the standard version of AutoAttack, l-inf at
-    eps 4/255, each model with the preprocessing that it declares, as there; every image is a batch of its own."""
+    eps 4/255, each model with the preprocessing that it declares, as there; every image has draws of its own."""
     return [
         nb.Condition("eps 4/255", split="robustbench", attack="autoattack", threat=nb.ThreatModel("linf", 4 / 255)),
         nb.Condition("clean", split="robustbench"),

@@ -12,12 +12,15 @@ them through the model at a time; when one leaves, the next takes its place, so 
 Importing this package fills `nsbench.registry.attacks`.
 """
 
+from nsbench.attacks.apgd import apgd
 from nsbench.attacks.autoattack import autoattack
 from nsbench.attacks.cw import cw
 from nsbench.attacks.cw_search import cw_search
+from nsbench.attacks.fab import fab
 from nsbench.attacks.fgsm import fgsm
 from nsbench.attacks.mifgsm import mifgsm
 from nsbench.attacks.patchfool import patchfool
 from nsbench.attacks.pgd import pgd
+from nsbench.attacks.square import square
 
-__all__ = ["autoattack", "cw", "cw_search", "fgsm", "mifgsm", "patchfool", "pgd"]
+__all__ = ["apgd", "autoattack", "cw", "cw_search", "fab", "fgsm", "mifgsm", "patchfool", "pgd", "square"]

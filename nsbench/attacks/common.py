@@ -18,6 +18,8 @@ from nsbench.randomness import derive_seed
 from nsbench.types import ThreatModel
 
 Classifier = Callable[[Tensor], Tensor]  # images_BCHW in [0, 1] -> logits_BK
+BLOCK = 1 << 18  # pixel values; some eight tensors of them are at work
+FEWEST_CLASSES = 4  # the targeted DLR loss looks at the four largest logits
 Job = TypeVar("Job")
 
 
@@ -85,6 +87,28 @@ def margin(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
     return true_B - logits_BK.scatter(1, labels_B[:, None], float("-inf")).amax(dim=1)
 
 
+def require_classes(attack: str, classes: int) -> None:
+    """Raises UsageError where the targeted DLR loss is not defined."""
+    if classes < FEWEST_CLASSES:
+        raise UsageError(
+            f"{attack}: the model has {classes} classes, and the targeted DLR loss needs {FEWEST_CLASSES}; use pgd"
+        )
+
+
+def likely_targets(logits_BK: Tensor, targets: int) -> Tensor:
+    """The most probable classes after the first, (B, T): at most so many, and all where there are fewer."""
+    order_BK = logits_BK.sort(dim=1)[1].flip(1)
+    return order_BK[:, 1 : 1 + targets]
+
+
+def targeted_dlr(logits_BK: Tensor, labels_B: Tensor, targets_B: Tensor) -> Tensor:
+    """(z_t - z_y) / (z_1 - (z_3 + z_4) / 2), where z_1 >= z_2 >= ... are the sorted logits (equation 7), (B,)."""
+    sorted_BK = logits_BK.sort(dim=1)[0]
+    gap_B = sorted_BK[:, -1] - 0.5 * (sorted_BK[:, -3] + sorted_BK[:, -4])
+    ahead_B = logits_BK.gather(1, labels_B[:, None]) - logits_BK.gather(1, targets_B[:, None])
+    return -ahead_B.squeeze(1) / (gap_B + 1e-12)
+
+
 def misclassified(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
     """Where the prediction (argmax, as the harness judges it) is not the label, (B,) bool."""
     return logits_BK.argmax(dim=1) != labels_B
@@ -134,10 +158,27 @@ class Adam:
         )
 
 
+def blocks(images_BCHW: Tensor) -> list[slice]:
+    """Images that are moved together: on a CPU as many as its cache holds, since arithmetic waits for memory there."""
+    each = max(1, len(images_BCHW)) if images_BCHW.is_cuda else max(1, BLOCK // images_BCHW[0].numel())
+    return [slice(start, start + each) for start in range(0, len(images_BCHW), each)]
+
+
 def take(waiting: deque[Job], batch_size: int | None, present: int = 0) -> list[Job]:
     """Remove from the front of `waiting`, and return, as many jobs as a batch with `present` ones has room for."""
     free = len(waiting) if batch_size is None else max(batch_size, 1) - present
     return [waiting.popleft() for _ in range(min(free, len(waiting)))]
+
+
+def logits_of(model: Classifier, images_BCHW: Tensor, batch_size: int | None) -> Tensor:
+    """Logits (B, K) without a graph, of `batch_size` images at a time."""
+    with torch.no_grad():
+        return torch.cat([model(part) for part in images_BCHW.split(batch_size or max(len(images_BCHW), 1))])
+
+
+def stream(seed: int, name: str, image_id: str) -> torch.Generator:
+    """The draws of one image, on the CPU: the same numbers on every device."""
+    return torch.Generator().manual_seed(derive_seed(seed, name, image_id) % 2**32)
 
 
 def check_threat(attack: str, threat: ThreatModel, norms: Sequence[str], bounded: bool = True) -> float:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nsbench.attacks.common import Adam, Classifier, check_threat, gradient, margin, misclassified
+from nsbench.attacks.common import Adam, Classifier, blocks, check_threat, gradient, margin, misclassified
 from nsbench.attacks.convergence import Descent
 from nsbench.registry import attack
 from nsbench.types import ThreatModel
@@ -25,7 +25,6 @@ from nsbench.types import ThreatModel
 MARGIN = 0.01
 BOUND = math.atanh(1 - MARGIN)
 SCALE = 0.5 / (1 - MARGIN)
-BLOCK = 1 << 18  # pixel values; some eight tensors of them are at work
 
 
 def to_box(w: Tensor) -> Tensor:
@@ -111,7 +110,7 @@ def minimise(
             adam = Adam(w)
         if step == steps - 1 or not len(active):
             break
-        for part in _blocks(w):
+        for part in blocks(w):
             square_B[part] = _move(w[part], adversarial[part], clean[part], push[part], adam, lr, part)
     return best, best_B
 
@@ -125,12 +124,6 @@ def _move(w: Tensor, adversarial: Tensor, clean: Tensor, push: Tensor, adam: Ada
     torch.tanh(w, out=adversarial).mul_(SCALE).add_(0.5)
     distance_B: Tensor = torch.linalg.vector_norm(torch.sub(adversarial, clean, out=slope).flatten(1), dim=1)
     return distance_B.square_()
-
-
-def _blocks(images_BCHW: Tensor) -> list[slice]:
-    """Images that are moved together: on a CPU as many as its cache holds, since arithmetic waits for memory there."""
-    each = max(1, len(images_BCHW)) if images_BCHW.is_cuda else max(1, BLOCK // images_BCHW[0].numel())
-    return [slice(start, start + each) for start in range(0, len(images_BCHW), each)]
 
 
 def _push(

@@ -1,88 +1,200 @@
-"""AutoAttack: what pyautoattack gives, image by image, and nothing of it left behind."""
+"""AutoAttack and its four parts: what pyautoattack gives image by image, in whatever batch or order images come."""
 
 from __future__ import annotations
 
 import random
-import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from test_attacks import names, pictures
+from pyautoattack_alone import image_by_image, standard_version
+from test_attacks import Linear, names, pictures
 from torch import Tensor, nn
 
-from nsbench.attacks import autoattack
-from nsbench.attacks.autoattack import standard_version
+from nsbench.attacks import apgd, autoattack, fab, square
+from nsbench.attacks.card import AttackCost
 from nsbench.attacks.common import l2_norm, misclassified
+from nsbench.attacks.square import HALVINGS, _side
 from nsbench.data.loading import batches
-from nsbench.errors import UsageError
+from nsbench.errors import ModelError, UsageError
 from nsbench.models import frozen, load_model
-from nsbench.randomness import derive_seed
 from nsbench.run.opening import open_source
 from nsbench.types import ThreatModel
 
-LINF = ThreatModel("linf", 0.05)
+LINF, L2 = ThreatModel("linf", 0.05), ThreatModel("l2", 0.3)
+Subject = tuple[nn.Module, Tensor, Tensor]
 
 
 class Convolution(nn.Module):
-    """A small random network, smooth, on images of 8 x 8."""
+    """A small random network, smooth, on images of 8 x 8, in float64: what is compared is no rounding."""
 
     def __init__(self, classes: int = 5) -> None:
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            self.layers = nn.Sequential(nn.Conv2d(3, 6, 4, 4), nn.Tanh(), nn.Flatten(), nn.Linear(24, classes))
+            self.layers = nn.Sequential(nn.Conv2d(3, 6, 4, 4), nn.Tanh(), nn.Flatten(), nn.Linear(24, classes)).double()
 
     def forward(self, images: Tensor) -> Tensor:
-        return 20 * self.layers(images)
+        return (20 * self.layers(images.double())).float()
+
+
+def subject(images: int) -> Subject:
+    """A model, pictures, and labels of which the first is wrong from the start."""
+    model = Convolution().eval()
+    pixels = torch.rand(images, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        labels = model(pixels).argmax(dim=1)
+    labels[0] = (labels[0] + 1) % 5
+    return model, pixels, labels
 
 
 @pytest.fixture(scope="module")
-def few() -> tuple[nn.Module, Tensor, Tensor]:
-    """A model, four images, and labels of which the first is wrong from the start; one image is robust at LINF."""
-    model = Convolution().eval()
-    images = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))[[0, 1, 2, 4]]
-    with torch.no_grad():
-        labels = model(images).argmax(dim=1)
-    labels[0] = (labels[0] + 1) % 5
-    return model, images, labels
-
-
-def attack(few: tuple[nn.Module, Tensor, Tensor], order: list[int], threat: ThreatModel, seed: int = 0) -> Tensor:
+def expected(few: Subject) -> Tensor:
     model, images, labels = few
-    return autoattack(model, images[order], labels[order], ids=[names(4)[i] for i in order], seed=seed, threat=threat)
+    return image_by_image(model, images, labels, names(4), "linf", LINF.eps, 5)
 
 
-def test_outcome_does_not_depend_on_batch_or_order(few: tuple[nn.Module, Tensor, Tensor]) -> None:
+@pytest.fixture(scope="module")
+def few() -> Subject:
+    """Four images; one is robust at LINF."""
+    model, images, labels = subject(6)
+    return model, images[[0, 1, 2, 4]], labels[[0, 1, 2, 4]]
+
+
+def attack(few: Subject, order: list[int], threat: ThreatModel, seed: int = 0, **settings: object) -> Tensor:
     model, images, labels = few
+    return autoattack(
+        model, images[order], labels[order], ids=[names(4)[i] for i in order], seed=seed, threat=threat, **settings
+    )
+
+
+PARTS = {
+    "ce": (apgd, {"restarts": 2}, "apgd", {"n_restarts": 2}),
+    "dlr": (apgd, {"loss": "dlr-targeted", "targets": 3}, "apgd_targeted", {"n_target_classes": 3}),
+    "fab": (fab, {"targets": 3}, "fab", {"n_target_classes": 3}),
+    "square": (square, {"queries": 300}, "square", {"n_queries": 300}),
+}
+
+
+@pytest.mark.parametrize("threat", [LINF, L2], ids=["linf", "l2"])
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_gives_what_pyautoattack_gives_image_by_image(part: str, threat: ThreatModel) -> None:
+    ours, settings, theirs, attributes = PARTS[part]
+    model, images, labels = subject(9)
+    library = {} if ours is square else {"early_stop": False}
+    found = ours(model, images, labels, ids=names(9), seed=0, threat=threat, batch_size=4, **settings, **library)
+    expected = image_by_image(
+        model, images, labels, names(9), threat.norm, threat.eps, 5, ours.__name__, part=theirs, **attributes
+    )
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    broken = misclassified(model(found), labels)
+    assert 1 < broken.sum() < 9  # the eps tells robust and broken images apart
+    assert torch.equal(found[~broken], images[~broken])
+    if library:
+        sooner = ours(model, images, labels, ids=names(9), seed=0, threat=threat, batch_size=4, **settings)
+        assert torch.equal(misclassified(model(sooner), labels), broken)
+
+
+@pytest.mark.parametrize("threat", [LINF, L2], ids=["linf", "l2"])
+@pytest.mark.parametrize("part", PARTS)
+def test_neither_batch_nor_order_moves_an_image(part: str, threat: ThreatModel) -> None:
+    ours, settings, *_ = PARTS[part]
+    model, images, labels = subject(64)
+
+    def found(batch_size: int, order: slice = slice(None)) -> Tensor:
+        index = torch.arange(64).flip(0) if order.step else torch.arange(64)
+        ids = [names(64)[i] for i in index.tolist()]
+        made = ours(
+            model,
+            images[index],
+            labels[index],
+            ids=ids,
+            seed=4,
+            threat=threat,
+            batch_size=batch_size,
+            **settings | ({"queries": 60} if ours is square else {"steps": 25}),
+        )
+        return made[index]
+
+    whole = found(64)
+    assert 1 < misclassified(model(whole), labels).sum() < 64
+    for other in (found(1), found(7), found(7, slice(None, None, -1))):
+        torch.testing.assert_close(other, whole, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("early_stop", [True, False])
+def test_all_four_give_what_pyautoattack_gives_image_by_image(few: Subject, expected: Tensor, early_stop: bool) -> None:
+    """Without an early stop the same pixels; with one the same images are broken, at a fraction of the passes."""
+    model, images, labels = few
+    found = attack(few, list(range(4)), LINF, early_stop=early_stop, batch_size=3)
+    if not early_stop:
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    broken = misclassified(model(found), labels)
+    assert torch.equal(broken, misclassified(model(expected), labels))
+    assert 1 < broken.sum() < 4
+    assert torch.equal(found[0], images[0])  # wrong from the start
+    assert torch.equal(found[~broken], images[~broken])
+    assert (found - images).abs().max() <= LINF.eps + 1e-6
+    assert found.min() >= 0
+    assert found.max() <= 1
+
+
+def test_all_four_do_not_depend_on_batch_or_order(few: Subject) -> None:
     whole = attack(few, list(range(4)), LINF)
-    apart = torch.cat([attack(few, part, LINF) for part in ([3, 1], [0, 2])])
+    apart = torch.cat([attack(few, part, LINF, batch_size=1) for part in ([3, 1], [0, 2])])
     torch.testing.assert_close(apart, whole[[3, 1, 0, 2]], atol=1e-6, rtol=0)
-    broken = misclassified(model(whole), labels)
-    assert 0 < broken[1:].sum() < 3  # the eps tells robust and broken images apart
-    assert torch.equal(whole[0], images[0])
-    assert torch.equal(whole[~broken], images[~broken])
-    assert (whole - images).abs().max() <= 0.05 + 1e-6
-    assert whole.min() >= 0
-    assert whole.max() <= 1
 
 
-def test_gives_what_pyautoattack_alone_gives(few: tuple[nn.Module, Tensor, Tensor]) -> None:
-    """The same image and seed: the same pixels. The whole batch at once, other draws: the same images stay robust."""
+def test_l2_keeps_its_budget(few: Subject) -> None:
     model, images, labels = few
-    ours = attack(few, list(range(4)), LINF, seed=3)
-    with torch.random.fork_rng(), frozen(model):
-        for i in (1, 3):
-            alone = standard_version(model, "linf", 0.05, derive_seed(3, "autoattack", names(4)[i]), 5, images.device)
-            theirs, _ = alone.run_standard_evaluation(images[i : i + 1], labels[i : i + 1])
-            torch.testing.assert_close(ours[i : i + 1], theirs, atol=1e-6, rtol=0)
-        together, _ = standard_version(model, "linf", 0.05, 3, 5, images.device).run_standard_evaluation(images, labels)
-    assert torch.equal(misclassified(model(ours), labels), misclassified(model(together), labels))
+    found = attack(few, [1, 2], ThreatModel("l2", 1.0))
+    assert l2_norm(found - images[1:3]).max() <= 1.0 + 1e-5
+    assert misclassified(model(found), labels[1:3]).any()
+
+
+def counted(few: Subject, run: Callable, images: int, **settings: object) -> AttackCost:
+    model, pixels, labels = few
+    cost = AttackCost()
+    with frozen(model), cost.counted(model, images):
+        run(model, pixels[:images], labels[:images], ids=names(images), seed=0, **settings)
+    return cost
+
+
+def test_cost_is_counted_in_images(few: Subject) -> None:
+    """An image that stays right: a look at it, one at the start, and one after each step, the last without a slope."""
+    quick = {"threat": ThreatModel("linf", 1e-6), "batch_size": 2}
+    found = {
+        "apgd": counted(few, apgd, 4, steps=5, **quick),
+        "fab": counted(few, fab, 4, steps=5, targets=2, **quick),
+        "square": counted(few, square, 4, queries=5, **quick),
+    }
+    assert {name: (cost.forwards, cost.backwards) for name, cost in found.items()} == {
+        "apgd": (4 + 3 * 6, 3 * 5),  # one of the four is wrong from the start
+        "fab": (4 + 3 * 2 * 10, 3 * 2 * 5),
+        "square": (4 + 3 * 6, 0),
+    }
+
+
+def test_an_image_leaves_when_it_is_broken(few: Subject) -> None:
+    wide = {"threat": ThreatModel("linf", 0.3)}
+    sooner, whole = (counted(few, apgd, 4, early_stop=early, **wide) for early in (True, False))
+    assert whole.forwards == 4 + 3 * 101
+    assert sooner.forwards < 0.2 * whole.forwards
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_squares_shrink_as_pyautoattack_lets_them(norm: str) -> None:
+    theirs = standard_version(nn.Identity(), norm, 1.0, 0, 5, torch.device("cpu")).square
+    for query in sorted({0, *(after + more for after in HALVINGS for more in (0, 1))}):
+        side = round((theirs.p_selection(query) * 48 * 48) ** 0.5)
+        side = max(side, 1) if norm == "linf" else max(side, 3) // 2 * 2 + 1
+        assert _side(query, norm, 48, 48) == min(side, 48)
 
 
 @pytest.mark.slow
 def test_the_same_images_stay_robust_as_with_pyautoattack_alone() -> None:
-    """128 pictures of shapes10, one by one with seeds of their own, against the whole batch with one seed."""
+    """128 pictures of shapes10, each with a stream of its own, against the whole batch with one seed."""
     model = load_model("vit_shapes10")
     split = open_source("shapes10").split("clean").limited(128)
     (batch,) = batches(split, model.preprocessing.transform(), batch_size=128)
@@ -98,27 +210,14 @@ def test_the_same_images_stay_robust_as_with_pyautoattack_alone() -> None:
     assert torch.equal(robust, their_robust)
 
 
-def test_l2_keeps_its_budget(few: tuple[nn.Module, Tensor, Tensor]) -> None:
-    model, images, labels = few
-    found = attack(few, [1, 2], ThreatModel("l2", 1.0))
-    assert l2_norm(found - images[1:3]).max() <= 1.0 + 1e-5
-    assert misclassified(model(found), labels[1:3]).any()
-
-
-def test_nothing_stays_behind(few: tuple[nn.Module, Tensor, Tensor], capfd: pytest.CaptureFixture) -> None:
+def test_nothing_stays_behind(few: Subject, capfd: pytest.CaptureFixture) -> None:
     model = few[0]
     before = {name: value.clone() for name, value in model.state_dict().items()}
     torch.manual_seed(5)
     np.random.seed(5)
     random.seed(5)
     states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
-    calls: list[str] = []
-    sys.settrace(lambda frame, event, arg: calls.append(event))
-    try:
-        attack(few, [1, 2], ThreatModel("linf", 0.3))
-        assert sys.gettrace() is not None
-    finally:
-        sys.settrace(None)
+    attack(few, [1, 2], ThreatModel("linf", 0.3))
     assert torch.equal(torch.get_rng_state(), states[0])
     assert (np.random.get_state()[1] == states[1]).all()
     assert random.getstate() == states[2]
@@ -128,17 +227,36 @@ def test_nothing_stays_behind(few: tuple[nn.Module, Tensor, Tensor], capfd: pyte
     assert captured.out == captured.err == ""
 
 
-def test_what_cannot_work_is_said() -> None:
-    with pytest.raises(UsageError, match="the model has 3 classes, and the targeted DLR loss needs 4"):
-        autoattack(
-            Convolution(3), torch.zeros(1, 3, 8, 8), torch.zeros(1, dtype=torch.long), ids=["a"], seed=0, threat=LINF
-        )
-    with pytest.raises(UsageError, match="autoattack: threat model '1 patch' is not supported; give norm linf or l2"):
-        autoattack(
-            Convolution(),
-            pictures(1),
-            torch.zeros(1, dtype=torch.long),
-            ids=["a"],
-            seed=0,
-            threat=ThreatModel("patch", patches=1),
-        )
+class Steps(nn.Module):
+    """Logits that carry no gradient."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.detach().flatten(1)[:, :5].round()
+
+
+NO_ROOM = torch.zeros(1, 3, 4, 4), torch.zeros(1, dtype=torch.long)
+
+
+@pytest.mark.parametrize("run", [apgd, fab, autoattack])
+def test_a_model_without_gradients_is_named(run: Callable) -> None:
+    with pytest.raises(ModelError, match="the logits carry no gradient back to the images"):
+        run(Steps(), *NO_ROOM, ids=["a"], seed=0, threat=LINF)
+
+
+@pytest.mark.parametrize("run", [apgd, fab, square, autoattack])
+def test_what_cannot_work_is_said(run: Callable) -> None:
+    one = {"ids": ["a"], "seed": 0}
+    with pytest.raises(
+        UsageError, match=f"{run.__name__}: threat model '1 patch' is not supported; give norm linf or l2"
+    ):
+        run(Convolution(), pictures(1), NO_ROOM[1], threat=ThreatModel("patch", patches=1), **one)
+    few_classes = {"loss": "dlr-targeted"} if run is apgd else {}
+    if run in (apgd, autoattack):
+        with pytest.raises(UsageError, match=r"the model has 2 classes, and the targeted DLR loss needs 4; use pgd"):
+            run(Linear(), *NO_ROOM, threat=LINF, **few_classes, **one)
+    if run is apgd:
+        with pytest.raises(UsageError, match="apgd: loss 'dlr' is none of ce, dlr-targeted"):
+            apgd(Convolution(), pictures(1), NO_ROOM[1], threat=LINF, loss="dlr", **one)
+    if run is square:
+        with pytest.raises(UsageError, match="l2 needs images of 5 x 5 pixels; these have 4 x 4; use linf"):
+            square(Linear(), *NO_ROOM, threat=L2, **one)

@@ -15,7 +15,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from nsbench import registry
-from nsbench.attacks import cw, cw_search, patchfool, pgd
+from nsbench.attacks import apgd, cw, cw_search, fab, patchfool, pgd, square
 from nsbench.attacks.common import l2_norm, misclassified
 from nsbench.models import Model, Preprocessing, load_model
 from nsbench.run.evaluate import evaluate
@@ -30,6 +30,9 @@ FORMS = [
     (cw, L2, {"steps": 20}),
     (cw_search, L2, {"steps": 10, "search_steps": 3}),
     (patchfool, PATCH, {"steps": 12}),
+    (apgd, LINF, {"steps": 20, "restarts": 2}),
+    (fab, LINF, {"steps": 8, "targets": 1}),
+    (square, ThreatModel("linf", 0.15), {"queries": 40}),
 ]
 
 
@@ -61,14 +64,14 @@ def test_seats_move_no_outcome(attack: Callable, threat: ThreatModel, params: di
         torch.testing.assert_close(l2_norm(found[size] - images), l2_norm(found[None] - images), atol=1e-3, rtol=1e-2)
 
 
-@pytest.mark.parametrize(("attack", "threat", "params"), [FORMS[0], FORMS[4]])
+@pytest.mark.parametrize(("attack", "threat", "params"), [FORMS[0], FORMS[4], FORMS[5]])
 def test_the_batch_is_full_until_none_waits(attack: Callable, threat: ThreatModel, params: dict) -> None:
     model, images, labels = subject(attack)
     sizes: list[int] = []
     hook = model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
     attack(model, images, labels, ids=names(64), seed=2, threat=threat, batch_size=5, **params)
     hook.remove()
-    if attack is patchfool:  # first a pass over all images that chooses the patches
+    if attack in (patchfool, apgd):  # first a pass over all images: it chooses patches, or finds what is right
         assert sizes[:13] == [5] * 12 + [4]
         sizes = sizes[13:]
     short = [size for size in sizes if size < 5]

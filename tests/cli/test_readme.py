@@ -44,7 +44,7 @@ SHOWCASE = REPOSITORY / "reports" / "showcase" / "shapes10" / "results"
 EXAMPLES = {  # Python blocks that are files of content, by the name of their first function
     block.name: block for block in blocks("python") if "@nb." in block.code or "@attack" in block.code
 }
-FILES = ("fgsm_strong", "uniform_noise", "any_corner", "mean_error", "gaussian", "random_corner")
+FILES = ("fgsm_strong", "uniform_noise", "any_corner", "mean_error", "gaussian", "random_corner", "squares")
 SCRIPTS = (README, REPOSITORY / "docs" / "python.md")  # whose other Python blocks are one script
 ELSEWHERE = {"models.md": 2, "logs.md": 1, "CONTRIBUTING.md": 1}  # run by other tests; a fragment of a file
 OWN_NAMES = {  # which the examples register, and a data config of docs/data.md
@@ -83,9 +83,9 @@ def test_suites_methods_and_attacks_run_as_they_stand(tmp_path: Path) -> None:
     include = [word for name in FILES for word in ("--include", f"{name}.py")]
     said = python(
         tmp_path, "-m", "nsbench", "run", *include, "--method", "uniform_noise,gaussian",
-        "--suite", "clean,fgsm_strong,corner,weather", "--recipe", "quick", "--set", "rounds=1", "--limit", "8",
+        "--suite", "clean,fgsm_strong,corner,weather,squares", "--recipe", "quick", "--set", "rounds=1", "--limit", "8",
     )  # fmt: skip
-    assert "8 done, 0 held already, 0 missing, 0 failed" in said
+    assert "10 done, 0 held already, 0 missing, 0 failed" in said
 
 
 @pytest.mark.parametrize("page", SCRIPTS, ids=named)

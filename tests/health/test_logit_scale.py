@@ -29,6 +29,9 @@ QUICK: dict[str, tuple[Condition, int]] = {  # attack -> with fewer steps than i
     "cw": (Condition("x", attack="cw", threat=UNBOUNDED), 40),
     "cw_search": (Condition("x", attack="cw_search", threat=UNBOUNDED, params={"search_steps": 4, "steps": 30}), 16),
     "patchfool": (Condition("x", attack="patchfool", threat=ThreatModel("patch", patches=1), params={"steps": 60}), 24),
+    "apgd": (Condition("x", attack="apgd", threat=ThreatModel("linf", 4 / 255), params={"steps": 20}), 100),
+    "fab": (Condition("x", attack="fab", threat=ThreatModel("linf", 4 / 255), params={"steps": 10, "targets": 2}), 40),
+    "square": (Condition("x", attack="square", threat=ThreatModel("linf", 4 / 255), params={"queries": 40}), 40),
     "autoattack": (Condition("x", attack="autoattack", threat=ThreatModel("linf", 4 / 255)), 4),
 }
 
