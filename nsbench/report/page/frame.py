@@ -15,3 +15,4 @@ class Frame:
     up: str = ""  # from the page's folder to that of the site: "" or "../"
     address: str = ""  # of the page, absolute; "" where the site's is not known
     picture: str = "social.png"  # absolute where the site's address is known
+    data: str = ""  # of a board: its figures as CSV

@@ -292,7 +292,7 @@ def _view(table: Table, anchor: str, styles: Mapping[str, Look], limits: Limits,
     carded = drawn(table.rows, limits.cards) if limits.cards else []
     cards = {row.label: method_card(row, styles[row.label]) for row in carded}
     details, few = Details(table), drawn(table.rows, limits.lines)
-    book = picture_book(table, initial_pair(table), tables)
+    book = picture_book(table, initial_pair(table), tables) if limits.pictures else None
     suites = [
         suite_card(details, column, styles, limits, book) for column in table.columns if rows_of(table, column.suite)
     ]
@@ -309,7 +309,7 @@ def _view(table: Table, anchor: str, styles: Mapping[str, Look], limits: Limits,
         references(table),
         differences(table, limits.pairs),
         limits,
-        book.album.problems,
+        book.album.problems if book else (),
         side_columns(table),
         cost(table, styles, [row.label for row in few]),
         calibration(details, few, styles),

@@ -25,6 +25,9 @@ class Limits:
     at_first: int = 200  # rows of a table that the screen shows before it is asked for all
     sentences: int = 100  # the largest table each of whose figures brings all about it in words, and its provenance
 
+    numbers: int = 100  # lines of a figure whose numbers are on the page of a large board of a site
+    pictures: bool = True
+
     @classmethod
     def of(cls, detail: int | None) -> Limits:
         """The usual ones, or `detail` rows in every chart and as many cards."""

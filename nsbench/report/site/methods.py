@@ -13,6 +13,7 @@ from nsbench.report.page.method_cards import MethodCard, method_card
 from nsbench.report.page.page import TableView
 from nsbench.report.page.pictures import BUDGET, PictureBook, SuitePictures
 from nsbench.report.plots import Look
+from nsbench.report.side_columns import CONFIDENCE
 from nsbench.report.site.boards import Board
 from nsbench.report.words import change
 from nsbench.results.record import ConditionResult
@@ -80,6 +81,14 @@ class Section:
             Line(column, cell, self.view.whisker(cell, column) if cell.comparable else "")
             for column, cell in cells
             if cell is not None
+        ]
+
+    @property
+    def beside(self) -> list[tuple[str, str]]:
+        """What stands beside the scores, but for what the card has: confidence."""
+        label = self.row.label
+        return [
+            (one.title, one.text(label)) for one in self.view.side if one.group == CONFIDENCE and label in one.values
         ]
 
     @property

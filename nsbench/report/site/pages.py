@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from jinja2 import Environment
 
+from nsbench.errors import without_controls
 from nsbench.leaderboard import Cell, Leaderboard, Row
 from nsbench.report.answer import answer, headline
 from nsbench.report.numbers import average_column
@@ -22,6 +23,7 @@ from nsbench.report.site.changes import Change, changes_of
 from nsbench.report.site.methods import MethodPage, method_pages
 from nsbench.report.site.names import file_name
 from nsbench.report.site.social import social_picture
+from nsbench.report.tables.tidy import to_csv
 
 TOP, LATEST = 5, 12  # rows of a board, and changes, on the first page
 PICTURE = "social.png"
@@ -51,6 +53,16 @@ class BoardView:
     @property
     def path(self) -> str:
         return f"boards/{self.board.file}.html"
+
+    @property
+    def data(self) -> str:
+        """Path of its figures as CSV."""
+        return f"boards/{self.board.file}.csv"
+
+    @property
+    def on_page(self) -> TableView:
+        """What the board's page shows: of a large table no columns beside the scores, which methods' pages have."""
+        return self.view if self.view.full else replace(self.view, side=())
 
     @property
     def sentences(self) -> list[str]:
@@ -125,7 +137,8 @@ class Site:
     def paths(self) -> list[str]:
         """Of all files."""
         others = ["404.html", "style.css", PICTURE, "feed.xml", "robots.txt", ".nojekyll"]
-        return [*self.pages, *others, *(["sitemap.xml"] if self.address else [])]
+        data = [one.data for one in self.boards]
+        return [*self.pages, *data, *others, *(["sitemap.xml"] if self.address else [])]
 
     def contents(self) -> Iterator[tuple[str, bytes]]:
         """Every file, one after the other."""
@@ -134,6 +147,7 @@ class Site:
         yield PICTURE, self._picture()
         for one in self.boards:
             yield one.path, render.board(one)
+            yield one.data, without_controls(to_csv(Leaderboard((one.board.table,)))).encode("utf-8", "replace")
         for page in self.methods:
             yield f"methods/{page.file}.html", render.method(page)
         yield "methods/index.html", render.page("methods.index.html.j2", render.frame("methods/index.html", "Methods"))
@@ -175,10 +189,10 @@ class _Renderer:
 
     def board(self, one: BoardView) -> bytes:
         description = " ".join(one.sentences[:1]) or f"{one.board.title}: {one.size}. {LEDE}"
-        frame = self.frame(one.path, one.board.title, description)
+        frame = replace(self.frame(one.path, one.board.title, description), data=f"{one.board.file}.csv")
         methods = {row.label: f"../methods/{self.site.files[row.method]}.html" for row in one.board.table.rows}
         board = Leaderboard((one.board.table,), tuple(one.board.problems))
-        return page_of(board, [one.view], frame, methods).encode("utf-8", "replace")
+        return page_of(board, [one.on_page], frame, methods).encode("utf-8", "replace")
 
     def method(self, page: MethodPage) -> bytes:
         path, names = f"methods/{page.file}.html", ", ".join(board.title for board in page.boards)

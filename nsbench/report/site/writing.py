@@ -18,7 +18,7 @@ from nsbench.files import alone, read_regular, write_atomically, writing
 
 LIST = ".nsbench-site.json"
 UNFINISHED = ""  # in place of a digest
-OURS = re.compile(r"((boards|methods)/[a-z0-9_-]+\.html|[a-z0-9]+\.(html|css|xml|txt|png)|\.nojekyll)")
+OURS = re.compile(r"((boards|methods)/[a-z0-9_-]+\.(html|csv)|[a-z0-9]+\.(html|css|xml|txt|png)|\.nojekyll)")
 OTHER_PLACE = "choose another folder with --site"
 
 
