@@ -541,7 +541,7 @@ def test_a_thousand_rows_open_and_sort_in_a_second(driver, tmp_path):
         )
         sorted_in.append(busy(driver) - start)
     values = values_of(driver, 4)
-    assert names_of(driver) == sorted(values, key=lambda name: -values[name])
+    assert [values[name] for name in names_of(driver)] == sorted(values.values(), reverse=True)  # rows may be equal
     assert len(values) == 1000
     visible = "return [...document.querySelectorAll('tbody.own tr')].filter(row => row.offsetHeight).length"
     assert run(driver, visible) == 200

@@ -56,7 +56,7 @@ def write_site(
     boards, problems = read_boards(root, lending, options)
     if not boards:
         why = f"; {len(problems)} files cannot be read, the first: {problems[0]}" if problems else ""
-        raise ResultError(f"--results {root}: holds no result{why}; make some: nsbench run --method ns --suite all")
+        raise ResultError(f"--results {root}: holds no result{why}; make some with nsbench run")
     site = site_of(boards, problems, title, where, Limits.of(detail))
     written = write(folder, site.paths, site.contents())
     return Made(written, len(site.boards), len(site.methods), tuple(problems))
