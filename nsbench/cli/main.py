@@ -30,6 +30,7 @@ from nsbench.cli.options import (
     resolve_suites,
     run_options,
 )
+from nsbench.cli.site import SiteOptions, make_site, refuse_beside_site, site_options
 from nsbench.cli.stopping import GOES_ON, when_stopped
 from nsbench.cli.submit import submit
 from nsbench.errors import ResultError, UsageError, without_controls
@@ -211,7 +212,11 @@ def _named(setting: Mapping[str, str]) -> str:
 @click.option("--detail", type=click.IntRange(min=1), help="Rows that each chart of the page draws, and its cards.")
 @paper_options
 @click.option("--compare", nargs=2, metavar="A B", help="Print the paired comparison of two methods instead.")
+@site_options
+@click.pass_context
 def report(
+    context: click.Context,
+    /,
     results: Path,
     reference: str | None,
     partial: bool,
@@ -223,8 +228,9 @@ def report(
     interval: bool,
     deviation: bool,
     compare: tuple[str, str] | None,
+    site: SiteOptions,
 ) -> None:
-    """Render the stored results: one self-contained HTML page, or tables for papers and programs.
+    """Render the stored results: one self-contained HTML page, tables for papers and programs, or a static site.
 
     Exit status: 0; 1 there is no result, or rendered, but a file cannot be read, or its figures are not what its
     outcomes give; 2 wrong usage.
@@ -232,6 +238,10 @@ def report(
     import nsbench.report as rendering
 
     _need_results(results)
+    if site.folder is not None:
+        refuse_beside_site(context)
+        _end_with(make_site(results, site, beside, reference, partial, detail))
+        return
     formats_chosen = rendering.resolve_formats(formats)
     paper = rendering.PaperLayout(columns, interval, deviation)
     if paper != rendering.PaperLayout() and (PAPER not in formats_chosen or compare):

@@ -81,16 +81,16 @@ def with_new(rows: Sequence[Row]) -> list[Row]:
 
     None is where all of them would be: a mark on every row tells nothing. A date that is none makes no row new.
     """
-    newest = [max(filter(None, (_moment(r) for r in row.results)), default=None) for row in rows]
+    newest = [max(filter(None, (moment(r.provenance.date) for r in row.results)), default=None) for row in rows]
     last = max(filter(None, newest), default=None)
     new = [bool(last and one and last - one <= timedelta(days=NEW_DAYS)) for one in newest]
     return [replace(row, new=one and not all(new)) for row, one in zip(rows, new, strict=True)]
 
 
-def _moment(result: Result) -> datetime | None:
-    """When it was measured; None where the result does not say it as a date."""
+def moment(date: str) -> datetime | None:
+    """When it was measured; None where a result does not say it as a date."""
     try:
-        moment = datetime.fromisoformat(result.provenance.date)
-    except ValueError:
+        found = datetime.fromisoformat(date)
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -26,7 +26,7 @@ def read_board(
 ) -> Leaderboard:
     """For the options see `leaderboard.build`. What is no result, in either folder, is among the board's problems."""
     results, problems = read_results(folder)
-    lender, wrong = _lender(lending, results)
+    lender, wrong = lender_of(lending, results)
     return build(results, [*problems, *wrong], reference=reference, partial=partial, lender=lender)
 
 
@@ -37,7 +37,7 @@ def findings(folder: Path, made: Sequence[Result], lending: LendingFolder | None
         return []
     key = max(tables, key=lambda key: _share(key, tables[key], made[0], identities))
     results = tables[key]
-    board = build(results, lender=_lender(lending, results)[0])
+    board = build(results, lender=lender_of(lending, results)[0])
     mine = [table for table in board.tables if (table.source, table.image_set, table.preprocessing) == key.place]
     return [line for table in mine for line in (*closing_lines(table, identities), *table_lines(table, identities))]
 
@@ -47,8 +47,11 @@ def _share(key: TableKey, results: Sequence[Result], one: Result, identities: Co
     return sum(result.identity in identities for result in results), key.images.limit == one.provenance.limit
 
 
-def _lender(lending: LendingFolder | None, own: Sequence[Result]) -> tuple[Lender | None, list[str]]:
-    """Read of the other folder only what may join: the same suites and seeds, which files are named by."""
+def lender_of(lending: LendingFolder | None, own: Sequence[Result]) -> tuple[Lender | None, list[str]]:
+    """Who lends rows to these results, with its own, and a line for each of its files that is no result.
+
+    Read of the other folder only what may join: the same suites and seeds, which files are named by.
+    """
     if lending is None:
         return None, []
     names, found, problems = {f"{one.suite}.seed{one.seed}" for one in own}, [], []

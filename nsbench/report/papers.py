@@ -44,7 +44,7 @@ KINDS: Mapping[str, dict[str, Any]] = {  # by ending: what would differ between 
 def to_figures(board: Leaderboard) -> dict[str, str | bytes]:
     """By path, figures/<table>-<figure>.pdf, .svg and .csv."""
     found: dict[str, str | bytes] = {}
-    for prefix, table, own in zip(_prefixes(board.tables), board.tables, looks(board), strict=True):
+    for prefix, table, own in zip(table_names(board.tables), board.tables, looks(board), strict=True):
         for figure in table_figures(table, own, Limits()):
             stem = _free(f"figures/{_plain(f'{prefix}-{figure.name}')}", found)
             found |= {f"{stem}.{kind}": content for kind, content in _drawn(figure).items()}
@@ -71,7 +71,7 @@ def _saved(sheet: Sheet, kind: str) -> bytes:
     return content.getvalue()
 
 
-def _prefixes(tables: tuple[Table, ...]) -> list[str]:
+def table_names(tables: tuple[Table, ...]) -> list[str]:
     """Source and image set of each table, with a number where these are not enough."""
     names = [t.source if t.limit is None else f"{t.source}-limit-{t.limit}" for t in tables]
     seen: Counter[str] = Counter()

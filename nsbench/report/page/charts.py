@@ -88,7 +88,7 @@ def forest(plot: Places) -> Markup:
             ),
         ]
     parts += [tag("text", f"{t:g}", x=x(t), y=bottom + 15, class_="mid light") for t in ticks(low, high)]
-    parts.append(tag("text", plot.unit, x=width - right + 10, y=bottom + 15, class_="light"))
+    parts.append(tag("text", plot.unit, x=width - right + 18, y=bottom + 15, class_="light"))
     names = ", ".join(f"{row.label} {figure(row.value)}" for row in plot.rows)
     return drawing(parts, width, bottom + 22, f"Scores with 95 % intervals, in {plot.unit}: {names}")
 

@@ -34,6 +34,7 @@ POINTS = 200  # of a scatter that are all drawn; of more only the named ones
 NAMED = 8  # as many points as this have their name beside them
 BROAD, SIDE, LONGEST = 700, 236, 28  # px of the diagram of ranks, room for labels left and right, characters of a label
 AXIS, STEP, BAR = 44, 19, 7  # height of the axis, of a label, of a bar
+TALL = 14.5  # px that a name takes
 MOST = 24  # rows that are drawn, the best ones
 
 
@@ -74,9 +75,9 @@ def _names(
     for spot in shown:
         if spot.label not in plot.named[:NAMED]:
             continue
-        start, wide = x(spot.x), 6.2 * min(len(spot.label), 20) + 8 if len(offsets) > 1 else 130
+        start, wide = x(spot.x), 6.6 * min(len(spot.label), 20) + 8 if len(offsets) > 1 else 130
         for height in (y(spot.y) + offset for offset in offsets):
-            if not any(start < b and a < start + wide and abs(height - c) < 12 for a, b, c in taken):
+            if not any(start < b and a < start + wide and abs(height - c) < TALL for a, b, c in taken):
                 parts.append(tag("text", clipped(spot.label, 20), x=start + 8, y=height + 4))
                 taken.append((start, start + wide, height))
                 break

@@ -19,6 +19,7 @@ from nsbench.report.numbers import GROUP_TITLES, all_of, average_column, group_t
 from nsbench.report.page import charts
 from nsbench.report.page.diagrams import caption
 from nsbench.report.page.drawing import draw
+from nsbench.report.page.frame import Frame
 from nsbench.report.page.method_cards import MethodCard, method_card
 from nsbench.report.page.pictures import picture_book
 from nsbench.report.page.rows import (
@@ -48,14 +49,27 @@ def to_html(board: Leaderboard, detail: int | None = None) -> str:
 
     Every value is escaped; a name that the template misspells raises.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    return page_of(board, views(board, Limits.of(detail)))
+
+
+def page_of(
+    board: Leaderboard, shown: Sequence[TableView], frame: Frame | None = None, methods: Mapping[str, str] | None = None
+) -> str:
+    """The page of these views; as part of a site with its frame and, by label, the addresses of methods' pages."""
+    template = environment().get_template("page.html.j2")
+    return template.render(board=board, views=shown, frame=frame, methods=methods or {})
+
+
+def environment(*folders: Path) -> Environment:
+    """What templates are rendered with: those of this page, and of these folders."""
+    found = Environment(
+        loader=FileSystemLoader([Path(__file__).parent / "templates", *folders]),
         undefined=StrictUndefined,
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {
+    found.globals |= {
         "numbers": numbers,
         "AVERAGE": numbers.AVERAGE,
         "REPORTED_IN": published.SOURCE,
@@ -66,7 +80,7 @@ def to_html(board: Leaderboard, detail: int | None = None) -> str:
         "draw": draw,
         "NEW": NEW,
     }
-    return environment.get_template("page.html.j2").render(board=board, views=views(board, Limits.of(detail)))
+    return found
 
 
 NEW = (
@@ -192,6 +206,7 @@ class TableView:
 
     @property
     def methods_left_out(self) -> str:
+        """What is said below the title of the cards; a table without any has none."""
         return left_out(len(self.methods), len(self.table.rows), "Cards of methods")
 
     @property
@@ -260,10 +275,11 @@ class TableView:
         ]
 
 
-def views(board: Leaderboard, limits: Limits) -> list[TableView]:
+def views(board: Leaderboard, limits: Limits, styles: Sequence[Mapping[str, Look]] | None = None) -> list[TableView]:
+    """`styles`: the colours of each table's rows, where more than this board shares them."""
     return [
-        _view(table, f"t{index}", styles, limits, len(board.tables))
-        for index, (table, styles) in enumerate(zip(board.tables, looks(board), strict=True))
+        _view(table, f"t{index}", own, limits, len(board.tables))
+        for index, (table, own) in enumerate(zip(board.tables, styles or looks(board), strict=True))
     ]
 
 
@@ -273,9 +289,10 @@ def _view(table: Table, anchor: str, styles: Mapping[str, Look], limits: Limits,
     scales = {suite: (min(c.low for c in mine), max(c.high for c in mine)) for suite, mine in cells.items() if mine}
     fair = {suite: [c.value for c in mine if c.comparable] for suite, mine in cells.items()}
     spans = {suite: (min(values), max(values)) for suite, values in fair.items() if values}
-    cards = {row.label: method_card(row, styles[row.label]) for row in drawn(table.rows, limits.cards)}
+    carded = drawn(table.rows, limits.cards) if limits.cards else []
+    cards = {row.label: method_card(row, styles[row.label]) for row in carded}
     details, few = Details(table), drawn(table.rows, limits.lines)
-    book = picture_book(table, initial_pair(table), tables)
+    book = picture_book(table, initial_pair(table), tables) if limits.pictures else None
     suites = [
         suite_card(details, column, styles, limits, book) for column in table.columns if rows_of(table, column.suite)
     ]
@@ -292,7 +309,7 @@ def _view(table: Table, anchor: str, styles: Mapping[str, Look], limits: Limits,
         references(table),
         differences(table, limits.pairs),
         limits,
-        book.album.problems,
+        book.album.problems if book else (),
         side_columns(table),
         cost(table, styles, [row.label for row in few]),
         calibration(details, few, styles),

@@ -20,10 +20,13 @@ class Limits:
 
     places: int = 16  # rows of a suite's dot-and-whisker chart
     lines: int = 8  # rows of curves, norms and heat maps: as many as there are colours
-    cards: int = 60  # methods with a card of their own
+    cards: int = 60  # methods with a card of their own; 0: none, not even of the landmarks
     pairs: int = 50  # the largest table whose pairs of rows are all on the page
     at_first: int = 200  # rows of a table that the screen shows before it is asked for all
     sentences: int = 100  # the largest table each of whose figures brings all about it in words, and its provenance
+
+    numbers: int = 100  # lines of a figure whose numbers are on the page of a large board of a site
+    pictures: bool = True
 
     @classmethod
     def of(cls, detail: int | None) -> Limits:

@@ -69,7 +69,7 @@ class SuiteCard:
 
 
 def suite_card(
-    details: Details, column: Column, looks: Mapping[str, Look], limits: Limits, book: PictureBook
+    details: Details, column: Column, looks: Mapping[str, Look], limits: Limits, book: PictureBook | None
 ) -> SuiteCard:
     found = figures_of(details, column, looks, limits)
     result = max((r for row in found.rows for r in row.cells[column.suite].results), key=lambda r: r.provenance.date)
@@ -87,7 +87,7 @@ def suite_card(
         reference,
         against(found.heats, reference),
         [one for one in told if one],
-        book.suite(column.suite),
+        book.suite(column.suite) if book else None,
     )
 
 

@@ -55,4 +55,14 @@ page.all(".compare").forEach(part => {
   form.addEventListener("submit", event => event.preventDefault());
   form.addEventListener("change", () => { fill(); told(); });
   swap.addEventListener("click", () => choose(second.value, first.value));
+  // c over a row, or with the focus in it: that row with its control
+  const own = scores.tBodies[0];
+  addEventListener("keydown", event => {
+    if (event.key !== "c" || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, textarea")) return;
+    const row = [document.activeElement.closest("tr"), ...all("tr:hover", own)].find(each => each && each.parentNode === own && each.dataset.ref !== undefined);
+    if (!row) return;
+    choose(row.dataset.r, row.dataset.ref);
+    part.scrollIntoView();
+    first.focus({ preventScroll: true });
+  });
 });

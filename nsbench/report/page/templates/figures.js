@@ -63,6 +63,7 @@
     const row = document.createElement("div");
     row.className = "files";
     for (const kind of Object.keys(KINDS)) {
+      if (kind === "CSV" && !figure.dataset.csv && !figure.querySelector("table")) continue;  // left out of a long page
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = kind;

@@ -192,6 +192,7 @@ page.all("table.scores").forEach(table => {
   // --- CSV
   const quoted = page.quoted;
   const csv = document.querySelector(`button.csv${mine}`);
+  if (!csv) return;  // a site has a file
   csv.hidden = false;
   csv.addEventListener("click", () => {
     const lines = ["source,model,label,suite,value,low,high"];
