@@ -108,13 +108,13 @@ class Cluster:
         try:
             self.resources = _resources(options, self._nodes())
             self.box = [self.ray.put(sent)]
-            self.function = self.ray.remote(_task).options(
+            self.function = self.ray.remote(
                 num_cpus=self.resources.cpus,
                 num_gpus=self.resources.gpus,
                 memory=self.resources.memory or None,
                 max_retries=0,
-                max_calls=0,
-            )
+                max_calls=0,  # a worker stays for the next task, with a GPU, too
+            )(_task)
             self.perform = self.ray.put(perform)
         except BaseException:
             self.close()

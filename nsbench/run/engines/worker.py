@@ -126,7 +126,7 @@ def _open(sent: Sent) -> _Opened:
         raise NsbenchError(f"nsbench {nsbench.__version__} is installed here, and {sent.version} is asked for")
     options = unpacked(sent)
     register_sets(options.data)
-    said, folder = _Said(), options.weights or cache_folder() / "fitted" / TASKS
+    said, folder = _Said(), (options.weights or cache_folder() / "fitted") / TASKS
     return _Opened(with_meaning(open_job(replace(options, weights=folder, force=False), said)), said, folder)
 
 
