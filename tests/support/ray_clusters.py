@@ -65,6 +65,11 @@ def wait_longer() -> None:
     services.get_node, services.start_raylet = patient, start_with_port
 
 
+def add_node(made: Any, cpus: int = 1) -> Any:
+    """One more machine."""
+    return made.add_node(num_cpus=cpus, include_dashboard=False, **{name: free_port() for name in PORTS})
+
+
 @contextmanager
 def cluster(nodes: int = 2, cpus: int = 1, **environment: str) -> Iterator[Any]:
     """So many nodes with so many cores each, all of this machine."""
@@ -77,7 +82,7 @@ def cluster(nodes: int = 2, cpus: int = 1, **environment: str) -> Iterator[Any]:
     made = Cluster()
     try:
         for _ in range(nodes):
-            made.add_node(num_cpus=cpus, include_dashboard=False, **{name: free_port() for name in PORTS})
+            add_node(made, cpus)
         yield made
     finally:
         if ray.is_initialized():
