@@ -11,6 +11,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,7 +159,7 @@ class Subset(Split):
             self.indices[indices], device=device, batch_size=batch_size, workers=workers, progress=progress
         )
 
-    @property
+    @cached_property
     def digest(self) -> str:
         return digest_of(self.base.digest, *np.sort(self.ids))
 

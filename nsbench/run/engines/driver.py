@@ -120,6 +120,7 @@ class Driver:
         self.looked: dict[str, list[Split] | NsbenchError] = {}  # by suite: its images, or why they are not to be used
         self.fits: dict[str, ExitStack] = {}  # the turn of each training in work, by its key
         self.pairs: dict[Pair, _Open] = {}
+        self.unfit: dict[str, str] = {}  # why trainings were given up, by their keys
         self.later: list[PairWork] = []  # what other processes do now
         self.images, self.told, self.began = 0, 0.0, time.monotonic()
         self.job = lru_cache(maxsize=8)(self._job)
@@ -151,6 +152,8 @@ class Driver:
         for seed in self.first.options.seeds:
             steps += self._fits(self._job(seed), subject)
         work_through(steps, self.workers, self)
+        for why in self.unfit.values():
+            raise NsbenchError(f"--match compute: {subject.name}, which it is measured by, cannot be trained: {why}")
         for seed in self.first.options.seeds:
             cost = fitted(self._job(seed), subject).card.forward_equivalents
             self.budgets[seed] = float(cost or 0)
@@ -369,6 +372,7 @@ class Driver:
     def fail(self, step: Step[Work], why: str) -> None:
         work = step.work
         if isinstance(work, FitWork):
+            self.unfit[work.key] = why
             if work.key in self.fits:
                 self.fits.pop(work.key).close()
             return

@@ -68,10 +68,14 @@ class _Said(Progress):
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.warnings: list[str] = []
+
+    def clear(self) -> None:
+        self.lines, self.warnings = [], []
 
     def line(self, text: str = "", style: str = "") -> None:
         if style != "dim":
-            self.lines.append(text)
+            (self.warnings if style == "yellow" else self.lines).append(text)
 
 
 @dataclass
@@ -98,7 +102,7 @@ def perform(sent: Sent, work: Work, weights: Sequence[Files]) -> Answer:
             opened = _opened(sent)
         except NsbenchError as error:
             raise _Unfit(str(error)) from error
-        opened.said.lines.clear()
+        opened.said.clear()
         _keep(opened.folder, weights)
         return _fit(opened, work, sent.options.force) if isinstance(work, FitWork) else _pair(opened, work)
     except _Unfit as error:
@@ -131,9 +135,10 @@ def _open(sent: Sent) -> _Opened:
 
 
 def _keep(folder: Path, weights: Sequence[Files]) -> None:
-    """The files of fits where a fitter finds them, unless they are there."""
+    """The files of fits where a fitter finds them, unless these very ones are there: the card tells."""
     for files in weights:
-        if any(not (folder / name).exists() for name in files):
+        card = list(files)[-1]
+        if not (folder / card).exists() or (folder / card).read_bytes() != files[card]:
             keep_files(folder, files)
 
 
@@ -146,7 +151,7 @@ def _fit(opened: _Opened, work: FitWork, again: bool) -> Fit:
     if again:
         drop_files(path)
     fitted(job, method)
-    return Fit(files_of(path), tuple(opened.said.lines))
+    return Fit(files_of(path), (*opened.said.warnings, *opened.said.lines[-1:]))
 
 
 def _pair(opened: _Opened, work: PairWork) -> Measured | Part:
@@ -163,14 +168,14 @@ def _pair(opened: _Opened, work: PairWork) -> Measured | Part:
         assert job.options.shard_images is not None
         own = part_of(splits, job.options.shard_images, work.part)
         evaluations = evaluations_of(job, suite, own, model.model, opened.memory, pair)
-        return Part(evaluations, model.card, _where(job, start), tuple(opened.said.lines))
+        return Part(evaluations, model.card, _where(job, start), tuple(opened.said.warnings))
     evaluations = evaluations_of(job, suite, splits, model.model, opened.memory, pair)
     result = result_of(job, method, suite, splits, model, evaluations, work.identity, time.perf_counter() - start)
     outcomes = {name: evaluation.outcomes for name, evaluation in evaluations.items()}
     stated, content = results.with_outcomes(result, outcomes)
     pictures = packed_pictures(job, splits, work.identity, evaluations)
     doubts = tuple(doubts_of(stated, evaluations))
-    return Measured(to_json(stated), content, pictures, doubts, tuple(opened.said.lines))
+    return Measured(to_json(stated), content, pictures, doubts, tuple(opened.said.warnings))
 
 
 def _model(opened: _Opened, job: Job, method: Method, key: str) -> Fitted:
