@@ -189,6 +189,27 @@ class DataSource(ABC):
         """One split, made on first use where the source makes its own. Raises MissingSplit."""
 
 
+class Remembered(DataSource):
+    """A source whose splits are opened once, for whoever asks for them thousands of times."""
+
+    def __init__(self, base: DataSource) -> None:
+        self.base, self._known = base, dict[str, Split]()
+        self.name, self.title, self.class_names = base.name, base.title, base.class_names
+        self.default_model, self.default_recipe = base.default_model, base.default_recipe
+        self.surrogate, self.crop_pct, self.root = base.surrogate, base.crop_pct, base.root
+
+    def has_meaning(self, split: str) -> bool:
+        return self.base.has_meaning(split)
+
+    def splits(self) -> list[str]:
+        return self.base.splits()
+
+    def split(self, name: str, progress: Progress = SILENT) -> Split:
+        if name not in self._known:
+            self._known[name] = self.base.split(name, progress)
+        return self._known[name]
+
+
 SMALL = 96  # pixels: sets of so small square pictures are shown to models whole
 LOOK = 16  # images that are tried to learn the size
 

@@ -1,6 +1,7 @@
 """What the scheduling of a large grid costs: real driver, real Ray, and sleeps instead of trainings and evaluations.
 
     python tests/benchmarks/engine.py [--pairs 10000] [--workers 64] [--pair-seconds S] [--fit-seconds S] [--fails 0.05]
+        [--without-ray]
 
 A task sleeps as long as the work that it stands for takes (measured on one GPU: give your own), and with probability
 --fails its worker is killed at the end of it. The driver is the real one: it makes the grid, takes turns, stores each
@@ -12,11 +13,16 @@ stored once. Exit status 1 otherwise. Lost work counts as work: a task that dies
 from __future__ import annotations
 
 import argparse
+import heapq
 import os
+import random
 import resource
 import sys
 import tempfile
 import time
+from collections import deque
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -29,9 +35,9 @@ from nsbench import registry, results
 from nsbench.progress import Progress
 from nsbench.run.engines import run
 from nsbench.run.engines.cluster import Cluster
-from nsbench.run.engines.driver import run_with
-from nsbench.run.engines.scheduler import Ended
-from nsbench.run.engines.work import Answer
+from nsbench.run.engines.driver import Start, run_with
+from nsbench.run.engines.scheduler import Ended, Step
+from nsbench.run.engines.work import Answer, FitWork, Sent, Work
 from nsbench.run.job import RunOptions
 
 METHODS, SUITES = ("finetune", "random_noise", "mixup", "sam"), ("clean", "fgsm", "cw", "imagenet_a", "imagenet_r")
@@ -57,24 +63,67 @@ class Counted(Cluster):
         return ended
 
 
+class Alarms:
+    """Workers that are an alarm clock each: what the driver costs by itself, without Ray."""
+
+    def __init__(self, asked: argparse.Namespace, sent: Sent) -> None:
+        self.asked, self.sent, self.draws = asked, sent, random.Random(0)
+        self.queue: deque[Step[Work]] = deque()
+        self.clocks: list[tuple[float, str, Step[Work]]] = []
+
+    def describe(self) -> str:
+        return f"{self.asked.workers} alarm clocks"
+
+    def room(self) -> int:
+        return int(self.asked.workers * 3 // 2)
+
+    def submit(self, step: Step[Work]) -> None:
+        self.queue.append(step)
+        self._start(time.perf_counter())
+
+    def wait(self, seconds: float) -> list[Ended[Answer]]:
+        time.sleep(max(0.0, self.clocks[0][0] - time.perf_counter()))
+        ended, now = [], time.perf_counter()
+        while self.clocks and self.clocks[0][0] <= now:
+            due, _, step = heapq.heappop(self.clocks)
+            self._start(due)
+            lost = self.draws.random() < self.asked.fails
+            Counted.lost += lost
+            answer = None if lost else engine_doubles.answer(self.sent, step.work)
+            ended.append(Ended(step.key, answer, "its worker was killed" if lost else ""))
+        return ended
+
+    def close(self) -> None:
+        self.clocks = []
+
+    def _start(self, now: float) -> None:
+        """A free worker takes the next task: at once, or when it ended the one before."""
+        while self.queue and len(self.clocks) < self.asked.workers:
+            step = self.queue.popleft()
+            takes = self.asked.fit_seconds if isinstance(step.work, FitWork) else self.asked.pair_seconds
+            heapq.heappush(self.clocks, (now + takes, step.key, step))
+
+
 def main() -> int:
     asked = _asked()
     registry.load_content()
     seeds = tuple(range(-(-asked.pairs // (len(METHODS) * len(SUITES)))))
     pairs, fits = len(seeds) * len(METHODS) * len(SUITES), len(seeds) * len(METHODS)
-    with tempfile.TemporaryDirectory() as root:
+    with tempfile.TemporaryDirectory() as root, ExitStack() as stack:
         folder = Path(root)
         _write_template(folder)
         doubles = {"FIT": asked.fit_seconds, "PAIR": asked.pair_seconds, "FAILS": asked.fails}
-        with cluster(
-            1, asked.workers, **{f"NSBENCH_TEST_{name}": str(value) for name, value in doubles.items()}
-        ) as made:
-            options = _options(folder, METHODS, SUITES, seeds=seeds, engine=f"ray://{made.address}")
-            _warm_up(folder, made.address)
-            began, spent = time.perf_counter(), time.process_time()
+        options = _options(folder, METHODS, SUITES, seeds=seeds)
+        start: Start = lambda sent, files, progress: Alarms(asked, sent)  # noqa: E731
+        if not asked.without_ray:
+            environment = {f"NSBENCH_TEST_{name}": str(value) for name, value in doubles.items()}
+            made = stack.enter_context(cluster(1, asked.workers, **environment))
+            options = replace(options, engine=f"ray://{made.address}")
+            _warm_up(made.address)
             start = partial(Counted, options, perform=engine_doubles.asleep)
-            summary = run_with(start, options, Minutes())
-            seconds, spent = time.perf_counter() - began, time.process_time() - spent
+        began, spent = time.perf_counter(), time.process_time()
+        summary = run_with(start, options, Minutes())
+        seconds, spent = time.perf_counter() - began, time.process_time() - spent
         stored, problems = results.read_results(folder / "results")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     tasks = pairs + fits + Counted.lost
@@ -106,7 +155,7 @@ def _write_template(folder: Path) -> None:
     (folder / "template.parquet").write_bytes(results.outcomes_content(made))
 
 
-def _warm_up(folder: Path, address: str) -> None:
+def _warm_up(address: str) -> None:
     """All workers are started before the clock: they are started once, however large the grid is."""
     import ray
 
@@ -123,6 +172,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--pair-seconds", type=float, default=20.0)
     parser.add_argument("--fit-seconds", type=float, default=60.0)
     parser.add_argument("--fails", type=float, default=0.05)
+    parser.add_argument("--without-ray", action="store_true", help="workers are alarm clocks in the driver's process")
     return parser.parse_args()
 
 

@@ -33,10 +33,11 @@ def asleep(sent: Sent, work: Work, weights: Sequence[Files]) -> Answer:
     time.sleep(FIT if isinstance(work, FitWork) else PAIR)
     if random.SystemRandom().random() < FAILS:
         os.kill(os.getpid(), signal.SIGKILL)
-    return _answer(sent, work)
+    return answer(sent, work)
 
 
-def _answer(sent: Sent, work: Work) -> Answer:
+def answer(sent: Sent, work: Work) -> Answer:
+    """What a training or a pair gives that took no work."""
     if isinstance(work, FitWork):
         return Fit({f"{work.key}.safetensors": b"weights", f"{work.key}.json": b"{}"})
     record, outcomes = _template(sent.options.results.parent)
@@ -72,7 +73,7 @@ def killed_always(sent: Sent, work: Work, weights: Sequence[Files]) -> Answer:
     """The worker of every training is killed."""
     if isinstance(work, FitWork):
         _die()
-    return _answer(sent, work)
+    return answer(sent, work)
 
 
 def greedy(sent: Sent, work: Work, weights: Sequence[Files]) -> Answer:
@@ -81,7 +82,7 @@ def greedy(sent: Sent, work: Work, weights: Sequence[Files]) -> Answer:
     while isinstance(work, PairWork) and _first_time(sent, f"greedy{len(taken)}") and len(taken) < 100:
         taken.append(bytearray(os.urandom(1 << 20)) * 128)
         time.sleep(0.05)
-    return _answer(sent, work)
+    return answer(sent, work)
 
 
 def full_on_one(sent: Sent, work: Work, weights: Sequence[Files]) -> Answer:
@@ -95,4 +96,4 @@ def full_on_one(sent: Sent, work: Work, weights: Sequence[Files]) -> Answer:
     time.sleep(0.2)
     if full.exists() and full.read_text() == node:
         return Trouble(f"/cache: cannot keep the fitted weights ({os.strerror(errno.ENOSPC)})", "node1")
-    return _answer(sent, work)
+    return answer(sent, work)

@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 
 from nsbench import provenance, registry, results
 from nsbench.data import Split
+from nsbench.data.source import Remembered
 from nsbench.errors import MissingSplit, NsbenchError
 from nsbench.files import cache_folder
 from nsbench.progress import Advance, Course, Progress, Within, rate
@@ -86,7 +87,7 @@ def run_with(start: Start, options: RunOptions, progress: Progress) -> Summary:
     sent = packed(replace(options, suites=first.options.suites))
     course = Course(len(options.seeds) * len(options.methods) * len(first.options.suites))
     summary = Summary()
-    first = replace(first, progress=Within(progress, lambda: str(course)))
+    first = replace(first, progress=Within(progress, lambda: str(course)), source=Remembered(first.source))
     try:
         with (
             closing(start(sent, lambda key: files_of(_kept_at(first, key)), progress)) as workers,

@@ -16,6 +16,7 @@ import torch
 import nsbench
 from nsbench import provenance, registry, results
 from nsbench.data import Split
+from nsbench.data.source import Remembered
 from nsbench.errors import NsbenchError
 from nsbench.files import cache_folder
 from nsbench.progress import Progress
@@ -131,7 +132,8 @@ def _open(sent: Sent) -> _Opened:
     options = unpacked(sent)
     register_sets(options.data)
     said, folder = _Said(), (options.weights or cache_folder() / "fitted") / TASKS
-    return _Opened(with_meaning(open_job(replace(options, weights=folder, force=False), said)), said, folder)
+    job = with_meaning(open_job(replace(options, weights=folder, force=False), said))
+    return _Opened(replace(job, source=Remembered(job.source)), said, folder)
 
 
 def _keep(folder: Path, weights: Sequence[Files]) -> None:
