@@ -24,6 +24,7 @@ from collections import deque
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
@@ -111,7 +112,9 @@ def main() -> int:
     pairs, fits = len(seeds) * len(METHODS) * len(SUITES), len(seeds) * len(METHODS)
     with tempfile.TemporaryDirectory() as root, ExitStack() as stack:
         folder = Path(root)
-        _write_template(folder)
+        template = get_context("spawn").Process(target=_write_template, args=(folder,))
+        template.start()
+        template.join()  # in another process, whose memory is not the driver's
         doubles = {"FIT": asked.fit_seconds, "PAIR": asked.pair_seconds, "FAILS": asked.fails}
         options = _options(folder, METHODS, SUITES, seeds=seeds)
         start: Start = lambda sent, files, progress: Alarms(asked, sent)  # noqa: E731
@@ -149,6 +152,7 @@ def _options(folder: Path, methods: tuple[str, ...], suites: tuple[str, ...], **
 
 def _write_template(folder: Path) -> None:
     """A result of the kind that every pair gives."""
+    registry.load_content()
     made = run(_options(folder / "made", ("pretrained",), ("clean",)), Progress()).results[0]
     assert made.path
     (folder / "template.json").write_bytes(made.path.read_bytes())
