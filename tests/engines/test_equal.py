@@ -73,7 +73,7 @@ def assert_done(summary: Summary, done: int, held: int = 0) -> None:
     assert (len(summary.done), len(summary.held), summary.missing, summary.failed) == (done, held, {}, {})
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(900)  # on a busy machine; a minute on a quiet one
 def test_two_processes_store_what_one_stores(tmp_path: Path, own_cache: None) -> None:
     """What several GPUs do, on the CPU: a training, its pairs, one of them in parts."""
     here, there = (tmp_path / name for name in ("here", "there"))
@@ -92,7 +92,7 @@ def two_nodes() -> Iterator[Callable[[], str]]:
         yield lambda: f"ray://{made.address}"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_cluster_stores_what_one_process_stores(
     tmp_path: Path, own_cache: None, two_nodes: Callable[[], str]
 ) -> None:
