@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nsbench.run.engines.work import Answer, Files, Fit, FitWork, Measured, PairWork, Sent, Trouble, Work
+from nsbench.run.engines.work import Answer, Files, Fit, FitWork, Measured, Sent, Trouble, Work
 
 FIT, PAIR = float(os.environ.get("NSBENCH_TEST_FIT", "0.05")), float(os.environ.get("NSBENCH_TEST_PAIR", "0.05"))
 FAILS = float(os.environ.get("NSBENCH_TEST_FAILS", "0"))
@@ -73,15 +73,6 @@ def killed_always(sent: Sent, work: Work, weights: Sequence[Files]) -> Answer:
     """The worker of every training is killed."""
     if isinstance(work, FitWork):
         _die()
-    return answer(sent, work)
-
-
-def greedy(sent: Sent, work: Work, weights: Sequence[Files]) -> Answer:
-    """The first pair takes memory until its worker is ended for that."""
-    taken = []
-    while isinstance(work, PairWork) and _first_time(sent, f"greedy{len(taken)}") and len(taken) < 100:
-        taken.append(bytearray(os.urandom(1 << 20)) * 128)
-        time.sleep(0.05)
     return answer(sent, work)
 
 
