@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -39,6 +39,10 @@ class AttackCost:
     looked_at: int = 0  # images whose first gradient was looked at
     zero_gradients: list[Tensor] = field(default_factory=list)  # how many of these were zero in every pixel
     endings: Endings = field(default_factory=Endings)  # what the attack told of images that it did not break
+
+    def on_cpu(self) -> AttackCost:
+        """The same counts, for another process."""
+        return replace(self, zero_gradients=[count.cpu() for count in self.zero_gradients])
 
     @contextmanager
     def counted(self, model: nn.Module, images: int) -> Iterator[None]:
@@ -79,18 +83,22 @@ class AttackCost:
 
 def of_all_processes(cost: AttackCost) -> AttackCost:
     """The counts of all processes, which attacked an image each time one of them did."""
-    together = AttackCost()
-    cost.zero_gradients = [count.cpu() for count in cost.zero_gradients]
-    for one in processes.gathered(cost):
-        together.images += one.images
-        together.forwards += one.forwards
-        together.backwards += one.backwards
-        together.seconds += one.seconds
-        together.looked_at += one.looked_at
-        together.zero_gradients += one.zero_gradients
-        together.endings.falling += one.endings.falling
-        together.endings.margins += one.endings.margins
-    return together
+    return together(processes.gathered(cost.on_cpu()))
+
+
+def together(costs: Iterable[AttackCost]) -> AttackCost:
+    """The counts of several parts of a condition's images."""
+    all_of_them = AttackCost()
+    for one in costs:
+        all_of_them.images += one.images
+        all_of_them.forwards += one.forwards
+        all_of_them.backwards += one.backwards
+        all_of_them.seconds += one.seconds
+        all_of_them.looked_at += one.looked_at
+        all_of_them.zero_gradients += one.zero_gradients
+        all_of_them.endings.falling += one.endings.falling
+        all_of_them.endings.margins += one.endings.margins
+    return all_of_them
 
 
 def import_library(attack: Attack) -> None:

@@ -24,6 +24,7 @@ from nsbench.cli.options import (
     DEFAULT_RESULTS,
     NO_FOLDER,
     board_options,
+    engine_options,
     lending_of,
     paper_options,
     resolve_methods,
@@ -87,6 +88,7 @@ main.add_command(submit)
     help="A grid of methods, settings and suites instead: table3, table4, or a TOML file. See: nsbench list studies",
 )
 @run_options
+@engine_options
 @click.option(
     "--log-file",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -138,7 +140,7 @@ def run(
         for setting in grid if not processes.is_quiet() else []:
             _print_plan(RunOptions(chosen_methods, chosen_suites, settings=setting, **options))
         return
-    from nsbench.run.runner import run as run_all
+    from nsbench.run.engines import run as run_all
 
     progress, total = Progress() if processes.is_quiet() else ConsoleProgress(verbose - quiet, log_file), Summary()
     with processes.joined(options["device"]), processes.section():

@@ -146,6 +146,12 @@ include = option(
 )
 
 
+def _engine(context: click.Context, parameter: click.Parameter, given: str) -> str:
+    if given not in ("local", "ray") and not (given.startswith("ray://") and given != "ray://"):
+        raise UsageError(f"--engine {given}: give local, ray, or ray://ADDRESS, such as ray://head:6379")
+    return given
+
+
 _RUN: list[Callable[[Any], Any]] = [
     include,
     *_MODEL,
@@ -228,6 +234,31 @@ _RUN: list[Callable[[Any], Any]] = [
         is_flag=True,
         help="Evaluate ready-made sets (C, Stylized, DAmageNet) of another size than the model's, resized; their columns "
         "and the average say so.",
+    ),
+]
+
+_ENGINE: list[Callable[[Any], Any]] = [
+    option(
+        "--engine",
+        default="local",
+        show_default=True,
+        metavar="local|ray|ray://ADDRESS",
+        callback=_engine,
+        help="Where the work is done: here, or as tasks of Ray on this machine or on a cluster; see docs/scale.md.",
+    ),
+    option(
+        "--shard-images",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Of --engine ray: at most so many images of a condition in a task. Default: all.",
+    ),
+    option("--task-cpus", type=click.FloatRange(min=0, min_open=True), help="Of --engine ray: cores for each task."),
+    option("--task-gpus", type=click.FloatRange(min=0), help="Of --engine ray: GPUs for each task, such as 0.5."),
+    option(
+        "--task-memory",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="GB",
+        help="Of --engine ray: memory that each task claims. Default: none is claimed.",
     ),
 ]
 
@@ -316,6 +347,11 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Everything that `nsbench run` can be told apart from its methods and suites: the fields of RunOptions."""
     return _with(_RUN, _preparing(command))
+
+
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Where `nsbench run` does its work: further fields of RunOptions."""
+    return _with(_ENGINE, command)
 
 
 def record_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,6 +11,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,7 +159,7 @@ class Subset(Split):
             self.indices[indices], device=device, batch_size=batch_size, workers=workers, progress=progress
         )
 
-    @property
+    @cached_property
     def digest(self) -> str:
         return digest_of(self.base.digest, *np.sort(self.ids))
 
@@ -186,6 +187,27 @@ class DataSource(ABC):
     @abstractmethod
     def split(self, name: str, progress: Progress = SILENT) -> Split:
         """One split, made on first use where the source makes its own. Raises MissingSplit."""
+
+
+class Remembered(DataSource):
+    """A source whose splits are opened once, for whoever asks for them thousands of times."""
+
+    def __init__(self, base: DataSource) -> None:
+        self.base, self._known = base, dict[str, Split]()
+        self.name, self.title, self.class_names = base.name, base.title, base.class_names
+        self.default_model, self.default_recipe = base.default_model, base.default_recipe
+        self.surrogate, self.crop_pct, self.root = base.surrogate, base.crop_pct, base.root
+
+    def has_meaning(self, split: str) -> bool:
+        return self.base.has_meaning(split)
+
+    def splits(self) -> list[str]:
+        return self.base.splits()
+
+    def split(self, name: str, progress: Progress = SILENT) -> Split:
+        if name not in self._known:
+            self._known[name] = self.base.split(name, progress)
+        return self._known[name]
 
 
 SMALL = 96  # pixels: sets of so small square pictures are shown to models whole

@@ -1,6 +1,6 @@
 """What can be named: suites, methods and attacks, and the loading of the files that register them."""
 
-from nsbench.registry.content import content_folder, included, load_content
+from nsbench.registry.content import content_folder, included, included_files, load_content
 from nsbench.registry.registries import Methods, Registry, attack, attacks, method, methods, suite, suites
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "attacks",
     "content_folder",
     "included",
+    "included_files",
     "load_content",
     "method",
     "methods",

@@ -12,6 +12,7 @@ import importlib.util
 import os
 import tomllib
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -29,8 +30,11 @@ def content_folder(name: str) -> Path:
     return bundled if bundled.is_dir() else package.parent / name
 
 
-def load_content() -> None:
-    """Import every content file once. Idempotent; a file that breaks the contract is named."""
+def load_content(own: Sequence[Path] | None = None) -> None:
+    """Import every content file once. Idempotent; a file that breaks the contract is named.
+
+    `own`: files of one's own, in place of those that options, environment and project name.
+    """
     from importlib.metadata import entry_points  # a third of what `import nsbench` would take
 
     for kind, registry in (("suites", suites), ("baselines", methods)):
@@ -42,14 +46,14 @@ def load_content() -> None:
     for group in ("nsbench.suites", "nsbench.methods", "nsbench.attacks"):
         for entry in entry_points(group=group):
             entry.load()
-    for path in _to_include():
+    for path in included_files() if own is None else own:
         if path not in _loaded:
             _loaded.add(path)
             _include(path)
 
 
-def _to_include() -> list[Path]:
-    """Files that are named by an option, by the environment, or by the project that one is in; in this order."""
+def included_files() -> list[Path]:
+    """Files of one's own: those of options, of the environment, and of the project that one is in; in this order."""
     environment = [Path(name) for name in os.environ.get("NSBENCH_INCLUDE", "").split(os.pathsep) if name]
     named = [*included, *environment, *_of_project()]
     files: dict[Path, None] = {}

@@ -19,6 +19,7 @@ from nsbench.results.store import (
     add_result,
     ensure_writable,
     find_result,
+    keep_result,
     note_about,
     note_available,
     outcomes_content,
@@ -28,6 +29,7 @@ from nsbench.results.store import (
     read_results,
     to_json,
     typed,
+    with_outcomes,
     write_result,
 )
 from nsbench.results.upgrades import UPGRADES
@@ -50,6 +52,7 @@ __all__ = [
     "ensure_writable",
     "find_result",
     "folder_of",
+    "keep_result",
     "note_about",
     "note_available",
     "old_outcomes_path",
@@ -63,5 +66,6 @@ __all__ = [
     "to_json",
     "turn_path",
     "typed",
+    "with_outcomes",
     "write_result",
 ]

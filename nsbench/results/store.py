@@ -85,9 +85,19 @@ def write_result(
 
     It replaces the same measurement. Raises ResultError if it cannot be stored.
     """
+    return keep_result(results, *with_outcomes(result, outcomes), pictures)
+
+
+def with_outcomes(result: Result, outcomes: Mapping[str, Outcomes]) -> tuple[Result, bytes]:
+    """The result as it states these outcomes, and the content of their file."""
     packed = files.pack(outcomes)
     digest = hashlib.sha256(packed).hexdigest()
-    return _keep(results, replace(result, outcomes_format="parquet", outcomes_sha256=digest), packed, pictures)
+    return replace(result, outcomes_format="parquet", outcomes_sha256=digest), packed
+
+
+def keep_result(results: Path, result: Result, outcomes: bytes, pictures: bytes | None = None) -> Result:
+    """Store what `with_outcomes` gave, here or in another process; see `write_result`."""
+    return _keep(results, result, outcomes, pictures)
 
 
 def add_result(results: Path, result: Result, outcomes: bytes, record: bytes) -> Result:

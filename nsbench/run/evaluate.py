@@ -47,6 +47,7 @@ class Evaluation:
     attack_card: AttackCard | None = None
     samples: tuple[Sample, ...] = ()
     outputs: OutputCheck | None = None  # of the model's first batch
+    cost: AttackCost | None = None  # what the card is made of
 
 
 @dataclass(frozen=True)
@@ -118,19 +119,20 @@ def evaluate(
 
 
 def _evaluated(job: _Job, seed: int, progress: Progress, title: str, pictures: int, memory: Memory) -> Evaluation:
-    condition, sampler, card = job.condition, Sampler(pictures), None
+    condition, sampler, card, cost = job.condition, Sampler(pictures), None, None
     columns = _clean(job, memory, progress, f"{title} · clean" if condition.attack else title)
     if (columns["predictions"] == UNKNOWN).all():
         raise DataError(f"split '{job.split.name}': none of its {len(job.split)} images can be read")
     if condition.attack:
         cost = AttackCost()
         columns = _attack(job, columns, seed, cost, progress, title, sampler)
-        card = attack_card(registry.attacks[condition.attack], condition, of_all_processes(cost))
+        cost = of_all_processes(cost)
+        card = attack_card(registry.attacks[condition.attack], condition, cost)
     elif pictures:
         _sample(job, columns["predictions"], sampler)
     _share_unreadable(job)
     return Evaluation(
-        _outcomes(job.split, columns), dict(job.unreadable or {}), card, tuple(sampler.samples), memory.outputs
+        _outcomes(job.split, columns), dict(job.unreadable or {}), card, tuple(sampler.samples), memory.outputs, cost
     )
 
 

@@ -75,6 +75,31 @@ def store(path: Path, fitted: Fitted) -> None:
         write_atomically(path.with_suffix(".json"), _sealed(card))
 
 
+PARTS = (".safetensors", ".dynamics.csv", ".json")  # of what is kept; the card comes last
+
+
+def files_of(path: Path) -> dict[str, bytes]:
+    """What `store` wrote, by name, for another folder. Raises ResultError for weights or a card that are not there."""
+    paths = [path.with_suffix(suffix) for suffix in PARTS]
+    try:
+        return {one.name: read_regular(one) for one in paths if one.exists() or one.suffix != ".csv"}
+    except OSError as error:
+        raise ResultError(f"{error.filename}: the fitted weights cannot be read ({error.strerror})") from error
+
+
+def keep_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write what `files_of` gave. Raises ResultError."""
+    for name, content in files.items():
+        with writing(folder / name, ResultError, OTHER_CACHE, what="cannot keep the fitted weights"):
+            write_atomically(folder / name, content)
+
+
+def drop_files(path: Path) -> None:
+    """Remove what is kept under this path, the card first, and the state of a training. Raises OSError."""
+    for suffix in (*reversed(PARTS), ".training"):
+        path.with_suffix(suffix).unlink(missing_ok=True)
+
+
 def clear_checkpoint(checkpoint: Path, card: Path) -> None:
     """Remove what a process left that was killed after it had stored a model; a training in progress is newer."""
     with suppress(OSError):  # there is none, or nothing may be removed here

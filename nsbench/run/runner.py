@@ -78,17 +78,38 @@ class Summary:
 def fit(options: RunOptions, progress: Progress, network: Model | None = None) -> Fitted:
     """The model of the first method and seed, from the kept weights where they are there. Raises an nsbench error."""
     job = open_job(options, progress, network)
-    return _fit(job, job.method(options.methods[0]))
+    return fitted(job, job.method(options.methods[0]))
 
 
 def run(options: RunOptions, progress: Progress, network: Model | None = None) -> Summary:
     """Do everything that was asked for and is possible; with `network` instead of the model that the options name."""
+    first, summary = ready(options, progress, network), Summary()
+    course = Course(len(options.seeds) * len(options.methods) * len(first.options.suites))
+    first = replace(first, progress=Within(progress, lambda: str(course)))
+    try:
+        _run_all(first, course, summary)
+    except KeyboardInterrupt as stopped:
+        say_what_is_stored(stopped, options, progress, len(summary.done) + len(summary.held), course.total)
+        raise
+    return summary
+
+
+def say_what_is_stored(
+    stopped: KeyboardInterrupt, options: RunOptions, progress: Progress, stored: int, total: int
+) -> None:
+    """Of a run that is stopped, as an event and as a note of its exception."""
+    kept = f"{stored} of {total} pairs are stored in {options.results}"
+    progress.event("stopped", kept, {"stored": stored, "pairs": total})
+    stopped.add_note(kept)
+
+
+def ready(options: RunOptions, progress: Progress, network: Model | None = None) -> Job:
+    """The job of the first seed, after everything that can be checked before the work. Raises an nsbench error."""
     if not can_be_made(options.results):
         results.ensure_writable(options.results)
     if options.log:
         check_logger(options.log)
-    first, summary = open_job(options, progress, network), Summary()
-    first = with_meaning(first)
+    first = with_meaning(open_job(options, progress, network))
     if options.watch_suites and not options.watch:
         raise UsageError("--watch-suites: say how often with --watch K, every K rounds of a training")
     require_room(first)
@@ -96,16 +117,7 @@ def run(options: RunOptions, progress: Progress, network: Model | None = None) -
     first = replace(first, refused=not_attackable(first))
     say_what_is_needed(first)
     results.ensure_writable(options.results)  # where nothing is yet: a rejected option leaves no folder
-    course = Course(len(options.seeds) * len(options.methods) * len(first.options.suites))
-    first = replace(first, progress=Within(progress, lambda: str(course)))
-    try:
-        _run_all(first, course, summary)
-    except KeyboardInterrupt as stopped:
-        kept = f"{len(summary.done) + len(summary.held)} of {course.total} pairs are stored in {options.results}"
-        progress.event("stopped", kept, {"stored": len(summary.done) + len(summary.held), "pairs": course.total})
-        stopped.add_note(kept)
-        raise
-    return summary
+    return first
 
 
 def _run_all(first: Job, course: Course, summary: Summary) -> None:
@@ -113,7 +125,7 @@ def _run_all(first: Job, course: Course, summary: Summary) -> None:
     options = first.options
     work = []
     for seed in options.seeds:
-        job = replace(first, seed=seed, recipe=first.recipe.model_copy(update={"seed": seed}))
+        job = job_of(first, seed)
         if options.match == "compute":
             job = replace(job, recipe=_equal_compute(job))
         for name in options.methods:
@@ -131,6 +143,12 @@ def _run_all(first: Job, course: Course, summary: Summary) -> None:
         if len(later) == len(work) and before == len(summary.done) + len(summary.held):
             time.sleep(LOOKS)
         work = later
+
+
+def job_of(first: Job, seed: int, compute: float | None = None) -> Job:
+    """The job of a seed. `compute`: a budget of forward passes instead of a number of steps."""
+    budget = {} if compute is None else {"compute": compute}
+    return replace(first, seed=seed, recipe=first.recipe.model_copy(update={"seed": seed, **budget}))
 
 
 def _left(job: Job, method: Method, suites: Sequence[str]) -> list[tuple[Job, Method]]:
@@ -152,21 +170,25 @@ def with_meaning(job: Job) -> Job:
 
 def _equal_compute(job: Job) -> Recipe:
     """The recipe with a budget instead of a number of steps: what the subject of the comparison costs under it."""
+    subject = subject_of(job)
+    cost = fitted(job, subject).card.forward_equivalents
+    job.progress.line(
+        f"equal compute: every method trains for as much as {subject.name} costs, {cost:,} forward passes"
+    )
+    return job.recipe.model_copy(update={"compute": float(cost or 0)})
+
+
+def subject_of(job: Job) -> Method:
+    """The method that equal compute is measured by. Raises UsageError where it is not one."""
     subjects = [method for method in registry.methods.values() if method.role == "subject"]
     if len(subjects) != 1:
         raise UsageError(
             f"--match compute: {len(subjects)} methods have the role 'subject', and equal compute is measured by one"
         )
-    with closing(Watcher(job)) as watcher:
-        subject = job.method(subjects[0].name)
-        cost = _fitter(job, watcher).fit(subject, job.parent, job.parent_digest).card.forward_equivalents
-    job.progress.line(
-        f"equal compute: every method trains for as much as {subjects[0].name} costs, {cost:,} forward passes"
-    )
-    return job.recipe.model_copy(update={"compute": float(cost or 0)})
+    return job.method(subjects[0].name)
 
 
-def _fitter(job: Job, watcher: Watcher | None = None, waits: bool = True) -> Fitter:
+def fitter_of(job: Job, watcher: Watcher | None = None, waits: bool = True) -> Fitter:
     listens = watcher is not None and (job.options.watch or job.options.log)
     return Fitter(
         job.recipe,
@@ -182,12 +204,12 @@ def _fitter(job: Job, watcher: Watcher | None = None, waits: bool = True) -> Fit
 
 def fit_key(job: Job, method: Method) -> str:
     """Digest of everything that decides the weights of a method."""
-    return _fitter(job).key(method, job.parent, job.parent_digest)
+    return fitter_of(job).key(method, job.parent, job.parent_digest)
 
 
-def _fit(job: Job, method: Method, waits: bool = True) -> Fitted:
+def fitted(job: Job, method: Method, waits: bool = True) -> Fitted:
     with closing(Watcher(job)) as watcher:
-        return _fitter(job, watcher, waits).fit(method, job.parent, job.parent_digest)
+        return fitter_of(job, watcher, waits).fit(method, job.parent, job.parent_digest)
 
 
 def _run_method(job: Job, method: Method, summary: Summary, course: Course) -> list[str]:
@@ -221,7 +243,7 @@ def _run_method(job: Job, method: Method, summary: Summary, course: Course) -> l
                 with turn(mine, str(pair)):
                     if _is_held(job, method, suite, identity, pair, summary):  # by another process, meanwhile
                         continue
-                    model = model or _fit(job, method, waits=False)
+                    model = model or fitted(job, method, waits=False)
                     _run_pair(job, method, suite, splits, model, memory, identity, pair, summary)
                     course.computed += 1
         except Elsewhere:
@@ -238,10 +260,10 @@ def _is_held(job: Job, method: Method, suite: Suite, identity: str, pair: Pair, 
     """Whether the pair is stored; then it is a part of the summary."""
 
     def look() -> bool:
-        stored = _held(job, method, suite, identity, pair)
+        stored = held_result(job, method, suite, identity, pair)
         if stored:
             summary.results.append(stored)
-            job.progress.event("held", f"{pair}: held already", _facts(pair), "dim")
+            job.progress.event("held", f"{pair}: held already", facts_of(pair), "dim")
         return stored is not None
 
     held = processes.first(look)
@@ -267,24 +289,31 @@ def _run_pair(
     def store() -> None:
         result = result_of(job, method, suite, splits, model, evaluations, identity, time.perf_counter() - start)
         outcomes = {name: evaluation.outcomes for name, evaluation in evaluations.items()}
-        samples = {name: evaluations[name].samples for name in pictures_of(list(evaluations))}
-        own = splits[0].set_classes
-        pictures = pack_samples(identity, samples, own.names if own else job.source.class_names)
+        pictures = packed_pictures(job, splits, identity, evaluations)
         summary.results.append(results.write_result(job.options.results, result, outcomes, pictures))
 
     try:
         with processes.section():
-            evaluations = _evaluations(job, suite, splits, model.model, memory, pair)
+            evaluations = evaluations_of(job, suite, splits, model.model, memory, pair)
         processes.first(store)
     except (NsbenchError, torch.OutOfMemoryError) as error:
         _note(job, summary.failed, pair, error)
         return
     summary.done.append(pair)
     if processes.number() == 0:
-        _say_done(job, pair, summary.results[-1], evaluations)
+        result = summary.results[-1]
+        say_done(job, pair, result, doubts_of(result, evaluations))
 
 
-def _say_done(job: Job, pair: Pair, result: Result, evaluations: Mapping[str, Evaluation]) -> None:
+def packed_pictures(job: Job, splits: Sequence[Split], identity: str, evaluations: Mapping[str, Evaluation]) -> bytes:
+    """The file of the pictures that a result keeps."""
+    samples = {name: evaluations[name].samples for name in pictures_of(list(evaluations))}
+    own = splits[0].set_classes
+    return pack_samples(identity, samples, own.names if own else job.source.class_names)
+
+
+def say_done(job: Job, pair: Pair, result: Result, doubts: Sequence[str]) -> None:
+    """The line of a finished pair, and signs that its figures flatter it."""
     score, seconds = result.score, result.provenance.seconds
     figures: dict[str, Fact] = {
         "value": score.value,
@@ -293,23 +322,34 @@ def _say_done(job: Job, pair: Pair, result: Result, evaluations: Mapping[str, Ev
         "n": score.n,
         "seconds": seconds,
     }
-    job.progress.event("pair", result_line(pair, result), _facts(pair) | figures)
-    for doubt in doubts(result.conditions, {name: one.outcomes for name, one in evaluations.items()}):
-        job.progress.line(f"{pair}: {doubt.words()}", style="yellow")
+    job.progress.event("pair", result_line(pair, result), facts_of(pair) | figures)
+    for doubt in doubts:
+        job.progress.line(f"{pair}: {doubt}", style="yellow")
 
 
-def _facts(pair: Pair) -> dict[str, Fact]:
+def doubts_of(result: Result, evaluations: Mapping[str, Evaluation]) -> list[str]:
+    """Signs that the figures of a result flatter it, in words."""
+    outcomes = {name: one.outcomes for name, one in evaluations.items()}
+    return [doubt.words() for doubt in doubts(result.conditions, outcomes)]
+
+
+def facts_of(pair: Pair) -> dict[str, Fact]:
     return {"method": pair.method, "suite": pair.suite, "seed": pair.seed}
 
 
-def _evaluations(
-    job: Job, suite: Suite, splits: list[Split], model: Model, memory: Memory, pair: Pair
+def evaluations_of(
+    job: Job, suite: Suite, splits: Sequence[Split | None], model: Model, memory: Memory, pair: Pair
 ) -> Mapping[str, Evaluation]:
-    """By condition. Raises CorruptImage for images that cannot be read, unless the options allow to leave them out."""
+    """By condition, without those whose split is None.
+
+    Raises CorruptImage for images that cannot be read, unless the options allow to leave them out.
+    """
     conditions = suite.conditions()
     pictures = pictures_of([condition.name for condition in conditions])
     evaluations: dict[str, Evaluation] = {}
     for number, (condition, split) in enumerate(zip(conditions, splits, strict=True), 1):
+        if split is None:
+            continue
         count = f" [{number}/{len(conditions)}]" if len(conditions) > 1 else ""
         one = evaluations[condition.name] = evaluate(
             model,
@@ -369,7 +409,7 @@ def identity_of(job: Job, suite: Suite, splits: list[Split], key: str) -> str:
     return digest_of(*about, *codes)
 
 
-def _held(job: Job, method: Method, suite: Suite, identity: str, pair: Pair) -> Result | None:
+def held_result(job: Job, method: Method, suite: Suite, identity: str, pair: Pair) -> Result | None:
     """This very measurement, if it is stored; one without all its images only counts where that is accepted.
 
     A broken one is named. Raises ResultError for one that could not be replaced.

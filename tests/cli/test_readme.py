@@ -51,7 +51,14 @@ OWN_NAMES = {  # which the examples register, and a data config of docs/data.md
     "uniform_noise", "gaussian", "fgsm_strong", "corner", "weather", "objects", "cue_conflict", "shape_bias",
 }  # fmt: skip
 OTHER_PROGRAMS = ("python", "python3", "pip", "git", "hf", "eval", "pytest", "ruff", ".ci/run", ".venv/bin/pip")
-NOT_NSBENCH = {"--no-deps", "--upgrade", "--index-url", "--resolution"}  # options of other programs in sentences
+NOT_NSBENCH = {
+    "--no-deps",
+    "--upgrade",
+    "--index-url",
+    "--resolution",
+    "--head",
+    "--address",
+}  # options of other programs in sentences
 READING = ("list", "show", "report", "submit pack", "data get")  # commands that are run as they stand
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=named)

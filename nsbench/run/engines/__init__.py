@@ -1,0 +1,66 @@
+"""Where the work of `nsbench run` is done: in this process, in one process for each GPU, or as tasks of a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from nsbench import processes
+from nsbench.errors import UsageError
+from nsbench.progress import Progress
+from nsbench.run.engines.pool import Pool, visible_gpus
+from nsbench.run.engines.work import Files, Sent
+from nsbench.run.job import RunOptions
+from nsbench.run.runner import Summary
+from nsbench.run.runner import run as run_here
+
+LOCAL = "local"
+
+
+def run(options: RunOptions, progress: Progress) -> Summary:
+    """Do everything that was asked for and is possible, where `options.engine` says."""
+    if options.engine == LOCAL:
+        _refuse_of_clusters(options)
+        gpus = _several_gpus(options)
+        return run_in_processes(options, progress, gpus) if gpus else run_here(options, progress)
+    from nsbench.run.engines.cluster import Cluster
+    from nsbench.run.engines.driver import run_with
+    from nsbench.run.engines.worker import perform
+
+    _refuse_log(options, f"--engine {options.engine}")
+    return run_with(partial(Cluster, options, perform=perform), options, progress)
+
+
+def _refuse_of_clusters(options: RunOptions) -> None:
+    """Raises UsageError for options that only tasks of a cluster have."""
+    for name in ("shard_images", "task_cpus", "task_gpus", "task_memory"):
+        if getattr(options, name) is not None:
+            raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: goes with --engine ray")
+
+
+def _refuse_log(options: RunOptions, where: str) -> None:
+    if options.log:
+        raise UsageError(f"--log {options.log}: does not go with {where}; the rounds are in the CSV beside the weights")
+
+
+def _several_gpus(options: RunOptions) -> list[str]:
+    """Those to use where the machine has several, and this process is not one of several that share one work."""
+    if options.device != "auto" or processes.count() > 1:
+        return []
+    import torch
+
+    count = torch.cuda.device_count()
+    return visible_gpus(count) if count > 1 else []
+
+
+def run_in_processes(options: RunOptions, progress: Progress, gpus: Sequence[str | None]) -> Summary:
+    """As `run`, with a process for each of the `gpus`, by name; None: one that takes the CPU."""
+    from nsbench.run.engines.driver import run_with
+    from nsbench.run.engines.worker import perform
+
+    _refuse_log(options, "several GPUs; give one with --device cuda:0")
+
+    def start(sent: Sent, files: Callable[[str], Files], progress: Progress) -> Pool:
+        return Pool(gpus, perform, sent, files, progress)
+
+    return run_with(start, options, progress)
