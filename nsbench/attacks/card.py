@@ -38,7 +38,7 @@ class AttackCost:
     seconds: float = 0.0
     looked_at: int = 0  # images whose first gradient was looked at
     zero_gradients: list[Tensor] = field(default_factory=list)  # how many of these were zero in every pixel
-    endings: Endings = field(default_factory=Endings)  # what the attack told of images that it did not break
+    endings: Endings = field(default_factory=Endings)  # what the attack told of its course
 
     @contextmanager
     def counted(self, model: nn.Module, images: int) -> Iterator[None]:
@@ -88,8 +88,7 @@ def of_all_processes(cost: AttackCost) -> AttackCost:
         together.seconds += one.seconds
         together.looked_at += one.looked_at
         together.zero_gradients += one.zero_gradients
-        together.endings.falling += one.endings.falling
-        together.endings.margins += one.endings.margins
+        together.endings.add(one.endings)
     return together
 
 
@@ -124,6 +123,7 @@ def attack_card(attack: Attack, condition: Condition, cost: AttackCost) -> Attac
         loss=_text(settings.get("loss")),
         start=_text(start),
         convergence=cost.endings.convergence,
+        still_right=cost.endings.still_right,
     )
 
 

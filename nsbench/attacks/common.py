@@ -100,6 +100,42 @@ def gradient(loss_B: Tensor, variable: Tensor, retain_graph: bool = False) -> Te
     return torch.autograd.grad(loss_B.sum(), variable, retain_graph=retain_graph)[0]
 
 
+def check_passes(attack: str, eot: int) -> None:
+    """Raises UsageError unless so many passes of a model that draws can be averaged."""
+    if eot < 1:
+        raise UsageError(f"{attack}: eot={eot} is not possible; give the number of passes to average, 1 or more")
+
+
+def averaged(
+    model: Classifier, variable: Tensor, labels_B: Tensor, passes: int
+) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
+    """Logits (B, K), cross-entropy (B,) and, on demand, its gradient: means over so many passes of a model that draws.
+
+    The gradient of all passes but the last is taken at once, so that one graph is kept at a time. One pass is one call
+    of the model and at most one gradient, as without averaging.
+    """
+    logits_BK, loss_B, slope = torch.zeros(()), torch.zeros(()), torch.zeros(())
+    for _ in range(passes - 1):
+        one_BK = model(variable)
+        one_B = cross_entropy(one_BK, labels_B)
+        if variable.requires_grad:
+            slope = slope.to(variable) + gradient(one_B, variable)
+        logits_BK, loss_B = logits_BK.to(one_BK) + one_BK.detach(), loss_B.to(one_B) + one_B.detach()
+    last_BK = model(variable)
+    last_B = cross_entropy(last_BK, labels_B)
+    if passes == 1:
+        return last_BK, last_B, lambda: gradient(last_B, variable)
+    means = (logits_BK + last_BK.detach()) / passes, (loss_B + last_B.detach()) / passes
+    return *means, lambda: (slope + gradient(last_B, variable)) / passes
+
+
+def mean_of(model: Classifier, passes: int) -> Classifier:
+    """The mean logits of so many passes of a model that draws; the model itself for one."""
+    if passes == 1:
+        return model
+    return lambda images_BCHW: torch.stack([model(images_BCHW) for _ in range(passes)]).mean(dim=0)
+
+
 class Adam:
     """Adam (arXiv:1412.6980, algorithm 1) for images that come and go: each counts its own steps."""
 

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from nsbench.attacks.common import (
     Classifier,
+    averaged,
+    check_passes,
     check_threat,
-    cross_entropy,
-    gradient,
     l2_norm,
+    margin,
     misclassified,
     normal,
     per_image,
@@ -27,6 +28,7 @@ from nsbench.attacks.common import (
     take,
     uniform,
 )
+from nsbench.attacks.convergence import Breaking, Descent
 from nsbench.registry import attack
 from nsbench.types import ThreatModel
 
@@ -48,15 +50,19 @@ def pgd(
     restarts: int = 1,
     random_start: bool = True,
     early_stop: bool = True,
+    eot: int = 1,
     batch_size: int | None = None,
 ) -> Tensor:
     """Ascend the cross-entropy in steps of `step_size` (default 2.5 eps / steps), projecting after each.
 
     The start is uniform in the eps ball. An image leaves with its first misclassified iterate; one that never is
     misclassified comes back as the last iterate of the restart with the highest loss. `early_stop=False` looks
-    at last iterates only. Raises UsageError for a norm other than linf and l2.
+    at last iterates only. `eot` passes of a model that draws are averaged at each iterate, logits, loss and gradient
+    (expectation over transformation: Athalye et al. 2018, arXiv:1802.00420). Raises UsageError for a norm other than
+    linf and l2.
     """
     eps = check_threat("pgd", threat, ["linf", "l2"])
+    check_passes("pgd", eot)
     size = 2.5 * eps / max(steps, 1) if step_size is None else step_size
     step = _linf_step if threat.norm == "linf" else _l2_step
 
@@ -76,6 +82,7 @@ def pgd(
         steps,
         restarts,
         early_stop,
+        eot,
         batch_size,
     )
 
@@ -89,6 +96,7 @@ def _ascend(
     steps: int,
     restarts: int,
     early_stop: bool,
+    eot: int,
     batch_size: int | None,
 ) -> Tensor:
     """Each image's first misclassified iterate that may count, else the last iterate of the highest loss.
@@ -97,20 +105,26 @@ def _ascend(
     the batch, the next waiting one takes its place; one that leaves unbroken with restarts to go waits again, last.
     """
     result, best_B = images_BCHW.clone(), torch.full_like(images_BCHW[:, 0, 0, 0], -torch.inf)
+    descent, breaking, unbroken_B = Descent(steps + 1), Breaking(labels_B), torch.ones_like(labels_B, dtype=torch.bool)
     waiting: deque[Job] = deque((i, 0) for i in range(len(labels_B)) if restarts > 0)
     jobs = take(waiting, batch_size)
     current, step_B = starts(jobs) if jobs else images_BCHW, labels_B.new_zeros(len(jobs))
     while jobs:
         active = torch.tensor([i for i, _ in jobs], device=labels_B.device)
         current = current.detach().requires_grad_(bool((step_B < steps).any()))
-        logits_BK = model(current)
-        loss_B, broken_B = cross_entropy(logits_BK, labels_B[active]), misclassified(logits_BK, labels_B[active])
+        logits_BK, loss_B, ascent = averaged(model, current, labels_B[active], eot)
+        broken_B = misclassified(logits_BK, labels_B[active])
         stays_B = (step_B < steps) & ~(broken_B & early_stop)
+        margin_B = margin(logits_BK.detach(), labels_B[active])
+        descent.look(step_B, active, margin_B, margin_B, len(labels_B))
+        restart_B = step_B.new_tensor([restart for _, restart in jobs])
+        breaking.note(active, broken_B & ~stays_B, restart_B * (steps + 1) + step_B)
+        unbroken_B[active] &= ~broken_B | stays_B
         better_B = ~stays_B & (broken_B | (loss_B > best_B[active]))
         result[active[better_B]] = current.detach()[better_B]
         best_B[active[better_B]] = loss_B.detach()[better_B]
         if stays_B.any():
-            slope = gradient(loss_B, current)[stays_B]
+            slope = ascent()[stays_B]
             moved = step(current.detach()[stays_B], slope, images_BCHW[active[stays_B]])
         else:
             moved = images_BCHW[:0]
@@ -121,6 +135,9 @@ def _ascend(
         current = torch.cat([moved, starts(fresh)]) if fresh else moved
         step_B = torch.cat([step_B[stays_B] + 1, step_B.new_zeros(len(fresh))])
         jobs += fresh
+    descent.tell(unbroken_B)
+    if early_stop:  # else no iterate but the last ones is looked at
+        breaking.tell(restarts * (steps + 1) - 1)
     return result
 
 
