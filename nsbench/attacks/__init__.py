@@ -17,7 +17,9 @@ from nsbench.attacks.cw import cw
 from nsbench.attacks.cw_search import cw_search
 from nsbench.attacks.fgsm import fgsm
 from nsbench.attacks.mifgsm import mifgsm
+from nsbench.attacks.patch import patch
 from nsbench.attacks.patchfool import patchfool
 from nsbench.attacks.pgd import pgd
+from nsbench.attacks.stadv import stadv
 
-__all__ = ["autoattack", "cw", "cw_search", "fgsm", "mifgsm", "patchfool", "pgd"]
+__all__ = ["autoattack", "cw", "cw_search", "fgsm", "mifgsm", "patch", "patchfool", "pgd", "stadv"]

@@ -44,6 +44,31 @@ def project_l2(adversarial_BCHW: Tensor, images_BCHW: Tensor, eps: float) -> Ten
     return (images_BCHW + change * per_image(factor_B, change)).clamp(0, 1)
 
 
+def project_l1(adversarial_BCHW: Tensor, images_BCHW: Tensor, eps: float) -> Tensor:
+    """Nearest point whose change has an l1 norm of at most `eps` and which is inside [0, 1].
+
+    Exact (Croce and Hein 2021, arXiv:2103.01208, section 3.1): each value's change d with room r towards its bound
+    becomes min(max(|d| - t, 0), r). The sum falls with t, by as many values as lie between, so t is found by sorting
+    the points where values start (|d|) and reach their bound (|d| - r).
+    """
+    change_BN = (adversarial_BCHW - images_BCHW).flatten(1)
+    # adding a change to a value rounds it, and equal ones alike, so as much stays free
+    eps = max(eps - change_BN.shape[1] * torch.finfo(change_BN.dtype).eps / 2, 0.0)
+    clean_BN, size_BN = images_BCHW.flatten(1), change_BN.abs()
+    room_BN = torch.where(change_BN > 0, 1 - clean_BN, clean_BN)
+    size, room = size_BN.double(), room_BN.double()
+    points, order = torch.cat([size, size - room], dim=1).clamp_min(0).sort(dim=1, descending=True)
+    slopes = torch.cat([torch.ones_like(size), -torch.ones_like(size)], dim=1).gather(1, order).cumsum(dim=1)
+    gaps = points - torch.nn.functional.pad(points[:, 1:], (0, 1))  # down to the next point, at last to 0
+    sums = (slopes * gaps).cumsum(dim=1)  # the l1 norm at the lower end of each gap
+    at = (sums < eps).sum(dim=1, keepdim=True).clamp_max(sums.shape[1] - 1)
+    before = torch.where(at > 0, sums.gather(1, (at - 1).clamp_min(0)), 0)
+    cut = points.gather(1, at) - (eps - before) / slopes.gather(1, at).clamp_min(1)
+    cut = torch.where(sums[:, -1:] <= eps, 0, cut)  # inside already, but for the box
+    kept_BN = (size - cut).clamp_min(0).minimum(room).to(change_BN.dtype)
+    return (clean_BN + kept_BN * change_BN.sign()).view_as(images_BCHW).clamp(0, 1)
+
+
 def _draw(
     images_BCHW: Tensor,
     ids: Sequence[str],

@@ -29,6 +29,8 @@ QUICK: dict[str, tuple[Condition, int]] = {  # attack -> with fewer steps than i
     "cw": (Condition("x", attack="cw", threat=UNBOUNDED), 40),
     "cw_search": (Condition("x", attack="cw_search", threat=UNBOUNDED, params={"search_steps": 4, "steps": 30}), 16),
     "patchfool": (Condition("x", attack="patchfool", threat=ThreatModel("patch", patches=1), params={"steps": 60}), 24),
+    "patch": (Condition("x", attack="patch", threat=ThreatModel("square", share=0.1), params={"steps": 20}), 24),
+    "stadv": (Condition("x", attack="stadv", threat=ThreatModel("flow", share=0.01), params={"steps": 20}), 24),
     "autoattack": (Condition("x", attack="autoattack", threat=ThreatModel("linf", 4 / 255)), 4),
 }
 

@@ -138,6 +138,7 @@ def attack_table(conditions: Sequence[ConditionResult]) -> AttackTable | None:
         ("norm", [threat.norm if threat else None for threat in threats]),
         ("eps", [budget(threat) if threat else None for threat in threats]),
         ("patches", [str(threat.patches) if threat and threat.norm == "patch" else None for threat in threats]),
+        ("share of the side", [f"{100 * one.share:.3g} %" if one and one.share else None for one in threats]),
         ("steps", [_count(card.steps) for _, card in found]),
         ("restarts", [_count(card.restarts) for _, card in found]),
         ("loss", [card.loss for _, card in found]),

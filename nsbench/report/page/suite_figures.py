@@ -18,7 +18,11 @@ from nsbench.statistics import L2_BUDGETS, wilson
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 FEWEST = 5  # broken images that have a distribution
 SAMPLES = 24  # points that the line, which bends on plain axes, is drawn through
-UNITS = {"linf": "ε in 1/255, ℓ∞", "l2": "ℓ2 norm, pixels in [0, 1]"}
+UNITS = {
+    "linf": "ε in 1/255, ℓ∞",
+    "l2": "ℓ2 norm, pixels in [0, 1]",
+    "l1": "ℓ1 norm: sum over all values in [0, 1]",
+}
 
 
 @dataclass(frozen=True)
