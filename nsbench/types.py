@@ -41,9 +41,9 @@ class ThreatModel:
         if self.norm == "patch":
             return f"{self.patches} patch{'es' if self.patches != 1 else ''}"
         if self.norm == "square":
-            return f"a square of {100 * self.share:.3g} % of the side"
+            return f"a square of {100 * self.share:g} % of the side"
         if self.norm == "flow":
-            return f"flow of {100 * self.share:.3g} % of the side"
+            return f"flow of {100 * self.share:g} % of the side"
         if self.eps is None:
             return f"{self.norm} unbounded"
         return f"linf {self.eps * 255:g}/255" if self.norm == "linf" else f"{self.norm} {self.eps:g}"

@@ -85,8 +85,7 @@ def _budget(threat: ThreatModel | None, old: bool) -> str | None:
     if threat is None:
         return None
     if threat.norm != "patch":
-        exact = f" {threat.share!r}" if threat.share else ""  # which is rounded where it is shown
-        return f"{threat}{exact}, {threat.patches} patches" if threat.patches else f"{threat}{exact}"
+        return f"{threat}, {threat.patches} patches" if threat.patches else str(threat)
     return str(threat) if old or threat.eps is None else f"{threat} within {threat.eps:.6g}"
 
 

@@ -78,6 +78,6 @@ def test_another_threat_is_refused() -> None:
 
 
 def test_words() -> None:
-    assert str(ThreatModel("square", share=50 / 224)) == "a square of 22.3 % of the side"
+    assert str(ThreatModel("square", share=50 / 224)) == "a square of 22.3214 % of the side"
     assert ThreatModel("square", share=50 / 224).pixels((224, 224)) == 50
     assert ThreatModel("square", share=50 / 224).pixels((48, 48)) == 11

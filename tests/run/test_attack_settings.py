@@ -95,3 +95,14 @@ def test_the_command_line_keeps_both_columns(tmp_path: Path) -> None:
     wrong = nsbench(tmp_path, *run, "--set-attack", "eot")
     assert wrong.returncode == 2
     assert "--set-attack eot: write NAME=VALUE, such as --set-attack eot=16" in wrong.stderr
+
+
+def test_python_takes_them_too(tmp_path: Path) -> None:
+    import nsbench as nb
+
+    (found,) = nb.evaluate(
+        suites="fgsm", attack_settings={"eot": 2}, limit=4, results=tmp_path, progress=False, device="cpu"
+    )
+    assert found.title == "FGSM (eot 2)"
+    with pytest.raises(UsageError, match="--set-attack eot=2: nothing is attacked in no suite"):
+        nb.fit("pretrained", attack_settings={"eot": 2})
