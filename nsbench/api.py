@@ -30,7 +30,16 @@ if TYPE_CHECKING:
     from nsbench.run.job import RunOptions
     from nsbench.run.kept_fits import FitCard
 
-OF_EVALUATION = ("limit", "batch_size", "workers", "device", "allow_missing", "resize_ready", "force")
+OF_EVALUATION = (
+    "attack_settings",
+    "limit",
+    "batch_size",
+    "workers",
+    "device",
+    "allow_missing",
+    "resize_ready",
+    "force",
+)
 DEFAULT_RESULTS, DEFAULT_PAGE = Path("reports/results"), Path("reports/index.html")
 
 
@@ -48,6 +57,7 @@ class Options(TypedDict, total=False):
     class_map_by: str
     recipe: str
     settings: dict[str, str]  # fields of the recipe, as --set
+    attack_settings: dict[str, object]  # of the suites' attacks, as --set-attack
     match: str
     limit: int | None
     batch_size: int
@@ -169,7 +179,9 @@ def evaluate(
         raise UsageError(f"{others[0]}: a fitted method is evaluated as it was fitted; give it to fit")
     if data != "shapes10" or preprocessing is not None:
         raise UsageError("data, preprocessing: a fitted method is evaluated as it was fitted; give them to fit")
-    changed: dict[str, Any] = {"suites": _suites(suites), "results": Path(results), **options}
+    given: dict[str, Any] = dict(options)
+    chosen = _suites(suites, given.pop("attack_settings", {}))
+    changed: dict[str, Any] = {"suites": chosen, "results": Path(results), **given}
     asked = replace(model.options, name=name or model.options.name, **changed)
     return _run(asked, model.parent, progress)
 
@@ -227,9 +239,10 @@ def _asked(
     parent = (
         None if isinstance(model, str) or model is None else _wrapped(model, preprocessing, name, asked, data, given)
     )
+    chosen = _suites(suites, given.pop("attack_settings", {}))
     words = f"nsbench.{called}({parent.name if parent else model or ''})"
     made = RunOptions(
-        resolve_methods(_comma(methods)), _suites(suites) if suites else (), data,
+        resolve_methods(_comma(methods)), chosen, data,
         model=model if isinstance(model, str) else None, asked=None if parent else asked,
         name="" if parent and parent.name == name else name, seeds=tuple(seeds),
         results=Path(results), command=words, **given,
@@ -279,11 +292,13 @@ def _untouched() -> str:
     return name
 
 
-def _suites(suites: str | Sequence[str]) -> tuple[str, ...]:
+def _suites(suites: str | Sequence[str], attack_settings: Mapping[str, object]) -> tuple[str, ...]:
     from nsbench.cli.options import resolve_suites
+    from nsbench.run.attack_settings import with_attack_settings
 
     _load_content()
-    return resolve_suites(_comma(suites))
+    chosen = resolve_suites(_comma(suites)) if suites else ()
+    return with_attack_settings(chosen, {name: str(value) for name, value in attack_settings.items()})
 
 
 def _load_content() -> None:

@@ -30,18 +30,27 @@ PROBABILITY_STEP = 2.0**-16  # probabilities are kept to this: it makes files sm
 class ThreatModel:
     """What an attacker may change. `eps` is in [0, 1] pixel units and is shown as k/255."""
 
-    norm: str  # "linf", "l2" or "patch"
+    norm: str  # "linf", "l2", "l1", "patch", "square" or "flow"
     eps: float | None = None  # largest allowed norm of the change of one image; None: unbounded
-    patches: int = 0  # norm "patch": how many patches may be replaced
+    patches: int = 0  # norm "patch": how many patches of the model's grid may be replaced
+    share: float = 0.0  # of the image's side: how long the side of a "square" is, how far a "flow" moves a pixel
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
     def __str__(self) -> str:
         if self.norm == "patch":
             return f"{self.patches} patch{'es' if self.patches != 1 else ''}"
+        if self.norm == "square":
+            return f"a square of {100 * self.share:g} % of the side"
+        if self.norm == "flow":
+            return f"flow of {100 * self.share:g} % of the side"
         if self.eps is None:
             return f"{self.norm} unbounded"
         return f"linf {self.eps * 255:g}/255" if self.norm == "linf" else f"{self.norm} {self.eps:g}"
+
+    def pixels(self, sides: Sequence[int]) -> int:
+        """The share of an image's shorter side, in whole pixels, 1 at least."""
+        return max(1, round(self.share * min(sides)))
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,23 @@ from nsbench.attacks.cw_search import cw_search
 from nsbench.attacks.fab import fab
 from nsbench.attacks.fgsm import fgsm
 from nsbench.attacks.mifgsm import mifgsm
+from nsbench.attacks.patch import patch
 from nsbench.attacks.patchfool import patchfool
 from nsbench.attacks.pgd import pgd
 from nsbench.attacks.square import square
+from nsbench.attacks.stadv import stadv
 
-__all__ = ["apgd", "autoattack", "cw", "cw_search", "fab", "fgsm", "mifgsm", "patchfool", "pgd", "square"]
+__all__ = [
+    "apgd",
+    "autoattack",
+    "cw",
+    "cw_search",
+    "fab",
+    "fgsm",
+    "mifgsm",
+    "patch",
+    "patchfool",
+    "pgd",
+    "square",
+    "stadv",
+]

@@ -38,7 +38,7 @@ class AttackCost:
     seconds: float = 0.0
     looked_at: int = 0  # images whose first gradient was looked at
     zero_gradients: list[Tensor] = field(default_factory=list)  # how many of these were zero in every pixel
-    endings: Endings = field(default_factory=Endings)  # what the attack told of images that it did not break
+    endings: Endings = field(default_factory=Endings)  # what the attack told of its course
 
     def on_cpu(self) -> AttackCost:
         """The same counts, for another process."""
@@ -96,8 +96,7 @@ def together(costs: Iterable[AttackCost]) -> AttackCost:
         all_of_them.seconds += one.seconds
         all_of_them.looked_at += one.looked_at
         all_of_them.zero_gradients += one.zero_gradients
-        all_of_them.endings.falling += one.endings.falling
-        all_of_them.endings.margins += one.endings.margins
+        all_of_them.endings.add(one.endings)
     return all_of_them
 
 
@@ -132,6 +131,7 @@ def attack_card(attack: Attack, condition: Condition, cost: AttackCost) -> Attac
         loss=_text(settings.get("loss")),
         start=_text(start),
         convergence=cost.endings.convergence,
+        still_right=cost.endings.still_right,
     )
 
 

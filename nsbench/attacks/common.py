@@ -46,6 +46,31 @@ def project_l2(adversarial_BCHW: Tensor, images_BCHW: Tensor, eps: float) -> Ten
     return (images_BCHW + change * per_image(factor_B, change)).clamp(0, 1)
 
 
+def project_l1(adversarial_BCHW: Tensor, images_BCHW: Tensor, eps: float) -> Tensor:
+    """Nearest point whose change has an l1 norm of at most `eps` and which is inside [0, 1].
+
+    Exact (Croce and Hein 2021, arXiv:2103.01208, section 3.1): each value's change d with room r towards its bound
+    becomes min(max(|d| - t, 0), r). The sum falls with t, by as many values as lie between, so t is found by sorting
+    the points where values start (|d|) and reach their bound (|d| - r).
+    """
+    change_BN = (adversarial_BCHW - images_BCHW).flatten(1)
+    # adding a change to a value rounds it, and equal ones alike, so as much stays free
+    eps = max(eps - change_BN.shape[1] * torch.finfo(change_BN.dtype).eps / 2, 0.0)
+    clean_BN, size_BN = images_BCHW.flatten(1), change_BN.abs()
+    room_BN = torch.where(change_BN > 0, 1 - clean_BN, clean_BN)
+    size, room = size_BN.double(), room_BN.double()
+    points, order = torch.cat([size, size - room], dim=1).clamp_min(0).sort(dim=1, descending=True)
+    slopes = torch.cat([torch.ones_like(size), -torch.ones_like(size)], dim=1).gather(1, order).cumsum(dim=1)
+    gaps = points - torch.nn.functional.pad(points[:, 1:], (0, 1))  # down to the next point, at last to 0
+    sums = (slopes * gaps).cumsum(dim=1)  # the l1 norm at the lower end of each gap
+    at = (sums < eps).sum(dim=1, keepdim=True).clamp_max(sums.shape[1] - 1)
+    before = torch.where(at > 0, sums.gather(1, (at - 1).clamp_min(0)), 0)
+    cut = points.gather(1, at) - (eps - before) / slopes.gather(1, at).clamp_min(1)
+    cut = torch.where(sums[:, -1:] <= eps, 0, cut)  # inside already, but for the box
+    kept_BN = (size - cut).clamp_min(0).minimum(room).to(change_BN.dtype)
+    return (clean_BN + kept_BN * change_BN.sign()).view_as(images_BCHW).clamp(0, 1)
+
+
 def _draw(
     images_BCHW: Tensor,
     ids: Sequence[str],
@@ -122,6 +147,42 @@ def gradient(loss_B: Tensor, variable: Tensor, retain_graph: bool = False) -> Te
     if not loss_B.requires_grad:
         raise ModelError("the logits carry no gradient back to the images; gradient attacks cannot run on this model")
     return torch.autograd.grad(loss_B.sum(), variable, retain_graph=retain_graph)[0]
+
+
+def check_passes(attack: str, eot: int) -> None:
+    """Raises UsageError unless so many passes of a model that draws can be averaged."""
+    if eot < 1:
+        raise UsageError(f"{attack}: eot={eot} is not possible; give the number of passes to average, 1 or more")
+
+
+def averaged(
+    model: Classifier, variable: Tensor, labels_B: Tensor, passes: int
+) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
+    """Logits (B, K), cross-entropy (B,) and, on demand, its gradient: means over so many passes of a model that draws.
+
+    The gradient of all passes but the last is taken at once, so that one graph is kept at a time. One pass is one call
+    of the model and at most one gradient, as without averaging.
+    """
+    logits_BK, loss_B, slope = torch.zeros(()), torch.zeros(()), torch.zeros(())
+    for _ in range(passes - 1):
+        one_BK = model(variable)
+        one_B = cross_entropy(one_BK, labels_B)
+        if variable.requires_grad:
+            slope = slope.to(variable) + gradient(one_B, variable)
+        logits_BK, loss_B = logits_BK.to(one_BK) + one_BK.detach(), loss_B.to(one_B) + one_B.detach()
+    last_BK = model(variable)
+    last_B = cross_entropy(last_BK, labels_B)
+    if passes == 1:
+        return last_BK, last_B, lambda: gradient(last_B, variable)
+    means = (logits_BK + last_BK.detach()) / passes, (loss_B + last_B.detach()) / passes
+    return *means, lambda: (slope + gradient(last_B, variable)) / passes
+
+
+def mean_of(model: Classifier, passes: int) -> Classifier:
+    """The mean logits of so many passes of a model that draws; the model itself for one."""
+    if passes == 1:
+        return model
+    return lambda images_BCHW: torch.stack([model(images_BCHW) for _ in range(passes)]).mean(dim=0)
 
 
 class Adam:

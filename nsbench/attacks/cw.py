@@ -17,8 +17,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nsbench.attacks.common import Adam, Classifier, blocks, check_threat, gradient, margin, misclassified
-from nsbench.attacks.convergence import Descent
+from nsbench.attacks.common import (
+    Adam,
+    Classifier,
+    blocks,
+    check_passes,
+    check_threat,
+    gradient,
+    margin,
+    mean_of,
+    misclassified,
+)
+from nsbench.attacks.convergence import Breaking, Descent
 from nsbench.registry import attack
 from nsbench.types import ThreatModel
 
@@ -55,6 +65,7 @@ def cw(
     kappa: float = 0.0,
     steps: int = 50,
     lr: float = 0.01,
+    eot: int = 1,
     batch_size: int | None = None,
 ) -> Tensor:
     """Minimise ||x' - x||^2 + c max(z_y - max_other z, -kappa) over the tanh variable by Adam.
@@ -62,12 +73,18 @@ def cw(
     Returns each image's misclassified iterate of the smallest l2 norm, and the image itself, unchanged, where no
     iterate is misclassified (or the image already was). All others take every step: Adam overshoots at first, and
     rules that stop on a rising objective or on a pause in progress end there, at up to twice the norm. Nothing is
-    drawn: `ids` and `seed` have no effect. Raises UsageError for a threat model other than l2, unbounded.
+    drawn: `ids` and `seed` have no effect. With `eot` above 1 the logits are the mean of so many passes of a model that
+    draws. Raises UsageError for a threat model other than l2, unbounded.
     """
     check_threat("cw", threat, ["l2"], bounded=False)
-    c_B, descent = torch.full_like(images_BCHW[:, 0, 0, 0], c), Descent(steps)
-    found, square_B = minimise(model, images_BCHW, labels_B, c_B, kappa, steps, lr, batch_size, descent)
+    check_passes("cw", eot)
+    room = max(1, batch_size // eot) if batch_size else None  # the graphs of all passes are kept at a time
+    c_B, descent, breaking = torch.full_like(images_BCHW[:, 0, 0, 0], c), Descent(steps), Breaking(labels_B)
+    found, square_B = minimise(
+        mean_of(model, eot), images_BCHW, labels_B, c_B, kappa, steps, lr, room, descent, breaking
+    )
     descent.tell(~square_B.isfinite())
+    breaking.tell(max(steps - 1, 0))
     return found
 
 
@@ -81,11 +98,13 @@ def minimise(
     lr: float,
     batch_size: int | None = None,
     descent: Descent | None = None,
+    breaking: Breaking | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One run with each image's own c: the nearest successful iterates and their squared l2 norms (B,).
 
     The squared norm is infinity where no iterate succeeds and 0 where the image was misclassified from the start;
-    both come back as they were. `descent` is told of the objective.
+    both come back as they were. `descent` is told of the objective, `breaking` of the successes: the first iterate is
+    the image itself, so the last one has the number steps - 1.
     """
     best, best_B = images_BCHW.clone(), torch.full_like(c_B, torch.inf)
     active, clean, labels, c = torch.arange(len(images_BCHW), device=images_BCHW.device), images_BCHW, labels_B, c_B
@@ -98,6 +117,8 @@ def minimise(
         if descent:
             loss_B = square_B + c * margin_B.clamp_min(-kappa)
             descent.look(step, active, loss_B, margin_B, len(images_BCHW))
+        if breaking:
+            breaking.note(active, success_B, step)
         better_B = success_B & (square_B < best_B[active])
         best_B[active[better_B]] = square_B[better_B]
         if step:  # an image that was wrong from the start stays as it is

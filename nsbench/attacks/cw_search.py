@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nsbench.attacks.common import Classifier, check_threat
-from nsbench.attacks.convergence import Descent
+from nsbench.attacks.convergence import NEVER, Breaking, Descent
 from nsbench.attacks.cw import minimise
 from nsbench.registry import attack
 from nsbench.types import ThreatModel
@@ -50,14 +50,15 @@ def cw_search(
     c_B = torch.full_like(images_BCHW[:, 0, 0, 0], c)
     lower_B, upper_B = torch.zeros_like(c_B), torch.full_like(c_B, torch.inf)
     nearest_B = upper_B.clone()
-    active = torch.arange(len(images_BCHW), device=images_BCHW.device)
+    active, breaking = torch.arange(len(images_BCHW), device=images_BCHW.device), Breaking(labels_B)
     for search in range(search_steps):
         if not len(active):
             break
-        descent = Descent(steps)
+        descent, now = Descent(steps), Breaking(labels_B[active])
         found, square_B = minimise(
-            model, images_BCHW[active], labels_B[active], c_B[active], kappa, steps, lr, batch_size, descent
+            model, images_BCHW[active], labels_B[active], c_B[active], kappa, steps, lr, batch_size, descent, now
         )
+        breaking.note(active, now.first_B < NEVER, search * steps + now.first_B)
         if search == search_steps - 1:
             descent.tell(~(nearest_B[active].isfinite() | square_B.isfinite()))
         better_B = square_B < nearest_B[active]
@@ -67,4 +68,5 @@ def cw_search(
         lower_B[active[~broken_B]] = c_B[active[~broken_B]]
         active = active[square_B > 0]  # wrong from the start: nothing to search for
         c_B = torch.where(upper_B.isfinite(), (lower_B + upper_B) / 2, lower_B * GROWTH)
+    breaking.tell(max(search_steps * steps - 1, 0))
     return best

@@ -22,6 +22,7 @@ from nsbench.attacks.common import (
     cross_entropy,
     gradient,
     l2_norm,
+    margin,
     misclassified,
     per_image,
     project_l2,
@@ -29,6 +30,7 @@ from nsbench.attacks.common import (
     take,
     uniform,
 )
+from nsbench.attacks.convergence import NEVER, Breaking, Descent
 from nsbench.attacks.patch_choice import choose_patches
 from nsbench.errors import UsageError
 from nsbench.models.attention import attention_modules, recorded_attention
@@ -138,6 +140,7 @@ def _learn(
     """
     result, best_B = images_BCHW.clone(), torch.full_like(images_BCHW[:, 0, 0, 0], -torch.inf)
     rates_S = images_BCHW.new_tensor([*rates, 0.0])
+    descent, breaking = Descent(len(rates) + 1), Breaking(labels_B)
     waiting = deque(range(len(images_BCHW)))
     active = torch.tensor(take(waiting, batch_size), dtype=torch.long, device=labels_B.device)
     content, step_B = contents[active], torch.zeros_like(active)
@@ -148,6 +151,9 @@ def _learn(
             adversarial = torch.where(mask[active], content, images_BCHW[active])
             logits_BK = model(adversarial)
             loss_B, broken_B = cross_entropy(logits_BK, labels_B[active]), misclassified(logits_BK, labels_B[active])
+            margin_B = margin(logits_BK.detach(), labels_B[active])
+            descent.look(step_B, active, margin_B, margin_B, len(labels_B))
+            breaking.note(active, broken_B, step_B)
             better_B = broken_B | (loss_B > best_B[active])
             result[active[better_B]] = adversarial.detach()[better_B]
             best_B[active[better_B]] = loss_B.detach()[better_B]
@@ -163,6 +169,8 @@ def _learn(
                 active, content = torch.cat([active, added]), torch.cat([content, contents[added]])
                 adam.grow(len(fresh))
             step_B = torch.cat([step_B + 1, step_B.new_zeros(len(fresh))])
+    descent.tell(breaking.first_B == NEVER)
+    breaking.tell(len(rates))
     return result
 
 

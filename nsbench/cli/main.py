@@ -23,6 +23,7 @@ from nsbench.cli.nullspace_images import nullspace
 from nsbench.cli.options import (
     DEFAULT_RESULTS,
     NO_FOLDER,
+    attack_settings_of,
     board_options,
     engine_options,
     lending_of,
@@ -90,6 +91,14 @@ main.add_command(submit)
 @run_options
 @engine_options
 @click.option(
+    "--set-attack",
+    "attack_settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=attack_settings_of,
+    help="Change a setting of the suites' attacks, such as eot=16 or steps=100; repeatable. A column of its own.",
+)
+@click.option(
     "--log-file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE.jsonl",
@@ -110,6 +119,7 @@ def run(
     quiet: bool,
     verbose: bool,
     settings: dict[str, str],
+    attack_settings: dict[str, str],
     **options: Any,
 ) -> None:
     """Fit each method, evaluate it on each suite, and store what is not stored yet.
@@ -133,6 +143,10 @@ def run(
     if not methods or not suites:
         raise UsageError("say what to run: --method and --suite, such as --method ns --suite all, or --study")
     chosen_methods, chosen_suites = resolve_methods(methods), resolve_suites(suites)
+    if attack_settings:
+        from nsbench.run.attack_settings import with_attack_settings
+
+        chosen_suites = with_attack_settings(chosen_suites, attack_settings)
     from nsbench.progress import ConsoleProgress, Progress
     from nsbench.run.runner import RunOptions, Summary
 

@@ -106,6 +106,14 @@ def settings_of(context: click.Context, parameter: click.Parameter, given: tuple
     return {field.strip(): value.strip() for field, _, value in (setting.partition("=") for setting in given)}
 
 
+def attack_settings_of(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """("eot=16",) -> {"eot": "16"}."""
+    for setting in given:
+        if not all(part.strip() for part in setting.partition("=")):
+            raise UsageError(f"--set-attack {setting}: write NAME=VALUE, such as --set-attack eot=16")
+    return {name.strip(): value.strip() for name, _, value in (setting.partition("=") for setting in given)}
+
+
 def _seeds(context: click.Context, parameter: click.Parameter, given: str) -> tuple[int, ...]:
     """ "0,1,2" -> (0, 1, 2)."""
     try:

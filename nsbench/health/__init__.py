@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from nsbench.health.comparisons import ALPHA, LEAST, compared_flags, fisher_exact
 from nsbench.health.labels import doubts, label_flags
 from nsbench.health.rows import Flag, settings_of
-from nsbench.health.signs import CHANGED_SHARE, FLAT, REPEAT_CHANGE, ROOM, SPAN, ZERO_SHARE, single_flags
+from nsbench.health.signs import CHANGED_SHARE, FLAT, REACH_SHARE, REPEAT_CHANGE, ROOM, SPAN, ZERO_SHARE, single_flags
 from nsbench.results import Result
 from nsbench.results.reader import OutcomesReader
 
@@ -23,6 +23,7 @@ __all__ = [
     "CHANGED_SHARE",
     "FLAT",
     "LEAST",
+    "REACH_SHARE",
     "REPEAT_CHANGE",
     "ROOM",
     "SPAN",

@@ -13,7 +13,7 @@ from nsbench.results.reader import OutcomesReader
 from nsbench.types import Outcomes
 
 UNATTACKED_SPLIT = "clean"  # of the data vocabulary (see data.source): what the attacks of this house start from
-NORMS = ("linf", "l2")  # in which budgets can be compared
+NORMS = ("linf", "l2", "l1")  # in which budgets can be compared
 
 
 @dataclass(frozen=True)

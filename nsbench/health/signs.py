@@ -1,5 +1,5 @@
-"""Flags that are each judged alone: flat curves, zero gradients, random outputs, probabilities, own transfer sets, and
-attacks that fail though nothing bounds them."""
+"""Flags that are each judged alone: flat curves, zero gradients, random outputs, probabilities, own transfer sets,
+attacks that fail though nothing bounds them, and attacks that stopped too early."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ ROOM = 5.0  # percent: below this accuracy a curve has no room to fall
 SPAN = 4.0  # least ratio of the largest to the smallest budget of a curve that ought to fall
 ZERO_SHARE = 0.01  # of images whose gradient is exactly zero: float32 alone hardly gives any
 CHANGED_SHARE = 0.001  # of predictions that may differ between two passes, by rounding in other batches
+REACH_SHARE = 0.01  # of images that an attack was about to break when its iterations ended
 REPEAT_CHANGE = 0.01  # of the logits' standard deviation, between two passes of one batch
 
 
@@ -28,6 +29,7 @@ def single_flags(results: Sequence[Result], settings: Sequence[Setting]) -> Iter
     yield from _probabilities(results)
     yield from _white_box(settings)
     yield from _without_bound(settings)
+    yield from _stopped_early(settings)
 
 
 def _flat(settings: Sequence[Setting]) -> Iterator[Flag]:
@@ -77,8 +79,8 @@ def _restless(results: Sequence[Result], settings: Sequence[Setting]) -> Iterato
                 (result.suite,),
                 (
                     f"{result.title}: two passes of the same {outputs.images} images differ by "
-                    f"{100 * outputs.repeat_change:.2g} % of the logits' standard deviation, so attacks follow one draw "
-                    f"and are judged on another (flagged above {100 * REPEAT_CHANGE:g} %)."
+                    f"{100 * outputs.repeat_change:.2g} % of the logits' standard deviation, so attacks follow "
+                    f"{_passes(result)} and are judged on another (flagged above {100 * REPEAT_CHANGE:g} %)."
                 ),
             )
     known = [(one, predictions) for one in settings if (predictions := one.unattacked) is not None]
@@ -98,6 +100,12 @@ def _restless(results: Sequence[Result], settings: Sequence[Setting]) -> Iterato
                 (one,),
                 "images that the attack gave back unchanged, evaluated again",
             )
+
+
+def _passes(result: Result) -> str:
+    """How many draws of the model the attacks of a result follow at each step."""
+    passes = {int(one.params.get("eot") or 1) for one in result.conditions if one.attack} or {1}  # type: ignore[arg-type]
+    return "one draw" if min(passes) == 1 else f"the mean of {min(passes)} draws"
 
 
 def _changed(changed: np.ndarray, settings: Sequence[Setting], what: str) -> Iterator[Flag]:
@@ -156,6 +164,34 @@ def _without_bound(settings: Sequence[Setting]) -> Iterator[Flag]:
                     "logits are small; a search for it does not depend on their scale."
                 ),
             )
+
+
+def _stopped_early(settings: Sequence[Setting]) -> Iterator[Flag]:
+    """More than one image of a hundred, with 99 % confidence, would break if the attack took as many steps again."""
+    for one in settings:
+        ended, n = one.card.convergence if one.card else None, one.condition.n
+        if ended is None or not ended.within_reach or wilson(ended.within_reach, n, 0.99)[0] <= REACH_SHARE:
+            continue
+        yield Flag(
+            "attack stopped early",
+            (one.result.suite,),
+            (
+                f"{one.name}{_named(one)}: at the pace of the last tenth of its steps, as many steps again would break "
+                f"{ended.within_reach:,} more of {n:,} images (flagged above {100 * REACH_SHARE:g} % with 99 % "
+                "confidence), so the budget of steps was too small and the accuracy is an upper bound. Give the attack "
+                f"more steps{_twice(one)}."
+            ),
+        )
+
+
+def _named(one: Setting) -> str:
+    """The condition's name, where its result has several."""
+    return f" ({one.condition.name})" if len(one.result.conditions) > 1 else ""
+
+
+def _twice(one: Setting) -> str:
+    steps = one.card.steps if one.card else None
+    return f": --set-attack steps={2 * steps:.10g}" if steps else ""
 
 
 def _how_it_ended(one: Setting) -> str:

@@ -13,6 +13,7 @@ from nsbench.results.record import (
     Result,
     Round,
     Stage,
+    StillRight,
 )
 from nsbench.results.store import (
     Found,
@@ -48,6 +49,7 @@ __all__ = [
     "Result",
     "Round",
     "Stage",
+    "StillRight",
     "add_result",
     "ensure_writable",
     "find_result",

@@ -31,6 +31,18 @@ class Convergence:
     unbroken: Count
     falling: Count  # of these: those whose loss still fell by more than 1 % over the last tenth of the steps
     margin_left: float | None = None  # mean share of the label's margin that was left at the last step
+    # of the unbroken: at the pace of the last tenth of the steps they break within as many again; None: not recorded
+    within_reach: Count | None = None
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+
+@dataclass(frozen=True)
+class StillRight:
+    """The attacked images that none of an attack's iterates up to this one broke, as the attack saw it."""
+
+    iteration: Count  # 0: what it starts from
+    images: Count
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
@@ -51,6 +63,7 @@ class AttackCard:
     loss: str | None = None
     start: str | None = None
     convergence: Convergence | None = None  # None: the attack does not tell it
+    still_right: tuple[StillRight, ...] = ()  # after 0, 1, 2, 5, 10 ... iterations; (): the attack does not tell it
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 

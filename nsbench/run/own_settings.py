@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -52,20 +52,24 @@ def _parts(method: Method) -> tuple[Method, ...]:
     return method.parts or (method,)
 
 
-def _stated(method: Method, parameter: inspect.Parameter) -> Any:
+def _stated(function: Callable[..., Any], parameter: inspect.Parameter) -> Any:
     """The type that the function states, or that of the default where it states none that can be read."""
     try:
-        stated = inspect.signature(method.fit, eval_str=True).parameters[parameter.name].annotation
+        stated = inspect.signature(function, eval_str=True).parameters[parameter.name].annotation
     except NameError:  # of another parameter perhaps: a name that is there for type checkers alone
         stated = parameter.empty
     return type(parameter.default) if stated is parameter.empty else stated
 
 
 def _value(method: Method, name: str, text: str) -> Setting:
-    parameter = method.parameters[name]
+    return typed_setting(method.fit, method.parameters[name], text, f"--set {method.name}.{name}")
+
+
+def typed_setting(function: Callable[..., Any], parameter: inspect.Parameter, text: str, option: str) -> Setting:
+    """The text as what the function takes. Raises UsageError, which names the `option` that gave it."""
     try:
-        value: Setting = TypeAdapter(_stated(method, parameter)).validate_python(text)
+        value: Setting = TypeAdapter(_stated(function, parameter)).validate_python(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise UsageError(f"--set {method.name}.{name}={text}: {first['msg']}") from error
+        raise UsageError(f"{option}={text}: {first['msg']}") from error
     return value

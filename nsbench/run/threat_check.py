@@ -5,6 +5,8 @@ Shapes: B images of a batch, C channels, H x W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from math import ceil
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +18,11 @@ from nsbench.types import ThreatModel
 if TYPE_CHECKING:
     from nsbench.models import Model
 
+NORM_OF: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {  # of the changes of B images, (B, N)
+    "linf": lambda change_BN: change_BN.abs().amax(dim=1),
+    "l2": lambda change_BN: change_BN.norm(dim=1),
+    "l1": lambda change_BN: change_BN.double().abs().sum(dim=1),
+}
 TOLERANCE = 1e-5  # relative room for float32 rounding in a norm; 1/255 of a grey level is 4e-3
 
 
@@ -46,8 +53,14 @@ def check_adversarial(
     if threat.norm == "patch":
         changed = _patches_changed(adversarial_BCHW - images_BCHW, model)
         problems[f"changes in more than {threat.patches} patches"] = changed > threat.patches
+    if threat.norm == "square":
+        side = threat.pixels(images_BCHW.shape[-2:])
+        problems[f"changes outside of one square of {side} pixels"] = _extent(adversarial_BCHW - images_BCHW) > side
+    if threat.norm == "flow":
+        far = ceil(threat.share * max(images_BCHW.shape[-2:]))
+        problems[f"values that no pixel within {far} has"] = _out_of_reach(images_BCHW, adversarial_BCHW, far)
     if threat.eps is not None:
-        norms = difference.abs().amax(dim=1) if bound == "linf" else difference.norm(dim=1)
+        norms = NORM_OF.get(bound, NORM_OF["l2"])(difference)
         limit = str(ThreatModel(bound, threat.eps))
         problems[f"a change beyond {limit}"] = norms > threat.eps * (1 + TOLERANCE) + 1e-6
     for what, bad in problems.items():
@@ -55,6 +68,29 @@ def check_adversarial(
             raise AttackError(
                 f"attack '{attack}' returned {what} for image '{ids[int(bad.nonzero()[0])]}'; its result is not counted"
             )
+
+
+def _extent(difference_BCHW: torch.Tensor) -> torch.Tensor:
+    """Of each image, the side of the smallest square that holds all changed pixels; 0 where there are none."""
+    changed_BHW = (difference_BCHW != 0).any(dim=1)
+    sides = []
+    for changed_BN in (changed_BHW.any(dim=2), changed_BHW.any(dim=1)):
+        first, last = changed_BN.int().argmax(dim=1), changed_BN.int().flip(1).argmax(dim=1)
+        sides.append((changed_BN.shape[1] - last - first) * changed_BN.any(dim=1))
+    return torch.maximum(*sides)
+
+
+def _out_of_reach(images_BCHW: torch.Tensor, adversarial_BCHW: torch.Tensor, far: int) -> torch.Tensor:
+    """Where a value lies outside of what the clean image has within `far` pixels: no interpolation between them gives it.
+
+    A flow of that length cannot do more; whether some flow gives the whole image is not asked.
+    """
+    highest, lowest = (
+        torch.nn.functional.max_pool2d(values, 2 * far + 1, stride=1, padding=far)
+        for values in (images_BCHW, -images_BCHW)
+    )
+    outside = (adversarial_BCHW > highest + TOLERANCE) | (adversarial_BCHW < -lowest - TOLERANCE)
+    return outside.flatten(1).any(dim=1)
 
 
 def _patches_changed(difference_BCHW: torch.Tensor, model: Model) -> torch.Tensor:

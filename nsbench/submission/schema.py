@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -134,6 +135,7 @@ def _odd_counts(result: Result) -> list[str]:
                 f"condition {shown(condition.name)}: its attack card counts {card.zero_gradients:,} of "
                 f"{card.looked_at:,} of {card.images:,} of {condition.n:,} images"
             )
+        problems += _odd_course(condition)
         evaluated, limit = condition.n + len(condition.unreadable), result.provenance.limit
         if condition.available is not None and evaluated != min(condition.available, limit or condition.available):
             problems.append(
@@ -141,6 +143,19 @@ def _odd_counts(result: Result) -> list[str]:
                 f"{evaluated:,} of them with {f'a limit of {limit:,}' if limit else 'no limit'}"
             )
     return problems[:5]
+
+
+def _odd_course(condition: ConditionResult) -> list[str]:
+    """Of an attack that tells its course: iterations rise, images that are still right fall, and none are invented."""
+    card = condition.attack_card
+    course = card.still_right if card else ()
+    rises = all(a.iteration < b.iteration and a.images >= b.images for a, b in pairwise(course))
+    ended = card.convergence if card else None
+    most = max([*(one.images for one in course), ended.unbroken if ended else 0])
+    of_unbroken = ended is None or max(ended.falling, ended.within_reach or 0) <= ended.unbroken
+    if card and (not rises or not of_unbroken or most > card.images):
+        return [f"condition {shown(condition.name)}: its attack card tells a course that cannot be"]
+    return []
 
 
 def _misplaced(name: str, result: Result) -> list[str]:

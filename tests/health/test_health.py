@@ -152,6 +152,15 @@ def test_what_the_outputs_look_like(row: Row, outputs: OutputCheck | None, expec
     assert names(flags(row.results)) == expected
 
 
+@pytest.mark.parametrize(("passes", "words"), [(None, "one draw"), (1, "one draw"), (16, "the mean of 16 draws")])
+def test_it_is_said_how_many_draws_an_attack_followed(row: Row, passes: int | None, words: str) -> None:
+    condition, outcomes, card = attacked("multi", 4, 100)
+    condition = replace(condition, params={} if passes is None else {"eot": passes})
+    row.add("pgd", {"a": (condition, outcomes, card)}, outputs=OutputCheck(8, False, 0.2))
+    (flag,) = flags(row.results)
+    assert f"so attacks follow {words} and are judged on another" in flag.sentence
+
+
 def test_rows_are_kept_apart_and_unreadable_outcomes_take_no_part(row: Row) -> None:
     for seed in (0, 1):
         row.add("fgsm", {"a": attacked("single", 4, 100)}, seed)

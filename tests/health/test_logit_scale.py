@@ -32,6 +32,8 @@ QUICK: dict[str, tuple[Condition, int]] = {  # attack -> with fewer steps than i
     "apgd": (Condition("x", attack="apgd", threat=ThreatModel("linf", 4 / 255), params={"steps": 20}), 100),
     "fab": (Condition("x", attack="fab", threat=ThreatModel("linf", 4 / 255), params={"steps": 10, "targets": 2}), 40),
     "square": (Condition("x", attack="square", threat=ThreatModel("linf", 4 / 255), params={"queries": 40}), 40),
+    "patch": (Condition("x", attack="patch", threat=ThreatModel("square", share=0.1), params={"steps": 20}), 24),
+    "stadv": (Condition("x", attack="stadv", threat=ThreatModel("flow", share=0.01), params={"steps": 20}), 24),
     "autoattack": (Condition("x", attack="autoattack", threat=ThreatModel("linf", 4 / 255)), 4),
 }
 
@@ -55,7 +57,8 @@ def attacked(name: str, scale: float) -> Evaluation:
 def raised(folder: Path, name: str, found: Evaluation) -> list[str]:
     row = Row(folder)
     row.add(name, {"x": (QUICK[name][0], found.outcomes, found.attack_card)})
-    return names(flags(row.results))
+    found = names(flags(row.results))
+    return [one for one in found if one != "attack stopped early"]  # which is about these few steps, at any scale
 
 
 def test_every_attack_is_tried() -> None:
@@ -88,8 +91,7 @@ def test_a_fixed_c_meets_small_logits_and_says_how_it_ended(tmp_path: Path) -> N
     assert card.convergence.margin_left > 0.7  # nothing bounds the change, and the margin hardly fell
     row = Row(tmp_path)
     row.add("cw", {"x": (QUICK["cw"][0], found.outcomes, card)})
-    (flag,) = flags(row.results)
-    assert flag.name == "unbounded attack fails"
+    flag = next(one for one in flags(row.results) if one.name == "unbounded attack fails")
     assert "at its last step" in flag.sentence
     assert f"of {card.convergence.unbroken} unbroken images" in flag.sentence
     (stored,), _ = read_results(tmp_path)
@@ -142,7 +144,7 @@ def test_what_a_descent_tells() -> None:
                 loss = torch.tensor([10.0 - step, 5.0, 10.0, 0.0])[: len(at)]
                 descent.look(step, at, loss, torch.tensor([1.0, 2 - 0.1 * step, 1.0, -1.0])[: len(at)], 4)
             descent.tell(torch.tensor([True, True, False, False]))
-    assert endings.convergence == Convergence(unbroken=4, falling=2, margin_left=0.75)
+    assert endings.convergence == Convergence(4, falling=2, margin_left=0.75, within_reach=0)
     descent.tell(torch.tensor([True, True, True, False]))  # nobody listens
     assert endings.convergence.unbroken == 4
     assert Endings().convergence is None

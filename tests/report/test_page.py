@@ -24,7 +24,7 @@ from nsbench.report.page.rows import (
 )
 from nsbench.report.page.suite_cards import attack_table
 from nsbench.report.plots import Look
-from nsbench.results import AttackCard, read_results, samples_path
+from nsbench.results import AttackCard, Convergence, StillRight, read_results, samples_path
 from nsbench.results.samples import Sampler, pack_samples
 from nsbench.statistics import ALEXNET_ERROR, SEVERITIES
 from nsbench.statistics.corruption_error import mean_corruption_error
@@ -287,7 +287,27 @@ def test_the_attack_card_has_a_column_for_what_is_known_of_any_attack():
     assert columns["restarts"] == (None, "2", "2")
     assert columns["loss"] == ("cross-entropy", None, None)
     assert columns["ms / image"] == ("21.2", "1.06", "1.06")
+    assert "still falling" not in columns  # nothing told it
+    ended = replace(step, convergence=Convergence(1000, 20, 0.5, 3))
+    old = replace(step, convergence=Convergence(10, 2))
+    table = attack_table([replace(linf, attack_card=one) for one in (ended, old, step)])
+    columns = dict(zip(table.heads, zip(*table.lines, strict=True), strict=True))
+    assert columns["still falling"] == ("20 of 1,000", "2 of 10", None)
+    assert columns["within reach"] == ("3 of 1,000", None, None)
     assert attack_table([made.condition("plain")]) is None
+
+
+def test_the_course_of_an_attack_is_drawn_where_it_is_told():
+    """Of the first attacked condition, over all of its images, mean over seeds."""
+    told = AttackCard(80, 1, 1, 0.0, still_right=tuple(map(StillRight, (0, 1, 2), (80, 30, 20))))
+    other = replace(told, still_right=tuple(map(StillRight, (0, 1, 2), (80, 50, 30))))
+    results = [
+        made.result(seed=seed, conditions=(made.condition("plain"), made.condition("x", attack="a", attack_card=card)))
+        for seed, card in enumerate((told, other))
+    ]
+    points = suite_figures._iterations(results)
+    assert [(point.x, point.y) for point in points] == [(0, 80.0), (1, 40.0), (2, 25.0)]
+    assert suite_figures._iterations([made.result()]) == []
 
 
 def test_a_recipe_is_shown_field_by_field(tmp_path):

@@ -384,6 +384,45 @@ def test_a_bounded_patch_that_breaks_its_bound_is_caught(
         evaluate(model, right, condition)
 
 
+@pytest.mark.parametrize(
+    ("threat", "inside", "words"),
+    [
+        (ThreatModel("l1", 1.0), lambda x: put(x, 0.3, (0, 0), (5, 9)), None),
+        (ThreatModel("l1", 1.0), lambda x: put(x, 0.3, (0, 0), (5, 9), (7, 7), (8, 8)), "a change beyond l1 1"),
+        (ThreatModel("square", share=3 / SIZE), lambda x: put(x, 0.3, (4, 6), (6, 4), (5, 5)), None),
+        (ThreatModel("square", share=3 / SIZE), lambda x: put(x, 0.3, (4, 6), (7, 6)), "outside of one square of 3"),
+        (ThreatModel("square", share=3 / SIZE), lambda x: put(x, 0.3, (4, 3), (4, 6)), "outside of one square of 3"),
+        (ThreatModel("flow", share=1 / SIZE), lambda x: x.roll(1, 2), None),
+        (ThreatModel("flow", share=1 / SIZE), lambda x: 0.5 * x.roll(1, 3) + 0.5 * x, None),
+        (ThreatModel("flow", share=1 / SIZE), lambda x: x.roll(5, 2), "values that no pixel within 1 has"),
+    ],
+)  # fmt: skip
+def test_threats_that_are_no_common_norm_are_checked(
+    model: Model, right: Noise, attack_named, threat: ThreatModel, inside: Callable, words: str | None
+) -> None:
+    def changing(model, images, labels, **_):
+        rolled = inside(images)
+        if threat.norm == "flow":  # what a roll brings in from the other side is no flow
+            rolled[:, :, :5], rolled[:, :, :, :5] = images[:, :, :5], images[:, :, :, :5]
+        return rolled
+
+    condition = Condition("x", attack=attack_named(changing), threat=threat)
+    if words is None:
+        assert len(evaluate(model, right, condition).outcomes)
+    else:
+        with pytest.raises(AttackError, match=words):
+            evaluate(model, right, condition)
+
+
+def put(images: torch.Tensor, by: float, *pixels: tuple[int, int]) -> torch.Tensor:
+    """One value of each of these pixels moved by so much, towards the inside of [0, 1]."""
+    changed = images.clone()
+    for row, column in pixels:
+        value = changed[:, 0, row, column]
+        changed[:, 0, row, column] = torch.where(value < 0.5, value + by, value - by)
+    return changed
+
+
 @contextmanager
 def room_for(model: Model, most: int, error: Callable[[], object]) -> Iterator[list[int]]:
     """The model breaks where it gets more images than `most` at a time; the numbers that it got."""

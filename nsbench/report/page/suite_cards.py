@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from nsbench.leaderboard import Cell, Column, Row
 from nsbench.leaderboard.details import Details, corruption_errors
@@ -12,7 +13,7 @@ from nsbench.report.page.pictures import PictureBook, SuitePictures
 from nsbench.report.page.rows import Limits, left_out, reference_name
 from nsbench.report.page.suite_figures import Heat, SuiteFigures, against, figures_of, reference_of
 from nsbench.report.plots import Look
-from nsbench.results.record import ConditionResult, Result
+from nsbench.results.record import AttackCard, ConditionResult, Result
 
 RELATIVE = "relative mCE"
 
@@ -76,7 +77,7 @@ def suite_card(
     names, extra = _extras(details, column.suite, found.listed, result)
     reference = reference_of(found.heats, reference_name(details.table))
     told = [left_out(len(found.listed), len(found.rows), "Places drawn")]
-    if found.curve or found.norms or found.heats or found.against_clean:
+    if found.curve or found.norms or found.heats or found.against_clean or found.iterations:
         told.append(left_out(len(found.few), len(found.rows), "Curves, norms, names and heat maps drawn"))
     return SuiteCard(
         column,
@@ -137,6 +138,7 @@ def attack_table(conditions: Sequence[ConditionResult]) -> AttackTable | None:
         ("norm", [threat.norm if threat else None for threat in threats]),
         ("eps", [budget(threat) if threat else None for threat in threats]),
         ("patches", [str(threat.patches) if threat and threat.norm == "patch" else None for threat in threats]),
+        ("share of the side", [f"{100 * one.share:.3g} %" if one and one.share else None for one in threats]),
         ("steps", [_count(card.steps) for _, card in found]),
         ("restarts", [_count(card.restarts) for _, card in found]),
         ("loss", [card.loss for _, card in found]),
@@ -144,6 +146,8 @@ def attack_table(conditions: Sequence[ConditionResult]) -> AttackTable | None:
         ("forwards / image", [f"{card.forwards:.4g}" for _, card in found]),
         ("backwards / image", [f"{card.backwards:.4g}" for _, card in found]),
         ("ms / image", [f"{1000 * card.seconds:.3g}" for _, card in found]),
+        ("still falling", [_of_unbroken(card, "falling") for _, card in found]),
+        ("within reach", [_of_unbroken(card, "within_reach") for _, card in found]),
         ("library", [card.library or None for _, card in found]),
     ]
     known = [(head, texts) for head, texts in columns if any(text is not None for text in texts)]
@@ -151,6 +155,13 @@ def attack_table(conditions: Sequence[ConditionResult]) -> AttackTable | None:
         return None
     heads, texts = zip(*known, strict=True)
     return AttackTable(heads, list(zip(*texts, strict=True)))
+
+
+def _of_unbroken(card: AttackCard, what: Literal["falling", "within_reach"]) -> str | None:
+    """How many of the images that it did not break."""
+    ended = card.convergence
+    images = None if ended is None else ended.falling if what == "falling" else ended.within_reach
+    return None if ended is None or images is None else f"{images:,} of {ended.unbroken:,}"
 
 
 def _count(number: float | None) -> str | None:

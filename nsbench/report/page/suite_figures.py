@@ -12,13 +12,17 @@ from nsbench.leaderboard.details import Details, corruption_errors
 from nsbench.report.page.rows import Limits, drawn, landmarks
 from nsbench.report.plots import Cloud, Figure, HeatMap, Lines, Look, Place, Places, Point, Series, Spot, Strip, Strips
 from nsbench.report.side_columns import clean_column
-from nsbench.results.record import ConditionResult
+from nsbench.results.record import ConditionResult, Result
 from nsbench.statistics import L2_BUDGETS, wilson
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 FEWEST = 5  # broken images that have a distribution
 SAMPLES = 24  # points that the line, which bends on plain axes, is drawn through
-UNITS = {"linf": "ε in 1/255, ℓ∞", "l2": "ℓ2 norm, pixels in [0, 1]"}
+UNITS = {
+    "linf": "ε in 1/255, ℓ∞",
+    "l2": "ℓ2 norm, pixels in [0, 1]",
+    "l1": "ℓ1 norm: sum over all values in [0, 1]",
+}
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,12 @@ class SuiteFigures:
     curve: Figure | None
     against_clean: Figure | None
     norms: Figure | None
+    iterations: Figure | None
     heats: Sequence[Heat]
 
     @property
     def all(self) -> list[Figure]:
-        found = (self.places, self.curve, self.against_clean, self.norms)
+        found = (self.places, self.curve, self.against_clean, self.norms, self.iterations)
         return [one for one in found if one is not None]
 
 
@@ -48,7 +53,7 @@ def figures_of(details: Details, column: Column, looks: Mapping[str, Look], limi
     mine = [(row, row.cells[suite]) for row in few]
     best_first = sorted(rows, key=lambda row: _place(row.cells[suite], column))
     listed = [(row, row.cells[suite]) for row in drawn(best_first, limits.places)]
-    lines, sizes = curve(mine, looks), norms(details, suite, few, looks)
+    lines, sizes, steps = curve(mine, looks), norms(details, suite, few, looks), iterations(mine, looks)
     newest = max((result for _, cell in cells for result in cell.results), key=lambda r: r.provenance.date)
     return SuiteFigures(
         rows,
@@ -58,6 +63,7 @@ def figures_of(details: Details, column: Column, looks: Mapping[str, Look], limi
         Figure(f"budgets-{suite}", "Accuracy as the attack grows", lines) if lines else None,
         _against_clean(details.table, column, cells, looks, [row.label for row in few]),
         Figure(f"norms-{suite}", "Size of the changes that broke an image", sizes) if sizes else None,
+        Figure(f"iterations-{suite}", f"Accuracy as {_attacked(newest)} goes on", steps) if steps else None,
         [heat(row, cell) for row, cell in mine] if corruption_errors([newest]) else [],
     )
 
@@ -182,6 +188,30 @@ def _unattacked(row: Row, attacked: ConditionResult) -> list[ConditionResult]:
         for one in result.conditions
         if one.attack is None and (one.data_digest, one.preprocess, one.n) == images
     ]
+
+
+def _attacked(result: Result) -> str:
+    """What its iterations are drawn of: the first attacked condition, named where there are others."""
+    attacks = [one for one in result.conditions if one.attack]
+    return f"the attack ({attacks[0].name})" if len(attacks) > 1 else "the attack"
+
+
+def iterations(rows: Sequence[tuple[Row, Cell]], looks: Mapping[str, Look]) -> Lines | None:
+    """Images that no iterate had broken yet, of the first attacked condition, mean over seeds; None where no attack tells
+    it, or none goes on for more than a step. The attack saw them, so the last point may lie beside the judged accuracy."""
+    series = [Series(row.label, looks[row.label], found) for row, cell in rows if (found := _iterations(cell.results))]
+    if not series or max(one.points[-1].x for one in series) < 2:
+        return None
+    return Lines(series, "iterations of the attack", "accuracy, %", top=100)
+
+
+def _iterations(results: Sequence[Result]) -> list[Point]:
+    found: dict[int, list[float]] = {}
+    for result in results:
+        condition = next((one for one in result.conditions if one.attack), None)
+        for mark in condition.attack_card.still_right if condition and condition.attack_card else ():
+            found.setdefault(mark.iteration, []).append(100 * mark.images / condition.n if condition else 0.0)
+    return [Point(iteration, sum(shares) / len(shares)) for iteration, shares in sorted(found.items())]
 
 
 def norms(details: Details, suite: str, rows: Sequence[Row], looks: Mapping[str, Look]) -> Strips | None:

@@ -1,0 +1,104 @@
+"""Spatially transformed adversarial images (Xiao et al. 2018, arXiv:1801.02612): pixels move, and no value is added.
+
+The flow is bounded here, because without a bound some flow breaks any image; the authors leave it to the weight `tau`.
+They minimise by L-BFGS; here it is Adam, whose steps need no line search, so that images of one batch stay apart.
+
+Shape legend: B images, C channels, H x W pixels, 2: down and right.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nsbench.attacks.common import Adam, Classifier, check_threat, gradient, margin, misclassified, take
+from nsbench.attacks.convergence import NEVER, Breaking, Descent
+from nsbench.registry import attack
+from nsbench.types import ThreatModel
+
+
+@attack(loss="margin of the logits + tau x variation of the flow", start="the image")
+@torch.enable_grad()
+def stadv(
+    model: Classifier,
+    images_BCHW: Tensor,
+    labels_B: Tensor,
+    *,
+    ids: Sequence[str],
+    seed: int,
+    threat: ThreatModel,
+    steps: int = 100,
+    lr: float = 0.1,
+    tau: float = 1.0,
+    batch_size: int | None = None,
+) -> Tensor:
+    """Minimise z_y - max_other z + tau x `variation(flow)` / pixels over a flow that moves no pixel further than it may.
+
+    The paper's `tau` of 0.05 weighs the sum over pixels, and L-BFGS; the mean weighs alike in images of any size.
+    Adam's rate is `lr` times that distance; each coordinate of the flow is clipped to it. An image leaves with its first
+    misclassified iterate, else with the one of the smallest margin. Nothing is drawn: `ids` and `seed` have no effect.
+    Raises UsageError for a threat model that is no flow.
+    """
+    check_threat("stadv", threat, ["flow"], bounded=False)
+    height, width = images_BCHW.shape[-2:]
+    far = threat.share * min(height, width)
+    result, best_B = images_BCHW.clone(), torch.full_like(images_BCHW[:, 0, 0, 0], torch.inf)
+    descent, breaking = Descent(steps + 1), Breaking(labels_B)
+    waiting = deque(range(len(images_BCHW)))
+    active = torch.tensor(take(waiting, batch_size), dtype=torch.long, device=labels_B.device)
+    flow, step_B = _still(images_BCHW, len(active)), torch.zeros_like(active)
+    adam = Adam(flow)
+    while len(active):
+        flow = flow.detach().requires_grad_()
+        moved = warped(images_BCHW[active], flow)
+        logits_BK = model(moved)
+        margin_B, broken_B = margin(logits_BK, labels_B[active]), misclassified(logits_BK, labels_B[active])
+        descent.look(step_B, active, margin_B, margin_B, len(labels_B))
+        breaking.note(active, broken_B, step_B)
+        better_B = broken_B | (margin_B.detach() < best_B[active])
+        result[active[better_B]] = moved.detach()[better_B]
+        best_B[active[better_B]] = margin_B.detach()[better_B]
+        stays_B = ~broken_B & (step_B < steps)
+        if stays_B.any():
+            slope = gradient(margin_B + tau / (height * width) * variation(flow), flow)[stays_B]
+        active, flow, step_B = active[stays_B], flow.detach()[stays_B], step_B[stays_B] + 1
+        adam.keep(stays_B)
+        if len(active):
+            flow = (flow + adam.step(slope, lr * far)).clamp(-far, far)
+        if fresh := take(waiting, batch_size, len(active)):
+            active = torch.cat([active, torch.tensor(fresh, device=active.device)])
+            flow, step_B = torch.cat([flow, _still(images_BCHW, len(fresh))]), F.pad(step_B, (0, len(fresh)))
+            adam.grow(len(fresh))
+    descent.tell(breaking.first_B == NEVER)
+    breaking.tell(steps)
+    return result
+
+
+def warped(images_BCHW: Tensor, flow_B2HW: Tensor) -> Tensor:
+    """Each pixel from where the flow points, in pixels down and right, bilinear; from the border where that is outside."""
+    height, width = images_BCHW.shape[-2:]
+    down = torch.arange(height, device=flow_B2HW.device)[:, None] + flow_B2HW[:, 0]
+    right = torch.arange(width, device=flow_B2HW.device) + flow_B2HW[:, 1]
+    places = torch.stack([2 * right / max(width - 1, 1) - 1, 2 * down / max(height - 1, 1) - 1], dim=3)
+    moved = F.grid_sample(images_BCHW, places, mode="bilinear", padding_mode="border", align_corners=True)
+    return moved + (moved.clamp(0, 1) - moved).detach()  # rounding may pass a bound, where clamping alone has no slope
+
+
+def variation(flow_B2HW: Tensor) -> Tensor:
+    """The paper's equation 4, (B,): over all pixels and their neighbours below and to the right, the distance of flows.
+
+    Each pair counts twice, once from either side, as there. Where two flows are equal the slope is zero.
+    """
+    below, beside = (
+        (pair.square().sum(dim=1) + 1e-10).sqrt().flatten(1).sum(dim=1)
+        for pair in (flow_B2HW.diff(dim=2), flow_B2HW.diff(dim=3))
+    )
+    return 2 * (below + beside)
+
+
+def _still(images_BCHW: Tensor, images: int) -> Tensor:
+    return images_BCHW.new_zeros(images, 2, *images_BCHW.shape[-2:])
