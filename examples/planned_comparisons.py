@@ -3,14 +3,16 @@
     python examples/planned_comparisons.py PLAN.toml
 
 A leaderboard tests every pair of its rows, and corrects for all of them. Who has a question of his own asks less: a few
-pairs of rows, perhaps of several boards. The plan names them; every column that both rows have is one test, on the same
-images and over trainings, and Holm's correction is over all tests of the plan. Prints a Markdown table.
+pairs of rows, perhaps of several boards. The plan names them, and may name columns; each column that both rows have is
+one test, on the same images and over trainings, and Holm's correction is over all tests of the plan. Prints a Markdown
+table.
 
     [[comparison]]
     name = "larger epsilon"
     results = "reports/showcase/does_ns_help/results"   # relative to the plan
     first = "NS (epsilon = 0.1)"                        # labels as `nsbench show` prints them
     second = "finetune"
+    columns = ["average", "imagenet_c"]                 # without it: every column
 """
 
 import sys
@@ -25,12 +27,15 @@ from nsbench.statistics import holm
 def planned(path):
     """[(name, [RowComparison])] of a plan; one comparison for each column that both rows have."""
     found = []
-    for one in tomllib.loads(path.read_text())["comparison"]:
-        standings = nb.leaderboard(nb.read_results(path.parent / one["results"]))
-        tables = [table for table in standings.board.tables if one.get("model", table.model) == table.model]
+    plan = tomllib.loads(path.read_text())["comparison"]
+    folders = {one["results"] for one in plan}
+    boards = {folder: nb.leaderboard(nb.read_results(path.parent / folder)).board for folder in folders}
+    for one in plan:
+        tables = [table for table in boards[one["results"]].tables if one.get("model", table.model) == table.model]
         if len(tables) != 1:
             raise SystemExit(f"{one['name']}: {len(tables)} tables; say which with: model = ...")
-        found.append((one["name"], compare(tables[0], one["first"], one["second"])))
+        columns = compare(tables[0], one["first"], one["second"])
+        found.append((one["name"], [each for each in columns if each.suite in one.get("columns", [each.suite])]))
     return found
 
 
