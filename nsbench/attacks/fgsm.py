@@ -9,10 +9,12 @@ from torch import Tensor
 
 from nsbench.attacks.common import Classifier, check_threat, project_linf
 from nsbench.registry import attack
-from nsbench.types import ThreatModel
+from nsbench.types import Passes, ThreatModel
 
 
-@attack(steps=1, loss="cross-entropy", start="the image", library="torchattacks")
+@attack(
+    steps=1, loss="cross-entropy", start="the image", library="torchattacks", passes=lambda model, **_: Passes(1, 1)
+)
 @torch.enable_grad()
 def fgsm(
     model: Classifier, images_BCHW: Tensor, labels_B: Tensor, *, ids: Sequence[str], seed: int, threat: ThreatModel

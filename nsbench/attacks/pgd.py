@@ -28,12 +28,17 @@ from nsbench.attacks.common import (
     uniform,
 )
 from nsbench.registry import attack
-from nsbench.types import ThreatModel
+from nsbench.types import Passes, ThreatModel
 
 Job = tuple[int, int]  # image, restart
 
 
-@attack(loss="cross-entropy")
+def _passes(model: object, *, steps: int, restarts: int, **_: object) -> Passes:
+    """A last iterate goes back, too, where others of its batch go on."""
+    return Passes(steps + 1, steps + 1 if steps else 0) * restarts
+
+
+@attack(loss="cross-entropy", passes=_passes)
 @torch.enable_grad()
 def pgd(
     model: Classifier,
