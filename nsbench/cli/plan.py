@@ -101,11 +101,11 @@ def _hours(plan: Plan) -> list[str]:
     seconds = plan.seconds(plan.work)
     if seconds is None:
         return [*lines, "no hours in all: the model gives no gradient to its images"]
-    lines.append(f"in one process at most {duration(seconds)}")
+    lines.append(f"at most {duration(seconds)} in one process")
     bounds = [plan.seconds_with(workers) for workers in WORKERS]
     if longest and None not in bounds:
         numbers, times = ", ".join(map(str, WORKERS)), ", ".join(duration(one) for one in bounds if one is not None)
-        lines[-1] += f"; shared by {numbers} workers no less than {times} of it"
+        lines[-1] += f"; that work takes {numbers} workers at least {times}"
         lines.append(
             f"the longest chain: {longest.pair} with its training, {duration(plan.seconds(longest.work) or 0)}"
         )

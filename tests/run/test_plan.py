@@ -172,8 +172,7 @@ def test_what_is_printed(tmp_path: Path) -> None:
 def test_hours_are_printed_where_the_model_is_timed(tmp_path: Path) -> None:
     output = printed(tmp_path)
     assert "images/s forward" in output
-    assert "in one process at most" in output
-    assert "shared by 2, 8, 64 workers no less than" in output
+    assert " in one process; that work takes 2, 8, 64 workers at least " in output
     assert "the longest chain: ns x fgsm with its training" in output
 
 
