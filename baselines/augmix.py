@@ -3,7 +3,9 @@
 import nsbench as nb
 
 
-@nb.method(title="AugMix", citation="Hendrycks et al. 2020, arXiv:1912.02781", order=64)
+@nb.method(
+    title="AugMix", citation="Hendrycks et al. 2020, arXiv:1912.02781", order=64, passes=nb.FitPasses(3, trained=3)
+)
 def augmix(
     model, train, recipe, *, weight: float = 12.0, severity: float = 1.0, width: int = 3, depth: int = -1, **run
 ):

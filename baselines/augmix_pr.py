@@ -5,7 +5,9 @@ from typing import Literal
 import nsbench as nb
 
 
-@nb.method(title="AugMix + PR", citation="Qin et al. 2022, arXiv:2110.07858", order=70)
+@nb.method(
+    title="AugMix + PR", citation="Qin et al. 2022, arXiv:2110.07858", order=70, passes=nb.FitPasses(4, trained=4)
+)
 def augmix_pr(
     model,
     train,

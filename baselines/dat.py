@@ -7,7 +7,13 @@ def needs(train, discretiser="", **others):
     return nb.Discretiser.needs(train, discretiser)
 
 
-@nb.method(title="DAT", citation="Mao et al. 2022, arXiv:2209.07735", order=76, needs=needs)
+def passes(model, train, recipe, discretiser="", **others):
+    """Two passes of Q, one step of the attack, and two images to train on."""
+    quantising = 2 * nb.Discretiser.passes_of(discretiser, model, train)
+    return nb.FitPasses(quantising + 1 + 2, backwards=1, trained=2)
+
+
+@nb.method(title="DAT", citation="Mao et al. 2022, arXiv:2209.07735", order=76, needs=needs, passes=passes)
 def dat(
     model,
     train,

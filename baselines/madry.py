@@ -5,7 +5,14 @@ from typing import Literal
 import nsbench as nb
 
 
-@nb.method(title="Madry", citation="arXiv:1706.06083", order=40)
+def passes(model, train, recipe, attack="pgd", **others):
+    """The attack's steps (APGD looks at the start, too), and one image or two to train on."""
+    steps = recipe.attack_steps + (attack == "apgd")
+    trained = 2 if recipe.madry_loss == "clean+adversarial" else 1
+    return nb.FitPasses(steps + trained, backwards=steps, trained=trained)
+
+
+@nb.method(title="Madry", citation="arXiv:1706.06083", order=40, passes=passes)
 def madry(model, train, recipe, *, attack: Literal["pgd", "apgd"] = "pgd", eps_warmup: float = 0.0, **run):
     """Trains on l-infinity PGD images (torchattacks, random start, attacked in evaluation mode): 8/255 in 10 steps of
     2/255 unless the recipe says otherwise.

@@ -3,7 +3,7 @@
 import nsbench as nb
 
 
-@nb.method(title="MixUp", citation="Zhang et al. 2018, arXiv:1710.09412", order=60)
+@nb.method(title="MixUp", citation="Zhang et al. 2018, arXiv:1710.09412", order=60, passes=nb.FitPasses())
 def mixup(model, train, recipe, *, alpha: float = 0.8, **run):
     """Finetuning on mixtures of two images of a batch and of their labels, weighted by Beta(alpha, alpha).
 

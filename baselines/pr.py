@@ -5,7 +5,7 @@ from typing import Literal
 import nsbench as nb
 
 
-@nb.method(title="PR", citation="Qin et al. 2022, arXiv:2110.07858", order=66)
+@nb.method(title="PR", citation="Qin et al. 2022, arXiv:2110.07858", order=66, passes=nb.FitPasses(2, trained=2))
 def pr(
     model,
     train,

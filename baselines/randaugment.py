@@ -3,7 +3,7 @@
 import nsbench as nb
 
 
-@nb.method(title="RandAugment", citation="Cubuk et al. 2020, arXiv:1909.13719", order=62)
+@nb.method(title="RandAugment", citation="Cubuk et al. 2020, arXiv:1909.13719", order=62, passes=nb.FitPasses())
 def randaugment(model, train, recipe, *, operations: str = "rand-m9-mstd0.5-inc1", **run):
     """Finetuning on pictures that went through two of RandAugment's 15 operations, each applied with probability 0.5.
 

@@ -5,7 +5,12 @@ from typing import Literal
 import nsbench as nb
 
 
-@nb.method(title="RandAugment + PR", citation="Qin et al. 2022, arXiv:2110.07858", order=68)
+@nb.method(
+    title="RandAugment + PR",
+    citation="Qin et al. 2022, arXiv:2110.07858",
+    order=68,
+    passes=nb.FitPasses(2, trained=2),
+)
 def randaugment_pr(
     model,
     train,

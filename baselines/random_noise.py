@@ -3,7 +3,11 @@
 import nsbench as nb
 
 
-@nb.method(title="random noise", citation="arXiv:2403.10476, section 5.3", order=25)
+def passes(model, train, recipe, **others):
+    return nb.scaled_noise_passes(recipe)
+
+
+@nb.method(title="random noise", citation="arXiv:2403.10476, section 5.3", order=25, passes=passes)
 def random_noise(model, train, recipe, *, layer: str = "0", **run):
     """Each round draws normal noise on the patch tokens, shrinks it until the mean MSE probability is below epsilon,
     then trains with loss(clean) + loss(noisy)."""

@@ -3,7 +3,9 @@
 import nsbench as nb
 
 
-@nb.method(title="SAM", citation="arXiv:2010.01412; for ViTs: arXiv:2106.01548", order=72)
+@nb.method(
+    title="SAM", citation="arXiv:2010.01412; for ViTs: arXiv:2106.01548", order=72, passes=nb.FitPasses(2, trained=2)
+)
 def sam(model, train, recipe, *, rho: float = 0.2, **run):
     """Trains with the gradient at the worst weights within a distance rho of the present ones; two passes a step.
 

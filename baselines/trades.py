@@ -3,7 +3,12 @@
 import nsbench as nb
 
 
-@nb.method(title="TRADES", citation="arXiv:1901.08573", order=50)
+def passes(model, train, recipe, **others):
+    """The prediction that the attack leads away from, its steps, and two images to train on."""
+    return nb.FitPasses(1 + recipe.attack_steps + 2, backwards=recipe.attack_steps, trained=2)
+
+
+@nb.method(title="TRADES", citation="arXiv:1901.08573", order=50, passes=passes)
 def trades(model, train, recipe, *, eps_warmup: float = 0.0, **run):
     """Trains with cross-entropy(clean) + beta x KL(clean || adversarial); the adversarial images maximise that KL
     (torchattacks TPGD, l-infinity, attacked in evaluation mode)."""

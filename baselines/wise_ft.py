@@ -3,7 +3,11 @@
 import nsbench as nb
 
 
-@nb.method(title="WiSE-FT", citation="arXiv:2109.01903", order=24)
+def passes(model, train, recipe, chained=False, **others):
+    return nb.FitPasses(0, trained=0) if chained else nb.FitPasses()
+
+
+@nb.method(title="WiSE-FT", citation="arXiv:2109.01903", order=24, passes=passes)
 def wise_ft(model, train, recipe, *, start=None, alpha: float = 0.5, **run):
     """Weights half way (alpha) between the checkpoint and its finetuned model; as a part of a chain, such as
     ns+wise_ft, between the checkpoint that the chain started from and the model before it, without a training.

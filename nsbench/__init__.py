@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from nsbench.registry import attack, method, suite
-from nsbench.types import Composition, Condition, Method, Outcomes, Score, Suite, ThreatModel
+from nsbench.types import Composition, Condition, FitPasses, Method, Outcomes, Passes, Score, Suite, ThreatModel
 
 if TYPE_CHECKING:
     from nsbench.api import FittedMethod, evaluate, fit, leaderboard, open_source, read_results, report, run
@@ -37,9 +37,11 @@ if TYPE_CHECKING:
         finetune,
         interpolation,
         jensen_shannon,
+        learnt_noise_passes,
         mixed_chains,
         negative_loss,
         negative_view,
+        scaled_noise_passes,
         seen,
     )
 
@@ -68,6 +70,7 @@ _LAZY = {  # name -> module that defines it
     "interpolation": "nsbench.training",
     "jensen_shannon": "nsbench.training",
     "learn_noise": "nsbench.nullspace",
+    "learnt_noise_passes": "nsbench.training",
     "load_model": "nsbench.models",
     "mean_corruption_error": "nsbench.statistics.corruption_error",
     "mixed_chains": "nsbench.training",
@@ -75,6 +78,7 @@ _LAZY = {  # name -> module that defines it
     "negative_view": "nsbench.training",
     "partial_corruption_error": "nsbench.statistics.corruption_error",
     "scale_noise": "nsbench.nullspace",
+    "scaled_noise_passes": "nsbench.training",
     "seen": "nsbench.training",
     "weighted": "nsbench.statistics.combined",
 }
@@ -87,10 +91,12 @@ __all__ = [
     "Composition",
     "Condition",
     "Discretiser",
+    "FitPasses",
     "FittedMethod",
     "Foreground",
     "Method",
     "Outcomes",
+    "Passes",
     "Preprocessing",
     "Probe",
     "Recipe",
@@ -111,6 +117,7 @@ __all__ = [
     "jensen_shannon",
     "leaderboard",
     "learn_noise",
+    "learnt_noise_passes",
     "load_model",
     "mean_corruption_error",
     "method",
@@ -123,6 +130,7 @@ __all__ = [
     "report",
     "run",
     "scale_noise",
+    "scaled_noise_passes",
     "seen",
     "suite",
     "weighted",

@@ -96,12 +96,39 @@ class AttackFacts:
 
 
 @dataclass(frozen=True)
+class Passes:
+    """Passes of images through a model: forward, and back to the input, each of one image."""
+
+    forwards: float = 0
+    backwards: float = 0
+
+    def __add__(self, other: Passes) -> Passes:
+        return Passes(self.forwards + other.forwards, self.backwards + other.backwards)
+
+    def __mul__(self, times: float) -> Passes:
+        return Passes(times * self.forwards, times * self.backwards)
+
+
+@dataclass(frozen=True)
+class FitPasses:
+    """What a training does. Of a step for each image of its batch; of a round in all, where it learns a noise."""
+
+    forwards: float = 1
+    backwards: float = 0  # to activations or images alone
+    trained: float = 1  # back to the weights: as far as the recipe trains them
+    head_alone: float = 0  # share of the steps, in whole rounds, in which the head alone is trained
+    round_least: Passes = Passes()
+    round_most: Passes = Passes()  # more than the least where it is not known beforehand when a round's noise is learnt
+
+
+@dataclass(frozen=True)
 class Attack:
     """A registered attack. Calling it calls its function."""
 
     name: str
     function: Callable[..., Tensor]  # an AttackFunction and its settings
     facts: AttackFacts = AttackFacts()
+    passes: Callable[..., Passes] | None = None  # passes(model, **settings): of one image at most; None: not known
     code: str = ""  # digest of the file that it was included from; "": it is installed and has a version
 
     def __call__(
@@ -126,6 +153,11 @@ class Attack:
     def takes_batch_size(self) -> bool:
         """It may be given more images than fit into memory, and sends at most `batch_size` through the model."""
         return "batch_size" in self.parameters
+
+    def most_passes(self, model: object, params: Mapping[str, object]) -> Passes | None:
+        """Of one image, with these settings and else the defaults; None: the attack does not declare them."""
+        given = {one.name: one.default for one in self.parameters.values() if one.default is not one.empty}
+        return self.passes(model, **{**given, **params}) if self.passes else None
 
 
 @dataclass(frozen=True)
@@ -275,6 +307,8 @@ class Method:
     given: Mapping[str, Setting] = field(default_factory=dict)  # settings of its own that are not the defaults
     # needs(train, **given): a digest of what decides the weights beside images and recipe; raises where it is not there
     needs: Callable[..., str] | None = None
+    # what a training does, or passes(model, train, recipe, chained=..., **settings) that says it; None: not known
+    passes: FitPasses | Callable[..., FitPasses] | None = None
 
     @property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
@@ -298,6 +332,13 @@ class Method:
         for part in self.parts:
             found |= part.own
         return found
+
+    def passes_of(self, model: object, train: object, recipe: object, chained: bool = False) -> FitPasses | None:
+        """What a training of it does, `chained` behind another one; None: it does not declare it. Raises as `needs`."""
+        if not callable(self.passes):
+            return self.passes
+        settings = {name: parameter.default for name, parameter in self.parameters.items()} | dict(self.given)
+        return self.passes(model, train, recipe, chained=chained, **settings)
 
     @property
     def takes_start(self) -> bool:

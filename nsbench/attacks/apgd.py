@@ -21,6 +21,7 @@ from nsbench.attacks.common import (
     likely_targets,
     logits_of,
     misclassified,
+    most_targets,
     per_image,
     project_l2,
     project_linf,
@@ -31,7 +32,7 @@ from nsbench.attacks.common import (
 from nsbench.attacks.refill import refill
 from nsbench.errors import UsageError
 from nsbench.registry import attack
-from nsbench.types import ThreatModel
+from nsbench.types import Passes, ThreatModel
 
 LOSSES = ("ce", "dlr-targeted")
 RHO = 0.75  # the step is halved unless the loss rose in more than this share of the steps since the last check
@@ -39,7 +40,17 @@ PULL = 0.75  # weight of the step against the momentum
 TINY = 1e-12
 
 
-@attack(start="random in the budget")
+def climb_passes(runs: int, steps: int) -> Passes:
+    """Of one image in `climb`, at most: a last iterate goes back, too, where others of its batch go on."""
+    return Passes(steps + 1, steps + 1 if steps else 0) * runs
+
+
+def _passes(model: object, *, loss: str, steps: int, restarts: int, targets: int, **_: object) -> Passes:
+    runs = restarts * (most_targets(model, targets) if loss == "dlr-targeted" else 1)
+    return Passes(1) + climb_passes(runs, steps)
+
+
+@attack(start="random in the budget", passes=_passes)
 def apgd(
     model: Classifier,
     images_BCHW: Tensor,

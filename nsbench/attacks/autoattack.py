@@ -13,28 +13,35 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from nsbench.attacks.apgd import climb
+from nsbench.attacks.apgd import climb, climb_passes
 from nsbench.attacks.common import (
     check_threat,
     likely_targets,
     logits_of,
     misclassified,
+    most_targets,
     project_l2,
     project_linf,
     require_classes,
     stream,
 )
-from nsbench.attacks.fab import approach
-from nsbench.attacks.square import search
+from nsbench.attacks.fab import approach, approach_passes
+from nsbench.attacks.square import search, search_passes
 from nsbench.models.model import frozen
 from nsbench.registry import attack
-from nsbench.types import ThreatModel
+from nsbench.types import Passes, ThreatModel
 
 STEPS, TARGETS, QUERIES = 100, 9, 5000  # of the standard version
 Part = Callable[[Tensor, Tensor, Tensor, Sequence[torch.Generator]], tuple[Tensor, Tensor]]
 
 
-@attack(loss="cross-entropy, targeted DLR, FAB-T, Square", start="random in the budget")
+def _passes(model: object, **_: object) -> Passes:
+    targets = most_targets(model, TARGETS)
+    runs = climb_passes(1 + targets, STEPS)
+    return Passes(1) + runs + approach_passes(targets, STEPS) + search_passes(QUERIES)
+
+
+@attack(loss="cross-entropy, targeted DLR, FAB-T, Square", start="random in the budget", passes=_passes)
 def autoattack(
     model: nn.Module,
     images_BCHW: Tensor,

@@ -126,6 +126,12 @@ def likely_targets(logits_BK: Tensor, targets: int) -> Tensor:
     return order_BK[:, 1 : 1 + targets]
 
 
+def most_targets(model: object, targets: int) -> int:
+    """How many `likely_targets` there can be for a model."""
+    classes = getattr(model, "num_classes", None)
+    return targets if classes is None else min(targets, classes - 1)
+
+
 def targeted_dlr(logits_BK: Tensor, labels_B: Tensor, targets_B: Tensor) -> Tensor:
     """(z_t - z_y) / (z_1 - (z_3 + z_4) / 2), where z_1 >= z_2 >= ... are the sorted logits (equation 7), (B,)."""
     sorted_BK = logits_BK.sort(dim=1)[0]

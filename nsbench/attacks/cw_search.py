@@ -15,14 +15,18 @@ from torch import Tensor
 
 from nsbench.attacks.common import Classifier, check_threat
 from nsbench.attacks.convergence import NEVER, Breaking, Descent
-from nsbench.attacks.cw import minimise
+from nsbench.attacks.cw import minimise, run_passes
 from nsbench.registry import attack
 from nsbench.types import ThreatModel
 
 GROWTH = 10.0
 
 
-@attack(loss="squared l2 norm + c x margin of the logits", start="the image")
+@attack(
+    loss="squared l2 norm + c x margin of the logits",
+    start="the image",
+    passes=lambda model, *, search_steps, steps, **_: run_passes(steps) * search_steps,
+)
 @torch.enable_grad()
 def cw_search(
     model: Classifier,

@@ -22,13 +22,14 @@ from nsbench.attacks.common import (
     likely_targets,
     logits_of,
     misclassified,
+    most_targets,
     per_image,
     project_l2,
     project_linf,
 )
 from nsbench.attacks.refill import refill
 from nsbench.registry import attack
-from nsbench.types import ThreatModel
+from nsbench.types import Passes, ThreatModel
 
 LARGEST_PULL = 0.1  # weight of the image itself in a step
 OVERSHOT = 1.05  # how far a step goes, where the hyperplane is at 1
@@ -36,7 +37,16 @@ BACK = 0.9  # share of its change that an image keeps once it is misclassified
 TINY = 1e-12
 
 
-@attack(loss="distance to the boundary", start="the image")
+def approach_passes(targets: int, steps: int) -> Passes:
+    """Of one image in `approach`, at most: each step looks at where it is and at where it goes."""
+    return Passes(2, 1) * (targets * steps)
+
+
+def _passes(model: object, *, steps: int, targets: int, **_: object) -> Passes:
+    return Passes(1) + approach_passes(most_targets(model, targets), steps)
+
+
+@attack(loss="distance to the boundary", start="the image", passes=_passes)
 def fab(
     model: Classifier,
     images_BCHW: Tensor,

@@ -9,10 +9,16 @@ from torch import Tensor
 
 from nsbench.attacks.common import Classifier, averaged, check_passes, check_threat, project_linf
 from nsbench.registry import attack
-from nsbench.types import ThreatModel
+from nsbench.types import Passes, ThreatModel
 
 
-@attack(steps=1, loss="cross-entropy", start="the image", library="torchattacks")
+@attack(
+    steps=1,
+    loss="cross-entropy",
+    start="the image",
+    library="torchattacks",
+    passes=lambda model, *, eot, **_: Passes(eot, eot),
+)
 @torch.enable_grad()
 def fgsm(
     model: Classifier,

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from nsbench.attacks.common import Classifier, check_threat, cross_entropy, gradient, project_linf
 from nsbench.registry import attack
-from nsbench.types import ThreatModel
+from nsbench.types import Passes, ThreatModel
 
 
-@attack(loss="cross-entropy", start="the image")
+@attack(loss="cross-entropy", start="the image", passes=lambda model, *, steps, **_: Passes(steps, steps))
 @torch.enable_grad()
 def mifgsm(
     model: Classifier,

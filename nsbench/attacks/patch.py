@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from nsbench.attacks.common import Classifier, check_passes, check_threat, uniform
-from nsbench.attacks.pgd import Job, ascend
+from nsbench.attacks.pgd import Job, ascend, ascent_passes
 from nsbench.registry import attack
 from nsbench.types import ThreatModel
 
 
-@attack(loss="cross-entropy", start="uniform in the square")
+@attack(loss="cross-entropy", start="uniform in the square", passes=ascent_passes)
 @torch.enable_grad()
 def patch(
     model: Classifier,

@@ -35,13 +35,26 @@ from nsbench.attacks.patch_choice import choose_patches
 from nsbench.errors import UsageError
 from nsbench.models.attention import attention_modules, recorded_attention
 from nsbench.registry import attack
-from nsbench.types import ThreatModel
+from nsbench.types import Passes, ThreatModel
 
 PROJECT = {"linf": project_linf, "l2": project_l2}
 Inside = Callable[[Tensor, Tensor, Tensor], Tensor]  # content, images, mask -> images with it, as far as allowed
 
 
-@attack(loss="cross-entropy, PCGrad with log attention", start="uniform")
+def _passes(model: Any, *, steps: int, select: str, attention_weight: float, **_: object) -> Passes:
+    """A choice, an iterate more than steps, and of each iterate a gradient of the loss and one for each watched layer
+    (a last one's, too, where others of its batch go on)."""
+    layers = len(_watched(attention_modules(getattr(model, "vit", model)), attention_weight))
+    iterates = Passes(steps + 1, (1 + layers) * (steps + 1) if steps else 0)
+    return Passes(1, select == "saliency") + iterates
+
+
+def _watched(modules: Sequence[Any], weight: float) -> Sequence[Any]:
+    """Those whose attention the loss is about: of the first half, without the first."""
+    return modules[1 : max(2, len(modules) // 2)] if weight else []
+
+
+@attack(loss="cross-entropy, PCGrad with log attention", start="uniform", passes=_passes)
 @torch.enable_grad()
 def patchfool(
     model: Any,
@@ -91,7 +104,7 @@ def patchfool(
     ]
     wrong_B, columns_BK, mask = (torch.cat(parts) for parts in zip(*chosen, strict=True))
     content = inside(uniform(images_BCHW, ids, seed, "patchfool"), images_BCHW, mask)
-    watched = modules[1 : max(2, len(modules) // 2)] if attention_weight else []
+    watched = _watched(modules, attention_weight)
     rates = [lr * decay ** (step // decay_every) for step in range(steps)]
     result, right = images_BCHW.clone(), ~wrong_B
     result[right] = _learn(

@@ -33,12 +33,17 @@ from nsbench.attacks.common import (
 )
 from nsbench.attacks.convergence import Breaking, Descent
 from nsbench.registry import attack
-from nsbench.types import ThreatModel
+from nsbench.types import Passes, ThreatModel
 
 Job = tuple[int, int]  # image, restart
 
 
-@attack(loss="cross-entropy")
+def ascent_passes(model: object, *, steps: int, restarts: int, eot: int, **_: object) -> Passes:
+    """Of one image in `ascend`, at most: a last iterate goes back, too, where others of its batch go on."""
+    return Passes(steps + 1, steps + 1 if steps else 0) * restarts * eot
+
+
+@attack(loss="cross-entropy", passes=ascent_passes)
 @torch.enable_grad()
 def pgd(
     model: Classifier,

@@ -30,7 +30,7 @@ from nsbench.attacks.common import (
 from nsbench.attacks.refill import refill
 from nsbench.errors import UsageError
 from nsbench.registry import attack
-from nsbench.types import ThreatModel
+from nsbench.types import Passes, ThreatModel
 
 SHARE = 0.8  # of the pixels, in a square of the first queries
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries after which the share is halved
@@ -38,7 +38,16 @@ TILES = 5  # the l2 start has about so many tiles in a row
 TINY = 1e-12
 
 
-@attack(loss="margin of the logits", start="random in the budget")
+def search_passes(queries: int) -> Passes:
+    """Of one image in `search`, at most: the start is looked at, too."""
+    return Passes(queries + 1)
+
+
+@attack(
+    loss="margin of the logits",
+    start="random in the budget",
+    passes=lambda model, *, queries, **_: Passes(1) + search_passes(queries),
+)
 @torch.no_grad()
 def square(
     model: Classifier,

@@ -18,10 +18,14 @@ from torch import Tensor
 from nsbench.attacks.common import Adam, Classifier, check_threat, gradient, margin, misclassified, take
 from nsbench.attacks.convergence import NEVER, Breaking, Descent
 from nsbench.registry import attack
-from nsbench.types import ThreatModel
+from nsbench.types import Passes, ThreatModel
 
 
-@attack(loss="margin of the logits + tau x variation of the flow", start="the image")
+@attack(
+    loss="margin of the logits + tau x variation of the flow",
+    start="the image",
+    passes=lambda model, *, steps, **_: Passes(steps + 1, steps + 1),  # a last one goes back with others of its batch
+)
 @torch.enable_grad()
 def stadv(
     model: Classifier,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,7 @@ from nsbench.cli.options import (
     resolve_suites,
     run_options,
 )
+from nsbench.cli.plan import print_plan
 from nsbench.cli.site import SiteOptions, make_site, refuse_beside_site, site_options
 from nsbench.cli.stopping import GOES_ON, when_stopped
 from nsbench.cli.submit import submit
@@ -41,7 +41,7 @@ from nsbench.progress import table_console
 if TYPE_CHECKING:
     from nsbench.leaderboard import Leaderboard
     from nsbench.progress import Progress
-    from nsbench.run.runner import Pair, RunOptions, Summary
+    from nsbench.run.runner import Pair, Summary
 
 DEFAULT_REPORT = Path("reports/index.html")
 PAGE, PAPER = "html", "latex"  # the formats that people read on a screen, and in print
@@ -106,7 +106,14 @@ main.add_command(submit)
 )
 @click.option("-q", "--quiet", is_flag=True, help="Only results, and what needs attention.")
 @click.option("-v", "--verbose", is_flag=True, help="Also a line for each finished part of the work.")
-@click.option("--dry-run", is_flag=True, help="Only say what is held already and what would be run.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only say what is held already, what would be run, and what it takes: passes, hours, disk; see docs/scale.md.",
+)
+@click.option(
+    "--no-measure", is_flag=True, help="Of --dry-run: no hours, for which the model is timed for ten seconds."
+)
 @click.pass_context
 def run(
     context: click.Context,
@@ -115,6 +122,7 @@ def run(
     suites: str | None,
     study: str | None,
     dry_run: bool,
+    no_measure: bool,
     log_file: Path | None,
     quiet: bool,
     verbose: bool,
@@ -151,9 +159,15 @@ def run(
     from nsbench.run.runner import RunOptions, Summary
 
     if dry_run:
+        throughput = None
         for setting in grid if not processes.is_quiet() else []:
-            _print_plan(RunOptions(chosen_methods, chosen_suites, settings=setting, **options))
+            if setting:
+                click.secho(_named(setting), bold=True)
+            chosen_options = RunOptions(chosen_methods, chosen_suites, settings=setting, **options)
+            throughput = print_plan(chosen_options, _by_reason, not no_measure, throughput)
         return
+    if no_measure:
+        raise UsageError("--no-measure: goes with --dry-run")
     from nsbench.run.engines import run as run_all
 
     progress, total = Progress() if processes.is_quiet() else ConsoleProgress(verbose - quiet, log_file), Summary()
@@ -319,21 +333,3 @@ def _need_rows(board: Leaderboard, results: Path) -> None:
         for problem in board.problems:
             click.echo(f"problem: {without_controls(problem)}", err=True)
         raise ResultError(f"--results {results}: holds no result; make some: nsbench run --method ns --suite all")
-
-
-def _print_plan(options: RunOptions) -> None:
-    from nsbench.run.plan import plan
-
-    if options.settings:
-        click.secho(_named(options.settings), bold=True)
-    planned = plan(options)
-    for one in planned:
-        if one.state not in ("missing", "cannot be run"):
-            conditions = len(registry.suites[one.pair.suite].conditions())
-            many = f"{conditions} condition{'s' if conditions > 1 else ''} on {options.data}"
-            click.echo(f"{one.pair}: {many}: {one.state}")
-    counts = Counter(one.state for one in planned)
-    pairs = f"{len(planned)} pair{'s' if len(planned) > 1 else ''}"
-    click.echo(f"{pairs} in {options.results}: {', '.join(f'{many} {state}' for state, many in counts.items())}")
-    for line in _by_reason({one.pair: one.why for one in planned if one.why}):
-        click.echo(f"  {without_controls(line)}")

@@ -17,7 +17,9 @@ from nsbench.types import (
     AttackFunction,
     Condition,
     FitFunction,
+    FitPasses,
     Method,
+    Passes,
     ScoreFunction,
     Suite,
 )
@@ -114,6 +116,7 @@ class MethodFields(TypedDict, total=False):
     role: str
     order: int
     needs: Callable[..., str] | None
+    passes: FitPasses | Callable[..., FitPasses] | None
 
 
 def suite(
@@ -135,7 +138,8 @@ def suite(
 def method(*, title: str, citation: str, **fields: Unpack[MethodFields]) -> Callable[[AnyFit], AnyFit]:
     """Register `def name(model, train, recipe, ...) -> model` as the method `name`.
 
-    The first paragraph of its docstring is the summary. Keywords with defaults are settings of its own.
+    The first paragraph of its docstring is the summary. Keywords with defaults are settings of its own. `passes`: the
+    FitPasses of a training, or a function that gives them, which a plan of a run counts with.
     """
 
     def register(fit: AnyFit) -> AnyFit:
@@ -159,6 +163,7 @@ def attack(
     loss: str | None = None,
     start: str | None = None,
     library: str | None = None,
+    passes: Callable[..., Passes] | None = None,
 ) -> Callable[[AnyAttack], AnyAttack]: ...
 
 
@@ -171,15 +176,17 @@ def attack(
     loss: str | None = None,
     start: str | None = None,
     library: str | None = None,
+    passes: Callable[..., Passes] | None = None,
 ) -> AnyAttack | Callable[[AnyAttack], AnyAttack]:
     """Register `def name(model, images, labels, *, ids, seed, threat, **params)` as the attack `name`.
 
     `@attack`, or `@attack(loss="cross-entropy", ...)` with the facts of AttackFacts. The function stays as it is.
+    `passes(model, **settings)` gives the Passes that it makes for one image at most, which a plan of a run counts with.
     """
     facts = AttackFacts(steps, restarts, loss, start, library)
 
     def register(function: AnyAttack) -> AnyAttack:
-        attacks.add(function.__name__, Attack(function.__name__, function, facts))
+        attacks.add(function.__name__, Attack(function.__name__, function, facts, passes))
         return function
 
     return register if function is None else register(function)

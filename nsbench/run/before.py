@@ -140,14 +140,23 @@ def _results_bytes(job: Job) -> int:
     images = min(most, job.options.limit or most)
     conditions = [len(registry.suites[name].conditions()) for name in job.options.suites]
     pairs = len(job.options.methods) * len(job.options.seeds)
-    return pairs * (sum(conditions) * images * IMAGE_BYTES + len(conditions) * PICTURES_BYTES)
+    return pairs * sum(pair_bytes(count * images) for count in conditions)
+
+
+def pair_bytes(images: int) -> int:
+    """What the result of a pair may take, with so many images in all its conditions."""
+    return images * IMAGE_BYTES + PICTURES_BYTES
 
 
 def _weights_bytes(job: Job) -> int:
-    """Every training keeps its weights; the state of one is kept at a time, beside them."""
     trained = [name for name in job.options.methods if registry.methods[name].role != "untouched"]
+    return weights_bytes(job, len(trained) * len(job.options.seeds))
+
+
+def weights_bytes(job: Job, trainings: int) -> int:
+    """Every training keeps its weights; the state of one is kept at a time, beside them."""
     weights = sum(value.numel() * value.element_size() for value in job.parent.parameters())
-    return weights * (len(trained) * len(job.options.seeds) + (COPIES if trained else 0))
+    return weights * (trainings + (COPIES if trainings else 0))
 
 
 def _existing(folder: Path) -> Path:

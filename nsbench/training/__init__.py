@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from nsbench.training.discretiser import Discretiser
     from nsbench.training.loop import finetune
     from nsbench.training.negative import negative_loss, negative_view, seen
+    from nsbench.training.noise import learnt_noise_passes, scaled_noise_passes
     from nsbench.training.recipe import Recipe, known_recipes, load_recipe
     from nsbench.training.relevance import Foreground
     from nsbench.training.state import Trained
@@ -32,10 +33,12 @@ _LAZY = {
     "interpolation": "averaging",
     "jensen_shannon": "chains",
     "known_recipes": "recipe",
+    "learnt_noise_passes": "noise",
     "load_recipe": "recipe",
     "mixed_chains": "chains",
     "negative_loss": "negative",
     "negative_view": "negative",
+    "scaled_noise_passes": "noise",
     "seen": "negative",
 }
 
@@ -53,10 +56,12 @@ __all__ = [
     "interpolation",
     "jensen_shannon",
     "known_recipes",
+    "learnt_noise_passes",
     "load_recipe",
     "mixed_chains",
     "negative_loss",
     "negative_view",
+    "scaled_noise_passes",
     "seen",
 ]
 

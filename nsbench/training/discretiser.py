@@ -76,12 +76,16 @@ class Discretiser:
                 f"discretiser {place}: gives {tuple(given[2:])} pixels for the {side} x {side} of model '{model.name}'; "
                 "give one whose factor divides the side, or another --img-size"
             )
-        passes = _work(lambda one: network.pictures(network.indices(one)), probe_13HW) / _work(model, probe_13HW)
-        opened = cls(network, f"{Path(place).stem} {digest}", passes)
+        opened = cls(network, f"{Path(place).stem} {digest}", _passes(network, model))
         opened.quality = opened._measured(model, train)
         if progress:
             progress.line(str(opened), style="dim")
         return opened
+
+    @staticmethod
+    def passes_of(discretiser: str, model: Model, train: Split) -> float:
+        """What Q costs for one image, in forward passes of the model. Raises UsageError as `needs`."""
+        return _passes(_opened(_place(discretiser, train))[0].to(model.device), model)
 
     def __call__(self, images_BCHW: Tensor) -> Tensor:
         """Q of images in [0, 1]."""
@@ -187,6 +191,12 @@ def one_step(
 def _to_length(images_BCHW: Tensor, length: float) -> Tensor:
     scaled_BCHW: Tensor = length * images_BCHW / (images_BCHW.flatten(1).norm(dim=1).view(-1, 1, 1, 1) + 1e-10)
     return scaled_BCHW
+
+
+def _passes(network: Quantiser, model: Model) -> float:
+    """Both on one image of the model's size and on its device."""
+    probe_13HW = torch.zeros(1, 3, model.input_size, model.input_size, device=model.device)
+    return _work(lambda one: network.pictures(network.indices(one)), probe_13HW) / _work(model, probe_13HW)
 
 
 def _work(network: Callable[[Tensor], object], probe_13HW: Tensor) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ from nsbench.models import Model
 from nsbench.nullspace import LearntNoise, noise_influence
 from nsbench.nullspace.approximate import NoiseWatch
 from nsbench.nullspace.layers import INPUT, at_layer, describe, layers
+from nsbench.nullspace.random_noise import LEAST
 from nsbench.randomness import derive_seed
 from nsbench.results import NoiseOfRound
 from nsbench.training.augment import Augmented, erase, pixels, seeded
 from nsbench.training.recipe import Recipe
+from nsbench.types import FitPasses, Passes
 
 
 class Pool(Iterable[torch.Tensor]):
@@ -113,3 +116,31 @@ def _stream(model: Model, train: Split, recipe: Recipe, round: int, workers: int
             with seeded(derive_seed(recipe.seed, "noise", "erase", round, part is first, number), model.device):
                 images_BCHW = erase(pixels(batch, model.device), recipe, model)
             yield images_BCHW
+
+
+def learnt_noise_passes(recipe: Recipe) -> FitPasses:
+    """What a training with `learn_noise` does: between no step of the noise in a round and all of them."""
+    return _with_noise(recipe, (0, recipe.noise_max_steps), backwards=True)
+
+
+def scaled_noise_passes(recipe: Recipe) -> FitPasses:
+    """What a training with `scale_noise` does: between no multiplication in a round and as many as there can be."""
+    return _with_noise(recipe, (0, math.floor(math.log(LEAST) / math.log(recipe.noise_shrink)) + 1), backwards=False)
+
+
+def round_passes(recipe: Recipe, steps: float, backwards: bool) -> Passes:
+    """Of a round whose noise takes so many steps; the images that measure its influence go forward twice.
+
+    Noise that must be inside on them, too, is tested there at every step at most.
+    """
+    clean = min(recipe.noise_batches or math.inf, steps + 1)
+    held_out = 2 + (1 + steps + 1 if recipe.noise_stop == "held-out" else 0)
+    noisy = Passes(steps + 1, steps if backwards else 0)
+    return (noisy + Passes(clean)) * recipe.noise_batch + Passes(held_out) * recipe.noise_held_out
+
+
+def _with_noise(recipe: Recipe, steps: tuple[int, int], backwards: bool) -> FitPasses:
+    """Steps of a training see every image once for each term of the outer loss."""
+    terms = 2 if recipe.outer == "clean+noisy" else 1
+    least = round_passes(recipe.model_copy(update={"noise_stop": "batch"}), steps[0], backwards)
+    return FitPasses(terms, trained=terms, round_least=least, round_most=round_passes(recipe, steps[1], backwards))

@@ -79,11 +79,16 @@ class Foreground:
             raise DataError("these training images have no masks; name a folder in the data config, or masks=model")
         return train.masks_digest if masks != "model" and train.masked is not None else ""
 
+    @staticmethod
+    def cuts(train: Split, masks: str) -> bool:
+        """Whether the masks are cut out of the checkpoint's features, by a pass more for every image."""
+        return masks == "model" or train.masked is None
+
     @classmethod
     def open(cls, masks: str, model: Model, train: Split, progress: Progress | None = None) -> Foreground:
         """`masks` as in `needs`; with "" the source's where it has some, else the model's. It is said which."""
         cls.needs(train, masks)
-        own = masks != "model" and train.masked is not None
+        own = not cls.cuts(train, masks)
         if progress:
             progress.line(f"foreground by {train.masks if own else 'the features of the checkpoint'}", style="dim")
         return cls(train.masks if own else "the checkpoint's features", None if own else model)

@@ -30,6 +30,10 @@ class Probe:
         if not (math.isfinite(self.lr) and 0 < self.lr <= 1):
             raise UsageError(f"the probe's learning rate is {self.lr:g}, and must be above 0 and at most 1")
 
+    def of(self, rounds: int) -> float:
+        """The share of the steps of so many rounds: whole rounds."""
+        return math.ceil(self.share * rounds) / rounds
+
 
 def train_only(model: Model, words: str) -> None:
     """Give a gradient to the parameters that `words` name, and to no others. Raises as `meant_by`."""
@@ -115,6 +119,17 @@ class Work:
         first = trained.index(True) if any(trained) else 0  # with none, a gradient is one for the images
         mine = sum(size for size, one in zip(sizes, trained, strict=True) if one)
         return cls(sum(sizes[first:]) / sum(sizes), mine / sum(sizes))
+
+
+def work_of(model: Model, words: str) -> Work:
+    """That of a training of what `words` name; the model stays as it is. Raises as `meant_by`."""
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        train_only(model, words)
+        return Work.of(model)
+    finally:
+        for parameter, trained in before:
+            parameter.requires_grad_(trained)
 
 
 def _forwards(model: Model) -> Iterator[nn.Parameter]:
