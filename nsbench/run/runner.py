@@ -338,11 +338,18 @@ def facts_of(pair: Pair) -> dict[str, Fact]:
 
 
 def evaluations_of(
-    job: Job, suite: Suite, splits: Sequence[Split | None], model: Model, memory: Memory, pair: Pair
+    job: Job,
+    suite: Suite,
+    splits: Sequence[Split | None],
+    model: Model,
+    memory: Memory,
+    pair: Pair,
+    may_be_empty: bool = False,
 ) -> Mapping[str, Evaluation]:
     """By condition, without those whose split is None.
 
-    Raises CorruptImage for images that cannot be read, unless the options allow to leave them out.
+    Raises CorruptImage for images that cannot be read, unless the options allow to leave them out; what is left of a
+    condition `may_be_empty` where other parts of it are evaluated elsewhere.
     """
     conditions = suite.conditions()
     pictures = pictures_of([condition.name for condition in conditions])
@@ -363,6 +370,7 @@ def evaluations_of(
             leave_out=True,
             pictures=pictures.get(condition.name, 0),
             memory=memory,
+            may_be_empty=may_be_empty,
         )
         if one.unreadable and not job.options.allow_missing:
             raise CorruptImage(
