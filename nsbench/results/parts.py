@@ -78,7 +78,7 @@ def clear_parts(result: Result) -> None:
     """Remove what lies beside a stored result under its name and is none of its parts. Raises OSError."""
     path, own = path_of(result), {outcomes_path(result).name, samples_path(result).name}
     for name in os.listdir(path.parent):
-        part = PART.fullmatch(name)
+        part = PART.fullmatch(name) if name.startswith(path.stem) else None  # the folder may hold thousands
         if part and part["stem"] == path.stem and name not in own:
             (path.parent / name).unlink(missing_ok=True)
 

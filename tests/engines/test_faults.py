@@ -45,7 +45,7 @@ def nodes() -> Iterator[Any]:
 
 
 @pytest.fixture
-def template(tmp_path: Path, own_cache: None) -> Path:
+def template(tmp_path: Path) -> Path:
     """Where doubles find a stored result."""
     assert_done(run(options(tmp_path / "made", ("pretrained",), ("clean",)), SILENT), 1)
     (made,) = stored(tmp_path / "made").values()
@@ -63,7 +63,7 @@ def on(nodes: Any, folder: Path, *grid: Sequence[str], **fields: Any) -> RunOpti
     return options(folder, *map(tuple, grid or GRID), engine=f"ray://{nodes.address}", **fields)  # type: ignore[arg-type]
 
 
-def test_workers_that_are_killed_change_nothing(tmp_path: Path, own_cache: None, nodes: Any) -> None:
+def test_workers_that_are_killed_change_nothing(tmp_path: Path, nodes: Any) -> None:
     """One in a training, one in an evaluation: real work, compared with that of one process."""
     here, there = (tmp_path / name for name in ("here", "there"))
     assert_done(run(options(here, *GRID), SILENT), 4)
