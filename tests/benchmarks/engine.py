@@ -151,7 +151,7 @@ def main() -> int:
         f"{pairs} pairs and {fits} trainings on {asked.workers} workers: {tasks} tasks, {Counted.lost} lost, "
         f"{len(summary.failed)} given up; {seconds:.1f} s for {work / asked.workers:.1f} s of work on each worker, "
         f"overhead {100 * overhead:.1f} % (target {100 * MOST_OVERHEAD:.0f} %); driver {spent:.1f} s of CPU, "
-        f"{1000 * spent / tasks:.1f} ms a task{took}, {own} MiB of its own at the end (target {MOST_MIB}), at most {peak} with "
+        f"{1000 * spent / tasks:.1f} ms a task{took}, {own} MiB of its own (target {MOST_MIB}), at most {peak} with "
         f"mapped files; each once: {once}"
     )
     return 0 if once and not problems and overhead <= MOST_OVERHEAD and own < MOST_MIB else 1
