@@ -78,9 +78,16 @@ def clear_parts(result: Result) -> None:
     """Remove what lies beside a stored result under its name and is none of its parts. Raises OSError."""
     path, own = path_of(result), {outcomes_path(result).name, samples_path(result).name}
     for name in os.listdir(path.parent):
-        part = PART.fullmatch(name) if name.startswith(path.stem) else None  # the folder may hold thousands
+        part = PART.fullmatch(name)
         if part and part["stem"] == path.stem and name not in own:
             (path.parent / name).unlink(missing_ok=True)
+
+
+def alone_parts(names: Iterable[str]) -> set[str]:
+    """Of a folder's files: the stems of parts whose JSON is not there, which a kill leaves so."""
+    names = set(names)
+    stems = {part["stem"] for part in map(PART.fullmatch, names) if part}
+    return {stem for stem in stems if f"{stem}.json" not in names}
 
 
 def crowded(names: Iterable[str]) -> list[str]:

@@ -21,7 +21,7 @@ from nsbench.run.runner import Summary
 
 SHORT = {"rounds": "1", "steps_per_round": "2", "noise_max_steps": "3"}
 OF_THE_MACHINE = {  # fields of provenance that say where and when
-    *("date", "seconds", "fit_seconds", "peak_memory_mib", "history", "command", "device"),
+    *("date", "seconds", "fit_seconds", "peak_memory_mib", "history", "command", "device", "commit"),
 }
 
 
