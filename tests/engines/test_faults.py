@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,14 +46,23 @@ def nodes() -> Iterator[Any]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stored result for doubles."""
+    folder = tmp_path_factory.mktemp("template")
+    assert_done(run(options(folder / "made", ("pretrained",), ("clean",)), SILENT), 1)
+    (one,) = stored(folder / "made").values()
+    assert one.path
+    (folder / "template.json").write_bytes(one.path.read_bytes())
+    (folder / "template.parquet").write_bytes(results.outcomes_content(one))
+    return folder
+
+
 @pytest.fixture
-def template(tmp_path: Path) -> Path:
-    """Where doubles find a stored result."""
-    assert_done(run(options(tmp_path / "made", ("pretrained",), ("clean",)), SILENT), 1)
-    (made,) = stored(tmp_path / "made").values()
-    assert made.path
-    (tmp_path / "template.json").write_bytes(made.path.read_bytes())
-    (tmp_path / "template.parquet").write_bytes(results.outcomes_content(made))
+def template(tmp_path: Path, made: Path) -> Path:
+    """Where doubles find it."""
+    for name in ("template.json", "template.parquet"):
+        shutil.copy(made / name, tmp_path)
     return tmp_path
 
 
