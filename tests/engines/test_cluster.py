@@ -5,8 +5,12 @@ The exceptions are Ray's own.
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,6 +177,15 @@ def test_ray_that_does_not_start_is_one_line(
         made(monkeypatch, Double(starts=starts), engine)
     assert str(told.value) == words
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_what_travels_is_known_without_torch() -> None:
+    """A worker that only sleeps, as in the simulation, is small."""
+    code = "import sys, engine_doubles, nsbench.run.engines.cluster; sys.exit('torch' in sys.modules)"
+    places = os.pathsep.join(
+        str(Path(__file__).parents[number]) + place for number, place in ((2, ""), (1, "/support"))
+    )
+    assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": places}).returncode == 0
 
 
 def test_the_patience_of_ray_is_given_by_settings_that_it_has() -> None:
