@@ -180,8 +180,8 @@ def run(
                 _named(setting) if len(grid) > 1 else "",
             )
     _say_what_became(total, progress)
-    if total.results and not processes.is_quiet():
-        _say_what_was_found(total, options["results"], study, progress)
+    if total.identities and not processes.is_quiet():
+        _say_what_was_found(total, options["results"], options["limit"], study, progress)
     sys.exit(0 if total.complete else 1)
 
 
@@ -206,14 +206,14 @@ def _by_reason(pairs: Mapping[Pair, str]) -> list[str]:
     return lines
 
 
-def _say_what_was_found(total: Summary, folder: Path, study: str | None, progress: Progress) -> None:
+def _say_what_was_found(total: Summary, folder: Path, limit: int | None, study: str | None, progress: Progress) -> None:
     """What was found, against what, what the table says, and how the page is made."""
     from nsbench.report import findings
 
     if study:
         progress.line("The page shows the grid of a study in a section of its own, where its rows are stored.")
     else:
-        for line in findings(folder, total.results, lending_of(folder)):
+        for line in findings(folder, total.identities, limit, lending_of(folder)):
             progress.line(line)
     where = "" if folder == DEFAULT_RESULTS else f" --results {shlex.quote(str(folder))}"
     progress.line(f"Results: {folder}. The page: nsbench report{where} (writes {DEFAULT_REPORT})")

@@ -30,21 +30,26 @@ def read_board(
     return build(results, [*problems, *wrong], reference=reference, partial=partial, lender=lender)
 
 
-def findings(folder: Path, made: Sequence[Result], lending: LendingFolder | None = None) -> list[str]:
-    """What a run that made or found these results in `folder` has found, and what its table says: see `closing`."""
-    identities, tables = {one.identity for one in made}, by_table(read_results(folder)[0])
+def findings(
+    folder: Path, made: Collection[str], limit: int | None = None, lending: LendingFolder | None = None
+) -> list[str]:
+    """What a run with this `limit` has found that made or found results of these identities in `folder`, and what its
+    table says: see `closing`."""
+    identities, tables = set(made), by_table(read_results(folder)[0])
     if not made or not tables:
         return []
-    key = max(tables, key=lambda key: _share(key, tables[key], made[0], identities))
+    key = max(tables, key=lambda key: _share(key, tables[key], limit, identities))
     results = tables[key]
     board = build(results, lender=lender_of(lending, results)[0])
     mine = [table for table in board.tables if (table.source, table.image_set, table.preprocessing) == key.place]
     return [line for table in mine for line in (*closing_lines(table, identities), *table_lines(table, identities))]
 
 
-def _share(key: TableKey, results: Sequence[Result], one: Result, identities: Collection[str]) -> tuple[int, bool]:
+def _share(
+    key: TableKey, results: Sequence[Result], limit: int | None, identities: Collection[str]
+) -> tuple[int, bool]:
     """How many of a run's results a table holds, and whether it is the one that the run asked for."""
-    return sum(result.identity in identities for result in results), key.images.limit == one.provenance.limit
+    return sum(result.identity in identities for result in results), key.images.limit == limit
 
 
 def lender_of(lending: LendingFolder | None, own: Sequence[Result]) -> tuple[Lender | None, list[str]]:

@@ -83,6 +83,13 @@ def clear_parts(result: Result) -> None:
             (path.parent / name).unlink(missing_ok=True)
 
 
+def alone_parts(names: Iterable[str]) -> set[str]:
+    """Of a folder's files: the stems of parts whose JSON is not there, which a kill leaves so."""
+    names = set(names)
+    stems = {part["stem"] for part in map(PART.fullmatch, names) if part}
+    return {stem for stem in stems if f"{stem}.json" not in names}
+
+
 def crowded(names: Iterable[str]) -> list[str]:
     """Of a folder's files: the JSONs with more than one file of outcomes, or of pictures, which a kill leaves so."""
     counts: dict[tuple[str, bool], int] = defaultdict(int)

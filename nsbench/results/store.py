@@ -6,7 +6,7 @@ needs no suite code; the Parquet table beside it holds what happened to each ima
 The JSON is written last and atomically: if it is there, the result is complete. What differs in what was evaluated
 never replaces it, nor does anything replace what cannot be read: it stands beside it. A name is chosen and written to
 by one process at a time in a folder (`files.alone`, which says what holds on NFS), so that any number of processes may
-finish together. What a killed process left is removed by the next one that writes to the folder.
+finish together. What a killed process left is removed by the next one that starts to write to the folder.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from nsbench.errors import ResultError
 from nsbench.files import OTHER_RESULTS, alone, clear_drafts, read_regular, try_to_write, write_atomically, writing
 from nsbench.results import outcomes as files
 from nsbench.results.parts import (
+    alone_parts,
     clear_parts,
     crowded,
     folder_of,
@@ -145,14 +146,23 @@ def _keep(
         folder.mkdir(parents=True, exist_ok=True)
         with alone(folder):
             stored = replace(result, path=_place(folder, result))
+            has_old = path_of(stored).exists() or path_of(stored).stem in _parts_left(folder.absolute())
             if record is not None and path_of(stored).exists():
                 raise ResultError(f"{stored.path}: is the same measurement, and was added meanwhile")
             write_atomically(new_outcomes_path(stored), outcomes)
             if pictures is not None:
                 write_atomically(new_samples_path(stored), pictures)
             write_atomically(path_of(stored), record or to_json(stored))
-            clear_parts(stored)
+            if has_old:
+                clear_parts(stored)
     return stored
+
+
+@cache
+def _parts_left(folder: Path) -> set[str]:
+    """Stems of parts that killed processes left before this one first wrote to a folder, which is listed once for all
+    the thousands of results that it may get."""
+    return alone_parts(os.listdir(folder))
 
 
 def _place(folder: Path, result: Result) -> Path:

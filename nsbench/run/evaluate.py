@@ -88,16 +88,17 @@ def evaluate(
     leave_out: bool = False,
     pictures: int = 0,
     memory: Memory | None = None,
+    may_be_empty: bool = False,
 ) -> Evaluation:
     """What becomes of every image of `split` under `condition`, in the split's order.
 
     Images that are misclassified before the attack count as broken and are not attacked; the others are attacked in
     full batches. Raises ModelError for logits that are not finite and AttackError for adversarial images outside
     their threat model. An image that cannot be decoded raises CorruptImage; with `leave_out` it is named in the
-    evaluation and left out. So many `pictures` of right and of wrong images are kept. `memory` carries what is known
-    of unattacked images from one condition of this model to the next. Where a batch does not fit into memory, half as
-    many images are taken at a time, which moves no outcome. Several processes take a part of the images each, and all
-    get the whole evaluation.
+    evaluation and left out; where that leaves none, it raises DataError, unless it `may_be_empty`. So many `pictures`
+    of right and of wrong images are kept. `memory` carries what is known of unattacked images from one condition of
+    this model to the next. Where a batch does not fit into memory, half as many images are taken at a time, which moves
+    no outcome. Several processes take a part of the images each, and all get the whole evaluation.
     """
     memory, title = memory or Memory(), label or condition.name
     if split.set_classes:
@@ -107,7 +108,7 @@ def evaluate(
         job = _Job(model, split, condition, room, workers, {} if leave_out else None)
         try:
             with processes.section(repeated=out_of_memory), frozen(model), doing(f"evaluating {title}"):
-                return _evaluated(job, seed, progress, title, pictures, memory)
+                return _evaluated(job, seed, progress, title, pictures, memory, may_be_empty)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -118,11 +119,17 @@ def evaluate(
         progress.line(f"{title}: {room} images at a time do not fit into memory; again with {memory.room}", "yellow")
 
 
-def _evaluated(job: _Job, seed: int, progress: Progress, title: str, pictures: int, memory: Memory) -> Evaluation:
+def _evaluated(
+    job: _Job, seed: int, progress: Progress, title: str, pictures: int, memory: Memory, may_be_empty: bool
+) -> Evaluation:
     condition, sampler, card, cost = job.condition, Sampler(pictures), None, None
     columns = _clean(job, memory, progress, f"{title} · clean" if condition.attack else title)
     if (columns["predictions"] == UNKNOWN).all():
-        raise DataError(f"split '{job.split.name}': none of its {len(job.split)} images can be read")
+        if not may_be_empty:
+            raise none_read(job.split.name, len(job.split))
+        _share_unreadable(job)
+        none = columns["predictions"][:0]
+        return Evaluation(Outcomes(job.split.ids[:0], job.split.labels[:0], none), dict(job.unreadable or {}))
     if condition.attack:
         cost = AttackCost()
         columns = _attack(job, columns, seed, cost, progress, title, sampler)
@@ -134,6 +141,10 @@ def _evaluated(job: _Job, seed: int, progress: Progress, title: str, pictures: i
     return Evaluation(
         _outcomes(job.split, columns), dict(job.unreadable or {}), card, tuple(sampler.samples), memory.outputs, cost
     )
+
+
+def none_read(split: str, images: int) -> DataError:
+    return DataError(f"split '{split}': none of its {images} images can be read")
 
 
 def _outcomes(split: Split, columns: Columns) -> Outcomes:

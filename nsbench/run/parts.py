@@ -11,7 +11,7 @@ from nsbench.attacks.card import attack_card, together
 from nsbench.data import Split
 from nsbench.data.source import Subset
 from nsbench.results.samples import Sample, Sampler, pictures_of
-from nsbench.run.evaluate import Evaluation
+from nsbench.run.evaluate import Evaluation, none_read
 from nsbench.types import Condition, Outcomes
 
 
@@ -26,7 +26,10 @@ def part_of(splits: Sequence[Split], most: int, part: int) -> list[Split | None]
 
 
 def whole(conditions: Sequence[Condition], parts: Sequence[Mapping[str, Evaluation]]) -> dict[str, Evaluation]:
-    """By condition: what one evaluation of all its images gives. `parts` are in their order."""
+    """By condition: what one evaluation of all its images gives. `parts` are in their order.
+
+    Raises DataError where no image of a condition could be read.
+    """
     pictures = pictures_of([condition.name for condition in conditions])
     found = {}
     for condition in conditions:
@@ -51,7 +54,10 @@ def _joined(condition: Condition, own: Sequence[Evaluation], pictures: int) -> E
     card = attack_card(registry.attacks[condition.attack], condition, cost) if condition.attack and cost else None
     unreadable = {image: why for one in own for image, why in one.unreadable.items()}
     outputs = next((one.outputs for one in own if one.outputs), None)
-    outcomes = _outcomes([one.outcomes for one in own])
+    read = [one.outcomes for one in own if len(one.outcomes)]
+    if not read:
+        raise none_read(condition.split, len(unreadable))
+    outcomes = _outcomes(read)
     return Evaluation(outcomes, unreadable, card, _samples([one.samples for one in own], pictures), outputs, cost)
 
 

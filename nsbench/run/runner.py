@@ -60,7 +60,8 @@ class Summary:
     held: list[Pair] = field(default_factory=list)
     missing: dict[Pair, str] = field(default_factory=dict)  # why: the data are not there
     failed: dict[Pair, str] = field(default_factory=dict)  # why
-    results: list[Result] = field(default_factory=list)  # of the pairs that are done or held
+    identities: list[str] = field(default_factory=list)  # of the results of the pairs that are done or held
+    results: list[Result] = field(default_factory=list)  # these results; empty where other processes did the work
 
     def add(self, other: Summary, setting: str = "") -> None:
         """Take in the summary of another setting of a study."""
@@ -68,7 +69,12 @@ class Summary:
         self.held += [replace(pair, setting=setting) for pair in other.held]
         self.missing |= {replace(pair, setting=setting): why for pair, why in other.missing.items()}
         self.failed |= {replace(pair, setting=setting): why for pair, why in other.failed.items()}
+        self.identities += other.identities
         self.results += other.results
+
+    def keep(self, result: Result) -> None:
+        self.identities.append(result.identity)
+        self.results.append(result)
 
     @property
     def complete(self) -> bool:
@@ -262,7 +268,7 @@ def _is_held(job: Job, method: Method, suite: Suite, identity: str, pair: Pair, 
     def look() -> bool:
         stored = held_result(job, method, suite, identity, pair)
         if stored:
-            summary.results.append(stored)
+            summary.keep(stored)
             job.progress.event("held", f"{pair}: held already", facts_of(pair), "dim")
         return stored is not None
 
@@ -290,7 +296,7 @@ def _run_pair(
         result = result_of(job, method, suite, splits, model, evaluations, identity, time.perf_counter() - start)
         outcomes = {name: evaluation.outcomes for name, evaluation in evaluations.items()}
         pictures = packed_pictures(job, splits, identity, evaluations)
-        summary.results.append(results.write_result(job.options.results, result, outcomes, pictures))
+        summary.keep(results.write_result(job.options.results, result, outcomes, pictures))
 
     try:
         with processes.section():
@@ -338,11 +344,18 @@ def facts_of(pair: Pair) -> dict[str, Fact]:
 
 
 def evaluations_of(
-    job: Job, suite: Suite, splits: Sequence[Split | None], model: Model, memory: Memory, pair: Pair
+    job: Job,
+    suite: Suite,
+    splits: Sequence[Split | None],
+    model: Model,
+    memory: Memory,
+    pair: Pair,
+    may_be_empty: bool = False,
 ) -> Mapping[str, Evaluation]:
     """By condition, without those whose split is None.
 
-    Raises CorruptImage for images that cannot be read, unless the options allow to leave them out.
+    Raises CorruptImage for images that cannot be read, unless the options allow to leave them out; what is left of a
+    condition `may_be_empty` where other parts of it are evaluated elsewhere.
     """
     conditions = suite.conditions()
     pictures = pictures_of([condition.name for condition in conditions])
@@ -363,6 +376,7 @@ def evaluations_of(
             leave_out=True,
             pictures=pictures.get(condition.name, 0),
             memory=memory,
+            may_be_empty=may_be_empty,
         )
         if one.unreadable and not job.options.allow_missing:
             raise CorruptImage(

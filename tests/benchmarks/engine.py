@@ -6,8 +6,13 @@
 A task sleeps as long as the work that it stands for takes (measured on one GPU: give your own), and with probability
 --fails its worker is killed at the end of it. The driver is the real one: it makes the grid, takes turns, stores each
 result as three files, and retries. Workers are Ray's processes of this machine, which sleep and need no core. To
-expect: at most 2 % of the time beyond the work divided by the workers, the driver's memory below 1 GiB, and each pair
-stored once. Exit status 1 otherwise. Lost work counts as work: a task that dies is paid twice.
+expect: at most 2 % of the time beyond the work divided by the workers, the driver's own memory (without the files that it
+maps: libraries, images) below 1 GiB, and each pair stored once. Exit status 1 otherwise. Lost work counts as work: a
+task that dies is paid twice.
+
+With --without-ray nobody sleeps: the clock goes on while the driver works, and jumps to the end of the next task where
+the driver waits for one. So a grid that takes days is gone through in minutes, with what the driver takes counted as it
+is, its CPU and its disk.
 """
 
 from __future__ import annotations
@@ -65,12 +70,15 @@ class Counted(Cluster):
 
 
 class Alarms:
-    """Workers that are an alarm clock each: what the driver costs by itself, without Ray."""
+    """Workers that are an alarm clock each: what the driver costs by itself, without Ray. Waits are left out."""
+
+    all_left_out = 0.0  # of the run that has ended
 
     def __init__(self, asked: argparse.Namespace, sent: Sent) -> None:
         self.asked, self.sent, self.draws = asked, sent, random.Random(0)
         self.queue: deque[Step[Work]] = deque()
         self.clocks: list[tuple[float, str, Step[Work]]] = []
+        self.left_out = 0.0  # seconds of waiting
 
     def describe(self) -> str:
         return f"{self.asked.workers} alarm clocks"
@@ -78,13 +86,16 @@ class Alarms:
     def room(self) -> int:
         return int(self.asked.workers * 3 // 2)
 
+    def now(self) -> float:
+        return time.perf_counter() + self.left_out
+
     def submit(self, step: Step[Work]) -> None:
         self.queue.append(step)
-        self._start(time.perf_counter())
+        self._start(self.now())
 
     def wait(self, seconds: float) -> list[Ended[Answer]]:
-        time.sleep(max(0.0, self.clocks[0][0] - time.perf_counter()))
-        ended, now = [], time.perf_counter()
+        self.left_out += max(0.0, self.clocks[0][0] - self.now())
+        ended, now = [], self.now()
         while self.clocks and self.clocks[0][0] <= now:
             due, _, step = heapq.heappop(self.clocks)
             self._start(due)
@@ -95,7 +106,7 @@ class Alarms:
         return ended
 
     def close(self) -> None:
-        self.clocks = []
+        Alarms.all_left_out, self.clocks = self.left_out, []
 
     def _start(self, now: float) -> None:
         """A free worker takes the next task: at once, or when it ended the one before."""
@@ -126,10 +137,12 @@ def main() -> int:
             start = partial(Counted, options, perform=engine_doubles.asleep)
         began, spent = time.perf_counter(), time.process_time()
         summary = run_with(start, options, Minutes())
-        seconds, spent = time.perf_counter() - began, time.process_time() - spent
+        busy, spent = time.perf_counter() - began, time.process_time() - spent
+        seconds = busy + Alarms.all_left_out
+        peak, own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, _own_mib()
         stored, problems = results.read_results(folder / "results")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     tasks = pairs + fits + Counted.lost
+    took = f", {busy:.0f} s in all" if asked.without_ray else ""
     work = fits * asked.fit_seconds + pairs * asked.pair_seconds
     work += Counted.lost * work / (pairs + fits)
     overhead = seconds / (work / asked.workers) - 1
@@ -138,9 +151,10 @@ def main() -> int:
         f"{pairs} pairs and {fits} trainings on {asked.workers} workers: {tasks} tasks, {Counted.lost} lost, "
         f"{len(summary.failed)} given up; {seconds:.1f} s for {work / asked.workers:.1f} s of work on each worker, "
         f"overhead {100 * overhead:.1f} % (target {100 * MOST_OVERHEAD:.0f} %); driver {spent:.1f} s of CPU, "
-        f"{1000 * spent / tasks:.1f} ms a task, {peak} MiB (target {MOST_MIB}); each once: {once}"
+        f"{1000 * spent / tasks:.1f} ms a task{took}, {own} MiB of its own (target {MOST_MIB}), at most {peak} with "
+        f"mapped files; each once: {once}"
     )
-    return 0 if once and not problems and overhead <= MOST_OVERHEAD and peak < MOST_MIB else 1
+    return 0 if once and not problems and overhead <= MOST_OVERHEAD and own < MOST_MIB else 1
 
 
 def _options(folder: Path, methods: tuple[str, ...], suites: tuple[str, ...], **fields: object) -> RunOptions:
@@ -148,6 +162,12 @@ def _options(folder: Path, methods: tuple[str, ...], suites: tuple[str, ...], **
         methods, suites, limit=20, recipe="quick", device="cpu", results=folder / "results", weights=folder / "weights",
         **fields,  # type: ignore[arg-type]
     )  # fmt: skip
+
+
+def _own_mib() -> int:
+    """Memory that is this process's alone: of Linux."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("RssAnon:"))) >> 10
 
 
 def _write_template(folder: Path) -> None:

@@ -21,7 +21,7 @@ from nsbench.run.runner import Summary
 
 SHORT = {"rounds": "1", "steps_per_round": "2", "noise_max_steps": "3"}
 OF_THE_MACHINE = {  # fields of provenance that say where and when
-    *("date", "seconds", "fit_seconds", "peak_memory_mib", "history", "command", "device"),
+    *("date", "seconds", "fit_seconds", "peak_memory_mib", "history", "command", "device", "commit"),
 }
 
 
@@ -71,10 +71,11 @@ def assert_same_grid(here: Path, there: Path) -> None:
 
 def assert_done(summary: Summary, done: int, held: int = 0) -> None:
     assert (len(summary.done), len(summary.held), summary.missing, summary.failed) == (done, held, {}, {})
+    assert len(set(summary.identities)) == done + held
 
 
 @pytest.mark.timeout(900)  # on a busy machine; a minute on a quiet one
-def test_two_processes_store_what_one_stores(tmp_path: Path, own_cache: None) -> None:
+def test_two_processes_store_what_one_stores(tmp_path: Path) -> None:
     """What several GPUs do, on the CPU: a training, its pairs, one of them in parts."""
     here, there = (tmp_path / name for name in ("here", "there"))
     grid = (("pretrained", "finetune"), ("clean", "fgsm"))
@@ -93,9 +94,7 @@ def two_nodes() -> Iterator[Callable[[], str]]:
 
 
 @pytest.mark.timeout(900)
-def test_a_cluster_stores_what_one_process_stores(
-    tmp_path: Path, own_cache: None, two_nodes: Callable[[], str]
-) -> None:
+def test_a_cluster_stores_what_one_process_stores(tmp_path: Path, two_nodes: Callable[[], str]) -> None:
     here, there = (tmp_path / name for name in ("here", "there"))
     grid = (("pretrained",), ("clean",))
     assert_done(run(options(here, *grid), SILENT), 1)
@@ -105,9 +104,7 @@ def test_a_cluster_stores_what_one_process_stores(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_chain_and_three_suites_on_a_cluster_whole_and_in_parts(
-    tmp_path: Path, own_cache: None, two_nodes: Callable[[], str]
-) -> None:
+def test_a_chain_and_three_suites_on_a_cluster_whole_and_in_parts(tmp_path: Path, two_nodes: Callable[[], str]) -> None:
     here, whole, parts = (tmp_path / name for name in ("here", "whole", "parts"))
     grid = (("pretrained", "finetune", "finetune+random_noise"), ("clean", "fgsm", "imagenet_c"))
     assert_done(run(options(here, *grid), SILENT), 9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from ray_clusters import REPOSITORY, add_node, cluster
 from test_equal import SHORT, assert_done, assert_same_grid, options, stored
 
 from nsbench import results
+from nsbench.files import cache_folder
 from nsbench.progress import SILENT, Progress
 from nsbench.run.engines import run
 from nsbench.run.engines.cluster import Cluster
@@ -44,14 +46,23 @@ def nodes() -> Iterator[Any]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stored result for doubles."""
+    folder = tmp_path_factory.mktemp("template")
+    assert_done(run(options(folder / "made", ("pretrained",), ("clean",)), SILENT), 1)
+    (one,) = stored(folder / "made").values()
+    assert one.path
+    (folder / "template.json").write_bytes(one.path.read_bytes())
+    (folder / "template.parquet").write_bytes(results.outcomes_content(one))
+    return folder
+
+
 @pytest.fixture
-def template(tmp_path: Path, own_cache: None) -> Path:
-    """Where doubles find a stored result."""
-    assert_done(run(options(tmp_path / "made", ("pretrained",), ("clean",)), SILENT), 1)
-    (made,) = stored(tmp_path / "made").values()
-    assert made.path
-    (tmp_path / "template.json").write_bytes(made.path.read_bytes())
-    (tmp_path / "template.parquet").write_bytes(results.outcomes_content(made))
+def template(tmp_path: Path, made: Path) -> Path:
+    """Where doubles find it."""
+    for name in ("template.json", "template.parquet"):
+        shutil.copy(made / name, tmp_path)
     return tmp_path
 
 
@@ -63,7 +74,7 @@ def on(nodes: Any, folder: Path, *grid: Sequence[str], **fields: Any) -> RunOpti
     return options(folder, *map(tuple, grid or GRID), engine=f"ray://{nodes.address}", **fields)  # type: ignore[arg-type]
 
 
-def test_workers_that_are_killed_change_nothing(tmp_path: Path, own_cache: None, nodes: Any) -> None:
+def test_workers_that_are_killed_change_nothing(tmp_path: Path, nodes: Any) -> None:
     """One in a training, one in an evaluation: real work, compared with that of one process."""
     here, there = (tmp_path / name for name in ("here", "there"))
     assert_done(run(options(here, *GRID), SILENT), 4)
@@ -110,10 +121,20 @@ def test_a_machine_that_is_removed_loses_nothing(template: Path, nodes: Any) -> 
 COMMAND = ("run", "--method", "pretrained,finetune", "--suite", "clean,fgsm", "--limit", "20", "--recipe", "quick")
 
 
+def cache_of(folder: Path) -> Path:
+    """Fitted weights of its own; pictures that took a minute to make are everybody's."""
+    cache, made = folder / "cache", cache_folder() / "shapes10"
+    made.mkdir(parents=True, exist_ok=True)
+    if not cache.exists():
+        cache.mkdir()
+        (cache / "shapes10").symlink_to(made.absolute(), target_is_directory=True)
+    return cache
+
+
 def start(nodes: Any, folder: Path) -> subprocess.Popen[str]:
     words = [word for name, value in SHORT.items() for word in ("--set", f"{name}={value}")]
     command = [sys.executable, "-m", "nsbench", *COMMAND, *words, "--engine", f"ray://{nodes.address}"]
-    own = {"NSBENCH_CACHE": str(folder / "cache"), "PYTHONPATH": str(REPOSITORY)}
+    own = {"NSBENCH_CACHE": str(cache_of(folder)), "PYTHONPATH": str(REPOSITORY)}
     return subprocess.Popen(
         [*command, "--device", "cpu", "--results", str(folder / "results")],
         text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **own}, start_new_session=True,

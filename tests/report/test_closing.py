@@ -186,7 +186,9 @@ def test_findings_read_the_other_folder(showcase: list[Result], tmp_path: Path) 
     assert ran.path is not None
     for path in (ran.path, outcomes_path(ran)):
         shutil.copy(path, tmp_path)
-    first, second, *rest = findings(tmp_path, [ran], LendingFolder(SHOWCASE, "the showcase"))
+    first, second, *rest = findings(
+        tmp_path, [ran.identity], ran.provenance.limit, LendingFolder(SHOWCASE, "the showcase")
+    )
     assert first.startswith("NS: Clean ")
     assert any("comes first" in line for line in rest)
     assert "Against pretrained · from the showcase: " in second

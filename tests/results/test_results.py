@@ -264,6 +264,22 @@ def test_one_measurement_with_other_bits_is_replaced_as_a_whole(
     assert len(list(first.path.parent.iterdir())) == 3
 
 
+def test_a_folder_of_many_results_is_listed_once_and_what_a_kill_left_there_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill before the JSON left outcomes of seed 3 with other bits."""
+    folder = tmp_path / "shapes10" / "vit" / "ns"
+    folder.mkdir(parents=True)
+    (folder / f"fgsm.seed3.outcomes.{'0' * 16}.parquet").write_bytes(b"half of a run")
+    listed: list[object] = []
+    really = os.listdir
+    monkeypatch.setattr("os.listdir", lambda path: listed.append(path) or really(path))
+    for seed in range(6):
+        assert write_result(tmp_path, replace(result(), seed=seed), BOTH).path.parent == folder
+    assert len(listed) == 2  # at first, and for the result that may have had parts
+    assert len(list(folder.iterdir())) == 12
+
+
 def test_the_number_of_images_is_noted_once_and_not_in_what_another_process_replaced(tmp_path: Path) -> None:
     stale = write_result(tmp_path, result(), BOTH)
     noted = note_available(stale, [50, 60])

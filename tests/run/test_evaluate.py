@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 
 import nsbench.attacks  # noqa: F401  (fills the registry of attacks)
-from nsbench import registry
+from nsbench import processes, registry
 from nsbench.data.source import Split, Subset, digest_of
 from nsbench.errors import AttackError, CorruptImage, DataError, ModelError
 from nsbench.models import Model, Preprocessing
@@ -21,6 +22,7 @@ from nsbench.results import AttackCard
 from nsbench.run.evaluate import Evaluation, evaluate
 from nsbench.run.judge import LOOKED_AT, look_at_outputs
 from nsbench.run.known import Memory
+from nsbench.run.parts import part_of, parts_of, whole
 from nsbench.types import PROBABILITY_STEP, Attack, Condition, ThreatModel
 
 SIZE, CLASSES = 16, 5
@@ -294,6 +296,27 @@ def test_unreadable_images_are_remembered_and_named_by_every_condition(model: Mo
         evaluate(model, split, Condition("clean"), memory=memory)
     with pytest.raises(DataError, match="none of its 2 images"):
         evaluate(model, Subset(split, np.array(Torn.torn)), Condition("clean"), leave_out=True)
+
+
+@pytest.mark.parametrize("condition", [Condition("clean"), Condition("fgsm", attack="fgsm", threat=LINF)])
+def test_a_part_of_which_no_image_can_be_read_adds_nothing(model: Model, right: Noise, condition: Condition) -> None:
+    class Half(Torn):
+        torn = tuple(range(31)[processes.share(31, 1, 3)])
+
+    def in_parts(split: Split) -> Evaluation:
+        shares = [part_of([split], 12, k)[0] for k in range(parts_of([split], 12))]
+        found = [evaluate(model, one, condition, leave_out=True, may_be_empty=True) for one in shares if one]
+        return whole([condition], [{condition.name: one} for one in found])[condition.name]
+
+    split = Half(31, right.labels)
+    one, parts = evaluate(model, split, condition, leave_out=True), in_parts(split)
+    assert len(one.outcomes) == 31 - len(Half.torn)
+    assert parts.unreadable == one.unreadable
+    for field in fields(one.outcomes):
+        np.testing.assert_equal(getattr(parts.outcomes, field.name), getattr(one.outcomes, field.name))
+    Half.torn = tuple(range(31))
+    with pytest.raises(DataError, match="split 'clean': none of its 31 images can be read"):
+        in_parts(Half(31, right.labels))
 
 
 def test_only_what_is_attacked_is_read_again(model: Model, right: Noise) -> None:

@@ -1,18 +1,23 @@
-"""Where the work of `nsbench run` is done: in this process, in one process for each GPU, or as tasks of a Ray cluster."""
+"""Where the work of `nsbench run` is done: in this process, in one process for each GPU, or as tasks of a Ray cluster.
+
+torch is imported where work is done, and not by what only travels between processes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from nsbench import processes
 from nsbench.errors import UsageError
 from nsbench.progress import Progress
 from nsbench.run.engines.pool import Pool, visible_gpus
 from nsbench.run.engines.work import Files, Sent
-from nsbench.run.job import RunOptions
-from nsbench.run.runner import Summary
-from nsbench.run.runner import run as run_here
+
+if TYPE_CHECKING:
+    from nsbench.run.job import RunOptions
+    from nsbench.run.runner import Summary
 
 LOCAL = "local"
 
@@ -21,8 +26,11 @@ def run(options: RunOptions, progress: Progress) -> Summary:
     """Do everything that was asked for and is possible, where `options.engine` says."""
     if options.engine == LOCAL:
         _refuse_of_clusters(options)
-        gpus = _several_gpus(options)
-        return run_in_processes(options, progress, gpus) if gpus else run_here(options, progress)
+        if gpus := _several_gpus(options):
+            return run_in_processes(options, progress, gpus)
+        from nsbench.run.runner import run as run_here
+
+        return run_here(options, progress)
     from nsbench.run.engines.cluster import Cluster
     from nsbench.run.engines.driver import run_with
     from nsbench.run.engines.worker import perform

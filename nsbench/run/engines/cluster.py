@@ -28,6 +28,11 @@ NAME = "ray"  # of the engine, and of the package
 FITS = 16  # whose weights are held for tasks to come
 LOOKS = 5.0  # seconds between two looks at the cluster's machines
 GB = 10**9
+PATIENCE = {  # Ray's settings: how long what it starts may take, on a machine that is busy
+    "RAY_agent_register_timeout_ms": "240000",
+    "RAY_worker_register_timeout_seconds": "240",
+    "RAY_gcs_server_request_timeout_seconds": "240",
+}
 Perform = Callable[[Sent, Work, list[Files]], Answer]
 LOST = {  # of Ray's exceptions: what to say
     "OutOfMemoryError": "its worker used more memory than its machine has; give each task more with --task-memory GB",
@@ -203,6 +208,8 @@ class Cluster:
 def _ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError as error:
@@ -216,22 +223,41 @@ def _join(ray: Any, engine: str) -> bool:
     """Whether the connection is this run's own. SIGTERM keeps the meaning that it has here. Raises UsageError."""
     if ray.is_initialized():
         return False
-    address = engine.removeprefix(NAME).removeprefix("://") or None
+    address = engine.removeprefix(NAME).removeprefix("://")
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM) if main else None
+    try:
+        why = _not_started(ray, address)
+        if why and not address:  # its own processes have half a minute; the second time they are quicker
+            why = _not_started(ray, address)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+    if why:
+        raise UsageError(f"--engine {engine}: {_what_to_do(address, why)}")
+    return True
+
+
+def _not_started(ray: Any, address: str) -> str:
+    """Connects, to a Ray of this machine alone where there is no address; why it failed, "" where it did not."""
     try:
         ray.init(
             address or "local", include_dashboard=None if address else False, log_to_driver=False, logging_level="ERROR"
         )
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(
-            f"--engine {engine}: there is no Ray cluster ({why}); start one with ray start --head, or leave the address out"
-        ) from error
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
-    return True
+    except Exception as error:  # noqa: BLE001  Ray raises plain Exceptions, too; said in a line
+        with suppress(Exception):  # what it had started is ended
+            ray.shutdown()
+        return " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())
+    return ""
+
+
+def _what_to_do(address: str, why: str) -> str:
+    if address:
+        return (
+            f"there is no Ray cluster ({why}); start one with ray start --head and join this machine with ray start "
+            "--address, or leave the address out"
+        )
+    return f"Ray did not start on this machine ({why}); try again when it is less busy, or run without --engine"
 
 
 def _resources(options: RunOptions, nodes: Iterable[dict[str, Any]]) -> Resources:

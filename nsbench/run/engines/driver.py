@@ -243,7 +243,7 @@ class Driver:
         if result is None:
             return False
         self.summary.held.append(pair)
-        self.summary.results.append(result)
+        self.summary.identities.append(identity)
         self._settled()
         job.progress.event("held", f"{pair}: held already", facts_of(pair), "dim")
         return True
@@ -339,7 +339,7 @@ class Driver:
             )
         self.pairs.pop(pair).turn.close()
         self.summary.done.append(pair)
-        self.summary.results.append(result)
+        self.summary.identities.append(work.identity)  # alone: a large grid has many results
         self.images += sum(condition.n for condition in result.conditions)
         self.course.computed += 1
         self._settled()

@@ -169,7 +169,7 @@ def _pair(opened: _Opened, work: PairWork) -> Measured | Part:
     if work.parts > 1:
         assert job.options.shard_images is not None
         own = part_of(splits, job.options.shard_images, work.part)
-        evaluations = evaluations_of(job, suite, own, model.model, opened.memory, pair)
+        evaluations = evaluations_of(job, suite, own, model.model, opened.memory, pair, may_be_empty=True)
         return Part(evaluations, model.card, _where(job, start), tuple(opened.said.warnings))
     evaluations = evaluations_of(job, suite, splits, model.model, opened.memory, pair)
     result = result_of(job, method, suite, splits, model, evaluations, work.identity, time.perf_counter() - start)
