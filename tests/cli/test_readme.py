@@ -58,6 +58,8 @@ NOT_NSBENCH = {
     "--resolution",
     "--head",
     "--address",
+    "--rates",
+    "--without-ray",
 }  # options of other programs in sentences
 READING = ("list", "show", "report", "submit pack", "data get")  # commands that are run as they stand
 
