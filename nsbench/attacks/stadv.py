@@ -22,7 +22,7 @@ from nsbench.types import Passes, ThreatModel
 
 
 @attack(
-    loss="margin of the logits + tau x variation of the flow",
+    loss="share of the first margin of the logits + tau x variation of the flow",
     start="the image",
     passes=lambda model, *, steps, **_: Passes(steps + 1, steps + 1),  # a last one goes back with others of its batch
 )
@@ -37,12 +37,14 @@ def stadv(
     threat: ThreatModel,
     steps: int = 100,
     lr: float = 0.1,
-    tau: float = 1.0,
+    tau: float = 0.2,
     batch_size: int | None = None,
 ) -> Tensor:
-    """Minimise z_y - max_other z + tau x `variation(flow)` / pixels over a flow that moves no pixel further than it may.
+    """Minimise the margin + tau x `variation(flow)` / pixels over a flow that moves no pixel further than it may.
 
-    The paper's `tau` of 0.05 weighs the sum over pixels, and L-BFGS; the mean weighs alike in images of any size.
+    The margin z_y - max_other z is taken as a share of the image's own at first, so that `tau` weighs alike whatever the
+    scale of the logits. The paper's of 0.05 weighs the margin itself against the sum over pixels, by L-BFGS; the mean
+    weighs alike in images of any size.
     Adam's rate is `lr` times that distance; each coordinate of the flow is clipped to it. An image leaves with its first
     misclassified iterate, else with the one of the smallest margin. Nothing is drawn: `ids` and `seed` have no effect.
     Raises UsageError for a threat model that is no flow.
@@ -51,6 +53,7 @@ def stadv(
     height, width = images_BCHW.shape[-2:]
     far = threat.share * min(height, width)
     result, best_B = images_BCHW.clone(), torch.full_like(images_BCHW[:, 0, 0, 0], torch.inf)
+    first_B = torch.ones_like(best_B)  # margins
     descent, breaking = Descent(steps + 1), Breaking(labels_B)
     waiting = deque(range(len(images_BCHW)))
     active = torch.tensor(take(waiting, batch_size), dtype=torch.long, device=labels_B.device)
@@ -61,6 +64,8 @@ def stadv(
         moved = warped(images_BCHW[active], flow)
         logits_BK = model(moved)
         margin_B, broken_B = margin(logits_BK, labels_B[active]), misclassified(logits_BK, labels_B[active])
+        fresh_B = step_B == 0
+        first_B[active[fresh_B]] = margin_B.detach()[fresh_B].clamp_min(torch.finfo(margin_B.dtype).tiny)
         descent.look(step_B, active, margin_B, margin_B, len(labels_B))
         breaking.note(active, broken_B, step_B)
         better_B = broken_B | (margin_B.detach() < best_B[active])
@@ -68,7 +73,7 @@ def stadv(
         best_B[active[better_B]] = margin_B.detach()[better_B]
         stays_B = ~broken_B & (step_B < steps)
         if stays_B.any():
-            slope = gradient(margin_B + tau / (height * width) * variation(flow), flow)[stays_B]
+            slope = gradient(margin_B / first_B[active] + tau / (height * width) * variation(flow), flow)[stays_B]
         active, flow, step_B = active[stays_B], flow.detach()[stays_B], step_B[stays_B] + 1
         adam.keep(stays_B)
         if len(active):

@@ -142,9 +142,9 @@ def test_what_a_descent_tells() -> None:
             for step in range(11):
                 at = torch.arange(3) if step else torch.arange(4)  # the last image was wrong from the start
                 loss = torch.tensor([10.0 - step, 5.0, 10.0, 0.0])[: len(at)]
-                descent.look(step, at, loss, torch.tensor([1.0, 2 - 0.1 * step, 1.0, -1.0])[: len(at)], 4)
+                descent.look(step, at, loss, torch.tensor([1.0, 2 - 0.08 * step, 1.0, -1.0])[: len(at)], 4)
             descent.tell(torch.tensor([True, True, False, False]))
-    assert endings.convergence == Convergence(4, falling=2, margin_left=0.75, within_reach=0)
+    assert endings.convergence == Convergence(4, falling=2, margin_left=0.8, within_reach=0)
     descent.tell(torch.tensor([True, True, True, False]))  # nobody listens
     assert endings.convergence.unbroken == 4
     assert Endings().convergence is None

@@ -19,6 +19,7 @@ from nsbench.progress import SILENT
 from nsbench.run import before, runner
 from nsbench.run.before import not_attackable, rehearse, require_published_labels, require_room
 from nsbench.run.job import RunOptions, open_job
+from nsbench.run.own_settings import with_settings
 
 
 def splits(suite: str, change: str = "") -> list[SimpleNamespace]:
@@ -94,7 +95,7 @@ def test_a_model_that_cannot_be_attacked_is_named_before_it_is_trained(
         "    net = nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.Flatten(), nn.Linear(144, 10))\n"
         "    net.input_size = 48\n    return net\n"
     )
-    monkeypatch.setattr(runner, "_fit", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(runner, "fitted", lambda *_: pytest.fail("trained"))
     options = RunOptions(
         ("finetune",),
         ("patchfool", "patchfool_select"),
@@ -129,7 +130,9 @@ def test_what_a_method_needs_and_does_not_find_is_said_at_once() -> None:
         )
         source = SimpleNamespace(split=lambda name, progress: bare)
         progress = SimpleNamespace(line=lambda text, style="": said.append(text))
-        before.say_what_is_needed(SimpleNamespace(options=options, source=source, progress=progress))
+        job = SimpleNamespace(options=options, source=source, progress=progress)
+        job.method = lambda name: with_settings(registry.methods[name], options.settings)
+        before.say_what_is_needed(job)
         return list(said)
 
     assert look("finetune", "robustvit", "ns") == []
