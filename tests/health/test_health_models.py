@@ -63,7 +63,8 @@ def measured(row: Row, model: Model) -> list[Flag]:
 
 
 def test_an_honest_model_raises_nothing(row: Row) -> None:
-    assert not measured(row, tiny())
+    found = names(measured(row, tiny()))
+    assert set(found) <= {"attack stopped early"}  # which is true of five steps
     curve = [one.accuracy for one in row.results[2].conditions]
     assert curve[0] > curve[-1]
 
