@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nsbench.attacks.common import (
+    PROJECT,
     Classifier,
     check_threat,
     cross_entropy,
@@ -23,8 +24,6 @@ from nsbench.attacks.common import (
     misclassified,
     most_targets,
     per_image,
-    project_l2,
-    project_linf,
     require_classes,
     stream,
     targeted_dlr,
@@ -87,8 +86,7 @@ def apgd(
     found[right], _ = climb(
         model, images, labels, streams, threat.norm, eps, targets_BT, runs, steps, early_stop, batch_size
     )
-    project = project_linf if threat.norm == "linf" else project_l2
-    return project(found, images_BCHW, eps)  # takes back at most a rounding error
+    return PROJECT[threat.norm](found, images_BCHW, eps)  # takes back at most a rounding error
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,12 @@ from torch import Tensor, nn
 
 from nsbench.attacks.apgd import climb, climb_passes
 from nsbench.attacks.common import (
+    PROJECT,
     check_threat,
     likely_targets,
     logits_of,
     misclassified,
     most_targets,
-    project_l2,
-    project_linf,
     require_classes,
     stream,
 )
@@ -73,8 +72,7 @@ def autoattack(
             found, broken_B = part(images_BCHW[left], labels_B[left], targets_BT[left], streams)
             result[left] = found
             left = left[~broken_B]
-    project = project_linf if threat.norm == "linf" else project_l2
-    return project(result, images_BCHW, eps)  # takes back at most a rounding error
+    return PROJECT[threat.norm](result, images_BCHW, eps)  # takes back at most a rounding error
 
 
 def _parts(model: nn.Module, norm: str, eps: float, early_stop: bool, batch_size: int | None) -> list[Part]:

@@ -71,6 +71,9 @@ def project_l1(adversarial_BCHW: Tensor, images_BCHW: Tensor, eps: float) -> Ten
     return (clean_BN + kept_BN * change_BN.sign()).view_as(images_BCHW).clamp(0, 1)
 
 
+PROJECT = {"linf": project_linf, "l2": project_l2}  # by norm
+
+
 def _draw(
     images_BCHW: Tensor,
     ids: Sequence[str],

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nsbench.attacks.common import (
+    PROJECT,
     Classifier,
     blocks,
     check_threat,
@@ -24,8 +25,6 @@ from nsbench.attacks.common import (
     misclassified,
     most_targets,
     per_image,
-    project_l2,
-    project_linf,
 )
 from nsbench.attacks.refill import refill
 from nsbench.registry import attack
@@ -82,8 +81,7 @@ def fab(
         early_stop,
         batch_size,
     )
-    project = project_linf if threat.norm == "linf" else project_l2
-    return project(found, images_BCHW, eps)  # takes back at most a rounding error
+    return PROJECT[threat.norm](found, images_BCHW, eps)  # takes back at most a rounding error
 
 
 @dataclass(frozen=True)

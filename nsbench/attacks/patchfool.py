@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from nsbench.attacks.common import (
+    PROJECT,
     Adam,
     check_threat,
     cross_entropy,
@@ -25,8 +26,6 @@ from nsbench.attacks.common import (
     margin,
     misclassified,
     per_image,
-    project_l2,
-    project_linf,
     take,
     uniform,
 )
@@ -37,7 +36,6 @@ from nsbench.models.attention import attention_modules, recorded_attention
 from nsbench.registry import attack
 from nsbench.types import Passes, ThreatModel
 
-PROJECT = {"linf": project_linf, "l2": project_l2}
 Inside = Callable[[Tensor, Tensor, Tensor], Tensor]  # content, images, mask -> images with it, as far as allowed
 
 

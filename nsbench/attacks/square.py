@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nsbench.attacks.common import (
+    PROJECT,
     Classifier,
     check_threat,
     l2_norm,
@@ -23,8 +24,6 @@ from nsbench.attacks.common import (
     margin,
     misclassified,
     per_image,
-    project_l2,
-    project_linf,
     stream,
 )
 from nsbench.attacks.refill import refill
@@ -72,8 +71,7 @@ def square(
     right = (~misclassified(logits_BK, labels_B)).nonzero().squeeze(1)
     streams = [stream(seed, "square", ids[i]) for i in right.tolist()]
     found[right], _ = search(model, images_BCHW[right], labels_B[right], streams, threat.norm, eps, queries, batch_size)
-    project = project_linf if threat.norm == "linf" else project_l2
-    return project(found, images_BCHW, eps)  # takes back at most a rounding error
+    return PROJECT[threat.norm](found, images_BCHW, eps)  # takes back at most a rounding error
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import numpy as np
 from scipy import stats
 
 from nsbench.errors import ModelError, UsageError
-from nsbench.files import cache_folder
 from nsbench.laboratory import Bench
 from nsbench.laboratory.figures import MARKERS, PALETTE, new_figure, titles
 from nsbench.laboratory.learn import learn_many, unfinished
@@ -18,6 +17,7 @@ from nsbench.laboratory.page import Sheet
 from nsbench.laboratory.trace import Fit, stored_fits
 from nsbench.models import Model, weights_digest, with_weights
 from nsbench.progress import ConsoleProgress
+from nsbench.run.kept_fits import kept_at
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,7 +96,7 @@ def _weights(fit: Fit, parent: Model) -> Model | None:
     if weights_digest(parent) == own.weights_digest:
         return parent
     try:
-        model = with_weights(parent, cache_folder() / "fitted" / f"{own.fit_key}.safetensors")
+        model = with_weights(parent, kept_at(None, own.fit_key))
     except ModelError:
         return None
     return model if weights_digest(model) == own.weights_digest else None

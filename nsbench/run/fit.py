@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 from nsbench import models, processes
 from nsbench.data.source import digest_of
 from nsbench.errors import TrainingError, doing
-from nsbench.files import cache_folder
 from nsbench.models.memory import out_of_memory
 from nsbench.progress import Progress, Within
 from nsbench.provenance import device_name, now, peak_memory_mib, versions
 from nsbench.results import RecipeUsed, Round, Stage
-from nsbench.run.kept_fits import FitCard, Fitted, clear_checkpoint, store, stored_for_all
+from nsbench.run.kept_fits import FitCard, Fitted, clear_checkpoint, kept_at, store, stored_for_all
 from nsbench.run.turns import clear_turn, turn
 from nsbench.training import Trained
 from nsbench.types import Method
@@ -93,7 +92,7 @@ class Fitter:
             model = _trained(method.fit(parent, None, self.recipe, progress=self.progress, **asked)).model
             card = FitCard(method.name, method.version, parent.name, parent_digest, models.weights_digest(model), None)
             return Fitted(model, key, card)
-        path = (self.folder or cache_folder() / "fitted") / f"{key}.safetensors"
+        path = kept_at(self.folder, key)
         mine = path.with_suffix(".turn")
         if kept := self._kept(method, path, parent, key):
             clear_turn(mine)

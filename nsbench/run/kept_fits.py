@@ -16,12 +16,22 @@ from pydantic import TypeAdapter, ValidationError
 
 from nsbench import models, processes
 from nsbench.errors import ModelError, ResultError
-from nsbench.files import OTHER_CACHE, read_regular, write_atomically, writing
+from nsbench.files import OTHER_CACHE, cache_folder, read_regular, write_atomically, writing
 from nsbench.results import NoiseOfRound, RecipeUsed, Round, Stage
 from nsbench.results.upgrades import recipe_of, round_of
 
 if TYPE_CHECKING:
     from nsbench.models import Model
+
+
+def kept_in(folder: Path | None) -> Path:
+    """The folder of kept weights; None: the one in the user's cache."""
+    return folder or cache_folder() / "fitted"
+
+
+def kept_at(folder: Path | None, key: str) -> Path:
+    """The weights of this key there."""
+    return kept_in(folder) / f"{key}.safetensors"
 
 
 @dataclass(frozen=True)

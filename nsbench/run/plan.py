@@ -11,7 +11,6 @@ from typing import Literal
 
 from nsbench import registry, results
 from nsbench.errors import MissingSplit, NsbenchError, ResultError
-from nsbench.files import cache_folder
 from nsbench.progress import SILENT
 from nsbench.results import Result
 from nsbench.results.parts import folder_of
@@ -19,10 +18,10 @@ from nsbench.run.before import pair_bytes, weights_bytes
 from nsbench.run.cost import FitCost, PairCost, Work, equal_compute, fit_cost, pair_cost
 from nsbench.run.fit import recipe_used
 from nsbench.run.job import Job, RunOptions, open_job
-from nsbench.run.kept_fits import stored
+from nsbench.run.kept_fits import kept_at, stored
 from nsbench.run.known import Memory
 from nsbench.run.recording import Pair
-from nsbench.run.runner import fit_key, identity_of, job_of, pair_of, splits_of, subject_of, with_meaning
+from nsbench.run.runner import fit_key, identity_of, job_of, pair_of, splits_of, subject_of, trained_parts, with_meaning
 from nsbench.run.throughput import Throughput, measure
 from nsbench.types import Method
 
@@ -177,23 +176,21 @@ def _is_held(job: Job, method: Method, name: str, identity: str) -> bool:
 
 def _fits(job: Job, method: Method) -> dict[str, PlannedFit]:
     """The trainings behind a method's model: of a chain one for each part, from what is before it."""
-    found, parts = dict[str, PlannedFit](), method.parts or (method,)
-    for number, part in enumerate(parts):
-        if not part.trains:
-            continue
-        so_far = job.method("+".join(one.name for one in parts[: number + 1]))
+    found = dict[str, PlannedFit]()
+    for so_far, part in trained_parts(job, method):
+        chained = bool(so_far.parts)
         if job.options.match == "compute":
-            cost = equal_compute(job, part, subject_of(job), number > 0)
+            cost = equal_compute(job, part, subject_of(job), chained)
             found[f"{so_far.name} {job.seed}"] = PlannedFit(so_far.name, job.seed, cost)
             continue
         key = fit_key(job, so_far)
-        path = (job.options.weights or cache_folder() / "fitted") / f"{key}.safetensors"
+        path = kept_at(job.options.weights, key)
         held = not job.options.force and stored(path, job.parent, key) is not None
         before = None if held or method.parts else _before(job, method)
         found[key] = PlannedFit(
             so_far.name,
             job.seed,
-            fit_cost(job, part, number > 0),
+            fit_cost(job, part, chained),
             held,
             before.provenance.forward_equivalents if before else None,
             before.seed if before else None,

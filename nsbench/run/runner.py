@@ -7,7 +7,7 @@ What cannot be done is named, the rest goes on, and the summary says so.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -192,6 +192,14 @@ def subject_of(job: Job) -> Method:
             f"--match compute: {len(subjects)} methods have the role 'subject', and equal compute is measured by one"
         )
     return job.method(subjects[0].name)
+
+
+def trained_parts(job: Job, method: Method) -> Iterator[tuple[Method, Method]]:
+    """The trainings behind a method's model: of a chain each part that trains, behind the chain that ends with it."""
+    parts = method.parts or (method,)
+    for number, part in enumerate(parts, 1):
+        if part.trains:
+            yield job.method("+".join(one.name for one in parts[:number])), part
 
 
 def fitter_of(job: Job, watcher: Watcher | None = None, waits: bool = True) -> Fitter:

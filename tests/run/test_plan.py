@@ -13,6 +13,7 @@ from nsbench.cli.main import main
 from nsbench.errors import ModelError
 from nsbench.progress import SILENT
 from nsbench.results import read_results
+from nsbench.run import kept_fits
 from nsbench.run import plan as planning
 from nsbench.run.cost import FitCost, PairCost, Work
 from nsbench.run.job import RunOptions, open_job
@@ -179,7 +180,7 @@ def test_hours_are_printed_where_the_model_is_timed(tmp_path: Path) -> None:
 @pytest.fixture
 def own_weights(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fitted weights in a folder of this test's own; the drawn pictures stay where they are."""
-    monkeypatch.setattr(planning, "cache_folder", lambda: tmp_path_factory.mktemp("weights"))
+    monkeypatch.setattr(kept_fits, "cache_folder", lambda: tmp_path_factory.mktemp("weights"))
 
 
 def test_no_measure_goes_with_a_plan_alone() -> None:

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from nsbench.cli import main
+from nsbench.files import cache_folder
 from nsbench.results import Provenance, read_results
-from nsbench.run.fit import cache_folder
 
 SMALL = [
     f"--set={setting}"

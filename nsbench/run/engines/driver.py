@@ -17,7 +17,6 @@ from nsbench import provenance, registry, results
 from nsbench.data import Split
 from nsbench.data.source import Remembered
 from nsbench.errors import MissingSplit, NsbenchError
-from nsbench.files import cache_folder
 from nsbench.progress import Advance, Course, Progress, Within, rate
 from nsbench.results import Result, parse_result
 from nsbench.run.before import rehearse, require_all_read, require_published_labels
@@ -25,7 +24,7 @@ from nsbench.run.engines.scheduler import Engine, Step, work_through
 from nsbench.run.engines.travel import packed
 from nsbench.run.engines.work import Answer, Files, Fit, FitWork, Measured, PairWork, Part, Refused, Sent, Trouble, Work
 from nsbench.run.job import Job, RunOptions
-from nsbench.run.kept_fits import Fitted, files_of, keep_files, stored
+from nsbench.run.kept_fits import Fitted, files_of, keep_files, kept_at, stored
 from nsbench.run.parts import parts_of, whole
 from nsbench.run.recording import Pair, result_of
 from nsbench.run.runner import (
@@ -44,6 +43,7 @@ from nsbench.run.runner import (
     say_what_is_stored,
     splits_of,
     subject_of,
+    trained_parts,
 )
 from nsbench.run.turns import LOOKS, Elsewhere, clear_turn, turn
 from nsbench.types import Method, Suite
@@ -90,7 +90,7 @@ def run_with(start: Start, options: RunOptions, progress: Progress) -> Summary:
     first = replace(first, progress=Within(progress, lambda: str(course)), source=Remembered(first.source))
     try:
         with (
-            closing(start(sent, lambda key: files_of(_kept_at(first, key)), progress)) as workers,
+            closing(start(sent, lambda key: files_of(kept_at(options.weights, key)), progress)) as workers,
             progress.task("all pairs", course.total, "pairs") as advance,
         ):
             progress.line(workers.describe(), style="dim")
@@ -106,10 +106,6 @@ def cells(options: RunOptions, suites: tuple[str, ...]) -> Iterator[Cell]:
     for seed in options.seeds:
         for method in options.methods:
             yield Cell(method, seed, suites)
-
-
-def _kept_at(job: Job, key: str) -> Path:
-    return (job.options.weights or cache_folder() / "fitted") / f"{key}.safetensors"
 
 
 class Driver:
@@ -191,14 +187,10 @@ class Driver:
     def _fits(self, job: Job, method: Method) -> list[Step[Work]]:
         """The trainings behind a method's model: of a chain one for each part, from what is before it."""
         steps: list[Step[Work]] = []
-        parts = method.parts or (method,)
-        for number in range(1, len(parts) + 1):
-            if not parts[number - 1].trains:
-                continue
-            name = "+".join(part.name for part in parts[:number])
+        for so_far, _ in trained_parts(job, method):
             before = tuple(step.key for step in steps)
-            key = fit_key(job, job.method(name))
-            fit = FitWork(name, job.seed, self.budgets.get(job.seed), key, before)
+            key = fit_key(job, so_far)
+            fit = FitWork(so_far.name, job.seed, self.budgets.get(job.seed), key, before)
             steps.append(Step(key, fit, needs=before[-1] if before else "", is_needed=True))
         return steps
 
@@ -267,7 +259,7 @@ class Driver:
         return self._begin_fit(work) if isinstance(work, FitWork) else self._begin_pair(work)
 
     def _begin_fit(self, work: FitWork) -> Literal["run", "done", "left"]:
-        path, again = _kept_at(self.first, work.key), self.first.options.force
+        path, again = kept_at(self.first.options.weights, work.key), self.first.options.force
         if work.key in self.fits:  # once more, since its worker died
             return "run"
         if not again and stored(path, self.first.parent, work.key):
@@ -313,7 +305,7 @@ class Driver:
             for line in value.said:
                 self.first.progress.line(line, style="yellow" if isinstance(work, PairWork) else "")
             if isinstance(value, Fit) and isinstance(work, FitWork):
-                keep_files(_kept_at(self.first, work.key).parent, value.files)
+                keep_files(kept_at(self.first.options.weights, work.key).parent, value.files)
                 self.fits.pop(work.key).close()
             elif isinstance(work, PairWork) and not isinstance(value, Fit):
                 self._store(work, value)

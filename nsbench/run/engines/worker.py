@@ -18,7 +18,6 @@ from nsbench import provenance, registry, results
 from nsbench.data import Split
 from nsbench.data.source import Remembered
 from nsbench.errors import NsbenchError
-from nsbench.files import cache_folder
 from nsbench.progress import Progress
 from nsbench.results import to_json
 from nsbench.run.engines.travel import unpacked
@@ -37,7 +36,7 @@ from nsbench.run.engines.work import (
     Work,
 )
 from nsbench.run.job import Job, open_job
-from nsbench.run.kept_fits import Fitted, drop_files, files_of, keep_files
+from nsbench.run.kept_fits import Fitted, drop_files, files_of, keep_files, kept_in
 from nsbench.run.known import Memory
 from nsbench.run.named_suites import register_sets
 from nsbench.run.parts import part_of
@@ -131,7 +130,7 @@ def _open(sent: Sent) -> _Opened:
         raise NsbenchError(f"nsbench {nsbench.__version__} is installed here, and {sent.version} is asked for")
     options = unpacked(sent)
     register_sets(options.data)
-    said, folder = _Said(), (options.weights or cache_folder() / "fitted") / TASKS
+    said, folder = _Said(), kept_in(options.weights) / TASKS
     job = with_meaning(open_job(replace(options, weights=folder, force=False), said))
     return _Opened(replace(job, source=Remembered(job.source)), said, folder)
 
