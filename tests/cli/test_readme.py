@@ -60,6 +60,8 @@ NOT_NSBENCH = {
     "--address",
     "--rates",
     "--without-ray",
+    "--only",
+    "--epochs",
 }  # options of other programs in sentences
 READING = ("list", "show", "report", "submit pack", "data get")  # commands that are run as they stand
 
