@@ -21,7 +21,17 @@ from nsbench.run.job import Job, RunOptions, open_job
 from nsbench.run.kept_fits import kept_at, stored
 from nsbench.run.known import Memory
 from nsbench.run.recording import Pair
-from nsbench.run.runner import fit_key, identity_of, job_of, pair_of, splits_of, subject_of, trained_parts, with_meaning
+from nsbench.run.runner import (
+    fit_key,
+    identity_of,
+    job_of,
+    measuring_job,
+    pair_of,
+    splits_of,
+    subject_of,
+    trained_parts,
+    with_meaning,
+)
 from nsbench.run.throughput import Throughput, measure
 from nsbench.types import Method
 
@@ -119,7 +129,8 @@ def plan(options: RunOptions, *, measured: bool = True, throughput: Throughput |
 def plan_of(first: Job, *, measured: bool = True, throughput: Throughput | None = None) -> Plan:
     """As `plan`, for the job of the first seed."""
     options, pairs, fits = first.options, list[Planned](), dict[str, PlannedFit]()
-    for job in [job_of(first, seed) for seed in options.seeds]:
+    compute = _budget(first, fits) if options.match == "compute" else None
+    for job in [job_of(first, seed, compute) for seed in options.seeds]:
         for name in options.methods:
             pairs += _pairs(job, job.method(name), fits)
     found = Plan(
@@ -137,9 +148,25 @@ def plan_of(first: Job, *, measured: bool = True, throughput: Throughput | None 
         return replace(found, unmeasured=str(error).splitlines()[0])
 
 
+def _budget(first: Job, fits: dict[str, PlannedFit]) -> float | None:
+    """Where the training that equal compute is measured by is held; else it is one of the planned ones, and None."""
+    job = measuring_job(first)
+    subject = subject_of(first)
+    key = fit_key(job, subject)
+    if not job.options.force and (held := stored(kept_at(job.options.weights, key), job.parent, key)):
+        return float(held.card.forward_equivalents or 0)
+    fits |= _fits(job, subject)
+    return None
+
+
+def _is_later(job: Job) -> bool:
+    """Whether what is to be run is known only when the compute of a training has been measured."""
+    return job.options.match == "compute" and not job.recipe.compute
+
+
 def _pairs(job: Job, method: Method, fits: dict[str, PlannedFit]) -> list[Planned]:
     """Of one method and seed; the trainings that they need are put into `fits`."""
-    memory, needed = Memory(), cache(lambda: _fits(job, method))
+    memory, needed = Memory(), cache(lambda: (_equal_fits if _is_later(job) else _fits)(job, method))
     return [_planned(job, method, name, memory, needed, fits) for name in job.options.suites]
 
 
@@ -151,10 +178,10 @@ def _planned(
     needed: Callable[[], dict[str, PlannedFit]],
     fits: dict[str, PlannedFit],
 ) -> Planned:
-    suite, pair, equal = registry.suites[name], pair_of(job, method, name), job.options.match == "compute"
+    suite, pair, later = registry.suites[name], pair_of(job, method, name), _is_later(job)
     try:
         splits = splits_of(job, suite)
-        if not equal and _is_held(job, method, name, identity_of(job, suite, splits, fit_key(job, method))):
+        if not later and _is_held(job, method, name, identity_of(job, suite, splits, fit_key(job, method))):
             return Planned(pair, "held already")
         mine = needed()
         cost = pair_cost(job.parent, suite, splits, memory)
@@ -163,7 +190,7 @@ def _planned(
     except NsbenchError as error:
         return Planned(pair, "cannot be run", str(error).splitlines()[0])
     fits |= mine
-    return Planned(pair, LATER if equal else "to run", cost=cost, fits=tuple(mine))
+    return Planned(pair, LATER if later else "to run", cost=cost, fits=tuple(mine))
 
 
 def _is_held(job: Job, method: Method, name: str, identity: str) -> bool:
@@ -178,11 +205,6 @@ def _fits(job: Job, method: Method) -> dict[str, PlannedFit]:
     """The trainings behind a method's model: of a chain one for each part, from what is before it."""
     found = dict[str, PlannedFit]()
     for so_far, part in trained_parts(job, method):
-        chained = bool(so_far.parts)
-        if job.options.match == "compute":
-            cost = equal_compute(job, part, subject_of(job), chained)
-            found[f"{so_far.name} {job.seed}"] = PlannedFit(so_far.name, job.seed, cost)
-            continue
         key = fit_key(job, so_far)
         path = kept_at(job.options.weights, key)
         held = not job.options.force and stored(path, job.parent, key) is not None
@@ -190,12 +212,22 @@ def _fits(job: Job, method: Method) -> dict[str, PlannedFit]:
         found[key] = PlannedFit(
             so_far.name,
             job.seed,
-            fit_cost(job, part, chained),
+            fit_cost(job, part, bool(so_far.parts)),
             held,
             before.provenance.forward_equivalents if before else None,
             before.seed if before else None,
         )
     return found
+
+
+def _equal_fits(job: Job, method: Method) -> dict[str, PlannedFit]:
+    """As `_fits`, with a budget that is not known yet."""
+    return {
+        f"{so_far.name} {job.seed}": PlannedFit(
+            so_far.name, job.seed, equal_compute(job, part, subject_of(job), bool(so_far.parts))
+        )
+        for so_far, part in trained_parts(job, method)
+    }
 
 
 def _before(job: Job, method: Method) -> Result | None:

@@ -47,7 +47,6 @@ from nsbench.types import Condition, Method, Suite
 
 if TYPE_CHECKING:
     from nsbench.models import Model
-    from nsbench.training import Recipe
 
 __all__ = ["Pair", "RunOptions", "Summary", "run"]
 
@@ -129,11 +128,12 @@ def ready(options: RunOptions, progress: Progress, network: Model | None = None)
 def _run_all(first: Job, course: Course, summary: Summary) -> None:
     """Seed by seed and method by method. What another process does now is left, and looked at again behind the rest."""
     options = first.options
-    work = []
+    work, compute = [], None
+    if options.match == "compute":
+        measuring = measuring_job(first)
+        compute = budget_of(measuring, fitted(measuring, subject_of(first)))
     for seed in options.seeds:
-        job = job_of(first, seed)
-        if options.match == "compute":
-            job = replace(job, recipe=_equal_compute(job))
+        job = job_of(first, seed, compute)
         for name in options.methods:
             method = job.method(name)
             work += _left(job, method, _run_method(job, method, summary, course))
@@ -174,14 +174,19 @@ def with_meaning(job: Job) -> Job:
     return replace(job, options=replace(job.options, suites=suites))
 
 
-def _equal_compute(job: Job) -> Recipe:
-    """The recipe with a budget instead of a number of steps: what the subject of the comparison costs under it."""
-    subject = subject_of(job)
-    cost = fitted(job, subject).card.forward_equivalents
+def measuring_job(first: Job) -> Job:
+    """The job that equal compute is measured in: one seed's for all, so that every seed trains under one recipe."""
+    return job_of(first, first.options.seeds[0])
+
+
+def budget_of(job: Job, subject: Fitted) -> float:
+    """Forward passes that every training gets: what the subject of the comparison cost, which is said."""
+    cost = subject.card.forward_equivalents or 0
     job.progress.line(
-        f"equal compute: every method trains for as much as {subject.name} costs, {cost:,} forward passes"
+        f"equal compute: every method trains for as much as {subject.card.method} costs with seed {job.seed}, "
+        f"{cost:,} forward passes"
     )
-    return job.recipe.model_copy(update={"compute": float(cost or 0)})
+    return float(cost)
 
 
 def subject_of(job: Job) -> Method:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,10 +136,23 @@ def test_kept_weights_are_trained_once(tmp_path: Path) -> None:
 
 def test_equal_compute_is_planned_with_the_subject_as_the_budget(tmp_path: Path) -> None:
     found = plan(options(tmp_path, match="compute"), measured=False)
-    (training,) = found.fits.values()
-    assert training.cost
-    assert training.cost.least.forward_equivalents < training.cost.most.forward_equivalents
+    measuring, *trainings = found.fits.values()
+    assert (measuring.method, measuring.seed) == ("ns", 0)
+    for training in trainings:
+        assert training.cost
+        assert training.cost.least.forward_equivalents < training.cost.most.forward_equivalents
     assert {one.state for one in found.pairs} == {"known once equal compute is measured"}
+
+
+def test_equal_compute_is_known_once_its_measuring_training_is_kept(tmp_path: Path) -> None:
+    chosen = options(tmp_path, match="compute", seeds=(0,))
+    run(chosen, SILENT)
+    found = plan(chosen, measured=False)
+    assert {one.state for one in found.pairs} == {"held already"}
+    assert found.work.training == 0
+    more = plan(replace(chosen, seeds=(0, 5)), measured=False)
+    assert [(one.method, one.seed) for one in more.fits.values()] == [("finetune", 5)]
+    assert [one.state for one in more.pairs] == ["held already"] * 4 + ["to run"] * 4
 
 
 def test_why_nothing_was_measured_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,11 +68,12 @@ def test_every_method_and_a_chain_with_several_seeds(tmp_path: Path) -> None:
 
 
 def test_equal_compute(tmp_path: Path) -> None:
-    answer = run(tmp_path, "--method", "finetune,ns,madry", "--match", "compute")
+    answer = run(tmp_path, "--method", "finetune,ns,madry", "--match", "compute", "--seed", "3,0")
     assert answer.exit_code == 0, answer.output
+    assert "as ns costs with seed 3" in answer.output
     found = provenance(tmp_path)
     budget = {own.recipe.settings["compute"] for own in found.values()}
-    assert len(budget) == 1
+    assert len(budget) == 1, "rows of several seeds have one recipe"
     for own in found.values():
         last = own.history[-1].forward_equivalents
         assert budget.copy().pop() <= own.forward_equivalents < budget.copy().pop() + last

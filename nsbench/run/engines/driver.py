@@ -29,6 +29,7 @@ from nsbench.run.parts import parts_of, whole
 from nsbench.run.recording import Pair, result_of
 from nsbench.run.runner import (
     Summary,
+    budget_of,
     doubts_of,
     facts_of,
     fit_key,
@@ -36,6 +37,7 @@ from nsbench.run.runner import (
     held_result,
     identity_of,
     job_of,
+    measuring_job,
     packed_pictures,
     pair_of,
     ready,
@@ -113,7 +115,7 @@ class Driver:
 
     def __init__(self, first: Job, workers: Workers, summary: Summary, course: Course, advance: Advance) -> None:
         self.first, self.workers, self.summary, self.course, self.advance = first, workers, summary, course, advance
-        self.budgets: dict[int, float] = {}  # by seed, where compute is equal
+        self.compute: float | None = None  # the budget of every training, where compute is equal
         self.looked: dict[str, list[Split] | NsbenchError] = {}  # by suite: its images, or why they are not to be used
         self.fits: dict[str, ExitStack] = {}  # the turn of each training in work, by its key
         self.pairs: dict[Pair, _Open] = {}
@@ -141,21 +143,16 @@ class Driver:
                 stack.close()
 
     def _job(self, seed: int) -> Job:
-        return job_of(self.first, seed, self.budgets.get(seed))
+        return job_of(self.first, seed, self.compute)
 
     def _measure_compute(self) -> None:
-        """Train the method that equal compute is measured by, with each seed."""
-        subject, steps = subject_of(self.first), []
-        for seed in self.first.options.seeds:
-            steps += self._fits(self._job(seed), subject)
-        work_through(steps, self.workers, self)
+        """Train the method that equal compute is measured by."""
+        subject, job = subject_of(self.first), measuring_job(self.first)
+        work_through(self._fits(job, subject), self.workers, self)
         for why in self.unfit.values():
             raise NsbenchError(f"--match compute: {subject.name}, which it is measured by, cannot be trained: {why}")
-        for seed in self.first.options.seeds:
-            cost = fitted(self._job(seed), subject).card.forward_equivalents
-            self.budgets[seed] = float(cost or 0)
+        self.compute = budget_of(job, fitted(job, subject))
         self.job.cache_clear()
-        self.first.progress.line(f"equal compute: every method trains for as much as {subject.name} costs")
 
     # --- what is to be done -----------------------------------------------------------------------------------------
 
@@ -190,7 +187,7 @@ class Driver:
         for so_far, _ in trained_parts(job, method):
             before = tuple(step.key for step in steps)
             key = fit_key(job, so_far)
-            fit = FitWork(so_far.name, job.seed, self.budgets.get(job.seed), key, before)
+            fit = FitWork(so_far.name, job.seed, self.compute, key, before)
             steps.append(Step(key, fit, needs=before[-1] if before else "", is_needed=True))
         return steps
 
@@ -206,7 +203,7 @@ class Driver:
             if name in job.refused:
                 raise job.refused[name]
             parts = parts_of(splits, job.options.shard_images)
-            return PairWork(method.name, name, job.seed, self.budgets.get(job.seed), identity, parts=parts)
+            return PairWork(method.name, name, job.seed, self.compute, identity, parts=parts)
         except MissingSplit as error:
             self.summary.missing[pair] = str(error).splitlines()[0]
             self._settled()
