@@ -26,6 +26,7 @@ from typing import BinaryIO
 from nsbench.errors import UsageError
 
 DRAFT = ".draft"
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt", ".npz")  # of checkpoints
 # What to do where a place takes no more
 OTHER_CACHE = "free some space or point NSBENCH_CACHE to another folder"
 OTHER_RESULTS = "free some space or choose another folder with --results"

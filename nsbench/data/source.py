@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from nsbench.errors import CorruptImage, ModelError, UsageError
-from nsbench.files import expanded
+from nsbench.files import WEIGHT_SUFFIXES, expanded
 from nsbench.progress import SILENT, Progress
 from nsbench.randomness import stratified_order
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
 
 
-# Models that come with their weights, so that no checkpoint follows a colon
+# Models that come with their weights, so that no checkpoint has to follow
 WITH_WEIGHTS = ("robustbench:", "hf-hub:", "local-dir:", "torchvision:", "transformers:")
 
 
@@ -40,8 +40,16 @@ class SurrogateName:
 
     @classmethod
     def parse(cls, spec: str, folder: Path = Path()) -> SurrogateName:
-        """`spec`: NAME or NAME:CHECKPOINT (relative to `folder`), or one of WITH_WEIGHTS and a name."""
-        name, _, checkpoint = (spec, "", "") if spec.startswith(WITH_WEIGHTS) else spec.partition(":")
+        """`spec`: NAME or NAME:CHECKPOINT (relative to `folder`).
+
+        A name that begins with one of WITH_WEIGHTS has colons of its own: a checkpoint behind it is told by its suffix.
+        """
+        if not spec.startswith(WITH_WEIGHTS):
+            name, _, checkpoint = spec.partition(":")
+        elif spec.count(":") > 1 and spec.endswith(WEIGHT_SUFFIXES):
+            name, _, checkpoint = spec.rpartition(":")
+        else:
+            name, checkpoint = spec, ""
         if not name:
             raise UsageError(
                 f"surrogate '{spec}': give NAME or NAME:CHECKPOINT, such as vit_tiny_patch16_224:vit_tiny.safetensors"

@@ -18,10 +18,9 @@ import torch
 from safetensors.torch import load_file, save
 
 from nsbench.errors import ModelError, UsageError
-from nsbench.files import write_atomically
+from nsbench.files import WEIGHT_SUFFIXES, write_atomically
 from nsbench.models.model import Model
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt", ".npz")
 RAW, AVERAGED = ("state_dict", "model", "model_state_dict"), ("state_dict_ema", "model_ema", "ema_state_dict")
 WHICH = {"ema": (*AVERAGED, *RAW), "raw": (*RAW, *AVERAGED)}  # where training scripts keep weights, best first, as timm
 DEEPEST = 8  # wrappers that are looked into: a dictionary may contain itself
@@ -64,8 +63,8 @@ def read_checkpoint(path: Path, which: str = "ema") -> Checkpoint:
         if not os.path.exists(path):
             raise UsageError(f"checkpoint '{path}' does not exist")
         raise ModelError(f"checkpoint '{path}' is not a file")
-    if path.suffix not in SUFFIXES:
-        raise ModelError(f"checkpoint '{path}': '{path.suffix}' is none of {', '.join(SUFFIXES)}")
+    if path.suffix not in WEIGHT_SUFFIXES:
+        raise ModelError(f"checkpoint '{path}': '{path.suffix}' is none of {', '.join(WEIGHT_SUFFIXES)}")
     found = _unwrapped(_content(path), path, WHICH[which])
     for name, tensor in found.state.items():
         if reason := _no_weights(tensor):

@@ -195,7 +195,10 @@ def test_a_config_file_or_the_caller_names_the_surrogate(tmp_path: Path) -> None
         assert surrogate.name == "vit_tiny_patch16_224"
         assert surrogate.checkpoint == tmp_path / "weights" / "tiny.safetensors"
     assert open_source(str(tmp_path)).surrogate is None
-    assert SurrogateName.parse("robustbench:Salman2020Do_R50:Linf").name == "robustbench:Salman2020Do_R50:Linf"
+    for alone in ("robustbench:Salman2020Do_R50:Linf", "torchvision:squeezenet1_1", "hf-hub:owner/model.pt"):
+        assert SurrogateName.parse(alone) == SurrogateName(alone)
+    own = SurrogateName.parse("torchvision:squeezenet1_1:w/own.safetensors", tmp_path)
+    assert own == SurrogateName("torchvision:squeezenet1_1", tmp_path / "w" / "own.safetensors")
     with pytest.raises(UsageError, match=r"tiny\.safetensors' does not exist"):
         open_source(str(config)).split("transfer/8")
 

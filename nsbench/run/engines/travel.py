@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nsbench import __version__, registry
 from nsbench.data import SurrogateName
-from nsbench.data.source import WITH_WEIGHTS, digest_of
+from nsbench.data.source import digest_of
 from nsbench.errors import UsageError
 from nsbench.files import OTHER_CACHE, expanded, read_regular, temporary_folder, write_atomically, writing
 from nsbench.models.own_code import file_named
@@ -78,10 +78,8 @@ def _named(options: RunOptions) -> dict[str, tuple[Path, list[Path]]]:
     for kind in FOLDERS:
         if model.startswith(kind) and (folder := expanded(model.removeprefix(kind)).absolute()).is_dir():
             found[kind] = (folder, sorted(path for path in folder.rglob("*") if path.is_file()))
-    if options.surrogate and not options.surrogate.startswith(WITH_WEIGHTS):
-        file = SurrogateName.parse(options.surrogate).checkpoint
-        if file:
-            found["surrogate"] = (file.parent, [file, *filter(Path.is_file, (file.with_name(name) for name in BESIDE))])
+    if options.surrogate and (file := SurrogateName.parse(options.surrogate).checkpoint):
+        found["surrogate"] = (file.parent, [file, *filter(Path.is_file, (file.with_name(name) for name in BESIDE))])
     return found
 
 
