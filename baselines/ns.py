@@ -30,6 +30,7 @@ def ns(model, train, recipe, *, layer: str = "0", **run):
             seed=recipe.seed,
             round=round,
             watch=images.watch,
+            start=images.start,
         )
 
     return nb.finetune(model, train, recipe, perturb=perturb, layer=layer, **run)

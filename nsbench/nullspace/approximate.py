@@ -63,6 +63,7 @@ def learn_noise(
     epsilon: float = 0.03,
     lr: float = 0.1,
     limit: float = 3.0,
+    start: torch.Tensor | None = None,
     max_steps: int = 3000,
     loss: str = "l2",
     weight_decay: float = 0.01,
@@ -78,7 +79,8 @@ def learn_noise(
     taken in turn again and again, which saves the clean forward passes of all rounds but the first. AdamW with
     PyTorch's defaults (its weight decay of 0.01 shrinks the noise a little), evaluation mode, float32. Each test comes
     before the update. With `held_out` images, a noise that is inside on its batch must be inside on these too, so that
-    the search does not end by the chance of one batch. `watch` is called at each test.
+    the search does not end by the chance of one batch. `start` (1, N, D) is where it begins, instead of uniform in
+    (-limit, limit); one that is inside already is given back as it is. `watch` is called at each test.
 
     Several processes are given the same images, and each computes its part of every batch; all get the same noise.
 
@@ -89,7 +91,8 @@ def learn_noise(
     with frozen(model), class_token_only(model), torch.enable_grad():
         clean = clean_outputs(model, images, batch_size)
         tokens_BND, clean_BK, part = next(clean)
-        noise_1ND = uniform_like(tokens_BND[:1], limit, derive_seed(seed, "nullspace noise", round)).requires_grad_()
+        drawn_1ND = uniform_like(tokens_BND[:1], limit, derive_seed(seed, "nullspace noise", round))
+        noise_1ND = (drawn_1ND if start is None else start.to(drawn_1ND, copy=True)).requires_grad_()
         optimiser = torch.optim.AdamW([noise_1ND], lr=lr, weight_decay=weight_decay)
         pending: deque[tuple[int, torch.Tensor, torch.Tensor]] = deque()
         behind = _behind(noise_1ND)

@@ -188,7 +188,10 @@ def _round(
             advance(0, note=f"{name}: noise, step {step}, {distance:.3f} of ε {recipe.epsilon:g}")
 
         with state.cost.of_all_processes():
-            noise, learnt = round_noise(brought.noisy, brought.perturb, train, recipe, state.round, workers, watch)
+            noise, learnt = round_noise(
+                brought.noisy, brought.perturb, train, recipe, state.round, workers, watch, state.noise
+            )
+        state.noise = noise if recipe.noise_start == "last" else None
     noise_seconds = time.perf_counter() - start
     found, lr = [], state.lr
     losses = brought.losses or noise_losses(noise, brought.noisy, recipe.outer)

@@ -47,6 +47,7 @@ class NoiseImages:
     held_out: torch.Tensor  # (B, 3, H, W) that the noise is not learnt on
     stop: torch.Tensor | None  # the same where the recipe stops by them, else None
     watch: NoiseWatch | None = None  # called as the noise is learnt
+    start: torch.Tensor | None = None  # (1, N, D) to begin from: the last round's noise, where the recipe says so
 
 
 # perturb(model, images, round) -> the noise of a round: as it was learnt, or as a tensor (1, N, D)
@@ -84,13 +85,15 @@ def round_noise(
     round: int,
     workers: int,
     watch: NoiseWatch | None = None,
+    last: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor | None, NoiseOfRound | None]:
-    """This round's noise (1, N, D), and what the history tells of it."""
+    """This round's noise (1, N, D), and what the history tells of it. `last`: that of the round before."""
     parts = _stream(model, train, recipe, round, workers)
     with closing(parts):
         held_out = next(parts)
         taken = Pool(parts, recipe.noise_batches) if recipe.noise_batches else parts
-        images = NoiseImages(taken, held_out, held_out if recipe.noise_stop == "held-out" else None, watch)
+        stop = held_out if recipe.noise_stop == "held-out" else None
+        images = NoiseImages(taken, held_out, stop, watch, last if recipe.noise_start == "last" else None)
         learnt = perturb(model, images, round)
     if learnt is None:
         return None, None

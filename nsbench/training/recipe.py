@@ -23,7 +23,8 @@ _NUMBER = r"\d+(\.\d+)?"
 RANDAUGMENT = re.compile(rf"rand(-(m\d{{1,3}}|n\d{{1,3}}|p{_NUMBER}|mstd{_NUMBER}|mmax\d{{1,3}}|inc[01]|t\w+))+")
 TRAINABLE = re.compile(r"all|(head|norm|bias|last_[1-9]\d{0,3})(\+(head|norm|bias|last_[1-9]\d{0,3}))*")
 FOLDER = Path(__file__).parent / "recipes"
-LATER = {"trainable": "all"}  # fields that are younger than kept results: where they hold this, nothing states them
+# fields that are younger than kept results: where they hold this, nothing states them
+LATER = {"trainable": "all", "noise_start": "uniform"}
 
 
 def _ratio(value: Any) -> Any:
@@ -81,6 +82,7 @@ class Recipe(BaseModel):
     epsilon: Annotated[float, Field(gt=0)] = 0.03  # MSE probability at which learning stops
     noise_lr: Annotated[float, Field(gt=0)] = 0.1
     noise_limit: Annotated[float, Field(gt=0)] = 3.0  # starts uniform in (-limit, limit)
+    noise_start: Literal["uniform", "last"] = "uniform"  # the paper's; "last": of later rounds, the last round's noise
     noise_max_steps: Annotated[int, Field(ge=0)] = 3000
     noise_loss: Literal["l2", "squared_l2"] = "l2"
     noise_weight_decay: Annotated[float, Field(ge=0)] = 0.01  # of AdamW on the noise: PyTorch's default

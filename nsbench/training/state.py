@@ -52,6 +52,7 @@ class State:
     round: int = 0  # rounds that are finished
     step: int = 0  # steps that are finished
     micro_batch: int = 0  # images per forward pass: the recipe's, or what fitted into memory
+    noise: torch.Tensor | None = None  # (1, N, D) of the last round, where the next one begins from it
 
     @classmethod
     def fresh(cls, model: Model, recipe: Recipe) -> State:
@@ -130,6 +131,8 @@ class State:
             self.ema.module.load_timm_state_dict(record["ema"])
         self.cost, self.history = TrainingCost(**record["cost"]), _ROUNDS.validate_python(record["history"])
         self.round, self.step, self.micro_batch = record["round"], record["step"], record["micro_batch"]
+        if self.recipe.noise_start == "last":
+            self.noise = record["noise"]
         if self.scheduler:
             self.scheduler.step_update(self.position)
 
@@ -145,7 +148,7 @@ class State:
             "round": self.round,
             "step": self.step,
             "micro_batch": self.micro_batch,
-        }
+        } | ({"noise": self.noise} if self.recipe.noise_start == "last" else {})
 
 
 def _digest(value: object) -> str:

@@ -101,6 +101,20 @@ def test_nothing_to_learn_takes_no_step() -> None:
     assert learnt.noise_1ND.std().item() == pytest.approx(1 / math.sqrt(3), rel=0.3)  # uniform in (-1, 1)
 
 
+def test_it_begins_where_it_is_told() -> None:
+    model, images = tiny_model(), pictures()
+    loose = learn_noise(model, images, epsilon=1e-1, max_steps=500)
+    assert loose.steps
+    again = learn_noise(model, images, epsilon=1e-1, max_steps=500, start=loose.noise_1ND)
+    assert (again.steps, again.converged) == (0, True), "it is inside already"
+    torch.testing.assert_close(again.noise_1ND, loose.noise_1ND, rtol=0, atol=0)
+    fresh, warm = (
+        learn_noise(model, images, epsilon=1e-3, max_steps=500, start=start) for start in (None, loose.noise_1ND)
+    )
+    assert warm.converged
+    assert warm.steps < fresh.steps
+
+
 def test_who_watches_is_told_the_distance_of_every_step() -> None:
     told: list[tuple[int, float]] = []
     learnt = learn_noise(

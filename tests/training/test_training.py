@@ -163,6 +163,26 @@ def test_history_tells_each_round() -> None:
     assert 0 < first.noise_seconds < first.seconds
 
 
+@pytest.mark.parametrize("start", ["uniform", "last"])
+def test_noise_begins_anew_or_from_the_last_rounds(start: str) -> None:
+    begun, given = [], [torch.linspace(-1, 1 + round, 48).reshape(1, 4, 12) for round in range(3)]
+
+    def perturb(model: Model, images: NoiseImages, round: int) -> torch.Tensor:
+        begun.append(images.start)
+        learnt = nb.learn_noise(model, images.batches, epsilon=1e-9, max_steps=2, round=round, start=images.start)
+        if images.start is not None:
+            moved = (learnt.noise_1ND - given[round - 1]).abs().max()
+            assert 0 < moved <= 2 * 0.1 * 1.1, "two steps of AdamW from there"
+        return given[round]
+
+    finetune(tiny_model(), Pictures(), recipe(rounds=3, steps_per_round=1, noise_start=start), perturb=perturb)
+    if start == "uniform":
+        assert begun == [None] * 3
+    else:
+        assert begun[0] is None
+        assert all(torch.equal(one, noise) for one, noise in zip(begun[1:], given, strict=False))
+
+
 def test_schedules() -> None:
     flat = finetune(tiny_model(), Pictures(), recipe(rounds=3, steps_per_round=1, schedule="constant"))
     assert [entry.lr for entry in flat.history] == [1e-2] * 3

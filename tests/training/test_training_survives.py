@@ -40,13 +40,13 @@ EVERYTHING: dict[str, Any] = {
 
 
 def learning(model: Model, images: Any, round: int) -> Any:
-    return nb.learn_noise(model, images.batches, max_steps=3, epsilon=1e-6, seed=9, round=round)
+    return nb.learn_noise(model, images.batches, max_steps=3, epsilon=1e-6, seed=9, round=round, start=images.start)
 
 
 @pytest.mark.parametrize("after", [1, 3])
-@pytest.mark.parametrize("budget", [0, 300])
-def test_going_on_ends_where_an_uninterrupted_run_does(tmp_path: Path, after: int, budget: int) -> None:
-    r = recipe(**EVERYTHING, compute=budget)
+@pytest.mark.parametrize(("budget", "start"), [(0, "uniform"), (300, "uniform"), (0, "last")])
+def test_going_on_ends_where_an_uninterrupted_run_does(tmp_path: Path, after: int, budget: int, start: str) -> None:
+    r = recipe(**EVERYTHING, compute=budget, noise_start=start)
     whole = finetune(tiny_model(), Pictures(), r, perturb=learning)
     path = tmp_path / "training"
 
