@@ -194,6 +194,11 @@ def mean_of(model: Classifier, passes: int) -> Classifier:
     return lambda images_BCHW: torch.stack([model(images_BCHW) for _ in range(passes)]).mean(dim=0)
 
 
+def room_for(batch_size: int | None, passes: int) -> int | None:
+    """Images of which the graphs of so many passes are kept at a time, where one pass takes `batch_size` of them."""
+    return max(1, batch_size // passes) if batch_size else None
+
+
 class Adam:
     """Adam (arXiv:1412.6980, algorithm 1) for images that come and go: each counts its own steps."""
 

@@ -27,6 +27,7 @@ from nsbench.attacks.common import (
     margin,
     mean_of,
     misclassified,
+    room_for,
 )
 from nsbench.attacks.convergence import Breaking, Descent
 from nsbench.registry import attack
@@ -88,10 +89,9 @@ def cw(
     """
     check_threat("cw", threat, ["l2"], bounded=False)
     check_passes("cw", eot)
-    room = max(1, batch_size // eot) if batch_size else None  # the graphs of all passes are kept at a time
     c_B, descent, breaking = torch.full_like(images_BCHW[:, 0, 0, 0], c), Descent(steps), Breaking(labels_B)
     found, square_B = minimise(
-        mean_of(model, eot), images_BCHW, labels_B, c_B, kappa, steps, lr, room, descent, breaking
+        mean_of(model, eot), images_BCHW, labels_B, c_B, kappa, steps, lr, room_for(batch_size, eot), descent, breaking
     )
     descent.tell(~square_B.isfinite())
     breaking.tell(max(steps - 1, 0))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nsbench.attacks.common import Classifier, check_threat
+from nsbench.attacks.common import Classifier, check_passes, check_threat, mean_of, room_for
 from nsbench.attacks.convergence import NEVER, Breaking, Descent
 from nsbench.attacks.cw import minimise, run_passes
 from nsbench.registry import attack
@@ -25,7 +25,7 @@ GROWTH = 10.0
 @attack(
     loss="squared l2 norm + c x margin of the logits",
     start="the image",
-    passes=lambda model, *, search_steps, steps, **_: run_passes(steps) * search_steps,
+    passes=lambda model, *, search_steps, steps, eot, **_: run_passes(steps) * search_steps * eot,
 )
 @torch.enable_grad()
 def cw_search(
@@ -41,15 +41,18 @@ def cw_search(
     kappa: float = 0.0,
     steps: int = 50,
     lr: float = 0.01,
+    eot: int = 1,
     batch_size: int | None = None,
 ) -> Tensor:
     """`cw` for `search_steps` values of c per image, the first of them `c`.
 
     Returns each image's misclassified iterate of the smallest l2 norm over all values, and the image itself,
     unchanged, where there is none (or it already was misclassified). Nothing is drawn: `ids` and `seed` have no
-    effect. Raises UsageError for a threat model other than l2, unbounded.
+    effect. `eot` is that of CW. Raises UsageError for a threat model other than l2, unbounded.
     """
     check_threat("cw_search", threat, ["l2"], bounded=False)
+    check_passes("cw_search", eot)
+    network, room = mean_of(model, eot), room_for(batch_size, eot)
     best = images_BCHW.clone()
     c_B = torch.full_like(images_BCHW[:, 0, 0, 0], c)
     lower_B, upper_B = torch.zeros_like(c_B), torch.full_like(c_B, torch.inf)
@@ -60,7 +63,7 @@ def cw_search(
             break
         descent, now = Descent(steps), Breaking(labels_B[active])
         found, square_B = minimise(
-            model, images_BCHW[active], labels_B[active], c_B[active], kappa, steps, lr, batch_size, descent, now
+            network, images_BCHW[active], labels_B[active], c_B[active], kappa, steps, lr, room, descent, now
         )
         breaking.note(active, now.first_B < NEVER, search * steps + now.first_B)
         if search == search_steps - 1:

@@ -19,6 +19,7 @@ from torch import Tensor
 from nsbench.attacks.common import (
     PROJECT,
     Adam,
+    check_passes,
     check_threat,
     cross_entropy,
     gradient,
@@ -26,6 +27,7 @@ from nsbench.attacks.common import (
     margin,
     misclassified,
     per_image,
+    room_for,
     take,
     uniform,
 )
@@ -39,12 +41,12 @@ from nsbench.types import Passes, ThreatModel
 Inside = Callable[[Tensor, Tensor, Tensor], Tensor]  # content, images, mask -> images with it, as far as allowed
 
 
-def _passes(model: Any, *, steps: int, select: str, attention_weight: float, **_: object) -> Passes:
+def _passes(model: Any, *, steps: int, select: str, attention_weight: float, eot: int, **_: object) -> Passes:
     """A choice, an iterate more than steps, and of each iterate a gradient of the loss and one for each watched layer
     (a last one's, too, where others of its batch go on)."""
     layers = len(_watched(attention_modules(getattr(model, "vit", model)), attention_weight))
     iterates = Passes(steps + 1, (1 + layers) * (steps + 1) if steps else 0)
-    return Passes(1, select == "saliency") + iterates
+    return Passes(1, select == "saliency") + iterates * eot
 
 
 def _watched(modules: Sequence[Any], weight: float) -> Sequence[Any]:
@@ -70,6 +72,7 @@ def patchfool(
     select_layer: int = 4,
     attention_weight: float = 0.002,
     bound: str | None = None,
+    eot: int = 1,
     batch_size: int | None = None,
 ) -> Tensor:
     """Replace `threat.patches` patches of each image by content that Adam learns from a uniform start.
@@ -81,10 +84,12 @@ def patchfool(
     projected. Returns the first misclassified iterate, else the one of the highest cross-entropy; an image that the
     model already gets wrong comes back unchanged. `lr` is in [0, 1] pixels, whatever the model's normalisation; the
     authors' code takes the same number on pixels divided by ImageNet's deviation (here `lr=0.05`), which took an
-    ImageNet ViT-Tiny three times the steps. `model` is a timm vision transformer or has one as `model.vit`.
+    ImageNet ViT-Tiny three times the steps. With `eot` above 1 logits and attention terms are means over so many passes of
+    a model that draws; the patches are chosen in one. `model` is a timm vision transformer or has one as `model.vit`.
     Raises ModelError where there are no attention maps, UsageError for another threat model, bound or choice.
     """
     inside = _budget(threat, bound)
+    check_passes("patchfool", eot)
     modules = attention_modules(getattr(model, "vit", model))
     chosen = [
         choose_patches(
@@ -116,7 +121,8 @@ def patchfool(
         attention_weight,
         rates,
         inside,
-        batch_size,
+        eot,
+        room_for(batch_size, eot),
     )
     return result
 
@@ -143,6 +149,7 @@ def _learn(
     weight: float,
     rates: Sequence[float],
     inside: Inside,
+    eot: int,
     batch_size: int | None,
 ) -> Tensor:
     """One Adam step per rate; each image's first misclassified iterate, else that of the highest cross-entropy.
@@ -160,7 +167,8 @@ def _learn(
         while len(active):
             content = content.detach().requires_grad_(bool((step_B < len(rates)).any()))
             adversarial = torch.where(mask[active], content, images_BCHW[active])
-            logits_BK = model(adversarial)
+            looks = [(model(adversarial), list(maps)) for _ in range(eot)]
+            logits_BK = looks[0][0] if eot == 1 else torch.stack([logits_BK for logits_BK, _ in looks]).mean(dim=0)
             loss_B, broken_B = cross_entropy(logits_BK, labels_B[active]), misclassified(logits_BK, labels_B[active])
             margin_B = margin(logits_BK.detach(), labels_B[active])
             descent.look(step_B, active, margin_B, margin_B, len(labels_B))
@@ -170,7 +178,7 @@ def _learn(
             best_B[active[better_B]] = loss_B.detach()[better_B]
             stays_B = ~broken_B & (step_B < len(rates))
             if stays_B.any():
-                slope = _ascent(loss_B, maps, columns_BK[active], content, weight)[stays_B]
+                slope = _ascent(loss_B, [seen for _, seen in looks], columns_BK[active], content, weight)[stays_B]
             active, content, step_B = active[stays_B], content.detach()[stays_B], step_B[stays_B]
             adam.keep(stays_B)
             if len(active):  # Adam descends
@@ -185,16 +193,28 @@ def _learn(
     return result
 
 
-def _ascent(loss_B: Tensor, maps: Sequence[Tensor], columns_BK: Tensor, content: Tensor, weight: float) -> Tensor:
-    """Direction of ascent: the cross-entropy's gradient plus each layer's projected attention gradient."""
-    slope = gradient(loss_B, content, retain_graph=bool(maps))
+def _ascent(
+    loss_B: Tensor, looks: Sequence[Sequence[Tensor]], columns_BK: Tensor, content: Tensor, weight: float
+) -> Tensor:
+    """Direction of ascent: the cross-entropy's gradient plus each layer's projected attention gradient.
+
+    `looks`: the maps of each pass; a layer's term is the mean over them.
+    """
+    layers = list(zip(*looks, strict=True))
+    slope = gradient(loss_B, content, retain_graph=bool(layers))
     total, unit = slope.clone(), direction(slope)
-    for position, attention_BHNN in enumerate(maps):
-        paid_BNK = attention_BHNN.mean(dim=1).gather(2, columns_BK[:, None].expand(-1, attention_BHNN.shape[2], -1))
-        term_B = paid_BNK.clamp_min(1e-30).log().mean(dim=(1, 2))
-        pull = gradient(term_B, content, retain_graph=position < len(maps) - 1)
+    for position, maps in enumerate(layers):
+        terms = [_attention_paid(attention_BHNN, columns_BK) for attention_BHNN in maps]
+        term_B = terms[0] if len(terms) == 1 else torch.stack(terms).mean(dim=0)
+        pull = gradient(term_B, content, retain_graph=position < len(layers) - 1)
         total.add_(project_conflict(pull, unit), alpha=weight)
     return total
+
+
+def _attention_paid(attention_BHNN: Tensor, columns_BK: Tensor) -> Tensor:
+    """Mean log attention to the chosen patches, (B,), over all tokens that pay it."""
+    paid_BNK = attention_BHNN.mean(dim=1).gather(2, columns_BK[:, None].expand(-1, attention_BHNN.shape[2], -1))
+    return paid_BNK.clamp_min(1e-30).log().mean(dim=(1, 2))
 
 
 def direction(slope: Tensor) -> Tensor:

@@ -15,7 +15,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nsbench.attacks.common import Adam, Classifier, check_threat, gradient, margin, misclassified, take
+from nsbench.attacks.common import (
+    Adam,
+    Classifier,
+    check_passes,
+    check_threat,
+    gradient,
+    margin,
+    mean_of,
+    misclassified,
+    room_for,
+    take,
+)
 from nsbench.attacks.convergence import NEVER, Breaking, Descent
 from nsbench.registry import attack
 from nsbench.types import Passes, ThreatModel
@@ -24,7 +35,8 @@ from nsbench.types import Passes, ThreatModel
 @attack(
     loss="share of the first margin of the logits + tau x variation of the flow",
     start="the image",
-    passes=lambda model, *, steps, **_: Passes(steps + 1, steps + 1),  # a last one goes back with others of its batch
+    # a last one goes back with others of its batch
+    passes=lambda model, *, steps, eot, **_: Passes(steps + 1, steps + 1) * eot,
 )
 @torch.enable_grad()
 def stadv(
@@ -38,6 +50,7 @@ def stadv(
     steps: int = 100,
     lr: float = 0.1,
     tau: float = 0.2,
+    eot: int = 1,
     batch_size: int | None = None,
 ) -> Tensor:
     """Minimise the margin + tau x `variation(flow)` / pixels over a flow that moves no pixel further than it may.
@@ -47,22 +60,24 @@ def stadv(
     weighs alike in images of any size.
     Adam's rate is `lr` times that distance; each coordinate of the flow is clipped to it. An image leaves with its first
     misclassified iterate, else with the one of the smallest margin. Nothing is drawn: `ids` and `seed` have no effect.
-    Raises UsageError for a threat model that is no flow.
+    `eot` is that of CW. Raises UsageError for a threat model that is no flow.
     """
     check_threat("stadv", threat, ["flow"], bounded=False)
+    check_passes("stadv", eot)
+    network, room = mean_of(model, eot), room_for(batch_size, eot)
     height, width = images_BCHW.shape[-2:]
     far = threat.share * min(height, width)
     result, best_B = images_BCHW.clone(), torch.full_like(images_BCHW[:, 0, 0, 0], torch.inf)
     first_B = torch.ones_like(best_B)  # margins
     descent, breaking = Descent(steps + 1), Breaking(labels_B)
     waiting = deque(range(len(images_BCHW)))
-    active = torch.tensor(take(waiting, batch_size), dtype=torch.long, device=labels_B.device)
+    active = torch.tensor(take(waiting, room), dtype=torch.long, device=labels_B.device)
     flow, step_B = _still(images_BCHW, len(active)), torch.zeros_like(active)
     adam = Adam(flow)
     while len(active):
         flow = flow.detach().requires_grad_()
         moved = warped(images_BCHW[active], flow)
-        logits_BK = model(moved)
+        logits_BK = network(moved)
         margin_B, broken_B = margin(logits_BK, labels_B[active]), misclassified(logits_BK, labels_B[active])
         fresh_B = step_B == 0
         first_B[active[fresh_B]] = margin_B.detach()[fresh_B].clamp_min(torch.finfo(margin_B.dtype).tiny)
@@ -78,7 +93,7 @@ def stadv(
         adam.keep(stays_B)
         if len(active):
             flow = (flow + adam.step(slope, lr * far)).clamp(-far, far)
-        if fresh := take(waiting, batch_size, len(active)):
+        if fresh := take(waiting, room, len(active)):
             active = torch.cat([active, torch.tensor(fresh, device=active.device)])
             flow, step_B = torch.cat([flow, _still(images_BCHW, len(fresh))]), F.pad(step_B, (0, len(fresh)))
             adam.grow(len(fresh))

@@ -9,12 +9,12 @@ import torch
 from test_attacks import Small, names, pictures
 from torch import Tensor, nn
 
-from nsbench.attacks import cw, fgsm, pgd
+from nsbench.attacks import cw, cw_search, fgsm, pgd, stadv
 from nsbench.attacks.common import averaged, cross_entropy, gradient, mean_of
 from nsbench.errors import UsageError
 from nsbench.types import ThreatModel
 
-LINF, L2 = ThreatModel("linf", 0.02), ThreatModel("l2")
+LINF, L2, FLOW = ThreatModel("linf", 0.02), ThreatModel("l2"), ThreatModel("flow", share=0.1)
 
 
 class Noisy(nn.Module):
@@ -51,8 +51,9 @@ def test_many_passes_break_more_than_one(attack: Callable, params: dict) -> None
 
 
 @pytest.mark.parametrize(
-    ("attack", "threat"), [(fgsm, LINF), (pgd, LINF), (pgd, ThreatModel("l2", 0.3)), (cw, L2)]
-)  # fmt: skip
+    ("attack", "threat"),
+    [(fgsm, LINF), (pgd, LINF), (pgd, ThreatModel("l2", 0.3)), (cw, L2), (cw_search, L2), (stadv, FLOW)],
+)
 def test_a_model_that_draws_nothing_gets_the_same_images(attack: Callable, threat: ThreatModel) -> None:
     """One pass to the bit; several but for rounding, of which a sign step makes nothing here."""
     model, images = Small().eval(), pictures(24, 0.0, 1.0)
@@ -90,7 +91,7 @@ def test_means_are_those_of_the_passes() -> None:
     assert mean_of(model, 1) is model
 
 
-@pytest.mark.parametrize(("attack", "threat"), [(fgsm, LINF), (pgd, LINF), (cw, L2)])
+@pytest.mark.parametrize(("attack", "threat"), [(fgsm, LINF), (pgd, LINF), (cw, L2), (cw_search, L2), (stadv, FLOW)])
 def test_no_pass_is_refused(attack: Callable, threat: ThreatModel) -> None:
     with pytest.raises(UsageError, match=r"eot=0 is not possible; give the number of passes to average, 1 or more"):
         attack(Small(), pictures(1), torch.tensor([0]), ids=["a"], seed=0, threat=threat, eot=0)

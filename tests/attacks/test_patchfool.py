@@ -241,7 +241,7 @@ def test_every_chosen_patch_enters_the_attention_term() -> None:
         for attention in list(maps):
             paid = torch.stack([attention[i].mean(dim=0)[:, columns[i]].log().mean() for i in range(2)])
             expected = expected + 0.5 * project_conflict(gradient(paid, content, retain_graph=True), direction(slope))
-        found = _ascent(loss, maps, columns, content, 0.5)
+        found = _ascent(loss, [maps], columns, content, 0.5)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
 
 
@@ -361,3 +361,39 @@ def test_breaks_the_real_vit_tiny(shared_data: Path) -> None:
     assert right <= 0.02
     gradients = 6 * (sum(attacked) - len(images)) / len(images)  # the first forward only chooses the patch
     assert gradients <= 0.1 * 250 * 6
+
+
+def test_passes_of_a_model_that_draws_are_averaged() -> None:
+    """Several passes of a model that draws nothing give what one gives; none is refused."""
+    model, images = vit(), pictures(8)
+    plain, one, several = (attack(model, images, steps=3, **eot) for eot in ({}, {"eot": 1}, {"eot": 3}))
+    assert torch.equal(one, plain)
+    torch.testing.assert_close(several, plain, atol=2e-2, rtol=0)  # Adam's first steps follow the sign
+    with pytest.raises(UsageError, match="patchfool: eot=0 is not possible"):
+        attack(model, images, eot=0)
+
+
+class Shaken(nn.Module):
+    """A transformer whose pictures get noise of their own in every pass."""
+
+    def __init__(self, vit: nn.Module) -> None:
+        super().__init__()
+        self.vit = vit
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.vit(images + 0.1 * torch.randn_like(images))
+
+
+def test_the_slope_of_several_passes_is_that_of_their_means() -> None:
+    model, images, labels = Shaken(vit()), pictures(4).requires_grad_(), torch.zeros(4, dtype=torch.long)
+    columns = torch.ones(4, 1, dtype=torch.long)
+    with recorded_attention(attention_modules(model.vit)[1:2]) as maps:
+        looks = [(model(images), list(maps)) for _ in range(3)]
+        logits = torch.stack([one for one, _ in looks]).mean(dim=0)
+        loss = nn.functional.cross_entropy(logits, labels, reduction="none")
+        paid = torch.stack([seen[0].mean(dim=1)[:, :, 1].log().mean(dim=1) for _, seen in looks]).mean(dim=0)
+        slope, pull = (torch.autograd.grad(one.sum(), images, retain_graph=True)[0] for one in (loss, paid))
+        dot = (slope * pull).flatten(1).sum(dim=1).clamp(max=0) / slope.square().flatten(1).sum(dim=1)
+        expected = slope + 0.5 * (pull - dot[:, None, None, None] * slope)
+        found = _ascent(loss, [seen for _, seen in looks], columns, images, 0.5)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)

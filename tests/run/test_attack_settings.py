@@ -60,7 +60,7 @@ def test_a_condition_that_varies_the_setting_keeps_its_own() -> None:
             UnknownName,
             "unknown setting of pgd 'eat'. Did you mean 'eot'? Known: early_stop, eot",
         ),
-        (("fgsm", "patchfool"), {"eot": "3"}, UnknownName, "unknown setting of patchfool 'eot'"),
+        (("pgd", "fgsm"), {"restarts": "3"}, UnknownName, "unknown setting of fgsm 'restarts'"),
         (("pgd",), {"batch_size": "3"}, UnknownName, "unknown setting of pgd 'batch_size'"),
         (("pgd",), {"ids": "3"}, UnknownName, "unknown setting of pgd 'ids'"),
         (("pgd",), {"eot": "many"}, UsageError, "--set-attack eot=many: Input should be a valid integer"),
