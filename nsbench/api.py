@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from nsbench.progress import Progress
     from nsbench.report.standings import Standings
     from nsbench.results import Result
-    from nsbench.run.job import RunOptions
     from nsbench.run.kept_fits import FitCard
+    from nsbench.run.options import RunOptions
 
 OF_EVALUATION = (
     "attack_settings",
@@ -222,8 +222,8 @@ def _asked(
     """The options of a run, and the model where it is no name. Raises UsageError for an option that there is not."""
     from nsbench.cli.options import resolve_methods
     from nsbench.models.preparation import Preparation
-    from nsbench.run.job import RunOptions
     from nsbench.run.named_suites import register_sets
+    from nsbench.run.options import RunOptions
 
     if unknown := sorted(set(options) - set(Options.__annotations__)):
         raise UsageError(f"{unknown[0]}: is no option; known: {', '.join(Options.__annotations__)}")

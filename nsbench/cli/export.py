@@ -62,7 +62,7 @@ def weights(method: str, out: Path, seed: int, **options: Any) -> None:
         raise UsageError(f"--method {method}: name one method, whose weights are written")
     from nsbench.progress import ConsoleProgress
     from nsbench.run.export import export_weights
-    from nsbench.run.job import RunOptions
+    from nsbench.run.options import RunOptions
 
     for path in export_weights(RunOptions(chosen, (), seeds=(seed,), **options), out, ConsoleProgress()):
         click.echo(str(path))

@@ -13,7 +13,7 @@ from nsbench.errors import without_controls
 from nsbench.progress import duration, rate
 
 if TYPE_CHECKING:
-    from nsbench.run.job import RunOptions
+    from nsbench.run.options import RunOptions
     from nsbench.run.plan import Plan, Planned, PlannedFit
     from nsbench.run.recording import Pair
     from nsbench.run.throughput import Throughput

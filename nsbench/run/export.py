@@ -10,8 +10,9 @@ from nsbench import registry
 from nsbench.models.export import require_exportable, write_folder
 from nsbench.progress import Progress
 from nsbench.run.fit import Fitter
-from nsbench.run.job import Job, RunOptions, open_job
+from nsbench.run.job import Job, open_job
 from nsbench.run.kept_fits import Fitted
+from nsbench.run.options import RunOptions
 from nsbench.types import Method, Origin
 
 

@@ -15,12 +15,11 @@ from nsbench.data.source import require_its_classes
 from nsbench.errors import UsageError
 from nsbench.files import expanded
 from nsbench.progress import SILENT, Progress
+from nsbench.run.options import EMBEDDED
 
 if TYPE_CHECKING:
     from nsbench.models import Model
     from nsbench.models.preparation import Preparation
-
-EMBEDDED = "shapes10"
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from nsbench.results.parts import folder_of
 from nsbench.run.before import pair_bytes, weights_bytes
 from nsbench.run.cost import FitCost, PairCost, Work, equal_compute, fit_cost, pair_cost
 from nsbench.run.fit import recipe_used
-from nsbench.run.job import Job, RunOptions, open_job
+from nsbench.run.job import Job, open_job
 from nsbench.run.kept_fits import kept_at, stored
 from nsbench.run.known import Memory
+from nsbench.run.options import RunOptions
 from nsbench.run.recording import Pair
 from nsbench.run.runner import (
     fit_key,

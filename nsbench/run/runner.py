@@ -37,9 +37,10 @@ from nsbench.run.before import (
 )
 from nsbench.run.evaluate import Evaluation, evaluate
 from nsbench.run.fit import Fitter
-from nsbench.run.job import Job, RunOptions, open_job
+from nsbench.run.job import Job, open_job
 from nsbench.run.kept_fits import Fitted
 from nsbench.run.known import Memory
+from nsbench.run.options import RunOptions
 from nsbench.run.recording import Pair, available, has_meaning, result_line, result_of
 from nsbench.run.turns import LOOKS, Elsewhere, clear_turn, turn
 from nsbench.run.watch import Watcher, check_logger

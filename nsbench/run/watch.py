@@ -15,9 +15,10 @@ from nsbench.data.sized import for_model
 from nsbench.errors import DataError, MissingSplit, UsageError
 from nsbench.results import Round
 from nsbench.run.evaluate import evaluate
-from nsbench.run.job import Job, RunOptions
+from nsbench.run.job import Job
 from nsbench.run.kept_fits import history_table
 from nsbench.run.known import Memory
+from nsbench.run.options import RunOptions
 from nsbench.types import Condition, Suite
 
 if TYPE_CHECKING:

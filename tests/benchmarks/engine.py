@@ -44,7 +44,7 @@ from nsbench.run.engines.cluster import Cluster
 from nsbench.run.engines.driver import Start, run_with
 from nsbench.run.engines.scheduler import Ended, Step
 from nsbench.run.engines.work import Answer, FitWork, Sent, Work
-from nsbench.run.job import RunOptions
+from nsbench.run.options import RunOptions
 
 METHODS, SUITES = ("finetune", "random_noise", "mixup", "sam"), ("clean", "fgsm", "cw", "imagenet_a", "imagenet_r")
 MOST_OVERHEAD, MOST_MIB = 0.02, 1024
@@ -185,7 +185,7 @@ def _warm_up(address: str) -> None:
 
     ray.init(address, log_to_driver=False, logging_level="ERROR")
     count = int(ray.cluster_resources()["CPU"])
-    sleep = ray.remote(num_cpus=1)(time.sleep)
+    sleep = ray.remote(num_cpus=1)(lambda seconds: time.sleep(seconds))  # Ray takes no built-in function
     ray.get([sleep.remote(float(os.environ.get("NSBENCH_TEST_WARM", "5"))) for _ in range(count)])
 
 

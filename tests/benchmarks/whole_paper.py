@@ -22,7 +22,8 @@ from nsbench.making.expected import EXPECTED, READY_SIDE, expected
 from nsbench.models.untrained import untrained_model
 from nsbench.progress import SILENT, Progress, duration
 from nsbench.run.cost import Work
-from nsbench.run.job import Job, RunOptions
+from nsbench.run.job import Job
+from nsbench.run.options import RunOptions
 from nsbench.run.plan import Plan, plan_of
 from nsbench.run.throughput import Throughput
 from nsbench.training import load_recipe

@@ -21,7 +21,7 @@ from nsbench.run.engines import cluster
 from nsbench.run.engines.cluster import LOST, PATIENCE, Cluster
 from nsbench.run.engines.scheduler import RETRIES, Step, work_through
 from nsbench.run.engines.work import Answer, PairWork, Refused, Sent
-from nsbench.run.job import RunOptions
+from nsbench.run.options import RunOptions
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'nsbench[ray]'")
 NODE = {"NodeID": "one", "Alive": True, "Resources": {"CPU": 2.0}}

@@ -16,7 +16,7 @@ from nsbench.errors import UsageError
 from nsbench.progress import SILENT
 from nsbench.results import Result
 from nsbench.run.engines import run, run_in_processes
-from nsbench.run.job import RunOptions
+from nsbench.run.options import RunOptions
 from nsbench.run.runner import Summary
 
 SHORT = {"rounds": "1", "steps_per_round": "2", "noise_max_steps": "3"}

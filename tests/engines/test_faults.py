@@ -24,7 +24,7 @@ from nsbench.progress import SILENT, Progress
 from nsbench.run.engines import run
 from nsbench.run.engines.cluster import Cluster
 from nsbench.run.engines.driver import run_with
-from nsbench.run.job import RunOptions
+from nsbench.run.options import RunOptions
 from nsbench.run.runner import Summary
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'nsbench[ray]'")

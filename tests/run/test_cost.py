@@ -12,8 +12,9 @@ from training_reference import Pictures, recipe, tiny_model
 from nsbench import registry
 from nsbench.progress import SILENT
 from nsbench.run.cost import FitCost, Work, equal_compute, fit_cost, pair_cost
-from nsbench.run.job import Job, RunOptions
+from nsbench.run.job import Job
 from nsbench.run.known import Memory
+from nsbench.run.options import RunOptions
 from nsbench.run.own_settings import with_settings
 from nsbench.training import Recipe, Trained
 from nsbench.types import Condition, Passes, Suite, ThreatModel

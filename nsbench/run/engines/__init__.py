@@ -16,7 +16,7 @@ from nsbench.run.engines.pool import Pool, visible_gpus
 from nsbench.run.engines.work import Files, Sent
 
 if TYPE_CHECKING:
-    from nsbench.run.job import RunOptions
+    from nsbench.run.options import RunOptions
     from nsbench.run.runner import Summary
 
 LOCAL = "local"

@@ -22,7 +22,7 @@ from nsbench.run.engines.scheduler import Ended, Step
 from nsbench.run.engines.work import Answer, Files, Fit, FitWork, Sent, Trouble, Work
 
 if TYPE_CHECKING:
-    from nsbench.run.job import RunOptions
+    from nsbench.run.options import RunOptions
 
 NAME = "ray"  # of the engine, and of the package
 FITS = 16  # whose weights are held for tasks to come

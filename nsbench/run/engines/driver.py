@@ -23,8 +23,9 @@ from nsbench.run.before import rehearse, require_all_read, require_published_lab
 from nsbench.run.engines.scheduler import Engine, Step, work_through
 from nsbench.run.engines.travel import packed
 from nsbench.run.engines.work import Answer, Files, Fit, FitWork, Measured, PairWork, Part, Refused, Sent, Trouble, Work
-from nsbench.run.job import Job, RunOptions
+from nsbench.run.job import Job
 from nsbench.run.kept_fits import Fitted, files_of, keep_files, kept_at, stored
+from nsbench.run.options import RunOptions
 from nsbench.run.parts import parts_of, whole
 from nsbench.run.recording import Pair, result_of
 from nsbench.run.runner import (

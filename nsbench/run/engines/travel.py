@@ -17,7 +17,7 @@ from nsbench.errors import UsageError
 from nsbench.files import OTHER_CACHE, expanded, read_regular, temporary_folder, write_atomically, writing
 from nsbench.models.own_code import file_named
 from nsbench.run.engines.work import Sent
-from nsbench.run.job import RunOptions
+from nsbench.run.options import RunOptions
 
 FOLDERS = ("local-dir:", "transformers:")  # models that may be folders
 BESIDE = ("config.json", "preprocessor_config.json")  # of a checkpoint, which say how its images are prepared

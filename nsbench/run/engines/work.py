@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nsbench.run.evaluate import Evaluation
-    from nsbench.run.job import RunOptions
     from nsbench.run.kept_fits import FitCard
+    from nsbench.run.options import RunOptions
 
 Files = Mapping[str, bytes]  # content by file name
 
