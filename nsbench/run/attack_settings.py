@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import nsbench.attacks  # noqa: F401  (fills the registry of attacks)
 from nsbench import registry
-from nsbench.errors import UnknownName, UsageError
+from nsbench.errors import NsbenchError, UnknownName, UsageError
 from nsbench.run.own_settings import typed_setting
 from nsbench.types import Attack, Condition, Setting, Suite
 
@@ -27,6 +28,22 @@ def with_attack_settings(suites: Sequence[str], settings: Mapping[str, str]) -> 
             f"{OPTION} {given}: nothing is attacked in {', '.join(suites) or 'no suite'}; add a suite that attacks"
         )
     return tuple(_variant(registry.suites[name], settings) for name in suites)
+
+
+def is_made_again(suite: str, params: Sequence[Mapping[str, Setting]]) -> bool:
+    """Whether this is a suite of `with_attack_settings`: then it is registered, from what each condition states.
+
+    What is stated decides nothing by itself: the suite has to come out with this very name.
+    """
+    for base in [one for one in registry.suites.values() if suite.startswith(f"{one.name}-")]:
+        each = zip(base.conditions(), params, strict=False)
+        settings = {
+            name: str(value) for one, stated in each for name, value in stated.items() if one.params.get(name) != value
+        }
+        if _name(base, settings) == suite:
+            with suppress(NsbenchError):  # of a setting that the attack does not have
+                return _variant(base, settings) == suite
+    return False
 
 
 def own_parameters(attack: Attack) -> list[str]:
@@ -49,8 +66,7 @@ def _variant(suite: Suite, settings: Mapping[str, str]) -> str:
     after = [_changed(one, first, settings) if first and one.attack else one for one in before]
     if [one.params for one in after] == [one.params for one in before]:
         return suite.name
-    words = [f"{name} {text}" for name, text in settings.items()]
-    name = re.sub(r"[^\w.-]", "_", "-".join([suite.name, *(f"{key}-{text}" for key, text in settings.items())]))
+    words, name = [f"{name} {text}" for name, text in settings.items()], _name(suite, settings)
     if name not in registry.suites:
         changed = replace(
             suite,
@@ -63,6 +79,10 @@ def _variant(suite: Suite, settings: Mapping[str, str]) -> str:
         )
         registry.suites.add(name, changed)
     return name
+
+
+def _name(suite: Suite, settings: Mapping[str, str]) -> str:
+    return re.sub(r"[^\w.-]", "_", "-".join([suite.name, *(f"{key}-{text}" for key, text in settings.items())]))
 
 
 def _changed(condition: Condition, first: Condition, settings: Mapping[str, str]) -> Condition:

@@ -12,7 +12,7 @@ from nsbench.errors import UnknownName, UsageError
 from nsbench.leaderboard import build
 from nsbench.registry.registries import Registry
 from nsbench.results import read_results
-from nsbench.run.attack_settings import with_attack_settings
+from nsbench.run.attack_settings import is_made_again, with_attack_settings
 
 
 @pytest.fixture(autouse=True)
@@ -92,9 +92,35 @@ def test_the_command_line_keeps_both_columns(tmp_path: Path) -> None:
     assert twice.forwards == 2 * card.forwards
     (table,) = build(results).tables
     assert [column.title for column in table.columns] == ["FGSM", "FGSM (eot 2)"]
+    packed = nsbench(tmp_path, "submit", "pack", "--results", "r", "--out", "mine.zip")
+    assert packed.returncode == 0, packed.stderr
+    checked = nsbench(tmp_path, "submit", "check", "mine.zip")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "2 results" in checked.stdout
     wrong = nsbench(tmp_path, *run, "--set-attack", "eot")
     assert wrong.returncode == 2
     assert "--set-attack eot: write NAME=VALUE, such as --set-attack eot=16" in wrong.stderr
+
+
+def test_a_suite_is_made_again_from_what_its_conditions_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    for settings in ({"eot": "4"}, {"restarts": "3", "step_size": "0.002"}):
+        (name,) = with_attack_settings(("pgd",), settings)
+        made, own = registry.suites[name], registry.suites["pgd"]
+        stated = [one.params for one in made.conditions()]
+        with monkeypatch.context() as alone:
+            alone.delitem(registry.suites._items, name)
+            assert is_made_again(name, stated)
+            assert registry.suites[name].title == made.title
+            assert [one.params for one in registry.suites[name].conditions()] == stated
+        for other, params in (
+            (name, [one.params for one in own.conditions()]),
+            (f"{name}0", stated),
+            ("pgd-eat-4", [{"eat": 4}]),
+            ("unheard-eot-4", stated),
+        ):
+            with monkeypatch.context() as alone:
+                alone.delitem(registry.suites._items, name, raising=False)
+                assert not is_made_again(other, params), other
 
 
 def test_python_takes_them_too(tmp_path: Path) -> None:
