@@ -232,7 +232,11 @@ def _shown(triple: Sequence[float]) -> str:
 
 
 def _changed(recipe: RecipeUsed, others: Sequence[RecipeUsed]) -> list[str]:
-    """Fields with their values in which a recipe differs from others of its name."""
+    """Fields with their values in which a recipe differs from others of its name; its compute where that is bounded."""
     namesakes = [other.settings for other in others if other.name == recipe.name]
     fields = {key for other in namesakes for key, value in recipe.settings.items() if other.get(key) != value}
-    return [f"{key} {recipe.settings[key]}" for key in sorted(fields)]
+    told = {key: recipe.settings[key] for key in sorted(fields) if key != "compute" or recipe.settings[key]}
+    return [
+        f"{key} {int(value) if isinstance(value, float) and value.is_integer() else value}"
+        for key, value in told.items()
+    ]

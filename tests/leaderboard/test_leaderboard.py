@@ -172,6 +172,17 @@ def test_normalisation_recipe_and_checkpoint_make_rows_of_their_own():
     )
 
 
+def test_a_budget_of_compute_is_told_where_there_is_one():
+    rows = only_table(
+        [result(recipe=made.recipe(compute=c, epsilon=e)) for c, e in ((0.0, 0.1), (130560.0, 0.1), (0.0, 2.0))]
+    ).rows
+    assert sorted(row.qualifiers for row in rows) == [
+        ("compute 130560", "epsilon 0.1"),
+        ("epsilon 0.1",),
+        ("epsilon 2",),
+    ]
+
+
 def test_rows_that_look_alike_have_labels_of_their_own():
     """Views look rows up by their labels; titles are whatever a result states, and a recipe may be absent."""
     recipe = made.recipe()
