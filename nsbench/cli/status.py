@@ -37,7 +37,7 @@ def status(results: Path, as_json: bool) -> None:
     found, problems = read_status(results)
     if as_json:
         record = {"commands": [asdict(one) for one in found], "problems": problems}
-        click.echo(json.dumps(record, indent=1, ensure_ascii=False))
+        click.echo(json.dumps(record, indent=1))
         return
     for problem in problems:
         click.echo(f"problem: {without_controls(problem)}", err=True)

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from nsbench.errors import ResultError
 from nsbench.files import OTHER_RESULTS, open_regular, read_regular, write_atomically, writing
@@ -28,12 +28,16 @@ FOLDER = ".jobs"  # in the results folder
 COMMAND, BOOK, BEGUN, TURN = "command", "jobs.jsonl", "begun", "command.turn"  # in the folder of a command's jobs
 LINES, TAIL = 5, 8192  # of a log that are shown; bytes of it that are read
 Where = Literal["slurm", "local"]
+Id = Annotated[str, Field(pattern=r"^[0-9_]+$")]
+STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}  # pydantic's rules for reading
 Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
 class Command:
     """Who submits the jobs, and to what."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     where: Where
     host: str
@@ -45,7 +49,9 @@ class Command:
 class Noted:
     """A line of the book; of the lines of one job the last one holds."""
 
-    job: str  # the scheduler's id, or that of the process
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    job: Id  # the scheduler's id, or that of the process
     what: str
     state: Literal["submitted", "done", "failed"]
     time: float
@@ -55,6 +61,8 @@ class Noted:
 @dataclass(frozen=True)
 class Begun:
     """Written by a job; by one that was put back into the queue, once more."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     host: str
     time: float

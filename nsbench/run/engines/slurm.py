@@ -250,9 +250,9 @@ class Slurm:
             reply = job.result()
         except Exception as error:  # noqa: BLE001  whatever a broken pickle raises, or the job's own error: a line
             return Ended(step.key, lost=f"its job failed: {_line(error)}")
-        if not (isinstance(reply, Reply) and isinstance(reply.answer, Fit | Measured | Part | Refused | Trouble)):
-            return Ended(step.key, lost=f"its job gave {type(reply).__name__}, which is no answer")
-        answer = reply.answer
+        answer = reply.answer if isinstance(reply, Reply) else reply
+        if not isinstance(answer, Fit | Measured | Part | Refused | Trouble):
+            return Ended(step.key, lost=f"its job gave an answer that is none ({type(answer).__name__})")
         if not isinstance(answer, Trouble):
             return Ended(step.key, answer)
         if self.queue.avoid(reply.node):
