@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import engine_doubles
 import pytest
 import slurm_double
 from click.testing import CliRunner
+from slurm_jobs import SETTINGS, fit, pair, started, steps, submitted
 from test_equal import assert_done, assert_same_grid, options
 
 from nsbench.cli import main
@@ -25,14 +26,12 @@ from nsbench.results import read_results
 from nsbench.run.engines import queues, run, slurm
 from nsbench.run.engines.jobs import FOLDER, read_jobs
 from nsbench.run.engines.scheduler import Ended, Step, work_through
-from nsbench.run.engines.slurm import OutOfTime, Perform, Slurm, Task
+from nsbench.run.engines.slurm import OutOfTime, Slurm, Task
 from nsbench.run.engines.slurm_settings import SlurmSettings
-from nsbench.run.engines.work import Answer, Fit, FitWork, PairWork, Refused, Sent, Work
-from nsbench.run.job import RunOptions
+from nsbench.run.engines.work import Answer, Fit, Refused, Work
 
 pytest.importorskip("submitit", reason="submitit is not installed: pip install 'nsbench[slurm]'")
 pytestmark = pytest.mark.timeout(600)  # on a busy machine
-SETTINGS = SlurmSettings(cpus=1, max_jobs=2)
 
 
 class Told(Progress):
@@ -67,25 +66,6 @@ class Written:
     def tell(self, running: int, waiting: int) -> None: ...
 
 
-def fit(key: str = "key") -> FitWork:
-    return FitWork("finetune", 0, None, key)
-
-
-def pair(identity: str = "identity", weights: tuple[str, ...] = ()) -> PairWork:
-    return PairWork("pretrained", "clean", 0, None, identity, weights)
-
-
-def steps(works: Iterable[Work]) -> list[Step[Work]]:
-    return [Step(work.key if isinstance(work, FitWork) else work.identity, work) for work in works]
-
-
-def started(folder: Path, perform: Perform, progress: Progress = SILENT, settings: SlurmSettings = SETTINGS) -> Slurm:
-    asked = RunOptions(("pretrained",), ("clean",), device="cpu", engine="slurm", results=folder / "results")
-    return Slurm(
-        asked, settings, Sent(asked, {}, (), {}, "", ""), lambda key: {key: b"of " + key.encode()}, progress, perform
-    )
-
-
 def done_with(engine: Slurm, *works: Work) -> Written:
     book = Written()
     try:
@@ -95,7 +75,7 @@ def done_with(engine: Slurm, *works: Work) -> Written:
     return book
 
 
-def until(what: Callable[[], Any], seconds: float = 120) -> Any:
+def until(what: Callable[[], Any], seconds: float = 300) -> Any:
     """What it gives, as soon as that is something."""
     end = time.monotonic() + seconds
     while not (found := what()):
@@ -146,7 +126,9 @@ def test_jobs_of_this_machine_store_what_one_process_stores(tmp_path: Path, here
     assert_done(run(options(one, *grid), SILENT), 1)
     assert_done(run(options(other, *grid, engine="slurm"), told), 1)
     assert_same_grid(one, other)
-    assert "no SLURM scheduler here (sbatch is not on PATH): jobs run as processes of this machine" in told.lines
+    assert (
+        "no SLURM scheduler here (sbatch and srun are not on PATH): jobs run as processes of this machine" in told.lines
+    )
     assert not (other / "results" / FOLDER).exists()
 
 
@@ -186,12 +168,6 @@ def one_ended(engine: Slurm, work: Work) -> Ended[Answer]:
     submitted(engine, work)
     (ended,) = until(lambda: engine.wait(1.0))
     return ended
-
-
-def submitted(engine: Slurm, *works: Work) -> None:
-    for step in steps(works):
-        engine.submit(step)
-    assert engine.wait(0) == []
 
 
 def test_jobs_get_the_weights_that_they_start_from(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,7 +364,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 import engine_doubles
-from test_slurm import pair, started, submitted
+from slurm_jobs import pair, started, submitted
 submitted(started(Path(sys.argv[1]), engine_doubles.slow), pair("a"), pair("b"))
 print("submitted", flush=True)
 time.sleep(600)
@@ -397,7 +373,7 @@ time.sleep(600)
 
 def killed_command(folder: Path) -> None:
     """A command whose jobs have begun is killed."""
-    places = [Path(__file__).parent, Path(slurm_double.__file__).parent, slurm_double.REPOSITORY]
+    places = [Path(slurm_double.__file__).parent, slurm_double.REPOSITORY]
     own = {"PYTHONPATH": os.pathsep.join(map(str, places))}
     process = subprocess.Popen([sys.executable, "-c", KILLED, folder], stdout=subprocess.PIPE, env=os.environ | own)
     assert process.stdout

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -26,6 +26,7 @@ from nsbench.run.turns import LAPSES, Elsewhere, turn
 
 FOLDER = ".jobs"  # in the results folder
 COMMAND, BOOK, BEGUN, TURN = "command", "jobs.jsonl", "begun", "command.turn"  # in the folder of a command's jobs
+WEIGHTS = "weights"  # there, the folder of fits that jobs start from
 LINES, TAIL = 5, 8192  # of a log that are shown; bytes of it that are read
 Where = Literal["slurm", "local"]
 Id = Annotated[str, Field(pattern=r"^[0-9_]+$")]
@@ -132,19 +133,12 @@ class Book:
         self.stack.close()
         if self.failed:
             shutil.rmtree(self.folder / WEIGHTS, ignore_errors=True)
-            for path in self.folder.glob("*.pkl"):
+            for path in [*self.folder.glob("*.pkl"), *self.folder.glob("*.pickle")]:
                 path.unlink(missing_ok=True)
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
-            remove_empty(self.folder.parent)
-
-
-WEIGHTS = "weights"  # folder of fits that jobs start from
-
-
-def remove_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+            with suppress(OSError):  # another command's jobs are there
+                self.folder.parent.rmdir()
 
 
 def begin(folder: Path, job: str) -> None:

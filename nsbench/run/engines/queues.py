@@ -47,7 +47,8 @@ class Queue(Protocol):
     def avoid(self, node: str) -> bool:
         """Send no more jobs to a machine; whether that can be done."""
 
-    def cancel(self, jobs: Mapping[str, Any]) -> None: ...
+    def cancel(self) -> None:
+        """All that it was given, and that has not ended."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Queued:
 
 
 def has_slurm() -> bool:
-    return shutil.which("sbatch") is not None
+    return None not in (shutil.which("sbatch"), shutil.which("srun"))
 
 
 def queued(name: str) -> dict[str, Queued] | None:
@@ -81,14 +82,13 @@ def runs_here(job: str, folder: Path) -> bool:
     return str(folder) in words
 
 
-def cancel_left(jobs: Jobs) -> int:
-    """End the jobs of a command that was killed; how many its book has."""
+def cancel_left(jobs: Jobs) -> int | None:
+    """End the jobs of a command that was killed; how many its book has. None: it cannot be done from this machine."""
     if jobs.command.where == "slurm":
-        if jobs.open:
-            _cancel_all(jobs.folder.name)
-        return len(jobs.open)
-    here = [one.job for one in jobs.open if jobs.command.host == os.uname().nodename]
-    alive = [int(job) for job in here if runs_here(job, jobs.folder)]
+        return len(jobs.open) if _cancel_all(jobs.folder.name) else None
+    if jobs.command.host != os.uname().nodename:
+        return None if jobs.open else 0
+    alive = [int(one.job) for one in jobs.open if runs_here(one.job, jobs.folder)]
     for job in alive:
         with suppress(ProcessLookupError):
             os.kill(job, signal.SIGINT)
@@ -98,7 +98,7 @@ def cancel_left(jobs: Jobs) -> int:
 class SlurmQueue:
     """See `Queue`. Tasks that are submitted together are one array."""
 
-    pause = 1.0
+    pause = 2.0
 
     def __init__(self, submitit: Any, settings: SlurmSettings, folder: Path) -> None:
         self.settings, self.folder, self.room = settings, folder, settings.max_jobs
@@ -137,7 +137,7 @@ class SlurmQueue:
             self.executor.update_parameters(slurm_exclude=",".join(self.avoided))
         return True
 
-    def cancel(self, jobs: Mapping[str, Any]) -> None:
+    def cancel(self) -> None:
         """By their name, so that one which was submitted a moment ago is among them."""
         _cancel_all(self.folder.name)
 
@@ -161,7 +161,7 @@ class LocalQueue:
         self.settings, self.folder = settings, folder
         self.places: list[str | None] = list(gpus) or [None] * max(1, available_cores() // (settings.cpus or 1))
         self.room = min(len(self.places), settings.max_jobs)
-        self.taken: dict[str, str | None] = {}  # place by job
+        self.running: dict[str, tuple[Any, str | None]] = {}  # with the place of each
         self.executor = submitit.LocalExecutor(folder, max_num_timeout=TIMEOUTS)
         self.executor.update_parameters(timeout_min=settings.time)
 
@@ -174,19 +174,19 @@ class LocalQueue:
 
     def _submitted(self, task: Task) -> Any:
         free = list(self.places)
-        for used in self.taken.values():
+        for _, used in self.running.values():
             free.remove(used)
         gpus = [free[0]] if free[0] is not None else []
         self.executor.parameters |= {"visible_gpus": gpus, "gpus_per_node": len(gpus)}
         with _processes_start(self.folder / "processes.log", self.settings.cpus or 1):
             job = self.executor.submit(task)
-        self.taken[job.job_id] = free[0]
+        self.running[job.job_id] = job, free[0]
         return job
 
     def ended(self, jobs: Mapping[str, Any]) -> dict[str, str]:
         over = {name: job for name, job in jobs.items() if job.done()}
         for name in over:
-            self.taken.pop(name, None)
+            self.running.pop(name, None)
         return {
             name: "" if job.paths.result_pickle.exists() else "its process was killed" for name, job in over.items()
         }
@@ -194,11 +194,12 @@ class LocalQueue:
     def avoid(self, node: str) -> bool:
         return False
 
-    def cancel(self, jobs: Mapping[str, Any]) -> None:
-        for job in jobs.values():
+    def cancel(self) -> None:
+        jobs = [job for job, _ in self.running.values()]
+        for job in jobs:
             job.cancel()
         end = time.monotonic() + 10
-        while time.monotonic() < end and not all(job.done() for job in jobs.values()):
+        while time.monotonic() < end and not all(job.done() for job in jobs):
             time.sleep(0.05)
 
 
@@ -232,9 +233,10 @@ def _processes_start(log: Path, threads: int) -> Iterator[None]:
     """Processes that start inside write to a log, use so many threads, and end with SIGINT, which this one may ignore."""
     main = threading.current_thread() is threading.main_thread()
     ignored = main and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    stated, before = os.environ.get("OMP_NUM_THREADS"), os.dup(2)
+    stated, before = os.environ.get("OMP_NUM_THREADS"), [os.dup(number) for number in (1, 2)]
     with log.open("ab") as file:
-        os.dup2(file.fileno(), 2)
+        for number in (1, 2):  # a pipe to which this one writes ends with it
+            os.dup2(file.fileno(), number)
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
         if ignored:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -245,12 +247,15 @@ def _processes_start(log: Path, threads: int) -> Iterator[None]:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
             if stated is None:
                 del os.environ["OMP_NUM_THREADS"]
-            os.dup2(before, 2)
-            os.close(before)
+            for number, place in enumerate(before, 1):
+                os.dup2(place, number)
+                os.close(place)
 
 
-def _cancel_all(name: str) -> None:
-    _asked("scancel", f"--user={os.getuid()}", f"--name={name}")
+def _cancel_all(name: str) -> bool:
+    """Whether the scheduler could be told so."""
+    done = _asked("scancel", f"--user={os.getuid()}", f"--name={name}")
+    return done is not None and not done.returncode
 
 
 def _asked(*command: str) -> subprocess.CompletedProcess[str] | None:

@@ -153,7 +153,8 @@ class Slurm:
             filled = settings.filled(int(device != "cpu"))
             return filled, SlurmQueue(self.submitit, filled, self.book.folder)
         self.progress.line(
-            "no SLURM scheduler here (sbatch is not on PATH): jobs run as processes of this machine", style="yellow"
+            "no SLURM scheduler here (sbatch and srun are not on PATH): jobs run as processes of this machine",
+            style="yellow",
         )
         gpus = local_gpus(settings.gpus, device)
         filled = settings.model_copy(update={"gpus": None}).filled(int(bool(gpus)))
@@ -182,9 +183,9 @@ class Slurm:
             time.sleep(self.queue.pause)
 
     def close(self) -> None:
-        """Cancels what is in flight."""
-        if self.queue and self.flight:
-            self.queue.cancel({name: one.job for name, one in self.flight.items()})
+        """Cancels what is in flight, or was being submitted."""
+        if self.queue and (self.flight or self.collected):
+            self.queue.cancel()
         self.flight.clear()
         self.book.close()
 
@@ -263,7 +264,15 @@ class Slurm:
     def _clear_left(self, results: Path) -> None:
         """Jobs of commands that were killed are cancelled: nobody would take what they give."""
         for left in left_behind(results, self.book.folder):
-            if cancelled := cancel_left(left):
+            cancelled = cancel_left(left)
+            if cancelled is None:
+                self.progress.line(
+                    f"{left.folder.name}: jobs of a command that was killed are left alone: they are of "
+                    f"{left.command.host}",
+                    style="yellow",
+                )
+                continue
+            if cancelled:
                 self.progress.line(f"jobs of a command that was killed: {cancelled} cancelled", style="yellow")
             shutil.rmtree(left.folder, ignore_errors=True)
 
