@@ -365,7 +365,8 @@ import sys, time
 from pathlib import Path
 import engine_doubles
 from slurm_jobs import pair, started, submitted
-submitted(started(Path(sys.argv[1]), engine_doubles.slow), pair("a"), pair("b"))
+engine = started(Path(sys.argv[1]), engine_doubles.slow)
+submitted(engine, pair("a"), pair("b"))
 print("submitted", flush=True)
 time.sleep(600)
 """
