@@ -417,6 +417,30 @@ def test_processes_of_a_killed_command_end_with_the_next_one(here: Path) -> None
     assert folders(here) == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_command_that_is_stopped_cancels_its_jobs(cluster: Path, number: int, code: int, word: str) -> None:
+    (slurm_double.root() / "hold").touch()
+    words = ["run", "--engine", "slurm", "--method", "pretrained", "--suite", "clean,fgsm", "--limit", "4"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nsbench", *words, "--device", "cpu", "--results", str(cluster / "results")],
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    try:
+        until(lambda: "0 running, 2 waiting, 0 failed, 0 done" in status(cluster))
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert process.returncode == code, output
+    assert output.splitlines()[-1].startswith(f"nsbench: {word}; 0 of 2 pairs are stored in ")
+    assert [(job / "state").read_text() for job in slurm_double.jobs()] == ["CANCELLED by 0"] * 2
+    assert not [path for path in (cluster / "results").rglob("*") if path.is_file()]
+    assert folders(cluster) == []
+
+
 def test_status_says_what_runs_and_waits(cluster: Path) -> None:
     engine = started(cluster, engine_doubles.slow)
     submitted(engine, pair("a"))
