@@ -33,6 +33,7 @@ from nsbench.cli.options import (
 )
 from nsbench.cli.plan import print_plan
 from nsbench.cli.site import SiteOptions, make_site, refuse_beside_site, site_options
+from nsbench.cli.status import status
 from nsbench.cli.stopping import GOES_ON, when_stopped
 from nsbench.cli.submit import submit
 from nsbench.errors import ResultError, UsageError, without_controls
@@ -66,6 +67,7 @@ main.add_command(data)
 main.add_command(export)
 main.add_command(list_)
 main.add_command(nullspace)
+main.add_command(status)
 main.add_command(submit)
 
 

@@ -155,9 +155,17 @@ include = option(
 
 
 def _engine(context: click.Context, parameter: click.Parameter, given: str) -> str:
-    if given not in ("local", "ray") and not (given.startswith("ray://") and given != "ray://"):
-        raise UsageError(f"--engine {given}: give local, ray, or ray://ADDRESS, such as ray://head:6379")
+    if given not in ("local", "ray", "slurm") and not (given.startswith("ray://") and given != "ray://"):
+        raise UsageError(f"--engine {given}: give local, slurm, ray, or ray://ADDRESS, such as ray://head:6379")
     return given
+
+
+def _slurm(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """("partition=gpu",) -> {"partition": "gpu"}."""
+    for setting in given:
+        if not setting.partition("=")[0].strip() or "=" not in setting:
+            raise UsageError(f"--slurm {setting}: write KEY=VALUE, such as --slurm partition=gpu")
+    return {key.strip(): value.strip() for key, _, value in (setting.partition("=") for setting in given)}
 
 
 _RUN: list[Callable[[Any], Any]] = [
@@ -250,23 +258,40 @@ _ENGINE: list[Callable[[Any], Any]] = [
         "--engine",
         default="local",
         show_default=True,
-        metavar="local|ray|ray://ADDRESS",
+        metavar="local|ray|ray://ADDRESS|slurm",
         callback=_engine,
-        help="Where the work is done: here, or as tasks of Ray on this machine or on a cluster; see docs/scale.md.",
+        help="Where the work is done: here, as tasks of Ray on this machine or a cluster, or as jobs of SLURM; see "
+        "docs/scale.md.",
     ),
     option(
         "--shard-images",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Of --engine ray: at most so many images of a condition in a task. Default: all.",
+        help="Of --engine ray and slurm: at most so many images of a condition in a task. Default: all.",
     ),
-    option("--task-cpus", type=click.FloatRange(min=0, min_open=True), help="Of --engine ray: cores for each task."),
-    option("--task-gpus", type=click.FloatRange(min=0), help="Of --engine ray: GPUs for each task, such as 0.5."),
+    option(
+        "--task-cpus",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Of --engine ray and slurm: cores for each task.",
+    ),
+    option(
+        "--task-gpus",
+        type=click.FloatRange(min=0),
+        help="Of --engine ray and slurm: GPUs for each task; with Ray also a part of one, such as 0.5.",
+    ),
     option(
         "--task-memory",
         type=click.FloatRange(min=0, min_open=True),
         metavar="GB",
-        help="Of --engine ray: memory that each task claims. Default: none is claimed.",
+        help="Of --engine ray and slurm: memory that each task claims. Default: none is claimed.",
+    ),
+    option(
+        "--slurm",
+        multiple=True,
+        metavar="KEY=VALUE",
+        callback=_slurm,
+        help="Of --engine slurm: what its jobs ask for, such as partition=gpu or time=4:00:00, in place of "
+        "[tool.nsbench.slurm] in pyproject.toml; repeatable.",
     ),
 ]
 

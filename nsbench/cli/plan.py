@@ -28,8 +28,10 @@ def print_plan(
     throughput: Throughput | None,
 ) -> Throughput | None:
     """The plan of one setting; returns what was measured, for the next one."""
+    from nsbench.run.engines import require_possible
     from nsbench.run.plan import plan
 
+    jobs = require_possible(options)
     found = plan(options, measured=measured, throughput=throughput)
     for one in found.pairs:
         if one.state not in ("missing", "cannot be run"):
@@ -41,6 +43,9 @@ def print_plan(
     click.echo(f"{pairs} in {options.results}: {', '.join(f'{many} {state}' for state, many in counts.items())}")
     for line in [*by_reason({one.pair: one.why for one in found.pairs if one.why}), *_totals(found)]:
         click.echo(f"  {without_controls(line)}")
+    if jobs:
+        asked = jobs.filled(int(options.device != "cpu")).describe()
+        click.echo(f"  at most {jobs.max_jobs} jobs of SLURM at a time, each with {without_controls(asked)}")
     return found.throughput
 
 

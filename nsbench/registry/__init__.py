@@ -1,6 +1,6 @@
 """What can be named: suites, methods and attacks, and the loading of the files that register them."""
 
-from nsbench.registry.content import content_folder, included, included_files, load_content
+from nsbench.registry.content import content_folder, included, included_files, load_content, of_project
 from nsbench.registry.registries import Methods, Registry, attack, attacks, method, methods, suite, suites
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "load_content",
     "method",
     "methods",
+    "of_project",
     "suite",
     "suites",
 ]

@@ -66,16 +66,27 @@ def included_files() -> list[Path]:
     return list(files)
 
 
-def _of_project() -> list[Path]:
-    """What the nearest pyproject.toml lists as [tool.nsbench] include, relative to itself."""
+def of_project(key: str) -> tuple[Path, object] | None:
+    """The nearest pyproject.toml, and what it states as `key` under [tool.nsbench]; None where it states nothing.
+
+    Raises UsageError where it cannot be read.
+    """
     here = Path.cwd()
     project = next((at / "pyproject.toml" for at in (here, *here.parents) if (at / "pyproject.toml").is_file()), None)
     if project is None:
-        return []
+        return None
     try:
-        listed = tomllib.loads(project.read_text("utf-8")).get("tool", {}).get("nsbench", {}).get("include", [])
-    except (OSError, ValueError) as error:
+        stated = tomllib.loads(project.read_text("utf-8")).get("tool", {}).get("nsbench", {}).get(key)
+    except (OSError, ValueError, AttributeError) as error:
         raise UsageError(f"{project}: cannot be read ({error}); correct it") from error
+    return None if stated is None else (project, stated)
+
+
+def _of_project() -> list[Path]:
+    """What the project lists as `include`, relative to itself."""
+    if (found := of_project("include")) is None:
+        return []
+    project, listed = found
     if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
         raise UsageError(f'{project}: [tool.nsbench] include must be a list of paths, such as include = ["methods"]')
     return [project.parent / one for one in listed]

@@ -48,8 +48,9 @@ class RunOptions:
     allow_missing: bool = False  # accept results without the images that cannot be read
     resize_ready: bool = False  # evaluate ready images of another size than the model's, resized and labelled so
     weights: Path | None = None  # folder of fitted weights; None: in the user's cache
-    engine: str = "local"  # where the work is done: here, or "ray", or "ray://ADDRESS"
+    engine: str = "local"  # where the work is done: here, or "ray", "ray://ADDRESS" or "slurm"
     shard_images: int | None = None  # of a condition, in one task of a cluster; None: all
     task_cpus: float | None = None  # of each task of a cluster; None: what suits its machines
     task_gpus: float | None = None
     task_memory: float | None = None  # GB
+    slurm: Mapping[str, str] = field(default_factory=dict)  # as text: what jobs of SLURM ask for

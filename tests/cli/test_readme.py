@@ -35,6 +35,7 @@ from nsbench.data.config import read_config
 from nsbench.data.own_config import read_own_config
 from nsbench.report import resolve_formats
 from nsbench.results.about import read_about
+from nsbench.run.engines.slurm_settings import SlurmSettings
 from nsbench.run.study import load_study
 from nsbench.training.recipe import load_recipe
 
@@ -63,7 +64,7 @@ NOT_NSBENCH = {
     "--only",
     "--epochs",
 }  # options of other programs in sentences
-READING = ("list", "show", "report", "submit pack", "data get")  # commands that are run as they stand
+READING = ("list", "show", "status", "report", "submit pack", "data get")  # commands that are run as they stand
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=named)
 
@@ -205,6 +206,8 @@ def test_every_config_file_is_read(block: Block, tmp_path: Path) -> None:
         study = load_study(str(path))
         assert resolve_methods(",".join(study.methods))
         assert [load_recipe("shapes10", setting) for setting in study.texts()]
+    elif "slurm" in content.get("tool", {}).get("nsbench", {}):
+        assert SlurmSettings(**content["tool"]["nsbench"]["slurm"]).filled(1).describe()
     elif "tool" in content:
         assert isinstance(content["tool"]["nsbench"]["include"], list)
     elif "project" in content:

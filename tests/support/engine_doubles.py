@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nsbench.run.engines.work import Answer, Files, Fit, FitWork, Measured, Sent, Trouble, Work
+from nsbench.run.engines.work import Answer, Files, Fit, FitWork, Measured, Refused, Sent, Trouble, Work
 
 FIT, PAIR = float(os.environ.get("NSBENCH_TEST_FIT", "0.05")), float(os.environ.get("NSBENCH_TEST_PAIR", "0.05"))
 FAILS = float(os.environ.get("NSBENCH_TEST_FAILS", "0"))
@@ -88,3 +88,44 @@ def full_on_one(sent: Sent, work: Work, weights: Sequence[Files]) -> Answer:
     if full.exists() and full.read_text() == node:
         return Trouble(f"/cache: cannot keep the fitted weights ({os.strerror(errno.ENOSPC)})", "node1")
     return answer(sent, work)
+
+
+def killed_once(sent: Sent, work: Work, weights: Sequence[Files]) -> Answer:
+    """The first worker of each work is killed."""
+    if _first_time(sent, work.key if isinstance(work, FitWork) else work.identity):
+        _die()
+    return answer(sent, work)
+
+
+def slow_once(sent: Sent, work: Work, weights: Sequence[Files]) -> Answer:
+    """The first worker sleeps until somebody ends it."""
+    if _first_time(sent, "slow"):
+        time.sleep(600)
+    return Refused("done by the second")
+
+
+def slow(sent: Sent, work: Work, weights: Sequence[Files]) -> Answer:
+    """Sleeps until somebody ends it."""
+    _first_time(sent, f"slow{os.getpid()}")
+    time.sleep(600)
+    return Refused("has slept")
+
+
+def raises(sent: Sent, work: Work, weights: Sequence[Files]) -> Answer:
+    raise ValueError("a mistake\nof two lines")
+
+
+def gives_nothing(sent: Sent, work: Work, weights: Sequence[Files]) -> Answer:
+    return None  # type: ignore[return-value]
+
+
+def weighed(sent: Sent, work: Work, weights: Sequence[Files]) -> Answer:
+    """Says which files it got."""
+    return Refused(" ".join(f"{name}={content.decode()}" for files in weights for name, content in files.items()))
+
+
+def troubled(sent: Sent, work: Work, weights: Sequence[Files]) -> Answer:
+    """The first machine lacks the data."""
+    if _first_time(sent, "trouble"):
+        return Trouble("data are not here", "host")
+    return Refused("done elsewhere")

@@ -54,6 +54,7 @@ from hostile_models import (
 )
 from hostile_results import (
     baseline,
+    jobs_of,
     npz,
     odd_and_sealed,
     old_json,
@@ -64,6 +65,7 @@ from hostile_results import (
     read_board,
     read_changed_outcomes,
     read_entries,
+    read_jobs_folder,
     read_pictures,
     read_submission,
     result_json,
@@ -109,6 +111,8 @@ READERS = (
     Reader("submission", submission, read_submission, (other_member, *BYTES)),
     Reader("baseline", baseline, read_entries, FIELDS, sealed=True),
     Reader("baseline, digest repaired", baseline, read_entries, (odd_and_sealed,)),
+    Reader("command of jobs", jobs_of("command"), read_jobs_folder, FIELDS),
+    Reader("book of jobs", jobs_of("jobs.jsonl"), read_jobs_folder),
     Reader("pth", pth, read_weights),
     Reader("safetensors", safetensors, read_weights),
     Reader("npz weights", npz_weights, read_tensors, (other_arrays, *BYTES)),

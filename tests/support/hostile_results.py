@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,18 @@ import made
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from click.testing import CliRunner
 from mutations import BYTES, ODD, Draws, odd_field
 from rich.console import Console
 
 from nsbench import report
+from nsbench.cli import main
 from nsbench.errors import ResultError
 from nsbench.leaderboard import build
 from nsbench.regression import read_baseline, write_baseline
 from nsbench.results import outcomes_path, read_outcomes, read_result, read_results, write_result
 from nsbench.results.samples import Sampler, pack_samples, read_samples
+from nsbench.run.engines.jobs import Book
 from nsbench.statistics import accuracy
 from nsbench.submission import check_archive, pack
 from nsbench.types import Outcomes
@@ -197,6 +201,30 @@ def baseline(folder: Path) -> Path:
 
 def read_entries(path: Path) -> Figure:
     return [(one.key, one.score, one.images.ids.tolist(), one.right_CN.tolist()) for one in read_baseline(path).entries]
+
+
+def jobs_of(name: str) -> Callable[[Path], Path]:
+    """Makes the folder of a command's jobs; this file of it is changed."""
+
+    def made_of(folder: Path) -> Path:
+        book = Book(folder, "local")
+        book.note("1", "the training of ns (seed 0)", "submitted")
+        book.note("2", "ns x clean (seed 0)", "failed", "its machine was lost")
+        (book.folder / "2_0_log.err").write_text("the last line")
+        book.stack.close()
+        return book.folder / name
+
+    return made_of
+
+
+def read_jobs_folder(path: Path) -> Figure:
+    done = CliRunner().invoke(main, ["status", "--results", str(path.parents[2]), "--json"])
+    assert done.exit_code == 0, done.exception
+    if problems := json.loads(done.output)["problems"]:
+        raise ResultError(problems[0])
+    shown = CliRunner().invoke(main, ["status", "--results", str(path.parents[2])])
+    assert shown.exit_code == 0, shown.exception
+    assert "\x1b" not in shown.output
 
 
 def odd_and_sealed(content: bytes, draws: Draws) -> bytes:
