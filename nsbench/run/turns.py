@@ -24,6 +24,10 @@ LAPSES = 60.0  # seconds without a refresh
 REFRESH = 10.0
 LOOKS = 2.0  # seconds between two looks of one who waits
 
+_refused: dict[
+    Path, SoftFileLease
+] = {}  # each times for how long its file has not been refreshed, from its first look on
+
 
 class Elsewhere(NsbenchError):
     """Another process does this piece of work now."""
@@ -68,7 +72,8 @@ def clear_turn(path: Path) -> None:
 
 
 def _lease(path: Path) -> SoftFileLease:
-    return SoftFileLease(path, lease_duration=LAPSES, heartbeat_interval=REFRESH)
+    """The one that has looked at this file before, if any."""
+    return _refused.pop(path.absolute(), None) or SoftFileLease(path, lease_duration=LAPSES, heartbeat_interval=REFRESH)
 
 
 def _acquired(lease: SoftFileLease, path: Path) -> bool:
@@ -77,7 +82,9 @@ def _acquired(lease: SoftFileLease, path: Path) -> bool:
         try:
             lease.acquire(blocking=False)
         except Timeout:
+            _refused[path.absolute()] = lease
             return False
+    _refused.pop(path.absolute(), None)
     return True
 
 

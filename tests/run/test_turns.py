@@ -73,6 +73,28 @@ def test_what_a_killed_process_left_behind_its_work_is_cleared(tmp_path: Path) -
     clear_turn(path)
 
 
+def test_what_a_machine_that_died_holds_lapses_for_one_who_looks_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is known by its silence alone, of which each look sees a part."""
+    path = tmp_path / "a.turn"
+    other = subprocess.Popen([sys.executable, "-c", HOLDER, path], stdout=subprocess.PIPE)
+    assert other.stdout
+    other.stdout.readline()
+    other.kill()
+    other.wait()
+    path.write_text(path.read_text().replace(os.uname().nodename, "another-machine"))
+    clock = [time.monotonic()]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    for _ in range(7):
+        with pytest.raises(Elsewhere, match="on another-machine"), turn(path, "it"):
+            raise AssertionError
+        clock[0] += 9
+    with turn(path, "it"):
+        assert path.exists()
+    assert not path.exists()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
 def test_a_folder_that_takes_no_file_is_one_line(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
