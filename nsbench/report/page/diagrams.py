@@ -7,6 +7,7 @@ Comparisons of Classifiers over Multiple Data Sets, JMLR 7:1-30, section 3.2 and
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
@@ -35,6 +36,7 @@ NAMED = 8  # as many points as this have their name beside them
 BROAD, SIDE, LONGEST = 700, 236, 28  # px of the diagram of ranks, room for labels left and right, characters of a label
 AXIS, STEP, BAR = 44, 19, 7  # height of the axis, of a label, of a bar
 TALL = 14.5  # px that a name takes
+DOT = 4  # px that a point takes to each side
 MOST = 24  # rows that are drawn, the best ones
 
 
@@ -68,18 +70,24 @@ def cloud(plot: Cloud) -> Markup:
 def _names(
     plot: Cloud, shown: Sequence[Spot], x: Callable[[float], float], y: Callable[[float], float]
 ) -> list[Markup]:
-    """Beside their points, above or below intervals and steps; a name over another says nothing, and is left out."""
-    offsets = (-11, 15) if plot.front or any(spot.x_ends for spot in shown) else (0,)
-    taken: list[tuple[float, float, float]] = []  # left and right end of a name, and its height
+    """Beside their points, off intervals and steps. A name over another or over a point says nothing: it goes to the
+    other side or a line further, and is left out where no place is free."""
+    offsets = (-11, 15, -26, 30) if plot.front or any(spot.x_ends for spot in shown) else (0, -13, 13, -26, 26)
+    dots = [(x(spot.x), y(spot.y)) for spot in shown]
+    taken = [(at - DOT, at + DOT, height, DOT + TALL / 2) for at, height in dots]  # left and right end, height, room
     parts = []
-    for spot in shown:
+    for spot in sorted(shown, key=lambda spot: spot.label not in plot.front):
         if spot.label not in plot.named[:NAMED]:
             continue
-        start, wide = x(spot.x), 6.6 * min(len(spot.label), 20) + 8 if len(offsets) > 1 else 130
-        for height in (y(spot.y) + offset for offset in offsets):
-            if not any(start < b and a < start + wide and abs(height - c) < TALL for a, b, c in taken):
-                parts.append(tag("text", clipped(spot.label, 20), x=start + 8, y=height + 4))
-                taken.append((start, start + wide, height))
+        at, height = x(spot.x), y(spot.y)
+        wide = 7.2 * min(len(spot.label), 20)
+        for offset, left in itertools.product(offsets, (False, True)):
+            start, middle = at - 8 - wide if left else at + 8, height + offset
+            inside = LEFT < start < WIDTH - wide and TOP < middle < HEIGHT - BOTTOM
+            if inside and not any(start < b and a < start + wide and abs(middle - c) < room for a, b, c, room in taken):
+                side = {"class_": "end"} if left else {}
+                parts.append(tag("text", clipped(spot.label, 20), x=at - 8 if left else at + 8, y=middle + 4, **side))
+                taken.append((start, start + wide, middle, TALL))
                 break
     return parts
 
