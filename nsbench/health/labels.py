@@ -56,7 +56,7 @@ def label_flags(results: Sequence[Result], reader: OutcomesReader) -> Iterator[F
         if not conditions:
             continue
         try:
-            outcomes = reader.outcomes(result, [one.name for one in conditions])
+            outcomes = reader.outcomes(result, [one.name for one in conditions], beside=False)
         except ResultError:  # the leaderboard names it
             continue
         known.append((result, doubts(conditions, outcomes)))

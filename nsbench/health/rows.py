@@ -85,7 +85,7 @@ def settings_of(result: Result, reader: OutcomesReader) -> list[Setting]:
     if not wanted:
         return []
     try:
-        outcomes = reader.outcomes(result, [one.name for one in wanted])
+        outcomes = reader.outcomes(result, [one.name for one in wanted], beside=any(one.attacked for one in wanted))
     except ResultError:  # the leaderboard names it
         return []
     return [Setting(result, one, outcomes[one.name], reader) for one in wanted]

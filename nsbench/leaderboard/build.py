@@ -54,7 +54,7 @@ def build(
     """
     own, others = by_table(results), lender.results if lender else ()
     offered = {key: [one for one in others if key.takes(one)] for key in own}
-    known = {id(result): Measured.of(result) for mine in (*own.values(), *offered.values()) for result in mine}
+    known = _measured(result for mine in (*own.values(), *offered.values()) for result in mine)
     joined = {key: lent(own[key], offered[key], known) for key in own}
     reader = Reader()
     evidence = {key: Evidence(reader) for key in own}
@@ -66,6 +66,16 @@ def build(
         find_row([row for table in tables for row in table.rows], reference)  # raises, naming the rows
     withheld = dict.fromkeys(line for mine in evidence.values() for line in mine.withheld)
     return Leaderboard(tables, (*problems, *withheld))
+
+
+def _measured(results: Iterable[Result]) -> dict[int, Measured]:
+    """By id(result). Results that measured the same share the object: a column of a thousand rows has one."""
+    shared: dict[str, Measured] = {}
+    found = {}
+    for result in results:
+        one = Measured.of(result)
+        found[id(result)] = shared.setdefault(f"{one.size_apart} {one.fingerprint}", one)
+    return found
 
 
 def _has(rows: Sequence[Row], reference: str) -> bool:

@@ -66,7 +66,7 @@ class Reader(OutcomesReader):
 
     def _weighted(self, result: Result, made_of: Composition) -> tuple[ImageSet, np.ndarray]:
         """Sum over conditions of weight x (1 where the image's outcome counts), in the order of the image set."""
-        rows = self.rows(result)
+        rows = self.rows(result, beside=False)
         totals: dict[int, np.ndarray] = {}  # by id() of the images, in their stored order
         counted: dict[int, Images] = {}
         for name, weight in made_of.weights.items():

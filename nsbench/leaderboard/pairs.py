@@ -11,7 +11,7 @@ in twenty holds any false claim.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ ALPHA = 0.05
 MCNEMAR, SEEDS, BOOTSTRAP, UNPAIRED = "McNemar, exact", "paired, over seeds", "paired bootstrap", "unpaired"
 TRAININGS = "images and trainings"
 Z95 = 1.959963984540054
+LISTED = 1 << 23  # pairs of counts that are listed whether they occur or not
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +101,15 @@ def _mcnemar(only_a: np.ndarray, only_b: np.ndarray) -> np.ndarray:
     """Over counts that repeat a lot among many pairs: each is worked out once."""
     a, b = np.rint(only_a).astype(np.int64), np.rint(only_b).astype(np.int64)
     least, all_ = np.minimum(a, b), a + b
-    keys, inverse = np.unique(least * (int(all_.max()) + 1) + all_, return_inverse=True)
-    fewer, total = np.divmod(keys, int(all_.max()) + 1)
+    most = int(all_.max()) + 1
+    code = least * most + all_
+    if most * most > LISTED:
+        keys, inverse = np.unique(code, return_inverse=True)
+    else:  # many times as fast
+        there = np.zeros(most * most, dtype=bool)
+        there[code] = True
+        keys, inverse = np.flatnonzero(there), (np.cumsum(there) - 1)[code]
+    fewer, total = np.divmod(keys, most)
     return mcnemar_of_counts(fewer, total - fewer)[inverse].reshape(a.shape)
 
 
@@ -116,10 +124,19 @@ def _sign_flip(sums_M: np.ndarray, squares_MM: np.ndarray) -> np.ndarray:
     return np.where(none, 1.0, np.clip(2 * ndtr(-z), 2.0 ** (1 - np.maximum(squares_MM, 0)), 1.0))
 
 
-def corrected(columns: Mapping[str, tuple[tuple[int, ...], np.ndarray]]) -> dict[str, Pairs]:
-    """Pairs of each column, adjusted over all of them; `columns`: rows and upper triangle."""
+def corrected(columns: dict[str, tuple[tuple[int, ...], np.ndarray]]) -> dict[str, Pairs]:
+    """Pairs of each column, adjusted over all of them; `columns`: rows and upper triangle.
+
+    It is emptied on the way, as the pairs of a thousand rows are millions.
+    """
     if not columns:
         return {}
-    sizes = [len(p) for _, p in columns.values()]
-    adjusted = np.split(holm(np.concatenate([p for _, p in columns.values()])), np.cumsum(sizes)[:-1])
-    return {suite: Pairs(rows, p, mine) for (suite, (rows, p)), mine in zip(columns.items(), adjusted, strict=True)}
+    rows = {suite: mine for suite, (mine, _) in columns.items()}
+    ends = np.cumsum([len(p) for _, p in columns.values()])
+    every = np.empty(ends[-1])
+    for end in ends:
+        _, p = columns.pop(next(iter(columns)))
+        every[end - len(p) : end] = p
+    adjusted = holm(every)
+    parts = zip(np.split(every, ends[:-1]), np.split(adjusted, ends[:-1]), strict=True)
+    return {suite: Pairs(mine, *part) for (suite, mine), part in zip(rows.items(), parts, strict=True)}

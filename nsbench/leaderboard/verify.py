@@ -46,7 +46,7 @@ def _differences(result: Result, reader: Reader) -> Iterator[str]:
 
 
 def _conditions(result: Result, reader: Reader) -> Iterator[str]:
-    rows = reader.rows(result)
+    rows = reader.rows(result, beside=_looks_beside(result))
     for condition in result.conditions:
         labels = rows[condition.name].images.labels
         right = 100 * np.count_nonzero(rows[condition.name].columns[PREDICTION] == labels) / len(labels)
@@ -54,6 +54,12 @@ def _conditions(result: Result, reader: Reader) -> Iterator[str]:
             yield f"condition {condition.name}: says n = {condition.n:,}, and its outcomes have {len(labels):,}"
         if abs(condition.accuracy - right) > ROUNDED:
             yield f"condition {condition.name}: says accuracy {condition.accuracy:.4f}, and its outcomes give {right:.4f}"
+
+
+def _looks_beside(result: Result) -> bool:
+    """Whether more than predictions is asked of its file: by `_expected`, or by the health flags of attacks."""
+    made_of = result.score.made_of
+    return (made_of is not None and made_of.is_accuracy) or any(one.attacked for one in result.conditions)
 
 
 def _score(result: Result, one: PerImage) -> Iterator[str]:

@@ -75,7 +75,7 @@ def _selective_accuracy(share_N: np.ndarray, coverage: float) -> float:
 
 def _by_confidence(confidence_N: np.ndarray, correct_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Confidences in rising order, and of each image the share of right ones among those of its confidence."""
-    order = np.argsort(confidence_N, kind="stable")
+    order = np.argsort(confidence_N)  # the order among equal ones is no matter
     ordered = confidence_N[order].astype(np.float64)
     starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
     counts = np.diff(np.append(starts, len(ordered)))

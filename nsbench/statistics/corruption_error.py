@@ -200,13 +200,13 @@ def _named(corruptions: Sequence[str], errors_CS: np.ndarray, complete: bool) ->
 
 
 def _by_corruption(corruptions: Sequence[str], errors_CS: np.ndarray) -> dict[str, float]:
-    return {name: float(np.nanmean(row)) for name, row in zip(corruptions, errors_CS, strict=True)}
+    return {name: _mean_of_finite(row) for name, row in zip(corruptions, errors_CS, strict=True)}
 
 
 def _by_severity(errors_CS: np.ndarray, complete: bool) -> dict[int, float]:
     rows = errors_CS[: len(FIFTEEN)] if complete else errors_CS
     return {
-        s: float(np.nanmean(column)) for s, column in zip(SEVERITIES, rows.T, strict=True) if np.isfinite(column).any()
+        s: _mean_of_finite(column) for s, column in zip(SEVERITIES, rows.T, strict=True) if np.isfinite(column).any()
     }
 
 
@@ -219,6 +219,12 @@ def relative_mce(errors: Mapping[str, float], clean: float) -> float:
         (_mean(errors[f"{c}/{s}"] for s in SEVERITIES) - clean) / (100 * (alexnet - ALEXNET_CLEAN_ERROR))
         for c, alexnet in ALEXNET_ERROR.items()
     )
+
+
+def _mean_of_finite(values: np.ndarray) -> float:
+    """np.nanmean, which takes five times as long where nothing is missing."""
+    mean = float(values.mean())
+    return mean if np.isfinite(mean) else float(np.nanmean(values))
 
 
 def _mean(values: Iterable[float]) -> float:

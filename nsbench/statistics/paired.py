@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike
 
 from nsbench.errors import DataError
 
+BLOCK = 1 << 16  # p values that are multiplied at a time
+
 
 def mcnemar_exact(correct_a: ArrayLike, correct_b: ArrayLike) -> float:
     """Two-sided p value of "a and b are equally often right"; flags of the same n images in one order. 1 if they agree.
@@ -80,8 +82,12 @@ def holm(pvalues: ArrayLike) -> np.ndarray:
     if p.ndim != 1 or not np.all((p >= 0) & (p <= 1)):
         raise DataError("holm: needs a list of p values between 0 and 1")
     order = np.argsort(p)  # the order among equal values moves nothing
+    if p.size <= np.iinfo(np.int32).max:
+        order = order.astype(np.int32)
     stepped = p[order]  # in place from here on: the pairs of a thousand rows are millions
-    stepped *= np.arange(p.size, 0, -1)
+    for start in range(0, p.size, BLOCK):
+        part = stepped[start : start + BLOCK]
+        part *= np.arange(p.size - start, p.size - start - len(part), -1)
     np.maximum.accumulate(stepped, out=stepped)
     np.minimum(stepped, 1.0, out=stepped)
     adjusted = np.empty_like(p)

@@ -23,7 +23,7 @@ from nsbench.report.page.rows import (
     references,
 )
 from nsbench.report.page.suite_cards import attack_table
-from nsbench.report.plots import Look
+from nsbench.report.plots import Cloud, Look, Spot
 from nsbench.results import AttackCard, Convergence, StillRight, read_results, samples_path
 from nsbench.results.samples import Sampler, pack_samples
 from nsbench.statistics import ALEXNET_ERROR, SEVERITIES
@@ -248,13 +248,33 @@ def test_effective_robustness_is_drawn_from_the_line_of_the_table():
     looks = {row.label: Look(0) for row in table.rows}
     svg = str(cloud(suite_figures.beyond(line, "S1", looks, [row.label for row in table.rows])))
     assert svg.count("<circle") == 6
-    names = re.findall(r'<text x="([\d.]+)" y="([\d.]+)">(?:method|finetune)', svg)
-    places = [tuple(map(float, found)) for found in names]
-    assert places
-    assert not any(
-        abs(ax - bx) < 130 and abs(ay - by) < 12 for i, (ax, ay) in enumerate(places) for bx, by in places[:i]
-    )
+    assert apart(names_of(svg))
     assert "Effective robustness" in report.to_html(board)
+
+
+def names_of(svg):
+    """(left, right, height) of the names beside points, at 7.2 px a character at most."""
+    found = re.findall(r'<text x="([\d.]+)" y="([\d.]+)"( class="end")?>((?:method|finetune|row)[^<]*)', svg)
+    assert found
+    lefts = [(float(x) - (7.2 * len(name) if end else 0), 7.2 * len(name), float(y)) for x, y, end, name in found]
+    return [(left, left + wide, height) for left, wide, height in lefts]
+
+
+def apart(names):
+    return not any(a < d and c < b and abs(y - z) < 12 for i, (a, b, y) in enumerate(names) for c, d, z in names[:i])
+
+
+@pytest.mark.parametrize("whiskers", [False, True])
+def test_every_point_of_a_crowd_has_its_name_and_none_covers_another(whiskers):
+    at = [(97.0, 82.1), (96.8, 79.2), (97.0, 79.2), (96.7, 79.0), (95.1, 83.1), (93.1, 80.2)]
+    spots = [
+        Spot(f"row {i} (control)", Look(i), x, y, *(((x - 1, x + 1), (y - 2, y + 2)) if whiskers else ()))
+        for i, (x, y) in enumerate(at)
+    ]
+    names = names_of(str(cloud(Cloud(spots, [spot.label for spot in spots], "x", "y", ""))))
+    assert len(names) == len(spots)
+    assert apart(names)
+    assert all(0 < left < right < 460 for left, right, _ in names)
 
 
 def test_health_flags_stand_at_their_row_with_their_sentence(board):

@@ -50,6 +50,17 @@ def test_only_predictions_and_the_extra_columns_that_were_asked_for_are_read(tmp
     assert set(OutcomesReader(("steps",)).outcomes(result, ["eps"])["eps"].extra) == {"steps"}
 
 
+def test_predictions_alone_are_read_where_no_more_is_asked_for(tmp_path: Path) -> None:
+    result = attacked(tmp_path, "a")
+    mine = OutcomesReader()
+    alone = mine.outcomes(result, ["clean", "eps"], beside=False)
+    assert [dict(one.extra) for one in alone.values()] == [{}, {}]
+    whole = mine.outcomes(result, ["eps"])["eps"]
+    assert set(whole.extra) == {"predictions_clean", "linf"}
+    np.testing.assert_array_equal(alone["eps"].predictions, whole.predictions)
+    assert "linf" in mine.rows(result, beside=False)["eps"].columns, "what is held is not read again with less"
+
+
 def test_the_last_files_are_held_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = [attacked(tmp_path, f"m{k}") for k in range(4)]
     opened: list[str] = []

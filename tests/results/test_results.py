@@ -111,6 +111,18 @@ def test_json_begins_with_its_schema(tmp_path: Path) -> None:
     assert {"source", "model", "method", "suite", "seed", "score", "unit", "conditions", "provenance"} <= set(record)
 
 
+def test_json_in_another_order_or_form_is_the_same_result(tmp_path: Path) -> None:
+    stored = write_result(tmp_path, result(), BOTH)
+    path = stored.path
+    record = json.loads(path.read_bytes())
+    path.write_text(json.dumps(dict(sorted(record.items()))))
+    assert read_result(path) == stored
+    del record["schema"]
+    path.write_text(json.dumps(record))
+    with pytest.raises(ResultError, match="is no complete result"):
+        read_result(path)
+
+
 def test_a_colon_in_a_model_s_name_is_in_no_path_and_older_folders_are_found(tmp_path: Path) -> None:
     zoo = result(model="robustbench:Salman2020Do_R50:Linf")
     asked = ("shapes10", zoo.model, "ns", "fgsm", 0, zoo.identity)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from nsbench.errors import DataError
 from nsbench.statistics import difference_interval, holm, hommel, mcnemar_exact, mcnemar_of_counts, paired_difference
+from nsbench.statistics.paired import BLOCK
 
 
 def flags(both, only_a, only_b, neither):
@@ -40,6 +41,12 @@ def test_mcnemar_by_hand():
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
 def test_holm_agrees_with_statsmodels(pvalues):
     multitest = pytest.importorskip("statsmodels.stats.multitest")
+    np.testing.assert_allclose(holm(pvalues), multitest.multipletests(pvalues, method="holm")[1], rtol=1e-12)
+
+
+def test_holm_over_more_tests_than_are_multiplied_at_a_time():
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    pvalues = np.random.default_rng(0).uniform(0, 1e-5, 2 * BLOCK + 17)
     np.testing.assert_allclose(holm(pvalues), multitest.multipletests(pvalues, method="holm")[1], rtol=1e-12)
 
 

@@ -30,6 +30,7 @@ def test_adjacent_places_by_hand():
     assert separable_neighbours([1], symmetric(1)) == (0, 0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=12), st.randoms())
 def test_ranges_hold_the_plain_rank_and_do_not_depend_on_order(values, random):
     k = len(values)

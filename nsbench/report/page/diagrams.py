@@ -7,6 +7,8 @@ Comparisons of Classifiers over Multiple Data Sets, JMLR 7:1-30, section 3.2 and
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
@@ -35,6 +37,8 @@ NAMED = 8  # as many points as this have their name beside them
 BROAD, SIDE, LONGEST = 700, 236, 28  # px of the diagram of ranks, room for labels left and right, characters of a label
 AXIS, STEP, BAR = 44, 19, 7  # height of the axis, of a label, of a bar
 TALL = 14.5  # px that a name takes
+TOUCH = 14  # px between points that a name need not tell apart
+DOT = 4  # px that a point takes to each side
 MOST = 24  # rows that are drawn, the best ones
 
 
@@ -68,20 +72,48 @@ def cloud(plot: Cloud) -> Markup:
 def _names(
     plot: Cloud, shown: Sequence[Spot], x: Callable[[float], float], y: Callable[[float], float]
 ) -> list[Markup]:
-    """Beside their points, above or below intervals and steps; a name over another says nothing, and is left out."""
-    offsets = (-11, 15) if plot.front or any(spot.x_ends for spot in shown) else (0,)
-    taken: list[tuple[float, float, float]] = []  # left and right end of a name, and its height
+    """Beside their points, off intervals and steps; a name over another, over a point or nearer to another point says
+    nothing, and is left out where no place is free. Those of the front cover a point where they must."""
+    offsets = (-11, 15, -26, 30) if plot.front or any(spot.x_ends for spot in shown) else (0, -13, 13, -26, 26)
+    points = [(x(spot.x), y(spot.y)) for spot in shown]
+    dots = [(at - DOT, at + DOT, height, DOT + TALL / 2) for at, height in points]
+    names: list[_Box] = []
     parts = []
-    for spot in shown:
+    for spot in sorted(shown, key=lambda spot: spot.label not in plot.front):
         if spot.label not in plot.named[:NAMED]:
             continue
-        start, wide = x(spot.x), 6.6 * min(len(spot.label), 20) + 8 if len(offsets) > 1 else 130
-        for height in (y(spot.y) + offset for offset in offsets):
-            if not any(start < b and a < start + wide and abs(height - c) < TALL for a, b, c in taken):
-                parts.append(tag("text", clipped(spot.label, 20), x=start + 8, y=height + 4))
-                taken.append((start, start + wide, height))
-                break
+        own = x(spot.x), y(spot.y)
+        places = _places(*own, 7.2 * min(len(spot.label), 20), offsets)
+        free = [box for box in places if not _covers(box, names)]
+        chosen = next((box for box in free if not _covers(box, dots) and _is_nearest(box, own, points)), None)
+        if chosen or (free and spot.label in plot.front):
+            chosen = chosen or free[0]
+            left = chosen[0] < own[0]
+            side = {"class_": "end"} if left else {}
+            at = own[0] + (-8 if left else 8)
+            parts.append(tag("text", clipped(spot.label, 20), x=at, y=chosen[2] + 4, **side))
+            names.append(chosen)
     return parts
+
+
+_Box = tuple[float, float, float, float]  # left and right end, height of the middle, room that it takes above and below
+
+
+def _places(at: float, height: float, wide: float, offsets: Sequence[float]) -> list[_Box]:
+    """Where a name may stand, the first place first: right of its point and left of it, inside the chart."""
+    starts = (at + 8, at - 8 - wide)
+    boxes = [(start, start + wide, height + offset, TALL) for offset, start in itertools.product(offsets, starts)]
+    return [box for box in boxes if box[0] > LEFT and box[1] < WIDTH and TOP < box[2] < HEIGHT - BOTTOM]
+
+
+def _covers(box: _Box, others: Sequence[_Box]) -> bool:
+    return any(box[0] < end and start < box[1] and abs(box[2] - middle) < room for start, end, middle, room in others)
+
+
+def _is_nearest(box: _Box, own: tuple[float, float], points: Sequence[tuple[float, float]]) -> bool:
+    """No point but those that nearly touch its own one is nearer to the name's end."""
+    end = (box[0] if box[0] > own[0] else box[1]), box[2]
+    return not any(math.dist(end, one) < math.dist(end, own) for one in points if math.dist(one, own) > TOUCH)
 
 
 def shown_spots(plot: Cloud) -> Sequence[Spot]:
