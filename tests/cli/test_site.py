@@ -31,7 +31,7 @@ def test_every_public_name_is_in_the_reference() -> None:
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     mkdocs = shutil.which("mkdocs")
     if mkdocs is None:
-        pytest.skip("mkdocs is not installed: pip install -r .ci/docs.txt, in an environment of its own, and put its bin on PATH")
+        pytest.skip("mkdocs is not installed: pip install -r .ci/docs.txt in an environment of its own, on PATH")
     done = subprocess.run(
         [mkdocs, "build", "--strict", "--site-dir", tmp_path / "site"],
         cwd=REPOSITORY, capture_output=True, text=True, check=False, env={**os.environ, "NO_COLOR": "1"},
