@@ -18,7 +18,8 @@ from nsbench.models import weights_digest
 from nsbench.progress import SILENT
 from nsbench.run import before, runner
 from nsbench.run.before import not_attackable, rehearse, require_published_labels, require_room
-from nsbench.run.options import RunOptions, open_job
+from nsbench.run.job import open_job
+from nsbench.run.options import RunOptions
 from nsbench.run.own_settings import with_settings
 
 

@@ -17,7 +17,8 @@ from nsbench.results import read_results
 from nsbench.run import kept_fits
 from nsbench.run import plan as planning
 from nsbench.run.cost import FitCost, PairCost, Work
-from nsbench.run.options import RunOptions, open_job
+from nsbench.run.job import open_job
+from nsbench.run.options import RunOptions
 from nsbench.run.plan import Plan, Planned, PlannedFit, plan
 from nsbench.run.recording import Pair
 from nsbench.run.runner import run
