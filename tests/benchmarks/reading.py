@@ -22,8 +22,7 @@ import torch
 from nsbench import models
 from nsbench.data.loading import batches
 from nsbench.run.evaluate import evaluate
-from nsbench.run.opening import open_source
-from nsbench.run.runner import resolve_device
+from nsbench.run.opening import open_source, resolve_device
 from nsbench.types import Condition
 
 SHARED = Path(os.environ.get("NSBENCH_SHARED_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
