@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_books import Written
 
 from nsbench.errors import UsageError
 from nsbench.progress import Progress
 from nsbench.run.engines import cluster
 from nsbench.run.engines.cluster import LOST, PATIENCE, Cluster
 from nsbench.run.engines.scheduler import RETRIES, Step, work_through
-from nsbench.run.engines.work import Answer, PairWork, Refused, Sent
+from nsbench.run.engines.work import Answer, PairWork, Refused, Reply, Sent
 from nsbench.run.options import RunOptions
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'nsbench[ray]'")
@@ -76,29 +77,6 @@ class Double:
         raise AssertionError("nothing is in flight at the end")
 
 
-class Written:
-    """A book that writes down what became of steps."""
-
-    def __init__(self) -> None:
-        self.ended: list[str] = []
-        self.failed: dict[str, str] = {}
-
-    def begin(self, step: Step[Any]) -> Any:
-        return "run"
-
-    def end(self, step: Step[Any], value: Answer) -> str:
-        self.ended.append(step.key)
-        return ""
-
-    def fail(self, step: Step[Any], why: str) -> None:
-        self.failed[step.key] = why
-
-    def leave(self, step: Step[Any]) -> None:
-        raise AssertionError("nothing is left to others")
-
-    def tell(self, running: int, waiting: int) -> None: ...
-
-
 def perform(sent: Sent, work: Any, weights: Any) -> Answer:
     raise AssertionError("the double runs nothing")
 
@@ -117,7 +95,7 @@ def done_after(monkeypatch: pytest.MonkeyPatch, ends: Sequence[object]) -> Writt
     return book
 
 
-REPLY = cluster._Reply("one", Refused("a value of some kind"))
+REPLY = Reply("one", Refused("a value of some kind"))
 OUT_OF_MEMORY = ray.exceptions.OutOfMemoryError(
     "Task was killed due to the node running low on memory.\nMany more lines"
 )
@@ -125,12 +103,12 @@ OUT_OF_MEMORY = ray.exceptions.OutOfMemoryError(
 
 def test_a_task_that_took_too_much_memory_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     book = done_after(monkeypatch, [OUT_OF_MEMORY] * RETRIES + [REPLY])
-    assert (book.ended, book.failed) == (["a"], {})
+    assert (list(book.ended), book.failed) == (["a"], {})
 
 
 def test_one_that_always_takes_too_much_memory_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     book = done_after(monkeypatch, [OUT_OF_MEMORY] * (RETRIES + 1))
-    assert book.ended == []
+    assert list(book.ended) == []
     assert book.failed == {
         "a": "its worker used more memory than its machine has; give each task more with --task-memory GB"
     }

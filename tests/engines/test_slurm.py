@@ -16,6 +16,7 @@ import engine_doubles
 import pytest
 import slurm_double
 from click.testing import CliRunner
+from engine_books import Written
 from slurm_jobs import SETTINGS, fit, pair, started, steps, submitted
 from test_equal import assert_done, assert_same_grid, options
 
@@ -25,7 +26,7 @@ from nsbench.progress import SILENT, Progress
 from nsbench.results import read_results
 from nsbench.run.engines import queues, run, slurm
 from nsbench.run.engines.jobs import FOLDER, read_jobs
-from nsbench.run.engines.scheduler import Ended, Step, work_through
+from nsbench.run.engines.scheduler import Ended, work_through
 from nsbench.run.engines.slurm import OutOfTime, Slurm, Task
 from nsbench.run.engines.slurm_settings import SlurmSettings
 from nsbench.run.engines.work import Answer, Fit, Refused, Work
@@ -40,30 +41,6 @@ class Told(Progress):
 
     def line(self, text: str = "", style: str = "") -> None:
         self.lines.append(text)
-
-
-class Written:
-    """A book that writes down what became of steps."""
-
-    def __init__(self) -> None:
-        self.ended: dict[str, Answer] = {}
-        self.failed: dict[str, str] = {}
-
-    def begin(self, step: Step[Any]) -> Any:
-        return "run"
-
-    def end(self, step: Step[Any], value: Answer) -> str:
-        assert step.key not in self.ended
-        self.ended[step.key] = value
-        return ""
-
-    def fail(self, step: Step[Any], why: str) -> None:
-        self.failed[step.key] = why
-
-    def leave(self, step: Step[Any]) -> None:
-        raise AssertionError("nothing is left to others")
-
-    def tell(self, running: int, waiting: int) -> None: ...
 
 
 def done_with(engine: Slurm, *works: Work) -> Written:

@@ -9,9 +9,9 @@ from typing import Any
 
 from nsbench.progress import SILENT, Progress
 from nsbench.run.engines.scheduler import Step
-from nsbench.run.engines.slurm import Perform, Slurm
+from nsbench.run.engines.slurm import Slurm
 from nsbench.run.engines.slurm_settings import SlurmSettings
-from nsbench.run.engines.work import FitWork, PairWork, Sent, Work
+from nsbench.run.engines.work import FitWork, PairWork, Perform, Sent, Work
 
 SETTINGS = SlurmSettings(cpus=1, max_jobs=2)
 

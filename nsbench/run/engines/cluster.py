@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from nsbench.errors import UsageError
 from nsbench.progress import Progress
 from nsbench.run.engines.scheduler import Ended, Step
-from nsbench.run.engines.work import Answer, Files, Fit, FitWork, Sent, Trouble, Work
+from nsbench.run.engines.work import Answer, Files, Fit, FitWork, Perform, Reply, Sent, Trouble, Work
 
 if TYPE_CHECKING:
     from nsbench.run.options import RunOptions
@@ -33,7 +33,6 @@ PATIENCE = {  # Ray's settings: how long what it starts may take, on a machine t
     "RAY_worker_register_timeout_seconds": "240",
     "RAY_gcs_server_request_timeout_seconds": "240",
 }
-Perform = Callable[[Sent, Work, list[Files]], Answer]
 LOST = {  # of Ray's exceptions: what to say
     "OutOfMemoryError": "its worker used more memory than its machine has; give each task more with --task-memory GB",
     "NodeDiedError": "its machine was lost",
@@ -63,20 +62,12 @@ class Resources:
         return ", ".join([*parts, *([f"{self.memory / GB:g} GB"] if self.memory else [])])
 
 
-@dataclass(frozen=True)
-class _Reply:
-    """An answer, and the machine that gave it."""
-
-    node: str
-    answer: Answer
-
-
-def _task(perform: Perform, box: list[Any], work: Work, *weights: Any) -> _Reply:
+def _task(perform: Perform, box: list[Any], work: Work, *weights: Any) -> Reply:
     """What runs in a worker. `box`: a reference to what was sent, which a worker fetches once."""
     import ray
 
-    files = [_files(one.answer) if isinstance(one, _Reply) else one for one in weights]
-    return _Reply(ray.get_runtime_context().get_node_id(), perform(_sent(box[0]), work, files))
+    files = [_files(one.answer) if isinstance(one, Reply) else one for one in weights]
+    return Reply(ray.get_runtime_context().get_node_id(), perform(_sent(box[0]), work, files))
 
 
 def _files(answer: Answer) -> Files:
@@ -167,7 +158,7 @@ class Cluster:
 
     def _ended(self, reference: Any, step: Step[Work]) -> Ended[Answer]:
         try:
-            reply: _Reply = self.ray.get(reference)
+            reply: Reply = self.ray.get(reference)
         except self.ray.exceptions.RayError as error:
             for key in step.work.weights:  # they may be what is lost; they are read again from here
                 self.weights.pop(key, None)
@@ -186,7 +177,7 @@ class Cluster:
             self.looked = 0.0
         others = [one for one in self._nodes() if one["NodeID"] not in self.avoided and self.resources.slots(one)]
         if not others:
-            return Ended(step.key, Trouble(f"{trouble.why} (on {trouble.host})", trouble.host))
+            return Ended(step.key, trouble.with_host())
         return Ended(step.key, lost=trouble.why, counts=False)
 
     def _reference(self, key: str) -> Any:

@@ -141,10 +141,11 @@ class Book:
                 self.folder.parent.rmdir()
 
 
-def begin(folder: Path, job: str) -> None:
-    """Say that a job has begun, in it."""
+def begin(folder: Path, job: str) -> str:
+    """Say that a job has begun, in it; the machine, as the scheduler calls it."""
     node = os.environ.get("SLURMD_NODENAME") or os.uname().nodename
     write_atomically(folder / BEGUN / job, _line(Begun(node, time.time())))
+    return node
 
 
 def read_jobs(results: Path) -> tuple[list[Jobs], list[str]]:

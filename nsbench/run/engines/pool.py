@@ -14,10 +14,9 @@ from typing import Any
 
 from nsbench.progress import Progress
 from nsbench.run.engines.scheduler import Ended, Step
-from nsbench.run.engines.work import Answer, Files, Sent, Trouble, Work
+from nsbench.run.engines.work import Answer, Files, Perform, Sent, Trouble, Work
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-Perform = Callable[[Sent, Work, list[Files]], Answer]
 
 
 def visible_gpus(count: int) -> list[str]:
@@ -85,7 +84,7 @@ class Pool:
             self.workers[self.workers.index(worker)] = self._started(worker.gpu)
             return Ended(step.key, lost=f"its process ended with status {worker.process.exitcode}")
         if isinstance(answer, Trouble):
-            answer = Trouble(f"{answer.why} (on {answer.host})", answer.host)
+            answer = answer.with_host()
         return Ended(step.key, answer)
 
     def _started(self, gpu: str | None) -> _Worker:

@@ -26,7 +26,20 @@ from nsbench.run.engines.jobs import WEIGHTS, Book, begin, left_behind
 from nsbench.run.engines.queues import LocalQueue, Queue, SlurmQueue, cancel_left, has_slurm, local_gpus
 from nsbench.run.engines.scheduler import Ended, Step
 from nsbench.run.engines.slurm_settings import NAME, SlurmSettings
-from nsbench.run.engines.work import Answer, Files, Fit, Measured, PairWork, Part, Refused, Sent, Trouble, Work
+from nsbench.run.engines.work import (
+    Answer,
+    Files,
+    Fit,
+    Measured,
+    PairWork,
+    Part,
+    Perform,
+    Refused,
+    Reply,
+    Sent,
+    Trouble,
+    Work,
+)
 
 if TYPE_CHECKING:
     from nsbench.run.options import RunOptions
@@ -36,7 +49,6 @@ FITS = 16  # whose weights are kept for jobs to come
 MARGIN = 300.0  # seconds before its limit from which on a job that is told to end has used its time up
 REFUSALS = 30  # of sbatch, one after the other, a minute apart
 AGAIN = 60.0
-Perform = Callable[[Sent, Work, list[Files]], Answer]
 LOST = {  # states of SLURM: what to say
     "OUT_OF_MEMORY": "its job used more memory than it had; give each more with --slurm memory=GB",
     "TIMEOUT": "its job took longer than it may; give more with --slurm time=H:MM:SS",
@@ -48,14 +60,6 @@ LOST = {  # states of SLURM: what to say
 
 class OutOfTime(BaseException):
     """The time of a job is used up: what it does ends, whatever would catch an Exception."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer, and the machine that gave it."""
-
-    node: str
-    answer: Answer
 
 
 @dataclass
@@ -75,8 +79,7 @@ class Task:
 
         os.register_at_fork(after_in_child=_ignore_preemption)
         self.began = time.monotonic()
-        begin(self.folder, JobEnvironment().job_id)
-        node = os.environ.get("SLURMD_NODENAME") or os.uname().nodename
+        node = begin(self.folder, JobEnvironment().job_id)
         sent = pickle.loads((self.folder / SENT).read_bytes())
         try:
             answer = self.perform(sent, self.work, [pickle.loads(path.read_bytes()) for path in self.weights])
@@ -259,7 +262,7 @@ class Slurm:
         if self.queue.avoid(reply.node):
             self.progress.line(f"{reply.node} does no more work of this run: {answer.why}", style="yellow")
             return Ended(step.key, lost=answer.why)
-        return Ended(step.key, Trouble(f"{answer.why} (on {answer.host})", answer.host))
+        return Ended(step.key, answer.with_host())
 
     def _clear_left(self, results: Path) -> None:
         """Jobs of commands that were killed are cancelled: nobody would take what they give."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -119,5 +119,18 @@ class Trouble:
     why: str
     host: str = ""
 
+    def with_host(self) -> Trouble:
+        """With the machine in its words: for where no other machine can do the work."""
+        return Trouble(f"{self.why} (on {self.host})", self.host)
+
 
 Answer = Fit | Measured | Part | Refused | Trouble
+Perform = Callable[[Sent, Work, list[Files]], Answer]  # what a worker does, with the fits that the work starts from
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer, and the machine that gave it, as its engine calls it."""
+
+    node: str
+    answer: Answer
