@@ -91,8 +91,11 @@ def learn_noise(
     with frozen(model), class_token_only(model), torch.enable_grad():
         clean = clean_outputs(model, images, batch_size)
         tokens_BND, clean_BK, part = next(clean)
-        drawn_1ND = uniform_like(tokens_BND[:1], limit, derive_seed(seed, "nullspace noise", round))
-        noise_1ND = (drawn_1ND if start is None else start.to(drawn_1ND, copy=True)).requires_grad_()
+        if start is None:
+            noise_1ND = uniform_like(tokens_BND[:1], limit, derive_seed(seed, "nullspace noise", round))
+        else:
+            noise_1ND = start.detach().to(tokens_BND, copy=True)
+        noise_1ND.requires_grad_()
         optimiser = torch.optim.AdamW([noise_1ND], lr=lr, weight_decay=weight_decay)
         pending: deque[tuple[int, torch.Tensor, torch.Tensor]] = deque()
         behind = _behind(noise_1ND)

@@ -85,15 +85,15 @@ def round_noise(
     round: int,
     workers: int,
     watch: NoiseWatch | None = None,
-    last: torch.Tensor | None = None,
+    start: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor | None, NoiseOfRound | None]:
-    """This round's noise (1, N, D), and what the history tells of it. `last`: that of the round before."""
+    """This round's noise (1, N, D), and what the history tells of it. `start`: see `NoiseImages`."""
     parts = _stream(model, train, recipe, round, workers)
     with closing(parts):
         held_out = next(parts)
         taken = Pool(parts, recipe.noise_batches) if recipe.noise_batches else parts
         stop = held_out if recipe.noise_stop == "held-out" else None
-        images = NoiseImages(taken, held_out, stop, watch, last if recipe.noise_start == "last" else None)
+        images = NoiseImages(taken, held_out, stop, watch, start)
         learnt = perturb(model, images, round)
     if learnt is None:
         return None, None

@@ -131,8 +131,7 @@ class State:
             self.ema.module.load_timm_state_dict(record["ema"])
         self.cost, self.history = TrainingCost(**record["cost"]), _ROUNDS.validate_python(record["history"])
         self.round, self.step, self.micro_batch = record["round"], record["step"], record["micro_batch"]
-        if self.recipe.noise_start == "last":
-            self.noise = record["noise"]
+        self.noise = record.get("noise")  # a checkpoint of an earlier version has none
         if self.scheduler:
             self.scheduler.step_update(self.position)
 
@@ -148,7 +147,8 @@ class State:
             "round": self.round,
             "step": self.step,
             "micro_batch": self.micro_batch,
-        } | ({"noise": self.noise} if self.recipe.noise_start == "last" else {})
+            "noise": self.noise,
+        }
 
 
 def _digest(value: object) -> str:

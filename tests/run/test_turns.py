@@ -60,13 +60,19 @@ def test_one_process_at_a_time_and_a_killed_one_holds_nothing(tmp_path: Path) ->
     assert not path.exists()
 
 
-def test_what_a_killed_process_left_behind_its_work_is_cleared(tmp_path: Path) -> None:
-    path = tmp_path / "a.turn"
+def left_behind(folder: Path) -> Path:
+    """The turn of a process that was killed."""
+    path = folder / "a.turn"
     other = subprocess.Popen([sys.executable, "-c", HOLDER, path], stdout=subprocess.PIPE)
     assert other.stdout
     other.stdout.readline()
     other.kill()
     other.wait()
+    return path
+
+
+def test_what_a_killed_process_left_behind_its_work_is_cleared(tmp_path: Path) -> None:
+    path = left_behind(tmp_path)
     assert path.exists()
     clear_turn(path)
     assert not path.exists()
@@ -77,12 +83,7 @@ def test_what_a_machine_that_died_holds_lapses_for_one_who_looks_now_and_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is known by its silence alone, of which each look sees a part."""
-    path = tmp_path / "a.turn"
-    other = subprocess.Popen([sys.executable, "-c", HOLDER, path], stdout=subprocess.PIPE)
-    assert other.stdout
-    other.stdout.readline()
-    other.kill()
-    other.wait()
+    path = left_behind(tmp_path)
     path.write_text(path.read_text().replace(os.uname().nodename, "another-machine"))
     clock = [time.monotonic()]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
