@@ -12,6 +12,7 @@ from nsbench.models.catalogue import known_models
 
 if TYPE_CHECKING:
     from nsbench.models.checkpoint import save_weights, weights_digest
+    from nsbench.models.faster import faster_linear
     from nsbench.models.loading import build_vit_shapes10, with_weights, wrap
     from nsbench.models.model import Model, class_token_only, frozen
     from nsbench.models.places import load_model
@@ -22,6 +23,7 @@ _LAZY = {
     "Preprocessing": "preprocessing",
     "build_vit_shapes10": "loading",
     "class_token_only": "model",
+    "faster_linear": "faster",
     "frozen": "model",
     "load_model": "places",
     "save_weights": "checkpoint",
@@ -35,6 +37,7 @@ __all__ = [
     "Preprocessing",
     "build_vit_shapes10",
     "class_token_only",
+    "faster_linear",
     "frozen",
     "known_models",
     "load_model",

@@ -2,8 +2,8 @@
 
 A transformer that pools by its class token drops every other token after its last block. So in that block the queries,
 the projection and the MLP of those tokens change nothing, and one query needs neither keys nor values: leaving them out
-saves nearly a block. The logits are the same up to rounding. Noise learning and training use the short form; evaluation
-runs timm's own arithmetic, bit for bit.
+saves nearly a block. The logits are the same up to rounding. Noise learning, training and the search of attacks use the
+short form; what is said of an image, attacked or not, is said by the whole model.
 
 Shapes: B images, T tokens with the class token first, D embedding width, H heads of width d.
 """

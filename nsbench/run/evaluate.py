@@ -17,8 +17,9 @@ from nsbench import processes, registry
 from nsbench.attacks.card import AttackCost, attack_card, import_library, of_all_processes
 from nsbench.data.loading import batches
 from nsbench.errors import AttackError, DataError, doing
+from nsbench.models.faster import faster_linear
 from nsbench.models.memory import let_go, out_of_memory, too_large
-from nsbench.models.model import frozen
+from nsbench.models.model import class_token_only, frozen
 from nsbench.models.preprocessing import in_8_bits, unit
 from nsbench.progress import SILENT, Progress
 from nsbench.results import AttackCard, OutputCheck
@@ -107,7 +108,12 @@ def evaluate(
         room = max(1, min(batch_size, memory.room or batch_size, len(split)))
         job = _Job(model, split, condition, room, workers, {} if leave_out else None)
         try:
-            with processes.section(repeated=out_of_memory), frozen(model), doing(f"evaluating {title}"):
+            with (
+                processes.section(repeated=out_of_memory),
+                frozen(model),
+                faster_linear(model),
+                doing(f"evaluating {title}"),
+            ):
                 return _evaluated(job, seed, progress, title, pictures, memory, may_be_empty)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
@@ -295,11 +301,12 @@ def _perturb(
     seed: int,
     cost: AttackCost,
 ) -> torch.Tensor:
-    """What the attack makes of these images, after the check."""
+    """What the attack makes of these images, after the check. It may search on the short form of the last block; what
+    becomes of the images is judged on the whole model."""
     name, threat = str(job.condition.attack), job.condition.threat
     assert threat is not None
     room = {"batch_size": job.batch_size} if _refills(job) else {}
-    with cost.counted(job.model, len(images)):
+    with class_token_only(job.model), cost.counted(job.model, len(images)):
         returned = registry.attacks[name](
             job.model, images, labels, ids=ids, seed=seed, threat=threat, **room, **job.condition.params
         )

@@ -31,11 +31,18 @@ from nsbench.training.recipe import Recipe
 
 @contextmanager
 def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Inside, the global generators, which timm's augmentation uses, start from `seed`; afterwards as before."""
+    """Inside, the global generators, which timm's augmentation uses, start from `seed`; afterwards as before.
+
+    Those of the CPU and of `device` alone: `torch.manual_seed` turns to every kind of device that there might be and
+    formats the stack for each, which costs more than most images' augmentation.
+    """
     with global_generators_kept(device):
         random.seed(seed)
         np.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        if device is not None and device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
         yield
 
 
