@@ -147,7 +147,7 @@ def fit(
 
     The nn.Module is `.model`; `evaluate` takes what is returned. Raises an NsbenchError.
     """
-    from nsbench.run.runner import fit
+    from nsbench.run.trainings import fit
 
     asked, parent = _asked(method, (), data, model, preprocessing, name, (seed,), DEFAULT_RESULTS, "fit", options)
     fitted = fit(asked, _progress(progress), parent)

@@ -21,19 +21,11 @@ from nsbench.run.job import Job, open_job
 from nsbench.run.kept_fits import kept_at, stored
 from nsbench.run.known import Memory
 from nsbench.run.options import RunOptions
+from nsbench.run.pair import identity_of, pair_of, splits_of
 from nsbench.run.recording import Pair
-from nsbench.run.runner import (
-    fit_key,
-    identity_of,
-    job_of,
-    measuring_job,
-    pair_of,
-    splits_of,
-    subject_of,
-    trained_parts,
-    with_meaning,
-)
+from nsbench.run.runner import with_meaning
 from nsbench.run.throughput import Throughput, measure
+from nsbench.run.trainings import fit_key, job_of, measuring_job, subject_of, trained_parts
 from nsbench.types import Method
 
 State = Literal["held already", "to run", "missing", "cannot be run", "known once equal compute is measured"]

@@ -7,8 +7,7 @@ What cannot be done is named, the rest goes on, and the summary says so.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -17,15 +16,10 @@ import torch
 import nsbench.attacks  # noqa: F401  (fills the registry of attacks)
 from nsbench import processes, registry, results
 from nsbench.data import Split
-from nsbench.data.sized import for_model
-from nsbench.data.source import digest_of
-from nsbench.errors import CorruptImage, MissingSplit, NsbenchError, UsageError
+from nsbench.errors import MissingSplit, NsbenchError, UsageError
 from nsbench.files import can_be_made
-from nsbench.health import doubts
-from nsbench.progress import Course, Fact, Progress, Within
+from nsbench.progress import Course, Progress, Within
 from nsbench.results import Result
-from nsbench.results.comparability import image_set
-from nsbench.results.samples import pack_samples, pictures_of
 from nsbench.run.before import (
     not_attackable,
     rehearse,
@@ -35,16 +29,26 @@ from nsbench.run.before import (
     require_trainable,
     say_what_is_needed,
 )
-from nsbench.run.evaluate import Evaluation, evaluate
-from nsbench.run.fit import Fitter
 from nsbench.run.job import Job, open_job
 from nsbench.run.kept_fits import Fitted
 from nsbench.run.known import Memory
 from nsbench.run.options import RunOptions
-from nsbench.run.recording import Pair, available, has_meaning, result_line, result_of
+from nsbench.run.pair import (
+    doubts_of,
+    evaluations_of,
+    facts_of,
+    held_result,
+    identity_of,
+    packed_pictures,
+    pair_of,
+    say_done,
+    splits_of,
+)
+from nsbench.run.recording import Pair, has_meaning, result_of
+from nsbench.run.trainings import budget_of, fit_key, fitted, job_of, measuring_job, subject_of
 from nsbench.run.turns import LOOKS, Elsewhere, clear_turn, turn
-from nsbench.run.watch import Watcher, check_logger
-from nsbench.types import Condition, Method, Suite
+from nsbench.run.watch import check_logger
+from nsbench.types import Method, Suite
 
 if TYPE_CHECKING:
     from nsbench.models import Model
@@ -79,12 +83,6 @@ class Summary:
     @property
     def complete(self) -> bool:
         return not (self.missing or self.failed)
-
-
-def fit(options: RunOptions, progress: Progress, network: Model | None = None) -> Fitted:
-    """The model of the first method and seed, from the kept weights where they are there. Raises an nsbench error."""
-    job = open_job(options, progress, network)
-    return fitted(job, job.method(options.methods[0]))
 
 
 def run(options: RunOptions, progress: Progress, network: Model | None = None) -> Summary:
@@ -152,12 +150,6 @@ def _run_all(first: Job, course: Course, summary: Summary) -> None:
         work = later
 
 
-def job_of(first: Job, seed: int, compute: float | None = None) -> Job:
-    """The job of a seed. `compute`: a budget of forward passes instead of a number of steps."""
-    budget = {} if compute is None else {"compute": compute}
-    return replace(first, seed=seed, recipe=first.recipe.model_copy(update={"seed": seed, **budget}))
-
-
 def _left(job: Job, method: Method, suites: Sequence[str]) -> list[tuple[Job, Method]]:
     """The work on these suites, if any."""
     return [(replace(job, options=replace(job.options, suites=tuple(suites))), method)] if suites else []
@@ -173,63 +165,6 @@ def with_meaning(job: Job) -> Job:
         raise UsageError(f"--suite {','.join(apart)}: not part of {job.source.title}; take clean, fgsm or another one")
     job.progress.line(f"not part of {job.source.title}: {', '.join(apart)}", style="dim")
     return replace(job, options=replace(job.options, suites=suites))
-
-
-def measuring_job(first: Job) -> Job:
-    """The job that equal compute is measured in: one seed's for all, so that every seed trains under one recipe."""
-    return job_of(first, first.options.seeds[0])
-
-
-def budget_of(job: Job, subject: Fitted) -> float:
-    """Forward passes that every training gets: what the subject of the comparison cost, which is said."""
-    cost = subject.card.forward_equivalents or 0
-    job.progress.line(
-        f"equal compute: every method trains for as much as {subject.card.method} costs with seed {job.seed}, "
-        f"{cost:,} forward passes"
-    )
-    return float(cost)
-
-
-def subject_of(job: Job) -> Method:
-    """The method that equal compute is measured by. Raises UsageError where it is not one."""
-    subjects = [method for method in registry.methods.values() if method.role == "subject"]
-    if len(subjects) != 1:
-        raise UsageError(
-            f"--match compute: {len(subjects)} methods have the role 'subject', and equal compute is measured by one"
-        )
-    return job.method(subjects[0].name)
-
-
-def trained_parts(job: Job, method: Method) -> Iterator[tuple[Method, Method]]:
-    """The trainings behind a method's model: of a chain each part that trains, behind the chain that ends with it."""
-    parts = method.parts or (method,)
-    for number, part in enumerate(parts, 1):
-        if part.trains:
-            yield job.method("+".join(one.name for one in parts[:number])), part
-
-
-def fitter_of(job: Job, watcher: Watcher | None = None, waits: bool = True) -> Fitter:
-    listens = watcher is not None and (job.options.watch or job.options.log)
-    return Fitter(
-        job.recipe,
-        job.source,
-        job.progress,
-        workers=job.workers,
-        again=job.options.force,
-        folder=job.options.weights,
-        on_round=watcher if listens else None,
-        waits=waits,
-    )
-
-
-def fit_key(job: Job, method: Method) -> str:
-    """Digest of everything that decides the weights of a method."""
-    return fitter_of(job).key(method, job.parent, job.parent_digest)
-
-
-def fitted(job: Job, method: Method, waits: bool = True) -> Fitted:
-    with closing(Watcher(job)) as watcher:
-        return fitter_of(job, watcher, waits).fit(method, job.parent, job.parent_digest)
 
 
 def _run_method(job: Job, method: Method, summary: Summary, course: Course) -> list[str]:
@@ -323,142 +258,6 @@ def _run_pair(
     if processes.number() == 0:
         result = summary.results[-1]
         say_done(job, pair, result, doubts_of(result, evaluations))
-
-
-def packed_pictures(job: Job, splits: Sequence[Split], identity: str, evaluations: Mapping[str, Evaluation]) -> bytes:
-    """The file of the pictures that a result keeps."""
-    samples = {name: evaluations[name].samples for name in pictures_of(list(evaluations))}
-    own = splits[0].set_classes
-    return pack_samples(identity, samples, own.names if own else job.source.class_names)
-
-
-def say_done(job: Job, pair: Pair, result: Result, doubts: Sequence[str]) -> None:
-    """The line of a finished pair, and signs that its figures flatter it."""
-    score, seconds = result.score, result.provenance.seconds
-    figures: dict[str, Fact] = {
-        "value": score.value,
-        "low": score.low,
-        "high": score.high,
-        "n": score.n,
-        "seconds": seconds,
-    }
-    job.progress.event("pair", result_line(pair, result), facts_of(pair) | figures)
-    for doubt in doubts:
-        job.progress.line(f"{pair}: {doubt}", style="yellow")
-
-
-def doubts_of(result: Result, evaluations: Mapping[str, Evaluation]) -> list[str]:
-    """Signs that the figures of a result flatter it, in words."""
-    outcomes = {name: one.outcomes for name, one in evaluations.items()}
-    return [doubt.words() for doubt in doubts(result.conditions, outcomes)]
-
-
-def facts_of(pair: Pair) -> dict[str, Fact]:
-    return {"method": pair.method, "suite": pair.suite, "seed": pair.seed}
-
-
-def evaluations_of(
-    job: Job,
-    suite: Suite,
-    splits: Sequence[Split | None],
-    model: Model,
-    memory: Memory,
-    pair: Pair,
-    may_be_empty: bool = False,
-) -> Mapping[str, Evaluation]:
-    """By condition, without those whose split is None.
-
-    Raises CorruptImage for images that cannot be read, unless the options allow to leave them out; what is left of a
-    condition `may_be_empty` where other parts of it are evaluated elsewhere.
-    """
-    conditions = suite.conditions()
-    pictures = pictures_of([condition.name for condition in conditions])
-    evaluations: dict[str, Evaluation] = {}
-    for number, (condition, split) in enumerate(zip(conditions, splits, strict=True), 1):
-        if split is None:
-            continue
-        count = f" [{number}/{len(conditions)}]" if len(conditions) > 1 else ""
-        one = evaluations[condition.name] = evaluate(
-            model,
-            split,
-            condition,
-            seed=job.seed,
-            batch_size=job.batch_size,
-            workers=job.workers,
-            progress=job.progress,
-            label=f"{pair} · {condition.name}{count}",
-            leave_out=True,
-            pictures=pictures.get(condition.name, 0),
-            memory=memory,
-            may_be_empty=may_be_empty,
-        )
-        if one.unreadable and not job.options.allow_missing:
-            raise CorruptImage(
-                f"{len(one.unreadable)} of {len(split)} images of '{split.name}' cannot be read, such as "
-                f"{next(iter(one.unreadable.values()))}. Repair them, or accept the rest with --allow-missing"
-            )
-    if most := max(len(one.unreadable) for one in evaluations.values()):
-        job.progress.line(f"{pair}: up to {most} images of a condition cannot be read and are left out", style="yellow")
-    return evaluations
-
-
-def splits_of(job: Job, suite: Suite) -> list[Split]:
-    """The images of each condition: the suite's own subset, cut further by --limit.
-
-    Where data have to be made, the first of several processes makes them, and the others find them.
-    """
-    if processes.count() > 1:
-        processes.first(lambda: bool(_splits(job, suite)))
-    return _splits(job, suite)
-
-
-def _splits(job: Job, suite: Suite) -> list[Split]:
-    limits = [condition.limit for condition in suite.conditions()]
-    return [
-        _prepared(job, condition).limited(limit).limited(job.options.limit)
-        for condition, limit in zip(suite.conditions(), limits, strict=True)
-    ]
-
-
-def _prepared(job: Job, condition: Condition) -> Split:
-    split = job.source.split(condition.split, job.progress)
-    return for_model(split, condition.preprocess, job.parent.input_size, job.options.resize_ready)
-
-
-def identity_of(job: Job, suite: Suite, splits: list[Split], key: str) -> str:
-    """Digest of all that decides the outcomes, apart from the machine's arithmetic."""
-    settings = [
-        (c.name, c.attack, sorted(c.params.items()), str(c.threat), c.preprocess, split.digest, split.origin)
-        for c, split in zip(suite.conditions(), splits, strict=True)
-    ]
-    used = [registry.attacks[c.attack].code for c in suite.conditions() if c.attack]
-    codes = sorted({suite.code, *used} - {""})  # of files that were included: an edit is another measurement
-    about = (job.source.name, key, job.parent.preprocessing, suite.name, suite.version, job.seed, settings)
-    return digest_of(*about, *codes)
-
-
-def held_result(job: Job, method: Method, suite: Suite, identity: str, pair: Pair) -> Result | None:
-    """This very measurement, if it is stored; one without all its images only counts where that is accepted.
-
-    A broken one is named. Raises ResultError for one that could not be replaced.
-    """
-    found = results.find_result(
-        job.options.results, job.source.name, job.parent.name, method.name, suite.name, job.seed, identity
-    )
-    if job.options.force:
-        return None
-    if found.problem:
-        job.progress.line(f"{pair}: is computed, since {found.problem}", style="yellow")
-    stored = found.result
-    if stored and image_set(stored).limit:
-        stored = results.note_available(stored, available(job, suite))
-    if stored and job.options.about:
-        stored = results.note_about(stored, job.options.about)
-    return stored if stored and (job.options.allow_missing or not stored.unreadable) else None
-
-
-def pair_of(job: Job, method: Method, suite: str) -> Pair:
-    return Pair(method.name, suite, job.seed, name_seed=len(job.options.seeds) > 1)
 
 
 def _note(job: Job, where: dict[Pair, str], pair: Pair, error: Exception) -> None:

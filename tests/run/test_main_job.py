@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from nsbench.cli import main
 from nsbench.results import read_outcomes, read_result, read_results, store
-from nsbench.run import runner
+from nsbench.run import pair
 
 LIMIT = 12
 
@@ -126,14 +126,14 @@ def test_report(stored: Path, tmp_path: Path) -> None:
 
 
 def test_an_interruption_keeps_what_was_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = runner.evaluate
+    real = pair.evaluate
 
     def interrupted(model, split, condition, **options):
         if split.name == "v2":
             raise KeyboardInterrupt
         return real(model, split, condition, **options)
 
-    monkeypatch.setattr(runner, "evaluate", interrupted)
+    monkeypatch.setattr(pair, "evaluate", interrupted)
     result = nsbench(
         "run", "--method", "pretrained", "--suite", "clean,imagenet_v2", "--limit", 5, "--results", tmp_path
     )

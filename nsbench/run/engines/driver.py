@@ -26,28 +26,20 @@ from nsbench.run.engines.work import Answer, Files, Fit, FitWork, Measured, Pair
 from nsbench.run.job import Job
 from nsbench.run.kept_fits import Fitted, files_of, keep_files, kept_at, stored
 from nsbench.run.options import RunOptions
-from nsbench.run.parts import parts_of, whole
-from nsbench.run.recording import Pair, result_of
-from nsbench.run.runner import (
-    Summary,
-    budget_of,
+from nsbench.run.pair import (
     doubts_of,
     facts_of,
-    fit_key,
-    fitted,
     held_result,
     identity_of,
-    job_of,
-    measuring_job,
     packed_pictures,
     pair_of,
-    ready,
     say_done,
-    say_what_is_stored,
     splits_of,
-    subject_of,
-    trained_parts,
 )
+from nsbench.run.parts import parts_of, whole
+from nsbench.run.recording import Pair, result_of
+from nsbench.run.runner import Summary, ready, say_what_is_stored
+from nsbench.run.trainings import budget_of, fit_key, fitted, job_of, measuring_job, subject_of, trained_parts
 from nsbench.run.turns import LOOKS, Elsewhere, clear_turn, turn
 from nsbench.types import Method, Suite
 

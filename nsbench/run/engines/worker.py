@@ -39,20 +39,11 @@ from nsbench.run.job import Job, open_job
 from nsbench.run.kept_fits import Fitted, drop_files, files_of, keep_files, kept_in
 from nsbench.run.known import Memory
 from nsbench.run.named_suites import register_sets
+from nsbench.run.pair import doubts_of, evaluations_of, identity_of, packed_pictures, pair_of, splits_of
 from nsbench.run.parts import part_of
 from nsbench.run.recording import result_of
-from nsbench.run.runner import (
-    doubts_of,
-    evaluations_of,
-    fit_key,
-    fitted,
-    identity_of,
-    job_of,
-    packed_pictures,
-    pair_of,
-    splits_of,
-    with_meaning,
-)
+from nsbench.run.runner import with_meaning
+from nsbench.run.trainings import fit_key, fitted, job_of
 from nsbench.types import Method
 
 TASKS = "tasks"  # folder of weights that workers keep, beside those of whoever started the run

@@ -1,0 +1,161 @@
+"""One pair of a method and a suite: its images, what identifies it, whether it is stored, its evaluations, its line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from nsbench import processes, registry, results
+from nsbench.data import Split
+from nsbench.data.sized import for_model
+from nsbench.data.source import digest_of
+from nsbench.errors import CorruptImage
+from nsbench.health import doubts
+from nsbench.progress import Fact
+from nsbench.results import Result
+from nsbench.results.comparability import image_set
+from nsbench.results.samples import pack_samples, pictures_of
+from nsbench.run.evaluate import Evaluation, evaluate
+from nsbench.run.job import Job
+from nsbench.run.known import Memory
+from nsbench.run.recording import Pair, available, result_line
+from nsbench.types import Condition, Method, Suite
+
+if TYPE_CHECKING:
+    from nsbench.models import Model
+
+
+def pair_of(job: Job, method: Method, suite: str) -> Pair:
+    return Pair(method.name, suite, job.seed, name_seed=len(job.options.seeds) > 1)
+
+
+def facts_of(pair: Pair) -> dict[str, Fact]:
+    return {"method": pair.method, "suite": pair.suite, "seed": pair.seed}
+
+
+def splits_of(job: Job, suite: Suite) -> list[Split]:
+    """The images of each condition: the suite's own subset, cut further by --limit.
+
+    Where data have to be made, the first of several processes makes them, and the others find them.
+    """
+    if processes.count() > 1:
+        processes.first(lambda: bool(_splits(job, suite)))
+    return _splits(job, suite)
+
+
+def _splits(job: Job, suite: Suite) -> list[Split]:
+    limits = [condition.limit for condition in suite.conditions()]
+    return [
+        _prepared(job, condition).limited(limit).limited(job.options.limit)
+        for condition, limit in zip(suite.conditions(), limits, strict=True)
+    ]
+
+
+def _prepared(job: Job, condition: Condition) -> Split:
+    split = job.source.split(condition.split, job.progress)
+    return for_model(split, condition.preprocess, job.parent.input_size, job.options.resize_ready)
+
+
+def identity_of(job: Job, suite: Suite, splits: list[Split], key: str) -> str:
+    """Digest of all that decides the outcomes, apart from the machine's arithmetic."""
+    settings = [
+        (c.name, c.attack, sorted(c.params.items()), str(c.threat), c.preprocess, split.digest, split.origin)
+        for c, split in zip(suite.conditions(), splits, strict=True)
+    ]
+    used = [registry.attacks[c.attack].code for c in suite.conditions() if c.attack]
+    codes = sorted({suite.code, *used} - {""})  # of files that were included: an edit is another measurement
+    about = (job.source.name, key, job.parent.preprocessing, suite.name, suite.version, job.seed, settings)
+    return digest_of(*about, *codes)
+
+
+def held_result(job: Job, method: Method, suite: Suite, identity: str, pair: Pair) -> Result | None:
+    """This very measurement, if it is stored; one without all its images only counts where that is accepted.
+
+    A broken one is named. Raises ResultError for one that could not be replaced.
+    """
+    found = results.find_result(
+        job.options.results, job.source.name, job.parent.name, method.name, suite.name, job.seed, identity
+    )
+    if job.options.force:
+        return None
+    if found.problem:
+        job.progress.line(f"{pair}: is computed, since {found.problem}", style="yellow")
+    stored = found.result
+    if stored and image_set(stored).limit:
+        stored = results.note_available(stored, available(job, suite))
+    if stored and job.options.about:
+        stored = results.note_about(stored, job.options.about)
+    return stored if stored and (job.options.allow_missing or not stored.unreadable) else None
+
+
+def evaluations_of(
+    job: Job,
+    suite: Suite,
+    splits: Sequence[Split | None],
+    model: Model,
+    memory: Memory,
+    pair: Pair,
+    may_be_empty: bool = False,
+) -> Mapping[str, Evaluation]:
+    """By condition, without those whose split is None.
+
+    Raises CorruptImage for images that cannot be read, unless the options allow to leave them out; what is left of a
+    condition `may_be_empty` where other parts of it are evaluated elsewhere.
+    """
+    conditions = suite.conditions()
+    pictures = pictures_of([condition.name for condition in conditions])
+    evaluations: dict[str, Evaluation] = {}
+    for number, (condition, split) in enumerate(zip(conditions, splits, strict=True), 1):
+        if split is None:
+            continue
+        count = f" [{number}/{len(conditions)}]" if len(conditions) > 1 else ""
+        one = evaluations[condition.name] = evaluate(
+            model,
+            split,
+            condition,
+            seed=job.seed,
+            batch_size=job.batch_size,
+            workers=job.workers,
+            progress=job.progress,
+            label=f"{pair} · {condition.name}{count}",
+            leave_out=True,
+            pictures=pictures.get(condition.name, 0),
+            memory=memory,
+            may_be_empty=may_be_empty,
+        )
+        if one.unreadable and not job.options.allow_missing:
+            raise CorruptImage(
+                f"{len(one.unreadable)} of {len(split)} images of '{split.name}' cannot be read, such as "
+                f"{next(iter(one.unreadable.values()))}. Repair them, or accept the rest with --allow-missing"
+            )
+    if most := max(len(one.unreadable) for one in evaluations.values()):
+        job.progress.line(f"{pair}: up to {most} images of a condition cannot be read and are left out", style="yellow")
+    return evaluations
+
+
+def packed_pictures(job: Job, splits: Sequence[Split], identity: str, evaluations: Mapping[str, Evaluation]) -> bytes:
+    """The file of the pictures that a result keeps."""
+    samples = {name: evaluations[name].samples for name in pictures_of(list(evaluations))}
+    own = splits[0].set_classes
+    return pack_samples(identity, samples, own.names if own else job.source.class_names)
+
+
+def doubts_of(result: Result, evaluations: Mapping[str, Evaluation]) -> list[str]:
+    """Signs that the figures of a result flatter it, in words."""
+    outcomes = {name: one.outcomes for name, one in evaluations.items()}
+    return [doubt.words() for doubt in doubts(result.conditions, outcomes)]
+
+
+def say_done(job: Job, pair: Pair, result: Result, doubts: Sequence[str]) -> None:
+    """The line of a finished pair, and signs that its figures flatter it."""
+    score, seconds = result.score, result.provenance.seconds
+    figures: dict[str, Fact] = {
+        "value": score.value,
+        "low": score.low,
+        "high": score.high,
+        "n": score.n,
+        "seconds": seconds,
+    }
+    job.progress.event("pair", result_line(pair, result), facts_of(pair) | figures)
+    for doubt in doubts:
+        job.progress.line(f"{pair}: {doubt}", style="yellow")
