@@ -7,12 +7,14 @@ and for many images side by side. NumPy's generators are sequential and cannot b
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
 
 GOLDEN = 0x9E3779B97F4A7C15
 MIX_1, MIX_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+BLOCK = 2**15  # numbers that are made together
 UNIT = 2.0**-24  # uniform numbers have 24 bits, all that float32 can hold in [0, 1)
 
 
@@ -24,19 +26,28 @@ class Draws:
 
     def bits(self, count: int) -> np.ndarray:
         """(2, ceil(count / 2)) uint32: the high and the low halves of the next 64-bit numbers."""
-        words = (count + 1) // 2
-        start = (self.key + GOLDEN * self.position) % 2**64
-        self.position += words
-        z = _multiples(words) + np.uint64(start)
-        shifted = np.empty_like(z)
-        for shift, factor in ((30, MIX_1), (27, MIX_2)):
-            np.right_shift(z, np.uint64(shift), out=shifted)
+        halves = np.empty((2, (count + 1) // 2), np.uint32)
+        for place, numbers in self._hashes(halves.shape[1]):
+            halves[1, place] = numbers  # the cast keeps the low half
+            halves[0, place] = np.right_shift(numbers, np.uint64(32), out=numbers)
+        return halves
+
+    def _hashes(self, count: int) -> Iterator[tuple[slice, np.ndarray]]:
+        """The next 64-bit numbers in blocks that stay in a processor's cache: their places, and the block (reused)."""
+        block, scratch = np.empty((2, min(count, BLOCK)), np.uint64)
+        for first in range(0, count, BLOCK):
+            length = min(BLOCK, count - first)
+            z, shifted = block[:length], scratch[:length]
+            start = (self.key + GOLDEN * (self.position + first)) % 2**64
+            np.add(_multiples()[:length], np.uint64(start), out=z)
+            for shift, factor in ((30, MIX_1), (27, MIX_2)):
+                np.right_shift(z, np.uint64(shift), out=shifted)
+                z ^= shifted
+                z *= np.uint64(factor)
+            np.right_shift(z, np.uint64(31), out=shifted)
             z ^= shifted
-            z *= np.uint64(factor)
-        np.right_shift(z, np.uint64(31), out=shifted)
-        z ^= shifted
-        np.right_shift(z, np.uint64(32), out=shifted)
-        return np.stack((shifted.astype(np.uint32), z.astype(np.uint32)))  # the cast keeps the low half
+            yield slice(first, first + length), z
+        self.position += count
 
     def words(self, shape: tuple[int, ...]) -> np.ndarray:
         """Uniform 32-bit numbers."""
@@ -45,23 +56,26 @@ class Draws:
 
     def uniform(self, shape: tuple[int, ...]) -> np.ndarray:
         """Float32 in [0, 1)."""
-        numbers = (self.words(shape) >> np.uint32(8)).astype(np.float32)
+        numbers = _in_24_bits(self.words(shape))
         numbers *= np.float32(UNIT)
         return numbers
 
     def normal(self, shape: tuple[int, ...]) -> np.ndarray:
         """Standard normal float32 (Box and Muller 1958); at most 5.9 from zero."""
         count = math.prod(shape)
-        first, second = (self.bits(count) >> np.uint32(8)).astype(np.float32) if count else np.zeros((2, 0), np.float32)
-        first += np.float32(0.5)  # never the logarithm of zero
-        radius = np.log(first * np.float32(UNIT))
-        radius *= np.float32(-2)
-        np.sqrt(radius, out=radius)
-        second *= np.float32(2 * math.pi * UNIT)
-        pair = np.empty((2, len(second)), np.float32)
-        np.cos(second, out=pair[0])
-        np.sin(second, out=pair[1])
-        pair *= radius
+        pair = np.empty((2, (count + 1) // 2), np.float32)
+        for place, numbers in self._hashes(pair.shape[1]):
+            cosine, sine = pair[0, place], pair[1, place]
+            angle = _in_24_bits(numbers.astype(np.uint32))
+            angle *= np.float32(2 * math.pi * UNIT)
+            radius = _in_24_bits(np.right_shift(numbers, np.uint64(32), out=numbers).astype(np.uint32))
+            radius += np.float32(0.5)  # never the logarithm of zero
+            radius *= np.float32(UNIT)
+            np.log(radius, out=radius)
+            radius *= np.float32(-2)
+            np.sqrt(radius, out=radius)
+            np.multiply(np.cos(angle, out=cosine), radius, out=cosine)
+            np.multiply(np.sin(angle, out=sine), radius, out=sine)
         return pair.reshape(-1)[:count].reshape(shape)
 
     def integers(self, low: int, high: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -86,10 +100,16 @@ class Draws:
         return np.where(kept, bucket, aliases.reshape(-1).take(index))
 
 
-@lru_cache(maxsize=8)
-def _multiples(count: int) -> np.ndarray:
-    """(count,) uint64: 1, 2, ... times GOLDEN, modulo 2**64."""
-    return np.arange(1, count + 1, dtype=np.uint64) * np.uint64(GOLDEN)
+def _in_24_bits(words: np.ndarray) -> np.ndarray:
+    """Whole float32 numbers below 2**24 from 32-bit numbers, which are overwritten."""
+    words >>= np.uint32(8)
+    return words.view(np.int32).astype(np.float32)  # processors turn signed integers into floats fastest
+
+
+@lru_cache(maxsize=1)
+def _multiples() -> np.ndarray:
+    """(BLOCK,) uint64: 1, 2, ... times GOLDEN, modulo 2**64."""
+    return np.arange(1, BLOCK + 1, dtype=np.uint64) * np.uint64(GOLDEN)
 
 
 @lru_cache(maxsize=10)
