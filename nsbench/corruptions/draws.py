@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -89,15 +90,22 @@ class Draws:
 
     def poisson(self, values: np.ndarray, rate: float) -> np.ndarray:
         """Counts with mean values / 255 x rate for uint8 values, as integers, by Walker's alias method (1977)."""
-        thresholds, aliases = poisson_tables(rate)
-        buckets = thresholds.shape[1]
-        bits = 32 - (buckets - 1).bit_length()
-        words = self.words(values.shape)
-        bucket = (words >> np.uint32(bits)).astype(aliases.dtype)
-        index = values.astype(np.intp) * buckets
-        index += bucket
-        kept = (words & np.uint32(2**bits - 1)) < thresholds.reshape(-1).take(index)
-        return np.where(kept, bucket, aliases.reshape(-1).take(index))
+        table, buckets, dtype = _packed_poisson_tables(rate)
+        width = (buckets - 1).bit_length()
+        bits = np.uint32(32 - width)
+        words, flat = self.words((values.size,)), values.reshape(-1)
+        counts = np.empty(values.size, dtype)
+        for first in range(0, values.size, BLOCK):
+            place = slice(first, first + BLOCK)
+            bucket = words[place] >> bits
+            index = flat[place].astype(np.uint32)
+            index <<= np.uint32(width)
+            index |= bucket
+            entry = table.take(index.astype(np.intp))
+            kept = (words[place] & np.uint32(2**bits - 1)) < (entry >> np.uint32(width))
+            alias = entry.astype(dtype) & dtype(buckets - 1)
+            counts[place] = alias ^ (alias ^ bucket.astype(dtype)) * kept
+        return counts.reshape(values.shape)
 
 
 def _in_24_bits(words: np.ndarray) -> np.ndarray:
@@ -137,3 +145,17 @@ def poisson_tables(rate: float) -> tuple[np.ndarray, np.ndarray]:
     scale = 2.0**32 / buckets
     thresholds = np.minimum(np.round(keep * scale), scale).astype(np.uint32)
     return thresholds, alias.astype(np.uint8 if buckets <= 256 else np.uint16)
+
+
+@lru_cache(maxsize=10)
+def _packed_poisson_tables(rate: float) -> tuple[np.ndarray, int, type[np.unsignedinteger[Any]]]:
+    """(256 * K,) uint32 threshold * K + alias, so that one look-up finds both; K; the type of the counts.
+
+    A bucket that is always kept, whose threshold would not fit, is its own alias.
+    """
+    thresholds, aliases = poisson_tables(rate)
+    buckets = thresholds.shape[1]
+    always = thresholds == 2**32 // buckets
+    aliases = np.where(always, np.arange(buckets), aliases).astype(np.uint32)
+    packed = (thresholds - always) * np.uint32(buckets) + aliases
+    return packed.reshape(-1), buckets, np.uint8 if buckets <= 256 else np.uint16

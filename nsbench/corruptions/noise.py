@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from nsbench.corruptions.draws import Draws
@@ -21,7 +22,10 @@ def gaussian_noise(image_HWC: np.ndarray, setting: float, draws: Draws) -> np.nd
 
 def shot_noise(image_HWC: np.ndarray, photons: int, draws: Draws) -> np.ndarray:
     grey = (np.clip(np.arange(max(256, photons + 1)) / photons, 0, 1) * 255).astype(np.uint8)
-    noisy_HWC: np.ndarray = grey.take(np.minimum(draws.poisson(image_HWC, photons), len(grey) - 1))
+    counts_HWC = draws.poisson(image_HWC, photons)
+    if counts_HWC.dtype == np.uint8:
+        return cv2.LUT(counts_HWC, grey[:256])
+    noisy_HWC: np.ndarray = grey.take(np.minimum(counts_HWC, len(grey) - 1))
     return noisy_HWC
 
 

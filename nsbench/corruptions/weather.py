@@ -27,16 +27,24 @@ TEXTURES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg"
 def snow(image_HWC: np.ndarray, setting: tuple[Any, ...], draws: Draws) -> np.ndarray:
     mean, deviation, zoom, threshold, radius, sigma, share = setting
     height, width = image_HWC.shape[:2]
-    layer = draws.normal((height, width)).astype(np.float32) * np.float32(deviation) + np.float32(mean)
+    layer = draws.normal((height, width)).astype(np.float32, copy=False)
+    layer *= np.float32(deviation)
+    layer += np.float32(mean)
     flakes = _enlarged(layer, zoom)
-    flakes[flakes < threshold] = 0
-    flakes = moved(np.clip(flakes, 0, 1), int(radius), sigma, -135 + 90 * float(draws.uniform((1,))[0]))
-    flakes = np.round(flakes[:height, :width] * np.float32(255))
+    flakes *= flakes >= np.float32(threshold)
+    np.clip(flakes, 0, 1, out=flakes)
+    flakes = moved(flakes, int(radius), sigma, -135 + 90 * float(draws.uniform((1,))[0]))[:height, :width]
+    flakes *= np.float32(255)
+    np.round(flakes, out=flakes)
     image = image_HWC.astype(np.float32)
-    whitened = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) * np.float32(1.5) + np.float32(127.5)
-    bright = cv2.max(image, cv2.merge([whitened] * 3))
-    dimmed = cv2.addWeighted(image, share, bright, 1 - share, 0)
-    return truncated(cv2.add(dimmed, cv2.merge([flakes + flakes[::-1, ::-1]] * 3)))
+    whitened = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    whitened *= np.float32(1.5)
+    whitened += np.float32(127.5)
+    snowy = cv2.merge([whitened] * 3)
+    cv2.max(image, snowy, dst=snowy)
+    cv2.addWeighted(image, share, snowy, 1 - share, 0, dst=snowy)
+    snowy += cv2.merge([flakes + flakes[::-1, ::-1]] * 3, dst=image)
+    return truncated(snowy)
 
 
 def _enlarged(layer: np.ndarray, factor: float) -> np.ndarray:
@@ -44,15 +52,29 @@ def _enlarged(layer: np.ndarray, factor: float) -> np.ndarray:
 
     OpenCV before version 5 rounds coordinates to 1/32 pixel, which the threshold that follows would make visible.
     """
-    for axis in (0, 1):
-        start, length, zoomed_length = settings.zoomed_part(layer.shape[axis], factor)
-        place = np.arange(zoomed_length) * ((length - 1) / (zoomed_length - 1))
-        left = np.minimum(place.astype(np.intp), length - 2)
-        share = (place - left).astype(np.float32)
-        share = share[:, None] if axis == 0 else share
-        first, second = layer.take(left + start, axis), layer.take(left + start + 1, axis)
-        layer = first + (second - first) * share
-    return layer
+    height, width = layer.shape
+    (top, in_rows, rows), (left, in_columns, columns) = (settings.zoomed_part(size, factor) for size in (height, width))
+    above, share = _between(in_rows, rows)
+    layer = np.ascontiguousarray(layer[top : top + in_rows, left : left + in_columns])
+    layer = _mixed(layer[above], layer[above + 1], share[:, None])
+    before, share = _between(in_columns, columns)
+    return _mixed(layer.take(before, 1), layer.take(before + 1, 1), share)
+
+
+def _mixed(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Share 0 is the first, 1 the second, which is overwritten."""
+    second -= first
+    second *= share
+    second += first
+    return second
+
+
+@lru_cache(maxsize=16)
+def _between(length: int, zoomed_length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Linear interpolation that keeps both ends: the value before each new place, and the share of the next one."""
+    place = np.arange(zoomed_length) * ((length - 1) / (zoomed_length - 1))
+    before = np.minimum(place.astype(np.intp), length - 2)
+    return before, (place - before).astype(np.float32)
 
 
 def frost(image_HWC: np.ndarray, setting: tuple[Any, ...], draws: Draws) -> np.ndarray:
