@@ -71,3 +71,11 @@ def zoomed(image: np.ndarray, factor: float) -> np.ndarray:
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = (min(columns, width), min(rows, height))
     return cv2.warpAffine(image, to_source, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+
+def mixed(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Share 0 is the first, 1 the second, which is overwritten."""
+    second -= first
+    second *= share
+    second += first
+    return second

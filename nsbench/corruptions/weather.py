@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from nsbench.corruptions import settings
-from nsbench.corruptions.blur import moved, smoothed
+from nsbench.corruptions.blur import mixed, moved, smoothed
 from nsbench.corruptions.draws import Draws
 from nsbench.corruptions.noise import truncated
 from nsbench.corruptions.reference import package_folder
@@ -56,17 +56,9 @@ def _enlarged(layer: np.ndarray, factor: float) -> np.ndarray:
     (top, in_rows, rows), (left, in_columns, columns) = (settings.zoomed_part(size, factor) for size in (height, width))
     above, share = _between(in_rows, rows)
     layer = np.ascontiguousarray(layer[top : top + in_rows, left : left + in_columns])
-    layer = _mixed(layer[above], layer[above + 1], share[:, None])
+    layer = mixed(layer[above], layer[above + 1], share[:, None])
     before, share = _between(in_columns, columns)
-    return _mixed(layer.take(before, 1), layer.take(before + 1, 1), share)
-
-
-def _mixed(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Share 0 is the first, 1 the second, which is overwritten."""
-    second -= first
-    second *= share
-    second += first
-    return second
+    return mixed(layer.take(before, 1), layer.take(before + 1, 1), share)
 
 
 @lru_cache(maxsize=16)
