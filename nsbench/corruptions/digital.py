@@ -17,6 +17,7 @@ from nsbench.corruptions.noise import truncated
 
 STRIP = 64  # rows that are moved together: what they need stays in a processor's cache
 
+
 def contrast(image_HWC: np.ndarray, kept: float, draws: Draws) -> np.ndarray:
     means = np.array(cv2.mean(image_HWC)[:3]) / 255
     grey = np.clip((np.arange(256)[:, None] / 255 - means) * kept + means, 0, 1) * 255
@@ -48,7 +49,7 @@ def _moved(image_HWC: np.ndarray, shift_x: np.ndarray, shift_y: np.ndarray) -> n
     moved_HWC = np.empty_like(image_HWC)
     for first in range(0, height, STRIP):
         strip = slice(first, first + STRIP)
-        found = [cv2.remap(corner, places[strip], None, cv2.INTER_NEAREST) for corner in corners]
+        found = [cv2.remap(corner, places[strip], None, cv2.INTER_NEAREST) for corner in corners]  # type: ignore[call-overload]
         across, down = (cv2.merge([share[strip]] * 3) for share in (share_x, share_y))
         above, below = mixed(found[0], found[1], across), mixed(found[2], found[3], across)
         moved_HWC[strip] = mixed(above, below, down)

@@ -28,8 +28,9 @@ def glass_blur(image_HWC: np.ndarray, setting: tuple[Any, ...], integers: Intege
     sigma, reach, rounds = setting
     pixels_HWC = blurred(image_HWC, sigma)
     packed_HW = cv2.cvtColor(pixels_HWC, cv2.COLOR_RGB2RGBA).view(np.uint32)[..., 0]  # a pixel moves as one number
+    height, width = packed_HW.shape
     for _ in range(rounds):
-        packed_HW = packed_HW.take(sources(*packed_HW.shape, reach, integers))
+        packed_HW = packed_HW.take(sources(height, width, reach, integers))
     return blurred(cv2.cvtColor(packed_HW[..., None].view(np.uint8), cv2.COLOR_RGBA2RGB), sigma)
 
 
@@ -53,10 +54,10 @@ def sources(height: int, width: int, reach: int, integers: Integers) -> np.ndarr
     """
     down, across = height - 2 * reach, width - 2 * reach
     shifts = integers(-reach, reach, (down * across, 2))[::-1]
-    inner = (slice(reach + 1, height - reach + 1), slice(reach + 1, width - reach + 1))
-    jumps = np.zeros((height, width), np.intp)
-    jumps[inner] = (shifts[:, 1] * width + shifts[:, 0]).reshape(down, across)
-    jumps = jumps.ravel()
+    jumps_HW = np.zeros((height, width), np.intp)
+    inner_HW = jumps_HW[reach + 1 : height - reach + 1, reach + 1 : width - reach + 1]
+    inner_HW[...] = (shifts[:, 1] * width + shifts[:, 0]).reshape(down, across)
+    jumps = jumps_HW.ravel()
     ends = np.arange(height * width)
     chained = np.flatnonzero(jumps > 0)
     at = chained
