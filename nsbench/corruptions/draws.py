@@ -81,7 +81,12 @@ class Draws:
 
     def integers(self, low: int, high: int, shape: tuple[int, ...]) -> np.ndarray:
         """Int64 in [low, high), by multiplication and shift: bias below (high - low) / 2**32."""
-        return ((self.words(shape).astype(np.uint64) * np.uint64(high - low)) >> np.uint64(32)).astype(np.int64) + low
+        products = self.words(shape).astype(np.uint64)
+        products *= np.uint64(high - low)
+        products >>= np.uint64(32)
+        numbers = products.view(np.int64)
+        numbers += low
+        return numbers
 
     def flips(self, shape: tuple[int, ...], share: float) -> tuple[np.ndarray, np.ndarray]:
         """Two boolean arrays: which values are hit (probability `share`), and a fair coin for each."""

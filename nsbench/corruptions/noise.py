@@ -31,7 +31,11 @@ def shot_noise(image_HWC: np.ndarray, photons: int, draws: Draws) -> np.ndarray:
 
 def impulse_noise(image_HWC: np.ndarray, setting: float, draws: Draws) -> np.ndarray:
     hit, salt = draws.flips(image_HWC.shape, setting)
-    return np.where(hit, salt.view(np.uint8) * np.uint8(255), image_HWC)
+    noisy_HWC: np.ndarray = salt.view(np.uint8) * np.uint8(255)
+    noisy_HWC ^= image_HWC  # a choice by bits takes a tenth of np.where's time
+    noisy_HWC *= hit.view(np.uint8)
+    noisy_HWC ^= image_HWC
+    return noisy_HWC
 
 
 def speckle_noise(image_HWC: np.ndarray, setting: float, draws: Draws) -> np.ndarray:

@@ -91,6 +91,7 @@ def gaussian_weights(sigma: float, truncate: float = 4.0) -> np.ndarray:
     return weights
 
 
+@lru_cache(maxsize=10)
 def disk(radius: float, sigma: float) -> np.ndarray:
     """(k, k) float32 weights of a disk with a soft edge, without its empty margin; k is odd."""
     import cv2
