@@ -26,47 +26,57 @@ def glass_blur(image_HWC: np.ndarray, setting: tuple[Any, ...], integers: Intege
     rounding error decides between two of them.
     """
     sigma, reach, rounds = setting
-    pixels_HWC = blurred(image_HWC, sigma)
-    packed_HW = cv2.cvtColor(pixels_HWC, cv2.COLOR_RGB2RGBA).view(np.uint32)[..., 0]  # a pixel moves as one number
-    height, width = packed_HW.shape
+    height, width = image_HWC.shape[:2]
+    packed_HW = blurred(image_HWC, sigma).view(np.uint32)[..., 0]  # a pixel moves as one number
     for _ in range(rounds):
-        packed_HW = packed_HW.take(sources(height, width, reach, integers))
-    return blurred(cv2.cvtColor(packed_HW[..., None].view(np.uint8), cv2.COLOR_RGBA2RGB), sigma)
+        packed_HW = packed_HW.take(sources(jumps(height, width, reach, integers)))
+    return cv2.cvtColor(blurred(packed_HW[..., None].view(np.uint8), sigma), cv2.COLOR_RGBA2RGB)
 
 
 def blurred(pixels_HWC: np.ndarray, sigma: float) -> np.ndarray:
-    """What skimage.filters.gaussian makes of grey levels in [0, 1] through scipy, cut to grey levels."""
+    """(H, W, 4): the first three channels as skimage.filters.gaussian makes them through scipy, cut to grey levels."""
     from scipy.ndimage import gaussian_filter
 
-    levels = gaussian_filter(pixels_HWC / 255.0, (sigma, sigma, 0), mode="nearest")
-    np.clip(levels, 0, 1, out=levels)
-    levels *= 255
-    cut_HWC: np.ndarray = levels.astype(np.uint8)
-    return cut_HWC
+    made_HWC = np.zeros((*pixels_HWC.shape[:2], 4), np.uint8)
+    for channel in range(3):  # one by one: that takes less memory and no longer
+        levels_HW = pixels_HWC[..., channel] / 255.0
+        gaussian_filter(levels_HW, sigma, mode="nearest", output=levels_HW)
+        np.clip(levels_HW, 0, 1, out=levels_HW)
+        levels_HW *= 255
+        made_HWC[..., channel] = levels_HW
+    return made_HWC
 
 
-def sources(height: int, width: int, reach: int, integers: Integers) -> np.ndarray:
-    """(H, W) flat index of the pixel whose value each pixel ends with after one walk, at most `reach` away each step.
+def jumps(height: int, width: int, reach: int, integers: Integers) -> np.ndarray:
+    """(H, W) from the flat index of each pixel to that of the neighbour whose value it takes.
 
     `integers(low, high, shape)` draws the shifts (x, y) of all pixels, in the order of the walk, which never comes
-    to the margin. The walk goes down the flat indices: a neighbour with a higher one has its final value already,
-    and is followed; a margin pixel, too, ends as itself.
+    to the margin: there it is 0.
     """
     down, across = height - 2 * reach, width - 2 * reach
     shifts = integers(-reach, reach, (down * across, 2))[::-1]
-    jumps_HW = np.zeros((height, width), np.intp)
+    jumps_HW = np.zeros((height, width), np.int32)
     inner_HW = jumps_HW[reach + 1 : height - reach + 1, reach + 1 : width - reach + 1]
     inner_HW[...] = (shifts[:, 1] * width + shifts[:, 0]).reshape(down, across)
+    return jumps_HW
+
+
+def sources(jumps_HW: np.ndarray) -> np.ndarray:
+    """(H, W) flat index of the pixel whose old value each pixel has after one walk.
+
+    The walk goes down the flat indices: a neighbour with a higher one has its final value already, and is followed.
+    """
     jumps = jumps_HW.ravel()
-    ends = np.arange(height * width)
+    ends = np.arange(len(jumps))
     chained = np.flatnonzero(jumps > 0)
     at = chained
     while len(chained):
-        ends[chained] = at = at + jumps.take(at)
+        at = at + jumps.take(at)
+        ends[chained] = at
         going = np.flatnonzero(jumps.take(at) > 0)
         chained, at = chained.take(going), at.take(going)
     ends += np.minimum(jumps, 0).take(ends)
-    return ends.reshape(height, width)
+    return ends.reshape(jumps_HW.shape)
 
 
 @lru_cache(maxsize=16)
