@@ -36,11 +36,12 @@ class Draws:
     def _hashes(self, count: int) -> Iterator[tuple[slice, np.ndarray]]:
         """The next 64-bit numbers in blocks that stay in a processor's cache: their places, and the block (reused)."""
         block, scratch = np.empty((2, min(count, BLOCK)), np.uint64)
+        multiples = _multiples(BLOCK)
         for first in range(0, count, BLOCK):
             length = min(BLOCK, count - first)
             z, shifted = block[:length], scratch[:length]
             start = (self.key + GOLDEN * (self.position + first)) % 2**64
-            np.add(_multiples()[:length], np.uint64(start), out=z)
+            np.add(multiples[:length], np.uint64(start), out=z)
             for shift, factor in ((30, MIX_1), (27, MIX_2)):
                 np.right_shift(z, np.uint64(shift), out=shifted)
                 z ^= shifted
@@ -97,12 +98,12 @@ class Draws:
         """Counts with mean values / 255 x rate for uint8 values, as integers, by Walker's alias method (1977)."""
         table, buckets, dtype = _packed_poisson_tables(rate)
         width = (buckets - 1).bit_length()
-        bits = np.uint32(32 - width)
+        bits = 32 - width
         words, flat = self.words((values.size,)), values.reshape(-1)
         counts = np.empty(values.size, dtype)
         for first in range(0, values.size, BLOCK):
             place = slice(first, first + BLOCK)
-            bucket = words[place] >> bits
+            bucket = words[place] >> np.uint32(bits)
             index = flat[place].astype(np.uint32)
             index <<= np.uint32(width)
             index |= bucket
@@ -120,9 +121,9 @@ def _in_24_bits(words: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _multiples() -> np.ndarray:
-    """(BLOCK,) uint64: 1, 2, ... times GOLDEN, modulo 2**64."""
-    return np.arange(1, BLOCK + 1, dtype=np.uint64) * np.uint64(GOLDEN)
+def _multiples(count: int) -> np.ndarray:
+    """(count,) uint64: 1, 2, ... times GOLDEN, modulo 2**64."""
+    return np.arange(1, count + 1, dtype=np.uint64) * np.uint64(GOLDEN)
 
 
 @lru_cache(maxsize=10)
