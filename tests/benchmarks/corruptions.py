@@ -3,7 +3,7 @@
 One image of 224 x 224 at severity 3 on one core. The reference is the installed imagecorruptions, repaired only where
 today's NumPy and scikit-image break it, with its own glass_blur loop. Both sides take and give uint8 arrays.
 To be reached: 60 x over the fifteen, 12 x over the fifteen without glass_blur, 15 x for zoom_blur, 10 x for brightness.
-Measured on 2026-11-30, three times on a busy AMD EPYC (Zen 5), OpenCV 5: 82 to 83 x, 15 x, 43 to 45 x, 79 to 88 x.
+Measured on 2026-11-30, three times on a busy AMD EPYC (Zen 5), OpenCV 5: 82 to 83 x, 15 x, 43 to 45 x, 75 to 88 x.
 Bounds of what is left: defocus_blur is OpenCV's DFT in double precision, jpeg_compression and pixelate are Pillow's.
 `--gpu` times batches of 64 on a GPU against the same; to be reached there: 100 x over the fourteen without jpeg.
 """
