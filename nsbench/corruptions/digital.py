@@ -11,8 +11,11 @@ import numpy as np
 from PIL import Image
 
 from nsbench.corruptions import settings
+from nsbench.corruptions.blur import mixed
 from nsbench.corruptions.draws import Draws
 from nsbench.corruptions.noise import truncated
+
+STRIP = 64  # rows that are moved together: what they need stays in a processor's cache
 
 
 def contrast(image_HWC: np.ndarray, kept: float, draws: Draws) -> np.ndarray:
@@ -32,22 +35,24 @@ def elastic_transform(image_HWC: np.ndarray, factor: float, draws: Draws) -> np.
 def _moved(image_HWC: np.ndarray, shift_x: np.ndarray, shift_y: np.ndarray) -> np.ndarray:
     """out[y, x] = image[y + shift_y, x + shift_x], bilinear, the image mirrored at its edges.
 
-    OpenCV's `remap` would do, but rounds coordinates to 1/32 pixel before version 5.
+    OpenCV's `remap` finds the four corners; its own interpolation rounds coordinates to 1/32 pixel before version 5.
     """
     height, width = image_HWC.shape[:2]
     reach = int(max(np.abs(shift_x).max(), np.abs(shift_y).max())) + 2
     padded = cv2.copyMakeBorder(image_HWC, reach, reach, reach, reach, cv2.BORDER_REFLECT)
+    corners = [padded[top:, left:] for top in (0, 1) for left in (0, 1)]
     rows, columns = np.floor(shift_y), np.floor(shift_x)
     share_y, share_x = shift_y - rows, shift_x - columns
-    across = width + 2 * reach
-    place = (np.arange(reach, reach + height) * across)[:, None] + np.arange(reach, reach + width)
-    place += rows.astype(np.intp) * across + columns.astype(np.intp)
-    channels = []
-    for channel in cv2.split(padded):
-        corners = [channel.reshape(-1).take(place + offset) for offset in (0, 1, across, across + 1)]
-        above, below = (first + (second - first) * share_x for first, second in (corners[:2], corners[2:]))
-        channels.append(above + (below - above) * share_y)
-    moved_HWC: np.ndarray = cv2.merge(channels)
+    rows += np.arange(reach, reach + height)[:, None]
+    columns += np.arange(reach, reach + width)
+    places = cv2.merge([columns.astype(np.int16), rows.astype(np.int16)])
+    moved_HWC = np.empty_like(image_HWC)
+    for first in range(0, height, STRIP):
+        strip = slice(first, first + STRIP)
+        found = [cv2.remap(corner, places[strip], None, cv2.INTER_NEAREST) for corner in corners]  # type: ignore[call-overload]
+        across, down = (cv2.merge([share[strip]] * 3) for share in (share_x, share_y))
+        above, below = mixed(found[0], found[1], across), mixed(found[2], found[3], across)
+        moved_HWC[strip] = mixed(above, below, down)
     return moved_HWC
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from nsbench.corruptions.draws import Draws
@@ -21,13 +22,20 @@ def gaussian_noise(image_HWC: np.ndarray, setting: float, draws: Draws) -> np.nd
 
 def shot_noise(image_HWC: np.ndarray, photons: int, draws: Draws) -> np.ndarray:
     grey = (np.clip(np.arange(max(256, photons + 1)) / photons, 0, 1) * 255).astype(np.uint8)
-    noisy_HWC: np.ndarray = grey.take(np.minimum(draws.poisson(image_HWC, photons), len(grey) - 1))
+    counts_HWC = draws.poisson(image_HWC, photons)
+    if counts_HWC.dtype == np.uint8:
+        return cv2.LUT(counts_HWC, grey[:256])
+    noisy_HWC: np.ndarray = grey.take(np.minimum(counts_HWC, len(grey) - 1))
     return noisy_HWC
 
 
 def impulse_noise(image_HWC: np.ndarray, setting: float, draws: Draws) -> np.ndarray:
     hit, salt = draws.flips(image_HWC.shape, setting)
-    return np.where(hit, salt.view(np.uint8) * np.uint8(255), image_HWC)
+    noisy_HWC: np.ndarray = salt.view(np.uint8) * np.uint8(255)
+    noisy_HWC ^= image_HWC  # a choice by bits takes a tenth of np.where's time
+    noisy_HWC *= hit.view(np.uint8)
+    noisy_HWC ^= image_HWC
+    return noisy_HWC
 
 
 def speckle_noise(image_HWC: np.ndarray, setting: float, draws: Draws) -> np.ndarray:

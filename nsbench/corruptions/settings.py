@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,7 @@ def gaussian_weights(sigma: float, truncate: float = 4.0) -> np.ndarray:
     return weights
 
 
+@lru_cache(maxsize=10)
 def disk(radius: float, sigma: float) -> np.ndarray:
     """(k, k) float32 weights of a disk with a soft edge, without its empty margin; k is odd."""
     import cv2
@@ -109,14 +111,18 @@ def motion(radius: int, sigma: float, angle: float, height: int, width: int) -> 
 
     Steps that leave the image are dropped without replacement, as in the original: small images get darker.
     """
-    steps = np.arange(2 * radius + 1)
-    weights = np.exp(-(steps**2) / (2 * sigma**2))
-    weights /= weights.sum()
-    dys = [-math.ceil(step * math.sin(math.radians(angle)) - 0.5) for step in steps]
-    dxs = [-math.ceil(step * math.cos(math.radians(angle)) - 0.5) for step in steps]
+    down, across = math.sin(math.radians(angle)), math.cos(math.radians(angle))
     taps = []
-    for dy, dx, weight in zip(dys, dxs, weights, strict=True):
+    for step, weight in enumerate(_motion_weights(radius, sigma)):
+        dy, dx = -math.ceil(step * down - 0.5), -math.ceil(step * across - 0.5)
         if abs(dy) >= height or abs(dx) >= width:
             break
-        taps.append((dy, dx, float(weight)))
+        taps.append((dy, dx, weight))
     return taps
+
+
+@lru_cache(maxsize=16)
+def _motion_weights(radius: int, sigma: float) -> list[float]:
+    steps = np.arange(2 * radius + 1)
+    weights = np.exp(-(steps**2) / (2 * sigma**2))
+    return [float(weight) for weight in weights / weights.sum()]

@@ -108,10 +108,10 @@ def frost(images_BCHW: torch.Tensor, setting: tuple[float, ...], draws: TensorDr
 
 def fog(images_BCHW: torch.Tensor, setting: tuple[float, ...], draws: TensorDraws) -> torch.Tensor:
     thickness, decay = setting
-    batch, _, height, width = images_BCHW.shape
+    height, width = images_BCHW.shape[2:]
     size = plasma_size(height, width)
-    empty = torch.zeros((batch, size, size), dtype=torch.float64, device=images_BCHW.device)
-    heights = plasma(draws.uniform((size * size - 1,)).double(), empty, decay, torch.roll)
+    uniform = draws.uniform((size * size - 1,)).double()
+    heights = plasma(uniform, size, decay, torch.roll, uniform.new_empty)
     heights = heights - heights.amin((1, 2), keepdim=True)
     clouds = (heights / heights.amax((1, 2), keepdim=True))[:, None, :height, :width]
     brightest = images_BCHW.amax((1, 2, 3), keepdim=True).double() / 255

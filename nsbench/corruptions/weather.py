@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from nsbench.corruptions import settings
-from nsbench.corruptions.blur import moved, smoothed
+from nsbench.corruptions.blur import mixed, moved, smoothed
 from nsbench.corruptions.draws import Draws
 from nsbench.corruptions.noise import truncated
 from nsbench.corruptions.reference import package_folder
@@ -27,16 +27,24 @@ TEXTURES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg"
 def snow(image_HWC: np.ndarray, setting: tuple[Any, ...], draws: Draws) -> np.ndarray:
     mean, deviation, zoom, threshold, radius, sigma, share = setting
     height, width = image_HWC.shape[:2]
-    layer = draws.normal((height, width)).astype(np.float32) * np.float32(deviation) + np.float32(mean)
+    layer: np.ndarray = draws.normal((height, width)).astype(np.float32, copy=False)
+    layer *= np.float32(deviation)
+    layer += np.float32(mean)
     flakes = _enlarged(layer, zoom)
-    flakes[flakes < threshold] = 0
-    flakes = moved(np.clip(flakes, 0, 1), int(radius), sigma, -135 + 90 * float(draws.uniform((1,))[0]))
-    flakes = np.round(flakes[:height, :width] * np.float32(255))
+    flakes *= flakes >= np.float32(threshold)
+    np.clip(flakes, 0, 1, out=flakes)
+    flakes = moved(flakes, int(radius), sigma, -135 + 90 * float(draws.uniform((1,))[0]))[:height, :width]
+    flakes *= np.float32(255)
+    np.round(flakes, out=flakes)
     image = image_HWC.astype(np.float32)
-    whitened = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) * np.float32(1.5) + np.float32(127.5)
-    bright = cv2.max(image, cv2.merge([whitened] * 3))
-    dimmed = cv2.addWeighted(image, share, bright, 1 - share, 0)
-    return truncated(cv2.add(dimmed, cv2.merge([flakes + flakes[::-1, ::-1]] * 3)))
+    whitened: np.ndarray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    whitened *= np.float32(1.5)
+    whitened += np.float32(127.5)
+    snowy: np.ndarray = cv2.merge([whitened] * 3)
+    cv2.max(image, snowy, dst=snowy)
+    cv2.addWeighted(image, share, snowy, 1 - share, 0, dst=snowy)
+    snowy += cv2.merge([flakes + flakes[::-1, ::-1]] * 3, dst=image)
+    return truncated(snowy)
 
 
 def _enlarged(layer: np.ndarray, factor: float) -> np.ndarray:
@@ -44,15 +52,21 @@ def _enlarged(layer: np.ndarray, factor: float) -> np.ndarray:
 
     OpenCV before version 5 rounds coordinates to 1/32 pixel, which the threshold that follows would make visible.
     """
-    for axis in (0, 1):
-        start, length, zoomed_length = settings.zoomed_part(layer.shape[axis], factor)
-        place = np.arange(zoomed_length) * ((length - 1) / (zoomed_length - 1))
-        left = np.minimum(place.astype(np.intp), length - 2)
-        share = (place - left).astype(np.float32)
-        share = share[:, None] if axis == 0 else share
-        first, second = layer.take(left + start, axis), layer.take(left + start + 1, axis)
-        layer = first + (second - first) * share
-    return layer
+    height, width = layer.shape
+    (top, in_rows, rows), (left, in_columns, columns) = (settings.zoomed_part(size, factor) for size in (height, width))
+    above, share = _between(in_rows, rows)
+    layer = np.ascontiguousarray(layer[top : top + in_rows, left : left + in_columns])
+    layer = mixed(layer[above], layer[above + 1], share[:, None])
+    before, share = _between(in_columns, columns)
+    return mixed(layer.take(before, 1), layer.take(before + 1, 1), share)
+
+
+@lru_cache(maxsize=16)
+def _between(length: int, zoomed_length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Linear interpolation that keeps both ends: the value before each new place, and the share of the next one."""
+    place = np.arange(zoomed_length) * ((length - 1) / (zoomed_length - 1))
+    before = np.minimum(place.astype(np.intp), length - 2)
+    return before, (place - before).astype(np.float32)
 
 
 def frost(image_HWC: np.ndarray, setting: tuple[Any, ...], draws: Draws) -> np.ndarray:
@@ -106,12 +120,14 @@ def fog(image_HWC: np.ndarray, setting: tuple[Any, ...], draws: Draws) -> np.nda
     thickness, decay = setting
     height, width = image_HWC.shape[:2]
     size = plasma_size(height, width)
-    heights = plasma(draws.uniform((size * size - 1,)), np.zeros((size, size)), decay, np.roll)
-    clouds = scaled(heights)[:height, :width]
+    heights = plasma(draws.uniform((size * size - 1,)), size, decay, rolled, np.empty)
+    lowest, highest = heights.min(), heights.max()
+    clouds = heights[:height, :width] - lowest
+    clouds /= highest - lowest
     brightest = int(image_HWC.max()) / 255
     dimming = brightest / (brightest + thickness)
-    clouds = (clouds * (255 * thickness * dimming)).astype(np.float32)
-    return truncated(cv2.scaleAdd(image_HWC.astype(np.float32), dimming, cv2.merge([clouds] * 3)))
+    clouds *= 255 * thickness * dimming
+    return truncated(cv2.scaleAdd(image_HWC.astype(np.float32), dimming, cv2.merge([clouds.astype(np.float32)] * 3)))
 
 
 def plasma_size(height: int, width: int) -> int:
@@ -119,40 +135,66 @@ def plasma_size(height: int, width: int) -> int:
     return 1 << (max(height, width) - 1).bit_length()
 
 
-def plasma(uniform: Numbers, heights: Numbers, decay: float, roll: Callable[[Numbers, int, int], Numbers]) -> Numbers:
-    """Diamond-square heights on a torus, from size**2 - 1 numbers in [0, 1).
+def plasma(
+    uniform: Numbers,
+    size: int,
+    decay: float,
+    roll: Callable[[Numbers, int, int], Numbers],
+    empty: Callable[[tuple[int, ...]], Numbers],
+) -> Numbers:
+    """Diamond-square heights (..., size, size) on a torus, from (..., size**2 - 1) numbers in [0, 1).
 
-    `heights` (..., size, size) holds zeros and is filled in place; NumPy arrays or tensors, with their own `roll`.
+    NumPy arrays or tensors, with their own `roll`, and float64 arrays from their own `empty`.
     """
-    size = heights.shape[-1]
-    wobble, step, used = 100.0, size, 0
-
-    def displaced(total: Numbers) -> Numbers:
-        nonlocal used
-        count = total.shape[-1] * total.shape[-2]
-        part = uniform[..., used : used + count].reshape(total.shape)
-        used += count
-        return total / 4 + wobble * wobble * (2 * part - 1)
-
-    while step >= 2:
-        half = step // 2
-        corners = heights[..., ::step, ::step]
-        rows = corners + roll(corners, -1, -2)
-        centres = displaced(rows + roll(rows, -1, -1))
-        above = centres + roll(centres, 1, -2) + corners + roll(corners, -1, -1)
-        beside = centres + roll(centres, 1, -1) + rows
-        heights[..., half::step, half::step] = centres
-        heights[..., ::step, half::step] = displaced(above)
-        heights[..., half::step, ::step] = displaced(beside)
-        step, wobble = half, wobble / decay
+    noise, used, wobble = 2 * uniform - 1, 0, 100.0
+    heights = empty((*uniform.shape[:-1], 1, 1))
+    heights[...] = 0
+    while (side := heights.shape[-1]) < size:
+        count = 3 * side * side
+        bumps = wobble * wobble * noise[..., used : used + count]
+        heights = finer(heights, bumps.reshape(*uniform.shape[:-1], 3, side, side), roll, empty)
+        used, wobble = used + count, wobble / decay
     return heights
 
 
-def scaled(heights: np.ndarray) -> np.ndarray:
-    """To [0, 1]."""
-    heights = heights - heights.min()
-    heights = heights / heights.max()
+def finer(
+    corners: Numbers,
+    bumps: Numbers,
+    roll: Callable[[Numbers, int, int], Numbers],
+    empty: Callable[[tuple[int, ...]], Numbers],
+) -> Numbers:
+    """Twice as many heights each way: new ones in the centres of squares, then above and beside the centres."""
+    rows = roll(corners, -1, -2)
+    rows += corners
+    centres = roll(rows, -1, -1)
+    centres += rows
+    _displace(centres, bumps[..., 0, :, :])
+    above = roll(centres, 1, -2)
+    above += centres
+    above += corners
+    above += roll(corners, -1, -1)
+    _displace(above, bumps[..., 1, :, :])
+    beside = roll(centres, 1, -1)
+    beside += centres
+    beside += rows
+    _displace(beside, bumps[..., 2, :, :])
+    heights = empty((*corners.shape[:-2], 2 * corners.shape[-2], 2 * corners.shape[-1]))
+    heights[..., ::2, ::2], heights[..., 1::2, 1::2] = corners, centres
+    heights[..., ::2, 1::2], heights[..., 1::2, ::2] = above, beside
     return heights
+
+
+def _displace(sums_of_four: Numbers, bumps: Numbers) -> None:
+    """Averages with bumps, in place."""
+    sums_of_four *= 0.25
+    sums_of_four += bumps
+
+
+def rolled(heights: np.ndarray, shift: int, axis: int) -> np.ndarray:
+    """np.roll of (H, W) along one axis; that one takes long for small arrays."""
+    if axis == -2:
+        return np.concatenate((heights[-shift:], heights[:-shift]))
+    return np.concatenate((heights[:, -shift:], heights[:, :-shift]), axis=1)
 
 
 def brightness(image_HWC: np.ndarray, setting: float, draws: Draws) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 One image of 224 x 224 at severity 3 on one core. The reference is the installed imagecorruptions, repaired only where
 today's NumPy and scikit-image break it, with its own glass_blur loop. Both sides take and give uint8 arrays.
-To be reached: 20 x over the fifteen, 5 x over the fifteen without glass_blur, 15 x for zoom_blur, 10 x for brightness.
+To be reached: 60 x over the fifteen, 12 x over the fifteen without glass_blur, 15 x for zoom_blur, 10 x for brightness.
+Measured on 2026-11-30, three times on a busy AMD EPYC (Zen 5), OpenCV 5: 82 to 83 x, 15 x, 43 to 45 x, 75 to 88 x.
+Bounds of what is left: defocus_blur is OpenCV's DFT in double precision, jpeg_compression and pixelate are Pillow's.
 `--gpu` times batches of 64 on a GPU against the same; to be reached there: 100 x over the fourteen without jpeg.
 """
 
@@ -38,14 +40,16 @@ def photograph() -> np.ndarray:
     return np.mean([np.asarray(Image.fromarray(x).resize((SIZE, SIZE))) for x in layers], axis=0).astype(np.uint8)
 
 
-def milliseconds(function: Callable[[], object], seconds: float = 0.7) -> float:
-    """Median time of one call, after a first one that is not counted."""
+def milliseconds(
+    function: Callable[[], object], clock: Callable[[], float] = time.process_time, seconds: float = 0.7
+) -> float:
+    """Median time of one call, after a first one that is not counted. Of the processor: other programs do not count."""
     function()
     times: list[float] = []
     while sum(times) < seconds or len(times) < 3:
-        start = time.perf_counter()
+        start = clock()
         function()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return 1000 * float(np.median(times))
 
 
@@ -64,7 +68,7 @@ def on_gpu(image_HWC: np.ndarray, name: str, batch: int = 64) -> float:
         corrupt_batch(images, name, SEVERITY, seed=0, ids=ids, engine="nsbench")
         torch.cuda.synchronize()
 
-    return milliseconds(run) / batch
+    return milliseconds(run, time.perf_counter) / batch
 
 
 def main() -> None:
@@ -86,7 +90,7 @@ def main() -> None:
         show(name, slow, quick, TARGETS.get(name))
     total = {name: rows[name] for name in CORRUPTIONS}
     sums = (("without jpeg", ("jpeg_compression",), 100),) if gpu else (
-        ("the fifteen", (), 20), ("without glass", ("glass_blur",), 5))  # fmt: skip
+        ("the fifteen", (), 60), ("without glass", ("glass_blur",), 12))  # fmt: skip
     for label, left_out, target in sums:
         slow, quick = np.sum([pair for name, pair in total.items() if name not in left_out], axis=0)
         show(label, slow, quick, target)

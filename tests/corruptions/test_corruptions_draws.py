@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 
 from nsbench.corruptions.draws import Draws, poisson_tables
+from nsbench.corruptions.settings import CIFAR, IMAGENET
 from nsbench.corruptions.tensor_draws import TensorDraws
 
 KEYS = [0, 1, 2**63 - 1, 1234567]
@@ -85,8 +86,29 @@ def test_tensors_draw_the_same_numbers(shape: tuple[int, ...]) -> None:
         TensorDraws(KEYS, torch.device("cpu")).integers(-3, 3, shape).numpy(),
         np.stack([Draws(key).integers(-3, 3, shape) for key in KEYS]),
     )
-    values = np.arange(np.prod(shape)).reshape(shape).astype(np.uint8)
-    assert np.array_equal(
-        TensorDraws(KEYS[:1], torch.device("cpu")).poisson(torch.from_numpy(values)[None], 12)[0],
-        Draws(KEYS[0]).poisson(values, 12),
-    )
+
+
+@pytest.mark.parametrize("rate", [*IMAGENET["shot_noise"], *CIFAR["shot_noise"]])
+def test_tensors_draw_the_same_counts(rate: int) -> None:
+    """Their tables of thresholds and aliases are apart, ours are packed into one. Many photons need 16 bits."""
+    values = np.random.default_rng(0).integers(0, 256, (150, 151, 3)).astype(np.uint8)
+    values[:20], values[20:40] = 0, 255
+    together = TensorDraws(KEYS[:1], torch.device("cpu")).poisson(torch.from_numpy(values)[None], rate)[0]
+    assert np.array_equal(together, Draws(KEYS[0]).poisson(values, rate))
+
+
+@pytest.mark.parametrize("count", [1, 2, 199, 200, 201, 1001])
+def test_numbers_do_not_depend_on_the_blocks_they_are_made_in(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    def numbers() -> list[np.ndarray]:
+        stream, values = Draws(KEYS[3]), np.arange(count).astype(np.uint8)
+        return [
+            stream.normal((count,)), stream.words((count,)), stream.uniform((count,)), stream.integers(-4, 4, (count,)),
+            stream.poisson(values, 12), stream.words((3,)),
+        ]  # fmt: skip
+
+    whole = numbers()
+    monkeypatch.setattr("nsbench.corruptions.draws.BLOCK", 100)
+    (first, *others), (first_in_blocks, *others_in_blocks) = whole, numbers()
+    np.testing.assert_array_almost_equal_nulp(first, first_in_blocks, 2)
+    for one, other in zip(others, others_in_blocks, strict=True):
+        assert np.array_equal(one, other)
