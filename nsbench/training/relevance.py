@@ -34,10 +34,16 @@ def relevance(model: Model, images_BCHW: Tensor, targets: Tensor) -> tuple[Tenso
     it, without the prefix tokens' columns, as a grid, bilinearly enlarged, and from 0 to 1 in each image. The gradient
     is that of the target's logit and is held constant, so the weights are reached through the attention alone. Of soft
     targets (B, K) it is the gradient of the logits weighted by them. Drop path is off, or the maps would be noise.
+    Raises UsageError where the first blocks' attention has no gradient, ModelError where the patches are no square grid.
     """
     model.eval()
     with recorded_attention(attention_modules(model.vit)) as maps:
         logits_BK = model(images_BCHW)
+    if not all(one.requires_grad for one in maps):
+        raise UsageError(
+            f"model '{model.name}': the relevance needs a gradient of every block's attention, and of the first ones no "
+            "weight before it is trained; take trainable=all, norm or bias"
+        )
     soft = targets.is_floating_point()
     score = (logits_BK * targets).sum() if soft else logits_BK.gather(1, targets[:, None]).sum()
     gradients = torch.autograd.grad(score, list(maps), retain_graph=True)

@@ -401,6 +401,13 @@ def test_cost_counts_the_maps_and_the_cut() -> None:
     assert fit(recipe(), masks="model").history[0].forward_equivalents == (1 + 1 + 1 + 2) * batch * steps
 
 
+@pytest.mark.parametrize("words", ["head", "last_1"])
+def test_weights_behind_the_first_attention_alone_are_refused(words: str) -> None:
+    with pytest.raises(UsageError, match="take trainable=all, norm or bias"):
+        fit(recipe(trainable=words))
+    assert fit(recipe(trainable="norm")).history[0].losses["background"] > 0
+
+
 @pytest.mark.parametrize("masks", ["source", "model"])
 def test_an_interrupted_training_ends_where_a_whole_one_does(masks: str, tmp_path: Path) -> None:
     r, path = recipe(rounds=3, mixup=0.8, random_erasing=0.5, drop_path=0.3, **MOVING), tmp_path / "training"
