@@ -67,7 +67,8 @@ def above(k: int) -> np.ndarray:
 
 
 def upper(square: np.ndarray) -> np.ndarray:
-    return square[above(len(square))]
+    mine: np.ndarray = square[above(len(square))]
+    return mine
 
 
 def column_pvalues(
