@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gc
 import os
 import resource
 import secrets
@@ -63,6 +64,21 @@ def open_files_allowed() -> int:
     """How many files this process may hold open."""
     most: int = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return most if most != resource.RLIM_INFINITY else 1 << 20
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Nothing looks for circles of objects inside, or inside a function that is decorated with it.
+
+    For what makes records by the million, which hold none: Python would walk all of them again and again.
+    """
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collected:
+            gc.enable()
 
 
 @contextmanager

@@ -26,7 +26,7 @@ Setting = Scalar | tuple[Scalar, ...]  # a value of an attack's settings or of a
 PROBABILITY_STEP = 2.0**-16  # probabilities are kept to this: it makes files small and hides no difference that counts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ThreatModel:
     """What an attacker may change. `eps` is in [0, 1] pixel units and is shown as k/255."""
 
@@ -53,7 +53,7 @@ class ThreatModel:
         return max(1, round(self.share * min(sides)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Origin:
     """Where a model's weights come from."""
 
@@ -199,7 +199,7 @@ class Outcomes:
         return len(self.ids)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Composition:
     """What a score is the mean of over images: for each condition, its weight where the image's outcome counts.
 
@@ -218,7 +218,7 @@ class Composition:
         return self.counts == "right" and sum(weight != 0 for weight in self.weights.values()) == 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Score:
     """The headline figure of a suite with its 95 % interval."""
 
@@ -258,7 +258,7 @@ class Suite:
         return self.build()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class OwnSetting:
     """A setting of a method's own, beside the recipe that all methods share."""
 

@@ -51,8 +51,8 @@ class Expectation:
         """
         weak, strong, n = paired(self.weak, self.strong)
         if not n:
-            weak, strong = self.weak.outcomes.correct, self.strong.outcomes.correct
-        low, high = 100 * float(weak.mean()), 100 * float(strong.mean())
+            weak, strong = self.weak.right, self.strong.right
+        low, high = (100 * (np.count_nonzero(right) / len(right)) for right in (weak, strong))
         if high - low <= LEAST:
             return high - low, 1.0, ""
         if n:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -53,7 +54,12 @@ class Setting:
     def size(self) -> float:
         return self.budget[1] if self.budget else 0.0
 
-    @property
+    @cached_property
+    def right(self) -> np.ndarray:
+        """(n,) bool, of the images in the order of `outcomes`."""
+        return self.outcomes.correct
+
+    @cached_property
     def kind(self) -> str:
         """ "unattacked", "transfer", "black box", "single step", "multi-step", or "" where it is not known."""
         if self.condition.attack is None:
@@ -98,8 +104,10 @@ def common(one: Setting, other: Setting) -> tuple[np.ndarray, np.ndarray]:
 
 def paired(one: Setting, other: Setting) -> tuple[np.ndarray, np.ndarray, int]:
     """Right or wrong on the images that both hold, and how many these are."""
+    if one.outcomes.ids is other.outcomes.ids:
+        return one.right, other.right, len(one.right)
     at_one, at_other = common(one, other)
-    return one.outcomes.correct[at_one], other.outcomes.correct[at_other], len(at_one)
+    return one.right[at_one], other.right[at_other], len(at_one)
 
 
 def curves(settings: Sequence[Setting]) -> Iterator[list[Setting]]:

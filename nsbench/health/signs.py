@@ -150,7 +150,7 @@ def _white_box(settings: Sequence[Setting]) -> Iterator[Flag]:
 def _without_bound(settings: Sequence[Setting]) -> Iterator[Flag]:
     """With no bound on the change there is an adversarial image of every image: what stays right, the settings left."""
     for one in settings:
-        threat, right = one.condition.threat, one.outcomes.correct
+        threat, right = one.condition.threat, one.right
         if not (one.condition.attack and threat and threat.norm in NORMS and threat.eps is None):
             continue
         if 100 * wilson(int(right.sum()), len(right), 0.99)[0] > ROOM:

@@ -20,6 +20,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from nsbench.files import without_collection
 from nsbench.leaderboard.averages import AverageColumn, Averaged, average_column, averaged
 from nsbench.leaderboard.cells import columns_of, intervals_over_seeds, rows_of
 from nsbench.leaderboard.deltas import find_row
@@ -38,6 +39,7 @@ from nsbench.results.comparability import Measured, TableKey, by_table
 PAPER_COLUMNS = 11  # the average of the paper's table 2 is over these
 
 
+@without_collection()
 def build(
     results: Iterable[Result],
     problems: Iterable[str] = (),

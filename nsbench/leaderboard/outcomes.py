@@ -13,10 +13,11 @@ import numpy as np
 from nsbench.errors import ResultError
 from nsbench.results import Result
 from nsbench.results.parquet_reading import Images
-from nsbench.results.reader import PREDICTION, OutcomesReader
+from nsbench.results.reader import OutcomesReader
 from nsbench.types import Composition
 
 TOLERANCE = 1e-6  # of a percentage point: rounding of sums in another order
+IMAGES = 4096  # whose weighted outcomes are held for all conditions at once
 NOT_MADE_OF = "its suite does not say what its score is made of"
 
 
@@ -66,22 +67,21 @@ class Reader(OutcomesReader):
 
     def _weighted(self, result: Result, made_of: Composition) -> tuple[ImageSet, np.ndarray]:
         """Sum over conditions of weight x (1 where the image's outcome counts), in the order of the image set."""
-        rows = self.rows(result, beside=False)
-        totals: dict[int, np.ndarray] = {}  # by id() of the images, in their stored order
-        counted: dict[int, Images] = {}
-        for name, weight in made_of.weights.items():
-            if name not in rows:
-                raise ResultError(f"its score counts condition '{name}', which was not evaluated")
-            if weight:
-                images = rows[name].images
-                right = rows[name].columns[PREDICTION] == images.labels
-                part = weight * (right if made_of.counts == "right" else ~right)
-                key = id(images)
-                totals[key] = totals[key] + part if key in totals else part
-                counted[key] = images
+        file = self.right(result)
+        evaluated = {name for one in file for name in one.conditions}
+        if absent := [name for name in made_of.weights if name not in evaluated]:
+            raise ResultError(f"its score counts condition '{absent[0]}', which was not evaluated")
+        counted: list[tuple[Images, np.ndarray]] = []
+        for one in file:
+            places = {name: place for place, name in enumerate(one.conditions)}
+            weights = {name: weight for name, weight in made_of.weights.items() if weight and name in places}
+            if weights:
+                right_CN = one.right_CN[[places[name] for name in weights]]
+                counts_CN = right_CN if made_of.counts == "right" else ~right_CN
+                counted.append((one.images, _summed(np.array([*weights.values()]), counts_CN)))
         if not counted:
             raise ResultError("its score counts no condition")
-        orders = [(*self._order(images), totals[key]) for key, images in counted.items()]
+        orders = [(*self._order(images), total) for images, total in counted]
         if len({id(images) for images, _, _ in orders}) > 1:
             raise ResultError("its conditions are on different images")
         return orders[0][0], np.sum([total[order] for _, order, total in orders], axis=0)
@@ -94,3 +94,12 @@ class Reader(OutcomesReader):
             digest = hashlib.sha256("\0".join(images.ids.tolist()).encode() + images.labels.tobytes()).digest()
             self._sorted[id(stored)] = stored, self._sets.setdefault(digest, images), order
         return self._sorted[id(stored)][1:]
+
+
+def _summed(weights_C: np.ndarray, counts_CN: np.ndarray) -> np.ndarray:
+    """(n,) sum of weight x count over conditions, in their order, for so many images at a time."""
+    total_N = np.empty(counts_CN.shape[1])
+    for start in range(0, len(total_N), IMAGES):
+        part = slice(start, start + IMAGES)
+        total_N[part] = (weights_C[:, None] * counts_CN[:, part]).sum(axis=0)
+    return total_N

@@ -11,18 +11,20 @@ in twenty holds any false claim.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from nsbench.statistics import holm, mcnemar_of_counts, paired_pvalues
+from nsbench.statistics import Holm, mcnemar_of_counts, paired_pvalues
 
 AVERAGE = "average"  # stands for a suite's name where the average is meant
 ALPHA = 0.05
 MCNEMAR, SEEDS, BOOTSTRAP, UNPAIRED = "McNemar, exact", "paired, over seeds", "paired bootstrap", "unpaired"
 TRAININGS = "images and trainings"
 Z95 = 1.959963984540054
+EXACT = 1 << 24  # whole numbers below it are exact in single precision
 LISTED = 1 << 23  # pairs of counts that are listed whether they occur or not
 
 
@@ -32,34 +34,50 @@ class Pairs:
 
     rows: tuple[int, ...]  # positions of the k rows in Table.rows
     p: np.ndarray  # (k * (k - 1) / 2,) two-sided p values
-    adjusted: np.ndarray  # the same after Holm over the table
+    family: Holm  # over the table
+
+    @property
+    def adjusted(self) -> np.ndarray:
+        """`p` after Holm over the table."""
+        return self.family.adjusted(self.p)
 
     def at(self, row: int, other: int) -> tuple[float, float]:
         """(p, adjusted p) of two rows, by their positions in Table.rows."""
-        i, j = sorted((self.rows.index(row), self.rows.index(other)))
+        i, j = sorted((self._places[row], self._places[other]))
         if i == j:
             return 1.0, 1.0
-        place = i * len(self.rows) - i * (i + 1) // 2 + j - i - 1
-        return float(self.p[place]), float(self.adjusted[place])
+        p = self.p[i * len(self.rows) - i * (i + 1) // 2 + j - i - 1]
+        return float(p), float(self.family.adjusted(p))
 
     def separable(self) -> np.ndarray:
         """(k, k) bool."""
         k = len(self.rows)
         apart = np.zeros((k, k), dtype=bool)
-        apart[np.triu_indices(k, 1)] = self.adjusted <= ALPHA
+        apart[above(k)] = self.family.claimed(self.p, ALPHA)
         return apart | apart.T
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        return {row: place for place, row in enumerate(self.rows)}
+
+
+def above(k: int) -> np.ndarray:
+    """(k, k) bool, true above the diagonal, whose places are in the order of `Pairs`."""
+    return ~np.tri(k, dtype=bool)
 
 
 def upper(square: np.ndarray) -> np.ndarray:
-    return square[np.triu_indices(len(square), 1)]
+    mine: np.ndarray = square[above(len(square))]
+    return mine
 
 
 def column_pvalues(
     values: Sequence[float], intervals: Sequence[tuple[float, float]], paired: np.ndarray | None, where: Sequence[int]
 ) -> np.ndarray:
     """Upper triangle for k rows: by `paired`, a square over the rows `where`, and by their intervals elsewhere."""
-    k = len(values)
-    p = np.ones((k, k)) if len(where) == k else interval_pvalues(values, intervals)
+    if len(where) == len(values):
+        return upper(np.ones((1, 1)) if paired is None else paired)
+    p = interval_pvalues(values, intervals)
     if paired is not None and len(where):
         p[np.ix_(where, where)] = paired
     return upper(p)
@@ -83,34 +101,35 @@ def suite_pvalues(values_MN: np.ndarray, single: np.ndarray, accuracy: np.ndarra
     """(M, M) p values of rows x images in percent; `single`, `accuracy`: (M,) bool, as in SuiteEvidence."""
     if not accuracy.all():
         return paired_pvalues([values_MN / values_MN.shape[1]])
+    if single.all() and values_MN.shape[1] < EXACT:
+        right = (values_MN > 50).astype(np.float32)
+        return _mcnemar((right @ right.T).astype(np.int32))
     share = values_MN.astype(np.float64) / 100
     both = share @ share.T
     own = np.diag(both)
-    if single.all():
-        return _mcnemar(own[:, None] - both, own[None, :] - both)
     p = _sign_flip(share.sum(axis=1), own[:, None] + own[None, :] - 2 * both)
     if single.any():
-        where = np.flatnonzero(single)
-        one = both[np.ix_(where, where)]
-        mine = np.diag(one)
-        p[np.ix_(where, where)] = _mcnemar(mine[:, None] - one, mine[None, :] - one)
+        where = np.ix_(np.flatnonzero(single), np.flatnonzero(single))
+        p[where] = _mcnemar(np.rint(both[where]).astype(np.int32))
     return p
 
 
-def _mcnemar(only_a: np.ndarray, only_b: np.ndarray) -> np.ndarray:
-    """Over counts that repeat a lot among many pairs: each is worked out once."""
-    a, b = np.rint(only_a).astype(np.int64), np.rint(only_b).astype(np.int64)
-    least, all_ = np.minimum(a, b), a + b
-    most = int(all_.max()) + 1
-    code = least * most + all_
+def _mcnemar(both: np.ndarray) -> np.ndarray:
+    """(M, M) from how many images each two rows have right together; counts that repeat a lot among many pairs are each
+    worked out once."""
+    own = np.diag(both)
+    fewer = np.minimum.outer(own, own) - both  # images that only one of the two has right, of the two the fewer
+    apart = np.add.outer(own, own) - 2 * both
+    most = int(apart.max()) + 1
     if most * most > LISTED:
-        keys, inverse = np.unique(code, return_inverse=True)
+        keys, inverse = np.unique(fewer.astype(np.int64) * most + apart, return_inverse=True)
     else:  # many times as fast
+        code = fewer * most + apart
         there = np.zeros(most * most, dtype=bool)
         there[code] = True
-        keys, inverse = np.flatnonzero(there), (np.cumsum(there) - 1)[code]
-    fewer, total = np.divmod(keys, most)
-    return mcnemar_of_counts(fewer, total - fewer)[inverse].reshape(a.shape)
+        keys, inverse = np.flatnonzero(there), (np.cumsum(there, dtype=np.int32) - 1)[code]
+    only, total = np.divmod(keys, most)
+    return mcnemar_of_counts(only, total - only)[inverse].reshape(both.shape)
 
 
 def _sign_flip(sums_M: np.ndarray, squares_MM: np.ndarray) -> np.ndarray:
@@ -124,19 +143,7 @@ def _sign_flip(sums_M: np.ndarray, squares_MM: np.ndarray) -> np.ndarray:
     return np.where(none, 1.0, np.clip(2 * ndtr(-z), 2.0 ** (1 - np.maximum(squares_MM, 0)), 1.0))
 
 
-def corrected(columns: dict[str, tuple[tuple[int, ...], np.ndarray]]) -> dict[str, Pairs]:
-    """Pairs of each column, adjusted over all of them; `columns`: rows and upper triangle.
-
-    It is emptied on the way, as the pairs of a thousand rows are millions.
-    """
-    if not columns:
-        return {}
-    rows = {suite: mine for suite, (mine, _) in columns.items()}
-    ends = np.cumsum([len(p) for _, p in columns.values()])
-    every = np.empty(ends[-1])
-    for end in ends:
-        _, p = columns.pop(next(iter(columns)))
-        every[end - len(p) : end] = p
-    adjusted = holm(every)
-    parts = zip(np.split(every, ends[:-1]), np.split(adjusted, ends[:-1]), strict=True)
-    return {suite: Pairs(mine, *part) for (suite, mine), part in zip(rows.items(), parts, strict=True)}
+def corrected(columns: Mapping[str, tuple[tuple[int, ...], np.ndarray]]) -> dict[str, Pairs]:
+    """Pairs of each column, adjusted over all of them; `columns`: rows and upper triangle."""
+    family = Holm.of([p for _, p in columns.values()])
+    return {suite: Pairs(rows, p, family) for suite, (rows, p) in columns.items()}

@@ -15,8 +15,8 @@ import numpy as np
 from nsbench.errors import DataError, ResultError
 from nsbench.leaderboard.outcomes import NOT_MADE_OF, TOLERANCE, PerImage, Reader
 from nsbench.results import Result
-from nsbench.results.reader import PREDICTION
-from nsbench.statistics import accuracy, wilson
+from nsbench.statistics import wilson
+from nsbench.statistics.accuracy import beside_accuracy
 from nsbench.statistics.corruption_error import errors_beside
 
 ROOM = 0.1  # of an interval's width: draws of a bootstrap, and their number, may differ between versions
@@ -46,14 +46,18 @@ def _differences(result: Result, reader: Reader) -> Iterator[str]:
 
 
 def _conditions(result: Result, reader: Reader) -> Iterator[str]:
-    rows = reader.rows(result, beside=_looks_beside(result))
+    reader.rows(result, beside=_looks_beside(result))  # what is asked for later is read with it
+    right: dict[str, tuple[int, int]] = {}
+    for one in reader.right(result):
+        hits = np.count_nonzero(one.right_CN, axis=1).tolist()
+        right |= {name: (each, len(one.images.ids)) for name, each in zip(one.conditions, hits, strict=True)}
     for condition in result.conditions:
-        labels = rows[condition.name].images.labels
-        right = 100 * np.count_nonzero(rows[condition.name].columns[PREDICTION] == labels) / len(labels)
-        if condition.n != len(labels):
-            yield f"condition {condition.name}: says n = {condition.n:,}, and its outcomes have {len(labels):,}"
-        if abs(condition.accuracy - right) > ROUNDED:
-            yield f"condition {condition.name}: says accuracy {condition.accuracy:.4f}, and its outcomes give {right:.4f}"
+        hit, n = right[condition.name]
+        if condition.n != n:
+            yield f"condition {condition.name}: says n = {condition.n:,}, and its outcomes have {n:,}"
+        if abs(condition.accuracy - 100 * hit / n) > ROUNDED:
+            found = f"its outcomes give {100 * hit / n:.4f}"
+            yield f"condition {condition.name}: says accuracy {condition.accuracy:.4f}, and {found}"
 
 
 def _looks_beside(result: Result) -> bool:
@@ -83,7 +87,7 @@ def _interval(one: PerImage) -> tuple[float, float, float]:
         return 100 * low, 100 * high, TOLERANCE
     centred = values - values.mean()
     error = float(np.sqrt(np.mean(centred**2) / n))
-    skewness = float(np.mean(centred**3) / np.mean(centred**2) ** 1.5) if error > 0 else 0.0
+    skewness = float(np.mean(centred * centred * centred) / np.mean(centred**2) ** 1.5) if error > 0 else 0.0
     shift = error * skewness * (1.96**2 - 1) / (6 * n**0.5)
     low, high = values.mean() - 1.96 * error + shift, values.mean() + 1.96 * error + shift
     return low, high, max(TOLERANCE, (ROOM if n >= FEW else ROOM_OF_FEW) * (high - low))
@@ -105,7 +109,7 @@ def _expected(result: Result, reader: Reader) -> Mapping[str, float]:
     first, *others = result.conditions
     if made_of.is_accuracy and made_of.weights.get(first.name):
         further = {f"accuracy {one.name}": one.accuracy for one in others}
-        return dict(accuracy(reader.outcomes(result, [first.name])).extra) | further
+        return beside_accuracy(reader.outcomes(result, [first.name])[first.name]) | further
     if made_of.counts == "wrong":
         return errors_beside({one.name: 100 - one.accuracy for one in result.conditions})
     return {}

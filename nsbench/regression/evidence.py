@@ -204,8 +204,15 @@ def mean_pvalue(drop: float, sd: float, n: int, noise: Noise = NOT_RECORDED, *, 
 
 def moved_pvalue(flipped: int, n: int, repeat_flipped: int, repeat_n: int) -> float:
     """One-sided p of "no more images flip than in the repeat". 1 where no repeat was recorded; see the module."""
-    from scipy.stats import hypergeom
+    from scipy.special import gammaln
 
     if not repeat_n or not flipped:
         return 1.0
-    return float(hypergeom.sf(flipped - 1, n + repeat_n, flipped + repeat_flipped, n))
+    all_, both = n + repeat_n, flipped + repeat_flipped
+
+    def ways(of: int, k: np.ndarray) -> np.ndarray:
+        logarithm: np.ndarray = gammaln(of + 1) - gammaln(k + 1) - gammaln(of - k + 1)
+        return logarithm
+
+    k = np.arange(max(flipped, both - repeat_n), min(both, n) + 1)  # of all flips, now: hypergeometric
+    return min(1.0, float(np.exp(ways(both, k) + ways(all_ - both, n - k) - ways(all_, np.array(n))).sum()))

@@ -48,7 +48,6 @@ def _level(k: int, observed: Sequence[Observed], p_K: np.ndarray, level: float) 
 def _of_an_accuracy(one: Observed, known: Known | None, noise: float, fair: float, min_drop: float) -> float | None:
     """`noise` and `fair`: the levels of the claims."""
     from scipy.special import bdtrc
-    from scipy.stats import binom
 
     extra, fewest, flips, lost, won = 0.0, 1, 1, 0.0, 0.0
     if known:
@@ -56,8 +55,9 @@ def _of_an_accuracy(one: Observed, known: Known | None, noise: float, fair: floa
         fewest = _first(one.losable, lambda lost: known.toward.tail(lost, one.n) <= noise)
         flips = _first(one.n, lambda moved: known.either.tail(moved, one.n) <= CHANGED)
         lost, won = known.toward.mean, 0.0 if one.noise.lost is None else known.against.mean
-    won_W = np.arange(int(binom.isf(1e-6, one.n, won)) + 1)
-    share_W = binom.pmf(won_W, one.n, won)
+    most = _first(one.n, lambda k: float(bdtrc(k - 1.0, one.n, won)) <= 1e-6)  # as many or more are all but impossible
+    won_W = np.arange(most)
+    share_W = binomial(won_W, one.n, won)
     needed_W = np.array([_needed(int(w), max(fewest, flips - int(w)), one, extra, fair, min_drop) for w in won_W])
     share_W, needed_W = share_W[needed_W <= one.losable], needed_W[needed_W <= one.losable]
     beside = min(lost * one.n / one.losable, 1.0)
@@ -77,7 +77,6 @@ def _needed(won: int, fewest: int, one: Observed, extra: float, level: float, mi
 
 def _of_a_mean(one: Observed, level: float, min_drop: float) -> float | None:
     from scipy.special import ndtr, stdtrit
-    from scipy.stats import binom
 
     lost_L = np.arange(one.losable + 1)
     drop_L = lost_L * one.loss / one.n
@@ -87,8 +86,17 @@ def _of_a_mean(one: Observed, level: float, min_drop: float) -> float | None:
     spread = max((one.noise.sd**2 / one.n + before) ** 0.5, 1e-9)  # of the noise's mean, now and in the repeat
     called_L = np.where(drop_L >= min_drop - 1e-9, ndtr((drop_L - least_L) / spread), 0.0)
     called_L[0] = 0.0
-    share = _least(lambda lost: float(binom.pmf(lost_L, one.losable, lost) @ called_L))
+    share = _least(lambda lost: float(binomial(lost_L, one.losable, lost) @ called_L))
     return None if share is None else share * one.losable * one.loss / one.n
+
+
+def binomial(k: np.ndarray, n: int, share: float) -> np.ndarray:
+    """P(Binomial(n, share) = k). scipy.stats has it too; importing that takes as long as a check of stored results."""
+    from scipy.special import gammaln, xlog1py, xlogy
+
+    ways = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+    p: np.ndarray = np.exp(ways + xlogy(k, share) + xlog1py(n - k, -share))
+    return p
 
 
 def _first(last: int, true: Callable[[int], bool]) -> int:

@@ -188,7 +188,7 @@ def _parts(columns: Mapping[str, pa.Array], known: Known, named: bool) -> tuple[
         raise ValueError(f"column {nulls[0]!r} has gaps")
     conditions, places = _strings(columns["condition"])
     names, codes = _strings(columns["id"])
-    labels = columns["label"].to_numpy().astype(np.int64)
+    labels = _array(columns["label"]).astype(np.int64)
     starts = [0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(places)]
     spans = [slice(start, stop) for start, stop in itertools.pairwise(starts)]
     if len({places[rows.start] for rows in spans}) != len(spans):
@@ -217,7 +217,7 @@ def _images(names: np.ndarray, codes: np.ndarray, labels: np.ndarray, known: Kno
 
 def _strings(column: pa.DictionaryArray) -> tuple[np.ndarray, np.ndarray]:
     """(D,) different strings, and (rows,) which of them stands where."""
-    names, codes = column.dictionary.to_pylist(), column.indices.to_numpy()
+    names, codes = column.dictionary.to_pylist(), _array(column.indices)
     if len(set(names)) != len(names) or not 0 <= codes.min() <= codes.max() < len(names):
         raise ValueError("strings twice or missing")
     if max(map(len, names)) > LONGEST or "\0" in "".join(names):
@@ -229,10 +229,17 @@ def _values(columns: Mapping[str, pa.Array]) -> dict[str, tuple[np.ndarray, np.n
     """By name: (rows,) values, and (rows,) where they are not null; None: everywhere."""
     found: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
     for name, column in columns.items():
-        valid = column.is_valid().to_numpy(zero_copy_only=False) if column.null_count else None
+        valid = _array(column.is_valid()) if column.null_count else None
         filled = column if valid is None else column.fill_null(pa.scalar(0).cast(column.type))
-        found[name] = filled.to_numpy(zero_copy_only=False), valid
+        found[name] = _array(filled), valid
     return found
+
+
+def _array(column: pa.Array) -> np.ndarray:
+    """Of a column without nulls. (pyarrow's own `to_numpy` imports pandas, which a board needs for nothing.)"""
+    if pa.types.is_boolean(column.type):
+        return np.from_dlpack(column.cast(pa.uint8())).view(np.bool_)
+    return np.from_dlpack(column)
 
 
 def _held(part: _Part, values: Mapping[str, tuple[np.ndarray, np.ndarray | None]]) -> Iterator[tuple[str, np.ndarray]]:

@@ -8,14 +8,16 @@ file once. `store.read_outcomes` gives everything that one file holds.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from nsbench.results import outcomes as files
 from nsbench.results.parquet import PROBABILITIES, TOP
-from nsbench.results.parquet_reading import Known, Rows
+from nsbench.results.parquet_reading import Images, Known, Rows
 from nsbench.results.record import Result
 from nsbench.results.store import decoded
 from nsbench.types import Outcomes
@@ -25,13 +27,42 @@ EXTRA = ("predictions_clean", "predictions_all", "predictions_uint8", "linf", "l
 HELD = 64  # files of one row, and some more
 
 
+class Right(NamedTuple):
+    """C conditions of a file on the same n images in one order: which are right."""
+
+    images: Images
+    conditions: Sequence[str]
+    right_CN: np.ndarray  # bool
+
+
+@dataclass(frozen=True, eq=False)
+class _File:
+    """What is held of a file."""
+
+    result: Result  # whose id() it is known by
+    rows: Mapping[str, Rows]
+    outcomes: dict[str, Outcomes] = field(default_factory=dict)  # by condition, where they were asked for
+
+    @cached_property
+    def right(self) -> list[Right]:
+        alike: dict[int, list[str]] = {}
+        for name, one in self.rows.items():
+            alike.setdefault(id(one.images), []).append(name)
+        found = []
+        for names in alike.values():
+            images = self.rows[names[0]].images
+            predictions_CN = np.array([self.rows[name].columns[PREDICTION] for name in names])
+            found.append(Right(images, names, predictions_CN == images.labels))
+        return found
+
+
 @dataclass
 class OutcomesReader:
     """Reads results' outcomes and remembers which images they are on."""
 
     extra: Sequence[str] = EXTRA  # the extra columns that are read, where a condition has them
     _known: Known = field(default_factory=Known)
-    _held: OrderedDict[tuple[int, bool], tuple[Result, dict[str, Rows]]] = field(
+    _held: OrderedDict[tuple[int, bool], _File] = field(
         default_factory=OrderedDict
     )  # by id(result), and whether with what stands beside predictions
     _common: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)  # by id() of known ids
@@ -43,23 +74,23 @@ class OutcomesReader:
         on the same images share the object. Raises ResultError for a file that is absent, changed, or of other conditions
         than the result lists.
         """
-        key = id(result), beside or (id(result), True) in self._held
-        if key in self._held:
-            self._held.move_to_end(key)
-        else:
-            self._held[key] = result, self._read(result, beside)
-            if len(self._held) > HELD:
-                self._held.popitem(last=False)
-        return self._held[key][1]
+        return self._file(result, beside).rows
 
-    def outcomes(self, result: Result, names: Iterable[str], beside: bool = True) -> dict[str, Outcomes]:
+    def right(self, result: Result) -> list[Right]:
+        """Of all conditions which images are right. Raises ResultError, as `rows` does."""
+        return self._file(result, beside=False).right
+
+    def outcomes(self, result: Result, names: Sequence[str], beside: bool = True) -> dict[str, Outcomes]:
         """Of these conditions, in the stored order, with predictions and, for `beside`, probabilities and the extra
         columns.
 
         Raises ResultError, as `rows` does.
         """
-        rows = self.rows(result, beside)
-        return {name: self._outcomes(rows[name]) for name in names}
+        file = self._file(result, beside)
+        for name in names:
+            if name not in file.outcomes:
+                file.outcomes[name] = self._outcomes(file.rows[name])
+        return {name: file.outcomes[name] for name in names}
 
     def common(self, one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Positions in two arrays of ids, both given by this reader, of the images that both hold."""
@@ -67,6 +98,16 @@ class OutcomesReader:
         if key not in self._common:
             self._common[key] = _common_places(one, other)
         return self._common[key]
+
+    def _file(self, result: Result, beside: bool) -> _File:
+        key = id(result), beside or (id(result), True) in self._held
+        if key in self._held:
+            self._held.move_to_end(key)
+        else:
+            self._held[key] = _File(result, self._read(result, beside))
+            if len(self._held) > HELD:
+                self._held.popitem(last=False)
+        return self._held[key]
 
     def _read(self, result: Result, beside: bool) -> dict[str, Rows]:
         columns = (PREDICTION, *PROBABILITIES, *TOP, *self.extra) if beside else (PREDICTION,)

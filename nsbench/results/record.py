@@ -24,7 +24,7 @@ Text = Annotated[str, Field(max_length=300)]
 Address = Annotated[str, Field(max_length=500, pattern=r"^(https?://[^\s\"'<>`\\]+)?$")]  # it becomes a link
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Convergence:
     """How an attack stood at its last step, over the images that it did not break; an attack of our own tells it."""
 
@@ -37,7 +37,7 @@ class Convergence:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StillRight:
     """The attacked images that none of an attack's iterates up to this one broke, as the attack saw it."""
 
@@ -47,7 +47,7 @@ class StillRight:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AttackCard:
     """What an attack did to a condition's images, counted by the harness. Means are over the attacked images."""
 
@@ -68,7 +68,7 @@ class AttackCard:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class OutputCheck:
     """What the first logits of a model looked like."""
 
@@ -79,7 +79,7 @@ class OutputCheck:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ConditionResult:
     """One condition as it was evaluated."""
 
@@ -118,7 +118,7 @@ class ConditionResult:
         return self.attack is not None or self.beforehand is not None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NoiseOfRound:
     """The noise that a round trained with."""
 
@@ -131,7 +131,7 @@ class NoiseOfRound:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Round:
     """One round of a training."""
 
@@ -153,7 +153,7 @@ class Round:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stage:
     """One method of a chain and the weights that it gave."""
 
@@ -163,7 +163,7 @@ class Stage:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RecipeUsed:
     """The recipe that a model was trained by: every field with its value."""
 
@@ -174,7 +174,7 @@ class RecipeUsed:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class About:
     """Whose a row is and where more is said, as its author states it."""
 
@@ -189,7 +189,7 @@ class About:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Provenance:
     """Where a figure comes from."""
 
@@ -228,7 +228,7 @@ class Provenance:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Result:
     """One figure of the leaderboard with all that is needed to show, compare and trust it."""
 

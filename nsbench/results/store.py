@@ -24,7 +24,16 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from nsbench.errors import ResultError
-from nsbench.files import OTHER_RESULTS, alone, clear_drafts, read_regular, try_to_write, write_atomically, writing
+from nsbench.files import (
+    OTHER_RESULTS,
+    alone,
+    clear_drafts,
+    read_regular,
+    try_to_write,
+    without_collection,
+    write_atomically,
+    writing,
+)
 from nsbench.results import outcomes as files
 from nsbench.results.parts import (
     alone_parts,
@@ -231,6 +240,7 @@ def to_json(result: Result) -> bytes:
     return (json.dumps(ordered, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
+@without_collection()
 def read_results(folder: Path) -> tuple[list[Result], list[str]]:
     """All results below a folder, in a stable order, and a line for each file that is no result."""
     results, problems = [], []

@@ -18,6 +18,7 @@ from nsbench.statistics.intervals import (
     resampled_sums,
 )
 from nsbench.statistics.paired import (
+    Holm,
     difference_interval,
     discordant,
     holm,
@@ -35,6 +36,7 @@ __all__ = [
     "MCE_WEIGHTS",
     "RESAMPLES",
     "SEVERITIES",
+    "Holm",
     "Trained",
     "accuracy",
     "average",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -48,12 +49,17 @@ def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float,
     """Wilson's score interval of a proportion, as fractions of 1. Raises DataError where it does not exist."""
     if not 0 <= successes <= n or n == 0:
         raise DataError(f"wilson({successes:g} of {n:g}): needs at least one image and successes between 0 and n")
-    from scipy.special import ndtri
-
-    z = float(ndtri(0.5 + confidence / 2))
+    z = _normal_quantile(0.5 + confidence / 2)
     centre = (successes + z * z / 2) / (n + z * z)
     half = z / (n + z * z) * math.sqrt(successes * (n - successes) / n + z * z / 4)
     return (0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half)
+
+
+@cache
+def _normal_quantile(share: float) -> float:
+    from scipy.special import ndtri
+
+    return float(ndtri(share))
 
 
 def accuracy(outcomes: Mapping[str, Outcomes]) -> Score:
@@ -69,19 +75,24 @@ def accuracy(outcomes: Mapping[str, Outcomes]) -> Score:
     (name, first), *others = outcomes.items()
     hits, n = int(first.correct.sum()), len(first)
     low, high = wilson(hits, n)
-    extra = {f"accuracy {other}": percent(outcome.correct) for other, outcome in others}
-    for key, label in (("predictions_all", "over all classes"), ("predictions_uint8", "after 8-bit rounding")):
-        if key in first.extra:
-            extra[f"accuracy {label}"] = percent(first.extra[key] == first.labels)
-    extra |= _within_l2_budgets(first) | calibration.figures(first)
+    extra = {f"accuracy {other}": percent(outcome.correct) for other, outcome in others} | beside_accuracy(first)
     return Score(100 * hits / n, 100 * low, 100 * high, n, extra, Composition({name: 100.0}, "right"))
+
+
+def beside_accuracy(outcomes: Outcomes) -> dict[str, float]:
+    """The figures beside an accuracy that its own condition gives: see `accuracy`."""
+    found = {}
+    for key, label in (("predictions_all", "over all classes"), ("predictions_uint8", "after 8-bit rounding")):
+        if key in outcomes.extra:
+            found[f"accuracy {label}"] = percent(outcomes.extra[key] == outcomes.labels)
+    return found | _within_l2_budgets(outcomes) | calibration.figures(outcomes)
 
 
 def percent(flags: np.ndarray) -> float:
     """Share of true flags in percent."""
     if not len(flags):
         raise DataError("a condition holds no images; look at its split of the data source")
-    return 100 * float(np.mean(flags))
+    return 100 * (np.count_nonzero(flags) / len(flags))
 
 
 def _within_l2_budgets(outcomes: Outcomes) -> dict[str, float]:
@@ -95,12 +106,13 @@ def _within_l2_budgets(outcomes: Outcomes) -> dict[str, float]:
         if "predictions_clean" in outcomes.extra
         else (lost & (l2 == 0))
     )
-    broken = lost & ~before
+    norms = l2[lost & ~before]  # of the changes that broke images
+    n, kept = len(l2), np.count_nonzero(~before)
     figures = {
-        f"accuracy at l2 {budget:g}": percent(~before & ~(broken & (l2 <= budget * (1 + L2_TOLERANCE))))
+        f"accuracy at l2 {budget:g}": 100 * ((kept - np.count_nonzero(norms <= budget * (1 + L2_TOLERANCE))) / n)
         for budget in L2_BUDGETS
     }
-    return figures | ({"median l2 of successes": float(np.median(l2[broken]))} if broken.any() else {})
+    return figures | ({"median l2 of successes": float(np.median(norms))} if len(norms) else {})
 
 
 def average(scores: Sequence[Score], lower_is_better: Sequence[bool], image_sets: Sequence[Hashable]) -> Score:

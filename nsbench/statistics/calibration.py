@@ -23,7 +23,8 @@ def figures(outcomes: Outcomes) -> dict[str, float]:
     """TOP5, CALIBRATION and SELECTIVE in percent, of what the outcomes hold; results of old versions hold none."""
     found: dict[str, float] = {}
     if outcomes.top5 is not None and outcomes.top5.shape[1] >= 5:
-        found[TOP5] = 100 * float((outcomes.top5 == outcomes.labels[:, None]).any(axis=1).mean())
+        among_them = (outcomes.top5 == outcomes.labels[:, None]).any(axis=1)
+        found[TOP5] = 100 * (np.count_nonzero(among_them) / len(among_them))
     if outcomes.confidence is not None:
         ordered = _by_confidence(outcomes.confidence, outcomes.correct)
         found[CALIBRATION] = 100 * _calibration_error(*ordered, BINS)

@@ -8,8 +8,9 @@ Both are defined over all fifteen corruptions and five severities. A smaller run
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -222,13 +223,14 @@ def relative_mce(errors: Mapping[str, float], clean: float) -> float:
 
 
 def _mean_of_finite(values: np.ndarray) -> float:
-    """np.nanmean, which takes five times as long where nothing is missing."""
-    mean = float(values.mean())
+    """np.nanmean, which takes ten times as long where nothing is missing."""
+    mean = float(np.add.reduce(values)) / len(values)
     return mean if np.isfinite(mean) else float(np.nanmean(values))
 
 
 def _mean(values: Iterable[float]) -> float:
-    return float(np.mean(list(values)))
+    mine = np.array(list(values))
+    return float(np.add.reduce(mine)) / len(mine)
 
 
 def partial_corruption_error(outcomes: Mapping[str, Outcomes]) -> Score:
@@ -244,8 +246,14 @@ def partial_corruption_error(outcomes: Mapping[str, Outcomes]) -> Score:
     )
 
 
-def _ordered(conditions: Collection[str]) -> list[str]:
+def _ordered(conditions: Iterable[str]) -> list[str]:
     """Names of the conditions, the fifteen first. Raises DataError for what is no corruption and severity."""
+    return list(_order(tuple(conditions)))
+
+
+@lru_cache(maxsize=64)
+def _order(conditions: tuple[str, ...]) -> tuple[str, ...]:
+    """The same; a board has thousands of results of the same conditions."""
     if not conditions:
         raise DataError("corruption errors: no condition was evaluated; choose at least one corruption and severity")
     for name in conditions:
@@ -257,7 +265,7 @@ def _ordered(conditions: Collection[str]) -> list[str]:
         corruption, _, severity = name.rpartition("/")
         return FIFTEEN.index(corruption) if corruption in ALEXNET_ERROR else len(FIFTEEN), corruption, severity
 
-    return sorted(conditions, key=place)
+    return tuple(sorted(conditions, key=place))
 
 
 def _wrong(name: str, outcomes: Outcomes, ids: np.ndarray, labels: np.ndarray, first: str) -> np.ndarray:

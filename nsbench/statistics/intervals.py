@@ -15,7 +15,8 @@ import numpy as np
 from nsbench.randomness import generator
 
 RESAMPLES = 10_000
-CELLS = 4_000_000  # drawn images held at a time: 32 MB of indices
+CELLS = 4_000_000  # counts held at a time: 16 MB
+DRAWN = 1 << 16  # images drawn at a time, whose counts stay in the processor's cache
 UNITS = 5_000  # most units that are drawn; of a larger stratum, equal random groups of images are drawn together
 
 
@@ -45,9 +46,14 @@ def _units(centred_MN: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def counts(rng: np.random.Generator, n: int, resamples: int) -> np.ndarray:
     """(resamples, n) float32: how often each of n images is drawn in n draws with replacement."""
-    drawn = rng.integers(0, n, (resamples, n), dtype=np.int64)
-    drawn += n * np.arange(resamples)[:, None]
-    return np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n).astype(np.float32)
+    found = np.empty((resamples, n), dtype=np.float32)
+    step = max(1, DRAWN // n)
+    for start in range(0, resamples, step):
+        part = found[start : start + step]
+        drawn = rng.integers(0, n, part.shape, dtype=np.int64)
+        drawn += n * np.arange(len(part))[:, None]
+        part[:] = np.bincount(drawn.ravel(), minlength=part.size).reshape(part.shape)
+    return found
 
 
 def percentile_interval(sums: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
@@ -79,13 +85,15 @@ def paired_pvalues(strata: Sequence[np.ndarray]) -> np.ndarray:
     from scipy.special import stdtr
 
     figures_M = sum(y.sum(axis=1, dtype=np.float64) for y in strata)
-    variance_MM, df_MM = image_variance(strata)
-    difference_MM = np.abs(np.subtract.outer(figures_M, figures_M))
-    scale = max(float(np.abs(figures_M).max()), 1e-12)
-    none = difference_MM <= 1e-9 * scale
+    above_MM = ~np.tri(len(figures_M), dtype=bool)
+    variance_P, df_P = (each[above_MM] for each in image_variance(strata))
+    difference_P = np.abs(np.subtract.outer(figures_M, figures_M)[above_MM])
+    none_P = difference_P <= 1e-9 * max(float(np.abs(figures_M).max()), 1e-12)
     with np.errstate(divide="ignore", invalid="ignore"):
-        t_MM = np.where(none, 0.0, difference_MM / np.sqrt(variance_MM))
-    return np.where(none, 1.0, 2 * stdtr(df_MM, -t_MM))
+        t_P = np.where(none_P, 0.0, difference_P / np.sqrt(variance_P))
+    p_MM = np.ones(above_MM.shape)
+    p_MM[above_MM] = np.where(none_P, 1.0, 2 * stdtr(df_P, -t_P))
+    return np.minimum(p_MM, p_MM.T)
 
 
 def image_variance(strata: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

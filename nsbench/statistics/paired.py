@@ -10,12 +10,13 @@ more where the tests are independent or positively dependent.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from nsbench.errors import DataError
-
-BLOCK = 1 << 16  # p values that are multiplied at a time
 
 
 def mcnemar_exact(correct_a: ArrayLike, correct_b: ArrayLike) -> float:
@@ -76,23 +77,44 @@ def discordant(correct_a: ArrayLike, correct_b: ArrayLike) -> tuple[int, int, in
     return int((a & ~b).sum()), int((b & ~a).sum()), a.size
 
 
+@dataclass(frozen=True, eq=False)
+class Holm:
+    """The correction of one family of tests, as the function of p that it is: equal p values have equal adjusted ones.
+
+    The pairs of a thousand rows are millions, and their different p values are far fewer.
+    """
+
+    steps: np.ndarray  # (s,) the different p values, ascending
+    corrected: np.ndarray  # (s,) the adjusted p value of each
+
+    @classmethod
+    def of(cls, families: Sequence[np.ndarray]) -> Holm:
+        """Of all these p values, flat arrays, as one family. Raises DataError for what is no p value."""
+        ascending = np.concatenate([np.empty(0), *families]) if all(p.ndim == 1 for p in families) else np.full(1, -1.0)
+        ascending.sort()
+        if ascending.size and not (ascending[0] >= 0 and ascending[-1] <= 1):  # nan is last
+            raise DataError("holm: needs a list of p values between 0 and 1")
+        first = np.flatnonzero(np.concatenate([[True], ascending[1:] != ascending[:-1]])[: ascending.size])
+        steps = ascending[first]
+        stepped = steps * (ascending.size - first)
+        return cls(steps, np.minimum(np.maximum.accumulate(stepped, out=stepped), 1.0, out=stepped))
+
+    def adjusted(self, pvalues: ArrayLike) -> np.ndarray:
+        """Of p values of the family."""
+        found: np.ndarray = self.corrected[np.searchsorted(self.steps, pvalues)]
+        return found
+
+    def claimed(self, pvalues: np.ndarray, alpha: float) -> np.ndarray:
+        """Whether the adjusted p value of each p value of the family is at most alpha."""
+        claims = int(np.searchsorted(self.corrected, alpha, side="right"))
+        claimed: np.ndarray = pvalues <= (self.steps[claims - 1] if claims else -1.0)
+        return claimed
+
+
 def holm(pvalues: ArrayLike) -> np.ndarray:
     """Adjusted p values of one family of tests, in the order given. Raises DataError for what is no p value."""
     p = np.asarray(pvalues, dtype=np.float64)
-    if p.ndim != 1 or not np.all((p >= 0) & (p <= 1)):
-        raise DataError("holm: needs a list of p values between 0 and 1")
-    order = np.argsort(p)  # the order among equal values moves nothing
-    if p.size <= np.iinfo(np.int32).max:
-        order = order.astype(np.int32)
-    stepped = p[order]  # in place from here on: the pairs of a thousand rows are millions
-    for start in range(0, p.size, BLOCK):
-        part = stepped[start : start + BLOCK]
-        part *= np.arange(p.size - start, p.size - start - len(part), -1)
-    np.maximum.accumulate(stepped, out=stepped)
-    np.minimum(stepped, 1.0, out=stepped)
-    adjusted = np.empty_like(p)
-    adjusted[order] = stepped
-    return adjusted
+    return Holm.of([p]).adjusted(p)
 
 
 def hommel(pvalues: ArrayLike) -> np.ndarray:

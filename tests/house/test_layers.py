@@ -80,6 +80,20 @@ def test_quick_commands_do_not_import_torch(arguments: list[str]) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=REPOSITORY)
 
 
+def test_a_page_imports_neither_torch_nor_pandas_nor_all_of_scipys_statistics(tmp_path: Path) -> None:
+    """They take as long to import as a small board takes to read."""
+    shown, out = REPOSITORY / "reports" / "showcase" / "held_out" / "results", tmp_path / "board.html"
+    code = (
+        f"import sys; sys.argv = ['nsbench', 'report', '--results', {str(shown)!r}, '--out', {str(out)!r}]\n"
+        "from nsbench.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as done: assert not done.code, done.code\n"
+        "assert not {'torch', 'pandas', 'scipy.stats'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=REPOSITORY)
+    assert out.stat().st_size
+
+
 CONTENT = {path.stem for folder in ("suites", "baselines") for path in (REPOSITORY / folder).glob("*.py")}
 SPLITS = {"clean", "stylized", "damagenet", "transfer"}  # names of data, which suites took over
 ATTACKS = {path.stem for path in (PACKAGE / "attacks").glob("*.py")}  # the engine's own; suites are named after them

@@ -20,7 +20,7 @@ from nsbench.regression.evidence import (
     weigh,
 )
 from nsbench.regression.noise import NOT_RECORDED, Noise, Rates, Together, rates_of
-from nsbench.regression.power import detectable_drop
+from nsbench.regression.power import binomial, detectable_drop
 
 CHECKS = 150
 COLUMNS = 11
@@ -289,3 +289,15 @@ def test_what_is_known_of_a_suite() -> None:
     known = Known(at(0.02), at(0.005), at(0.025))
     assert known.surplus(N) == pytest.approx(7.5)
     assert Known(at(0.005), at(0.02), at(0.025)).surplus(N) == 0.0
+
+
+@pytest.mark.parametrize(("flipped", "n", "before", "n_before"), [(3, 60, 1, 60), (1, 500, 0, 400), (60, 60, 5, 600)])
+def test_the_tail_of_more_flips_than_in_the_repeat_is_scipys(flipped: int, n: int, before: int, n_before: int) -> None:
+    expected = stats.hypergeom.sf(flipped - 1, n + n_before, flipped + before, n)
+    assert moved_pvalue(flipped, n, before, n_before) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "share"), [(1, 0.5), (500, 0.004), (2000, 0.2), (30, 0.0), (30, 1.0)])
+def test_the_binomial_distribution_is_scipys(n: int, share: float) -> None:
+    k = np.arange(n + 1)
+    np.testing.assert_allclose(binomial(k, n, share), stats.binom.pmf(k, n, share), rtol=1e-9, atol=1e-15)

@@ -6,8 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsbench.errors import DataError
-from nsbench.statistics import difference_interval, holm, hommel, mcnemar_exact, mcnemar_of_counts, paired_difference
-from nsbench.statistics.paired import BLOCK
+from nsbench.statistics import (
+    Holm,
+    difference_interval,
+    holm,
+    hommel,
+    mcnemar_exact,
+    mcnemar_of_counts,
+    paired_difference,
+)
 
 
 def flags(both, only_a, only_b, neither):
@@ -44,10 +51,16 @@ def test_holm_agrees_with_statsmodels(pvalues):
     np.testing.assert_allclose(holm(pvalues), multitest.multipletests(pvalues, method="holm")[1], rtol=1e-12)
 
 
-def test_holm_over_more_tests_than_are_multiplied_at_a_time():
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.sampled_from([0, 1e-4, 0.001, 0.004, 0.01, 0.01, 0.03, 0.5, 1]), min_size=1, max_size=40))
+def test_one_family_in_parts_claims_what_the_adjusted_values_do(pvalues):
     multitest = pytest.importorskip("statsmodels.stats.multitest")
-    pvalues = np.random.default_rng(0).uniform(0, 1e-5, 2 * BLOCK + 17)
-    np.testing.assert_allclose(holm(pvalues), multitest.multipletests(pvalues, method="holm")[1], rtol=1e-12)
+    parts = [np.array(pvalues[:3]), np.array(pvalues[3:])]
+    family, expected = Holm.of(parts), multitest.multipletests(pvalues, method="holm")[1]
+    np.testing.assert_allclose(np.concatenate([family.adjusted(part) for part in parts]), expected, rtol=1e-12)
+    for alpha in (0.05, 0.01, 1e-9):
+        claimed = np.concatenate([family.claimed(part, alpha) for part in parts])
+        assert claimed.tolist() == (holm(pvalues) <= alpha).tolist()
 
 
 @settings(deadline=None, max_examples=60)

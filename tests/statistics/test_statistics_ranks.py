@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import friedmanchisquare
+from scipy.stats import friedmanchisquare, studentized_range
 
 from nsbench.errors import DataError
 from nsbench.statistics import cliques, friedman, nemenyi_difference, rank_ranges, separable_neighbours
+from nsbench.statistics.ranks import range_quantile
 
 
 def symmetric(k, *pairs):
@@ -62,6 +63,12 @@ def test_friedman_needs_three_methods_and_two_suites():
 def test_nemenyi_is_that_of_the_literature():
     # Demsar 2006, table 5(a): q = 2.569 for four classifiers; section 3.2.2's example has 14 data sets: CD = 1.25
     assert nemenyi_difference(4, 14) == pytest.approx(1.25, abs=0.005)
+
+
+@pytest.mark.parametrize("k", [2, 3, 12, 1000])
+@pytest.mark.parametrize("share", [0.5, 0.95, 0.99])
+def test_the_quantile_of_the_range_is_scipys(k, share):
+    assert range_quantile(share, k) == pytest.approx(studentized_range.ppf(share, k, np.inf), abs=1e-9)
 
 
 def test_cliques_are_the_longest_runs():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from nsbench.files import without_collection
 from nsbench.leaderboard import AVERAGE, PAPER_COLUMNS, Cell, Column, Leaderboard, Row, RowComparison, Table
 from nsbench.leaderboard.details import Details
 from nsbench.leaderboard.history import NEW_DAYS
@@ -44,6 +45,7 @@ from nsbench.report.tables.text import to_markdown
 from nsbench.report.tradeoffs import Cost, calibration, cost
 
 
+@without_collection()
 def to_html(board: Leaderboard, detail: int | None = None) -> str:
     """The page as text; `detail` rows are drawn in each chart and have a card, instead of the usual `Limits`.
 

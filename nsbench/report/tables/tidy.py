@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from nsbench.leaderboard import AVERAGE, Cell, Column, Leaderboard, Row, Table
 from nsbench.report.numbers import THESE_WEIGHTS, average_column
 from nsbench.report.published import beside, published_of
 from nsbench.report.side_columns import confidence
 from nsbench.statistics.calibration import CALIBRATION, SELECTIVE, TOP5
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMAT = 1  # of the JSON; raise it when a key changes its meaning or goes
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
@@ -73,6 +74,8 @@ class Figure:
 
 def to_frame(board: Leaderboard) -> pd.DataFrame:
     """One line per table, row and column, the average among them; its columns are the fields of `Figure`."""
+    import pandas as pd  # a page needs none
+
     found = [
         _figure(table, row, column, cell)
         for table in board.tables
