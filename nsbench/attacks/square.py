@@ -183,18 +183,19 @@ def _tiles(clean: Tensor, source: torch.Generator, eps: float) -> Tensor:
 
 def _l2_change(candidate: Tensor, clean: Tensor, at: Tensor, drawn: Tensor, side: int, eps: float) -> None:
     """Bumps in one square, paid with what the budget has left and with the change inside another square."""
-    change = candidate[at] - clean[at]
+    pixels = clean[at]
+    change = candidate[at].sub_(pixels)
     each = torch.arange(len(at), device=at.device)
     here, there = (_window(change, each, drawn[:, k], drawn[:, k + 1], side) for k in (0, 2))
     either = torch.zeros_like(change)
     either[here] = either[there] = 1
     left_B = (eps**2 - l2_norm(change) ** 2).clamp_min(0)
-    length = (per_image(left_B, change) / change.shape[1] + _length(change * either) ** 2).sqrt()
+    length = (per_image(left_B, change) / change.shape[1] + _length(either.mul_(change)) ** 2).sqrt()
     old = change[here]
     new = _bumps(drawn[:, 4:], side, clean) + old / (TINY + _length(old))
     change[there] = 0
     change[here] = new / (TINY + _length(new)) * length
-    candidate[at] = _at_eps(change, clean[at], eps)
+    candidate[at] = _at_eps(change, pixels, eps)
 
 
 Window = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -216,7 +217,8 @@ def _length(window_BCSS: Tensor) -> Tensor:
 
 
 def _at_eps(change: Tensor, clean: Tensor, eps: float) -> Tensor:
-    return (clean + change / (per_image(l2_norm(change), change) + TINY) * eps).clamp(0, 1)
+    """The image with the change at l2 distance eps, before it is clipped; `change` is used up."""
+    return change.div_(per_image(l2_norm(change), change) + TINY).mul_(eps).add_(clean).clamp_(0, 1)
 
 
 def _bumps(drawn: Tensor, side: int, like: Tensor) -> Tensor:

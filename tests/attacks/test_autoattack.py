@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from autoattack_runs import Run, reached, run_ours, run_theirs, undecided
 from pyautoattack_alone import image_by_image, standard_version
+from real_images import subject as real_subject
 from test_attacks import Linear, names, pictures
 from torch import Tensor, nn
 
@@ -208,6 +211,35 @@ def test_the_same_images_stay_robust_as_with_pyautoattack_alone() -> None:
     print(f"robust: {int(robust.sum())} and {int(their_robust.sum())}, {int((robust != their_robust).sum())} differ")
     assert 0 < robust.sum() < 64
     assert torch.equal(robust, their_robust)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_no_more_real_images_stay_robust_than_with_pyautoattack(shared_data: Path) -> None:
+    """A small `tests/benchmarks/autoattack_reference.py`: 24 real pictures, two seeds, pyautoattack in one batch."""
+    if not (shared_data / "tiny-imagenet").is_dir():
+        pytest.skip(f"no Tiny-ImageNet at {shared_data}")
+    model, (images, labels, ids) = real_subject(shared_data, 24)
+    threat = ThreatModel("linf", 4 / 255)
+    theirs = [run_theirs(model, images, labels, seed, threat) for seed in range(2)]
+    ours = [run_ours(model, images, labels, ids, seed, threat) for seed in range(2)]
+    assert 0 < theirs[0].accuracy < 60
+    assert all(len(run.after) == 4 and run.after[-1] == run.accuracy for run in ours)
+    assert reached(ours, theirs), [(run.accuracy, run.after) for run in (*ours, *theirs)]
+
+
+def test_what_the_comparison_on_real_images_calls_reached() -> None:
+    """Of four images: the seeds of pyautoattack leave one and two right, which is a mean of 37.5 % and a spread of 25."""
+
+    def runs(*right: list[int]) -> list[Run]:
+        return [Run(torch.tensor(one).bool(), (), 0, 0.0, 0.0) for one in right]
+
+    theirs = runs([1, 0, 0, 0], [1, 1, 0, 0])
+    assert reached(runs([1, 1, 0, 0]), theirs)
+    assert not reached(runs([1, 1, 1, 0]), theirs)
+    assert reached(theirs[:1], theirs[:1])
+    assert not reached(theirs[1:], theirs[:1])
+    assert (undecided(theirs), undecided(theirs[:1])) == (1, 0)
 
 
 def test_nothing_stays_behind(few: Subject, capfd: pytest.CaptureFixture) -> None:
