@@ -346,6 +346,8 @@ def test_evidence_opens_the_comparison_of_its_sentence(page):
 
 
 def test_the_key_c_compares_the_row_with_the_focus_or_under_the_pointer_with_its_control(page):
+    from selenium.webdriver.support.ui import WebDriverWait
+
     who = "#t1-compare thead .who:nth-child({})"
     choose(page, "#t1-compare [name=first]", HOSTILE)
     row = "[...document.querySelectorAll('#t1-scores tbody.own tr')].find(row => row.cells[0].dataset.v === 'NS')"
@@ -354,13 +356,19 @@ def test_the_key_c_compares_the_row_with_the_focus_or_under_the_pointer_with_its
     assert [one(page, who.format(at)).text for at in (2, 3)] == ["NS", "FINETUNE"]
     choose(page, "#t1-compare [name=second]", HOSTILE)
     run(page, f"document.activeElement.blur(); {row}.scrollIntoView({{ block: 'center', behavior: 'instant' }})")
-    box = run(page, f"const box = {row}.getBoundingClientRect(); return [box.left + 40, box.top + 8]")
-    page.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": box[0], "y": box[1]})
+    WebDriverWait(page, 10).until(lambda page: pointed_at(page, row))
     run(page, f"document.body.{press}")
     assert [one(page, who.format(at)).text for at in (2, 3)] == ["NS", "FINETUNE"]
     choose(page, "#t1-compare [name=second]", HOSTILE)
     run(page, f"document.querySelector('#t1-compare [name=first]').{press}")  # it chooses by letter there
     assert one(page, who.format(3)).text == HOSTILE
+
+
+def pointed_at(page, element):
+    """Move the pointer there; whether it is there, which a page that is still being laid out says later."""
+    box = run(page, f"const box = {element}.getBoundingClientRect(); return [box.left + 40, box.top + 8]")
+    page.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": box[0], "y": box[1]})
+    return run(page, f"return {element}.matches(':hover')")
 
 
 def background(page):
