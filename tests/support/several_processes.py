@@ -8,7 +8,7 @@ Process 0 writes to FILE what each task gave; the tests compare it with what one
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def trained(task: str) -> dict[str, Any]:
         "weights": fitted.model.timm_state_dict(),
         "losses": [dict(entry.losses) for entry in fitted.history],
         "cost": [entry.forward_equivalents for entry in fitted.history],
-        "noise": [vars(entry.noise) for entry in fitted.history if entry.noise],
+        "noise": [asdict(entry.noise) for entry in fitted.history if entry.noise],
     }
 
 
