@@ -57,6 +57,7 @@ from nsbench.run.opening import open_source
 from nsbench.types import ThreatModel
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from autoattack_runs import forwards
 from pyautoattack_alone import image_by_image, standard_version
 
 SHARED = Path(os.environ.get("NSBENCH_SHARED_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
@@ -111,17 +112,6 @@ def accuracy(model: Any, images_BCHW: Tensor, labels_B: Tensor) -> tuple[float, 
     with torch.no_grad():
         right_B = ~misclassified(model(images_BCHW), labels_B)
     return 100 * float(right_B.float().mean()), right_B
-
-
-@contextmanager
-def forwards(model: Any) -> Iterator[list[int]]:
-    """Collects the number of images of every forward pass."""
-    seen: list[int] = []
-    hook = model.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
-    try:
-        yield seen
-    finally:
-        hook.remove()
 
 
 def fgsm(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, bool]]:

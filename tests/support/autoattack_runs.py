@@ -90,7 +90,7 @@ def _run(
     model: Model, images: Tensor, labels: Tensor, threat: ThreatModel, left: list[float], attack: Callable[[], Tensor]
 ) -> Run:
     """What comes back is judged anew, by the budget and by the model."""
-    with frozen(model), _counted(model) as forwards:
+    with frozen(model), forwards(model) as seen:
         cpu, wall = time.process_time(), time.perf_counter()
         found = attack()
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
@@ -101,15 +101,16 @@ def _run(
     assert found.max() <= 1
     with torch.no_grad():
         right_B = ~misclassified(model(found), labels)
-    return Run(right_B, tuple(left), sum(forwards), cpu, wall)
+    return Run(right_B, tuple(left), sum(seen), cpu, wall)
 
 
 @contextmanager
-def _counted(model: Model) -> Iterator[list[int]]:
-    images: list[int] = []
-    hook = model.register_forward_hook(lambda module, inputs, output: images.append(len(output)))
+def forwards(model: Model) -> Iterator[list[int]]:
+    """Collects the number of images of every forward pass."""
+    seen: list[int] = []
+    hook = model.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
     try:
-        yield images
+        yield seen
     finally:
         hook.remove()
 
