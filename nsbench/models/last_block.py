@@ -19,6 +19,8 @@ from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import nn
 from torch.nn.functional import linear
 
+from nsbench.models.faster import TokenLinear
+
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -69,6 +71,6 @@ def can_be_shortened(vit: Any) -> bool:
     return (
         type(block) is Block
         and type(block.attn) is Attention
-        and type(block.attn.qkv) is nn.Linear
+        and type(block.attn.qkv) in (nn.Linear, TokenLinear)
         and isinstance(block.attn.k_norm, nn.Identity)
     )

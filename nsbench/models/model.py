@@ -227,6 +227,16 @@ def class_token_only(model: Model) -> Iterator[None]:
         model.class_token_only = before
 
 
+@contextmanager
+def every_token(model: Model) -> Iterator[None]:
+    """Inside, the whole last block is computed, also where `class_token_only` is around."""
+    before, model.class_token_only = model.class_token_only, False
+    try:
+        yield
+    finally:
+        model.class_token_only = before
+
+
 @torch.no_grad()
 def _agrees_when_shortened(model: Model) -> bool:
     size = model.input_size

@@ -19,7 +19,7 @@ from nsbench.data.loading import batches
 from nsbench.errors import AttackError, DataError, doing
 from nsbench.models.faster import faster_linear
 from nsbench.models.memory import let_go, out_of_memory, too_large
-from nsbench.models.model import class_token_only, frozen
+from nsbench.models.model import class_token_only, every_token, frozen
 from nsbench.models.preprocessing import in_8_bits, unit
 from nsbench.progress import SILENT, Progress
 from nsbench.results import AttackCard, OutputCheck
@@ -218,6 +218,8 @@ def _attack(
 ) -> Columns:
     """Attack the images that are still right, check what came back, judge it, and judge it again in 8 bits.
 
+    The attack may search on the short form of the last block; what became of an image is judged on the whole model.
+
     The others are not touched, so their predictions, rounded to 8 bits or not, are the clean ones.
     """
     condition, before = job.condition, clean["predictions"]
@@ -235,7 +237,7 @@ def _attack(
     columns["predictions"][right] = UNKNOWN  # until judged: an image that cannot be read any more is left out
     own = right[processes.share(len(right))]
     found: list[tuple[np.ndarray, Columns]] = []
-    with progress.task(title, len(own)) as advance:
+    with class_token_only(job.model), progress.task(title, len(own)) as advance:
         for images, labels, ids, indices in _pools(job.batches(own), POOL if _refills(job) else 1):
             adversarial = _perturb(job, images, labels, ids, seed, cost)
             for start in range(0, len(ids), job.batch_size):
@@ -301,12 +303,11 @@ def _perturb(
     seed: int,
     cost: AttackCost,
 ) -> torch.Tensor:
-    """What the attack makes of these images, after the check. It may search on the short form of the last block; what
-    becomes of the images is judged on the whole model."""
+    """What the attack makes of these images, after the check."""
     name, threat = str(job.condition.attack), job.condition.threat
     assert threat is not None
     room = {"batch_size": job.batch_size} if _refills(job) else {}
-    with class_token_only(job.model), cost.counted(job.model, len(images)):
+    with cost.counted(job.model, len(images)):
         returned = registry.attacks[name](
             job.model, images, labels, ids=ids, seed=seed, threat=threat, **room, **job.condition.params
         )
@@ -319,11 +320,12 @@ def _measure(
     job: _Job, images: torch.Tensor, adversarial: torch.Tensor, ids: list[str], indices: np.ndarray
 ) -> Columns:
     difference = (adversarial - images).flatten(1)
-    judged = judge(job.model, adversarial, job.split.labels[indices], ids, job.split.classes) | {
-        "predictions_uint8": predictions(job.model, in_8_bits(adversarial), ids, job.split.classes),
-        "linf": difference.abs().amax(dim=1).cpu().numpy(),
-        "l2": difference.norm(dim=1).cpu().numpy(),
-    }
+    with every_token(job.model):
+        judged = judge(job.model, adversarial, job.split.labels[indices], ids, job.split.classes) | {
+            "predictions_uint8": predictions(job.model, in_8_bits(adversarial), ids, job.split.classes),
+            "linf": difference.abs().amax(dim=1).cpu().numpy(),
+            "l2": difference.norm(dim=1).cpu().numpy(),
+        }
     return _accepted(job.split, indices, judged)
 
 

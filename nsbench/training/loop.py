@@ -99,7 +99,7 @@ def finetune(
     if views:
         views.check(recipe)
     state = _begun(model, recipe, checkpoint, progress)
-    model = state.model
+    model, state.draws = state.model, losses is not None
     train_only(model, recipe.trainable)  # what it cannot be is said before anything is done
     brought = Brought(perturb, losses, noisy_at(model, layer, recipe) if perturb else model, views, ascent, probe)
     total, unit = (round(recipe.compute), "forwards") if recipe.compute else (recipe.steps, "steps")

@@ -11,17 +11,19 @@ import numpy as np
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from nsbench import processes
 from nsbench.data import Split
 from nsbench.data.loading import batches
 from nsbench.errors import ModelError, UsageError
 from nsbench.models import Model
+from nsbench.models.preprocessing import unit
 from nsbench.nullspace import LearntNoise, noise_influence
 from nsbench.nullspace.approximate import NoiseWatch
 from nsbench.nullspace.layers import INPUT, at_layer, describe, layers
 from nsbench.nullspace.random_noise import LEAST
 from nsbench.randomness import derive_seed
 from nsbench.results import NoiseOfRound
-from nsbench.training.augment import Augmented, erase, pixels, seeded
+from nsbench.training.augment import Augmented, erase, seeded
 from nsbench.training.recipe import Recipe
 from nsbench.types import FitPasses, Passes
 
@@ -110,15 +112,28 @@ def _stream(model: Model, train: Split, recipe: Recipe, round: int, workers: int
     split = Augmented(
         train, recipe, model, stream=f"noise {round}", length=recipe.noise_held_out + count * recipe.noise_batch
     )
-    transform = model.preprocessing.transform("none")
     held_out, rest = np.split(np.arange(len(split)), [recipe.noise_held_out])
-    first = batches(split, transform, batch_size=len(held_out), indices=held_out)
-    others = batches(split, transform, batch_size=recipe.noise_batch, workers=workers, indices=rest)
+    first = _together(split, model, held_out, len(held_out))
+    others = _together(split, model, rest, recipe.noise_batch, workers)
     for part in (first, others):
-        for number, batch in enumerate(part):
+        for number, images in enumerate(part):
             with seeded(derive_seed(recipe.seed, "noise", "erase", round, part is first, number), model.device):
-                images_BCHW = erase(pixels(batch, model.device), recipe, model)
+                images_BCHW = erase(unit(images, model.device), recipe, model)
             yield images_BCHW
+
+
+def _together(
+    split: Split, model: Model, indices: np.ndarray, batch_size: int, workers: int = 0
+) -> Generator[torch.Tensor]:
+    """Batches (B, 3, H, W) uint8 of these images. Of several processes each makes its part of a batch, and all get it."""
+    own = processes.share(batch_size) if batch_size >= processes.count() else slice(batch_size)
+    rows = indices.reshape(-1, batch_size)[:, own]
+    transform = model.preprocessing.transform("none")
+    for batch in batches(split, transform, batch_size=rows.shape[1], workers=workers, indices=rows.flatten()):
+        if rows.shape[1] == batch_size:
+            yield batch.images
+        else:
+            yield torch.from_numpy(np.concatenate(processes.gathered(batch.images.numpy())))
 
 
 def learnt_noise_passes(recipe: Recipe) -> FitPasses:

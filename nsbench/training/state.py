@@ -52,6 +52,7 @@ class State:
     round: int = 0  # rounds that are finished
     step: int = 0  # steps that are finished
     micro_batch: int = 0  # images per forward pass: the recipe's, or what fitted into memory
+    draws: bool = False  # whether torch's generators have moved in a step, or may move in a method's own losses
     noise: torch.Tensor | None = None  # (1, N, D) of the last round, where the next one begins from it
 
     @classmethod

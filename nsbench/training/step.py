@@ -18,7 +18,7 @@ from nsbench.models.memory import let_go, out_of_memory, too_large
 from nsbench.randomness import derive_seed
 from nsbench.training.ascent import ascended
 from nsbench.training.augment import seeded
-from nsbench.training.draws import drawn_of, require_same_draws
+from nsbench.training.draws import Drawn, drawn_of, require_same_draws
 from nsbench.training.noise import Perturb
 from nsbench.training.optimisation import autocast
 from nsbench.training.shares import pieces
@@ -50,12 +50,19 @@ class Brought:
 
 
 def take_step(state: State, batch: Batch, losses: Losses, brought: Brought) -> dict[str, torch.Tensor]:
-    """One update; where memory is short, again with half as many images at a time, which give the same gradient."""
+    """One update; where memory is short, again with half as many images at a time, which give the same gradient.
+
+    The model and the loss with a noise, which keep nothing from one pass to the next, are taken to draw nothing among
+    several processes until they do, and then the step is repeated too.
+    """
     while True:
         try:
             with state.cost.of_all_processes():
                 found = _update(state, batch, losses, brought)
             break
+        except Drawn:
+            state.draws = True
+            continue
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -87,7 +94,7 @@ def _gradient(state: State, batch: Batch, losses: Losses, views: Views | None) -
 
     Of several processes each adds what its own images give; afterwards all have the same.
     """
-    with processes.section(repeated=out_of_memory):
+    with processes.section(repeated=lambda error: out_of_memory(error) or isinstance(error, Drawn)):
         sums = _own_gradient(state, batch, losses, views)
     gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
     processes.add_up([*gradients, *sums.values()])
@@ -106,7 +113,7 @@ def _own_gradient(state: State, batch: Batch, losses: Losses, views: Views | Non
         criterion = partial(cross_entropy, label_smoothing=smoothing)
         for piece in pieces(recipe, len(images), state.micro_batch):
             part, wanted, *others = (tensor[piece.rows] for tensor in (images, targets, *more))
-            with drawn_of(piece):
+            with drawn_of(piece, model.device, expected=state.draws):
                 with autocast(model, recipe):
                     found = {
                         name: loss * (len(part) / recipe.batch_size)

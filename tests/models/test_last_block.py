@@ -10,9 +10,10 @@ from test_models import ARCHITECTURES, model_of
 from timm.models.vision_transformer import Block
 from torch import nn
 
-from nsbench.models import Model, class_token_only, load_model
+from nsbench.models import Model, class_token_only, faster, load_model
 from nsbench.models.attention import attention_modules, recorded_attention
 from nsbench.models.last_block import ClassTokenBlock
+from nsbench.models.model import every_token
 from nsbench.nullspace.layers import at_layer
 from nsbench.training.optimisation import drop_path
 
@@ -130,6 +131,25 @@ def test_a_trial_that_does_not_agree_leaves_the_block_whole(monkeypatch: pytest.
     with class_token_only(model):
         assert not model.class_token_only
         assert torch.equal(model(images_of(model)), before)
+
+
+def test_layers_that_convolve_are_left_out_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faster, "convolutions_are_faster", lambda: True)
+    model = built("vit")
+    expected = model(images_of(model))
+    with faster.faster_linear(model), class_token_only(model):
+        assert model.class_token_only
+        torch.testing.assert_close(model(images_of(model)), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_whole_block_can_be_asked_for_inside() -> None:
+    model = built("vit")
+    expected = model(images_of(model))
+    with class_token_only(model):
+        with every_token(model):
+            assert torch.equal(model(images_of(model)), expected)
+        assert model.class_token_only
+    assert not model.class_token_only
 
 
 def test_an_error_inside_a_pass_leaves_timms_block() -> None:

@@ -272,6 +272,23 @@ def test_attacks_get_full_batches(model: Model, right: Noise, attack_named) -> N
     assert sizes == [8, 8, 4]  # 20 of 31 are right; batches of 8 of the split hold 5 or 6 of these
 
 
+def test_attacks_search_on_the_short_form_and_the_whole_model_judges(model: Model, right: Noise, attack_named) -> None:
+    seen: dict[str, list[tuple[int, bool]]] = {"attack": [], "model": []}
+
+    def spy(model, images, labels, **_):
+        seen["attack"].append((len(images), model.class_token_only))
+        return images
+
+    hook = model.register_forward_pre_hook(
+        lambda model, given: seen["model"].append((len(given[0]), model.class_token_only))
+    )
+    evaluate(model, right, Condition("spy", attack=attack_named(spy), threat=LINF), batch_size=20)
+    hook.remove()
+    assert seen["attack"] == [(20, True)]
+    assert seen["model"][-2:] == [(20, False)] * 2  # as they came back, and in 8 bits
+    assert seen["model"].count((1, False)) == 2  # whether the forms agree is tried once: whole, and short
+
+
 class Torn(Noise):
     """Some pictures cannot be read, and every reading is counted."""
 
