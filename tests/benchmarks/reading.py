@@ -2,9 +2,9 @@
 
     python tests/benchmarks/reading.py [--data FOLDER] [--checkpoint FILE] [--model NAME] [--workers N] [--limit N]
 
-(a) decoding and resizing alone, with the same workers; (b) the model alone on the same tensors in memory; (c) the
-evaluation. The rounds take turns, so that a busy machine slows all three alike. To expect: (c) at least 0.90 of the
-slower of (a) and (b). Exit status 1 below it.
+(a) decoding and resizing alone, with the same workers; (b) the model alone, as evaluations compute it, on the same tensors
+in memory; (c) the evaluation. The rounds take turns, so that a busy machine slows all three alike. To expect: (c) at least
+0.95 of the slower of (a) and (b). Exit status 1 below it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from nsbench.run.opening import open_source, resolve_device
 from nsbench.types import Condition
 
 SHARED = Path(os.environ.get("NSBENCH_SHARED_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
-TARGET = 0.90
+TARGET = 0.95
 
 
 def main() -> int:
@@ -43,7 +43,7 @@ def main() -> int:
             pass
 
     def classify() -> None:
-        with models.frozen(model), torch.inference_mode():
+        with models.frozen(model), models.faster_linear(model), torch.inference_mode():
             for images in held:
                 model(images.to(device).float() / 255).argmax(dim=1).cpu()
 
