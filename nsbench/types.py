@@ -128,7 +128,8 @@ class Attack:
     name: str
     function: Callable[..., Tensor]  # an AttackFunction and its settings
     facts: AttackFacts = AttackFacts()
-    passes: Callable[..., Passes] | None = None  # passes(model, **settings): of one image at most; None: not known
+    # passes(model, **settings), with a parameter `threat` that too: of one image at most; None: not known
+    passes: Callable[..., Passes] | None = None
     code: str = ""  # digest of the file that it was included from; "": it is installed and has a version
 
     def __call__(
@@ -154,10 +155,13 @@ class Attack:
         """It may be given more images than fit into memory, and sends at most `batch_size` through the model."""
         return "batch_size" in self.parameters
 
-    def most_passes(self, model: object, params: Mapping[str, object]) -> Passes | None:
+    def most_passes(self, model: object, params: Mapping[str, object], threat: ThreatModel | None) -> Passes | None:
         """Of one image, with these settings and else the defaults; None: the attack does not declare them."""
+        if self.passes is None:
+            return None
         given = {one.name: one.default for one in self.parameters.values() if one.default is not one.empty}
-        return self.passes(model, **{**given, **params}) if self.passes else None
+        asked = {"threat": threat} if "threat" in inspect.signature(self.passes).parameters else {}
+        return self.passes(model, **{**given, **params, **asked})
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""Auto-PGD (Croce and Hein 2020, arXiv:2003.01690, algorithm 1), l-inf and l2, on the cross-entropy or a targeted loss.
+"""Auto-PGD (Croce and Hein 2020, arXiv:2003.01690, algorithm 1) on the cross-entropy or a targeted loss.
+
+Here are l-inf and l2; l1 is in `apgd_l1`.
 
 Own code: pyautoattack draws for a whole batch and takes every image through every step. Here each image has a stream
 of draws, a step size and a count of its own, so that it may enter and leave the batch at any time. The draws are those
@@ -13,6 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from nsbench.attacks.apgd_l1 import climb_l1, climb_l1_passes
 from nsbench.attacks.common import (
     PROJECT,
     Classifier,
@@ -24,6 +27,7 @@ from nsbench.attacks.common import (
     misclassified,
     most_targets,
     per_image,
+    project_l1,
     require_classes,
     stream,
     targeted_dlr,
@@ -44,9 +48,11 @@ def climb_passes(runs: int, steps: int) -> Passes:
     return Passes(steps + 1, steps + 1 if steps else 0) * runs
 
 
-def _passes(model: object, *, loss: str, steps: int, restarts: int, targets: int, **_: object) -> Passes:
+def _passes(
+    model: object, *, threat: ThreatModel, loss: str, steps: int, restarts: int, targets: int, **_: object
+) -> Passes:
     runs = restarts * (most_targets(model, targets) if loss == "dlr-targeted" else 1)
-    return Passes(1) + climb_passes(runs, steps)
+    return Passes(1) + (climb_l1_passes if threat.norm == "l1" else climb_passes)(runs, steps)
 
 
 @attack(start="random in the budget", passes=_passes)
@@ -69,10 +75,11 @@ def apgd(
 
     "ce" is the cross-entropy. "dlr-targeted" takes each of the `targets` most probable other classes in turn (all,
     where there are fewer), with `restarts` runs for each. An image leaves with its first misclassified iterate, or with
-    the last one of the run if `early_stop` is False; one that no run breaks comes back as it is. Raises UsageError for
-    another loss, for a norm other than linf and l2, and for a targeted loss on fewer than four classes.
+    the last one of the run if `early_stop` is False; one that no run breaks comes back as it is. In l1 the steps are
+    shared by three radii (`apgd_l1`), of which iterates at the last one count. Raises UsageError for another loss, for a
+    norm other than linf, l2 and l1, for a targeted loss on fewer than four classes, and in l1 for fewer than two steps.
     """
-    eps = check_threat("apgd", threat, ["linf", "l2"])
+    eps = check_threat("apgd", threat, ["linf", "l2", "l1"])
     if loss not in LOSSES:
         raise UsageError(f"apgd: loss '{loss}' is none of {', '.join(LOSSES)}")
     logits_BK = logits_of(model, images_BCHW, batch_size)
@@ -86,7 +93,8 @@ def apgd(
     found[right], _ = climb(
         model, images, labels, streams, threat.norm, eps, targets_BT, runs, steps, early_stop, batch_size
     )
-    return PROJECT[threat.norm](found, images_BCHW, eps)  # takes back at most a rounding error
+    project = project_l1 if threat.norm == "l1" else PROJECT[threat.norm]
+    return project(found, images_BCHW, eps)  # takes back at most a rounding error
 
 
 @dataclass(frozen=True)
@@ -127,6 +135,8 @@ def climb(
 
     The loss is the cross-entropy, or with targets (one for each run) the targeted DLR loss.
     """
+    if norm == "l1":
+        return climb_l1(model, images_BCHW, labels_B, streams, eps, targets_BT, runs, steps, early_stop, batch_size)
     found, broken_B = images_BCHW.clone(), torch.zeros_like(labels_B, dtype=torch.bool)
     checks = _checks(steps, labels_B.device)
     move = _move_linf if norm == "linf" else _move_l2

@@ -181,7 +181,8 @@ def attack(
     """Register `def name(model, images, labels, *, ids, seed, threat, **params)` as the attack `name`.
 
     `@attack`, or `@attack(loss="cross-entropy", ...)` with the facts of AttackFacts. The function stays as it is.
-    `passes(model, **settings)` gives the Passes that it makes for one image at most, which a plan of a run counts with.
+    `passes(model, **settings)` gives the Passes that it makes for one image at most, which a plan of a run counts with;
+    one with a parameter `threat` is given that too.
     """
     facts = AttackFacts(steps, restarts, loss, start, library)
 

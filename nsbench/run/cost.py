@@ -73,7 +73,7 @@ def pair_cost(model: Model, suite: Suite, splits: Sequence[Split], memory: Memor
         passes += Passes(len(new))
         if condition.attack:
             own = for_classes(model, split.set_classes) if split.set_classes else model
-            each = registry.attacks[condition.attack].most_passes(own, condition.params)
+            each = registry.attacks[condition.attack].most_passes(own, condition.params, condition.threat)
             if each is None:
                 unknown[condition.attack] = None
             passes += ((each or Passes()) + JUDGED) * len(split)

@@ -25,7 +25,7 @@ from nsbench.models import frozen, load_model
 from nsbench.run.opening import open_source
 from nsbench.types import ThreatModel
 
-LINF, L2 = ThreatModel("linf", 0.05), ThreatModel("l2", 0.3)
+LINF, L2, L1 = ThreatModel("linf", 0.05), ThreatModel("l2", 0.3), ThreatModel("l1", 1.5)
 Subject = tuple[nn.Module, Tensor, Tensor]
 
 
@@ -79,9 +79,10 @@ PARTS = {
     "square": (square, {"queries": 300}, "square", {"n_queries": 300}),
 }
 
+CASES = [(part, threat) for part in PARTS for threat in (LINF, L2)] + [("ce", L1), ("dlr", L1)]
 
-@pytest.mark.parametrize("threat", [LINF, L2], ids=["linf", "l2"])
-@pytest.mark.parametrize("part", PARTS)
+
+@pytest.mark.parametrize(("part", "threat"), CASES, ids=[f"{part}-{threat.norm}" for part, threat in CASES])
 def test_a_part_gives_what_pyautoattack_gives_image_by_image(part: str, threat: ThreatModel) -> None:
     ours, settings, theirs, attributes = PARTS[part]
     model, images, labels = subject(9)
@@ -99,8 +100,7 @@ def test_a_part_gives_what_pyautoattack_gives_image_by_image(part: str, threat: 
         assert torch.equal(misclassified(model(sooner), labels), broken)
 
 
-@pytest.mark.parametrize("threat", [LINF, L2], ids=["linf", "l2"])
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize(("part", "threat"), CASES, ids=[f"{part}-{threat.norm}" for part, threat in CASES])
 def test_neither_batch_nor_order_moves_an_image(part: str, threat: ThreatModel) -> None:
     ours, settings, *_ = PARTS[part]
     model, images, labels = subject(64)
@@ -147,6 +147,32 @@ def test_all_four_do_not_depend_on_batch_or_order(few: Subject) -> None:
     whole = attack(few, list(range(4)), LINF)
     apart = torch.cat([attack(few, part, LINF, batch_size=1) for part in ([3, 1], [0, 2])])
     torch.testing.assert_close(apart, whole[[3, 1, 0, 2]], atol=1e-6, rtol=0)
+
+
+def test_l1_keeps_its_budget(few: Subject) -> None:
+    model, images, labels = few
+    threat = ThreatModel("l1", 4.0)
+    found = apgd(model, images, labels, ids=names(4), seed=0, threat=threat, steps=20, early_stop=False)
+    assert (found - images).abs().flatten(1).sum(dim=1).max() <= 4.0
+    assert found.min() >= 0
+    assert found.max() <= 1
+    assert misclassified(model(found), labels).all()
+
+
+@pytest.mark.parametrize("steps", [2, 3, 4, 7])
+def test_few_steps_are_shared_by_the_radii_too(few: Subject, steps: int) -> None:
+    model, images, labels = few
+    found = apgd(model, images, labels, ids=names(4), seed=0, threat=L1, steps=steps, early_stop=False)
+    expected = image_by_image(model, images, labels, names(4), "l1", L1.eps, 5, "apgd", part="apgd", n_iter_orig=steps)
+    broken = misclassified(model(expected), labels)
+    assert torch.equal(misclassified(model(found), labels), broken)
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+
+
+def test_fewer_steps_than_radii_are_refused(few: Subject) -> None:
+    model, images, labels = few
+    with pytest.raises(UsageError, match="steps=1 is too few in l1, whose three radii share them; give 2 or more"):
+        apgd(model, images, labels, ids=names(4), seed=0, threat=L1, steps=1)
 
 
 def test_l2_keeps_its_budget(few: Subject) -> None:

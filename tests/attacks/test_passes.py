@@ -16,9 +16,10 @@ from nsbench.attacks.card import AttackCost
 from nsbench.types import Attack, Passes, ThreatModel
 
 IMAGES, CLASSES, DEPTH = 5, 6, 4
-LINF, L2, FREE, PATCH, SQUARE, FLOW = (
+LINF, L2, L1, FREE, PATCH, SQUARE, FLOW = (
     ThreatModel("linf", 0.1),
     ThreatModel("l2", 0.5),
+    ThreatModel("l1", 5.0),
     ThreatModel("l2"),
     ThreatModel("patch", patches=1),
     ThreatModel("square", share=0.25),
@@ -67,6 +68,8 @@ CASES: list[tuple[str, ThreatModel, dict[str, Any], Passes, Passes]] = [
     ("apgd", LINF, {"steps": 4}, Passes(1 + 5, 4), Passes(0, 1)),
     ("apgd", L2, {"steps": 2, "loss": "dlr-targeted", "restarts": 2}, Passes(1 + 30, 20), Passes(0, 10)),
     ("apgd", L2, {"steps": 2, "loss": "dlr-targeted", "targets": 2}, Passes(1 + 6, 4), Passes(0, 2)),
+    ("apgd", L1, {"steps": 10}, Passes(1 + 13, 10), Passes(0, 3)),
+    ("apgd", L1, {"steps": 4, "loss": "dlr-targeted", "targets": 2}, Passes(1 + 14, 8), Passes(0, 6)),
     ("fab", LINF, {"steps": 3, "targets": 2}, Passes(1 + 12, 6), Passes()),
     ("fab", L2, {"steps": 1}, Passes(1 + 10, 5), Passes()),
     ("square", LINF, {"queries": 7}, Passes(1 + 8), Passes()),
@@ -92,7 +95,7 @@ def test_declared_passes_are_those_that_are_counted(
     model = Never()
     cost = counted(name, model, threat, torch.zeros(IMAGES, dtype=torch.long), **params)
     assert Passes(cost.forwards, cost.backwards) == by_hand * IMAGES
-    declared = registry.attacks[name].most_passes(model, params)
+    declared = registry.attacks[name].most_passes(model, params, threat)
     assert declared == by_hand + more
 
 
@@ -110,7 +113,7 @@ def test_autoattack_is_the_sum_of_its_parts(monkeypatch: pytest.MonkeyPatch) -> 
     cost = counted("autoattack", model, LINF, torch.zeros(IMAGES, dtype=torch.long))
     by_hand = Passes(1 + 3 + 3 * targets + 2 * 2 * targets + 4, 2 + 2 * targets + 2 * targets)
     assert Passes(cost.forwards, cost.backwards) == by_hand * IMAGES
-    assert registry.attacks["autoattack"].most_passes(model, {}) == by_hand + Passes(0, 1 + targets)
+    assert registry.attacks["autoattack"].most_passes(model, {}, LINF) == by_hand + Passes(0, 1 + targets)
 
 
 @pytest.mark.parametrize(("name", "threat", "params", "by_hand", "more"), CASES)
@@ -124,7 +127,7 @@ def test_nothing_that_ends_early_takes_more(
         labels = model.eval()(images).argmax(dim=1)
     batch = {"batch_size": 2} if registry.attacks[name].takes_batch_size else {}
     cost = counted(name, model, threat, labels, **params, **batch)
-    declared = registry.attacks[name].most_passes(model, params)
+    declared = registry.attacks[name].most_passes(model, params, threat)
     assert declared is not None
     assert cost.forwards <= declared.forwards * IMAGES
     assert cost.backwards <= declared.backwards * IMAGES
@@ -134,4 +137,4 @@ def test_an_attack_of_ones_own_need_not_declare_any() -> None:
     def idle(model: Any, images: Tensor, labels: Tensor, *, ids: Any, seed: int, threat: ThreatModel) -> Tensor:
         return images
 
-    assert Attack("idle", idle).most_passes(Never(), {}) is None
+    assert Attack("idle", idle).most_passes(Never(), {}, LINF) is None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nsbench.models import frozen
 from nsbench.randomness import derive_seed, global_generators_kept
 
-NORMS = {"linf": "Linf", "l2": "L2"}
+NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 
 
 def standard_version(
