@@ -220,7 +220,7 @@ def _asked(
     options: Options,
 ) -> tuple[RunOptions, Model | None]:
     """The options of a run, and the model where it is no name. Raises UsageError for an option that there is not."""
-    from nsbench.cli.options import resolve_methods
+    from nsbench import registry
     from nsbench.models.preparation import Preparation
     from nsbench.run.named_suites import register_sets
     from nsbench.run.options import RunOptions
@@ -242,7 +242,7 @@ def _asked(
     chosen = _suites(suites, given.pop("attack_settings", {}))
     words = f"nsbench.{called}({parent.name if parent else model or ''})"
     made = RunOptions(
-        resolve_methods(_comma(methods)), chosen, data,
+        registry.resolve_methods(_comma(methods)), chosen, data,
         model=model if isinstance(model, str) else None, asked=None if parent else asked,
         name="" if parent and parent.name == name else name, seeds=tuple(seeds),
         results=Path(results), command=words, **given,
@@ -293,11 +293,11 @@ def _untouched() -> str:
 
 
 def _suites(suites: str | Sequence[str], attack_settings: Mapping[str, object]) -> tuple[str, ...]:
-    from nsbench.cli.options import resolve_suites
+    from nsbench import registry
     from nsbench.run.attack_settings import with_attack_settings
 
     _load_content()
-    chosen = resolve_suites(_comma(suites)) if suites else ()
+    chosen = registry.resolve_suites(_comma(suites)) if suites else ()
     return with_attack_settings(chosen, {name: str(value) for name, value in attack_settings.items()})
 
 

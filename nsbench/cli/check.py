@@ -1,4 +1,4 @@
-"""`nsbench baseline` and `nsbench check`: regressions in CI. Commands parse, call and print; nothing else."""
+"""`nsbench check`: regressions in CI. It parses, calls and prints; nothing else."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from nsbench import registry
 from nsbench.cli.completion import complete_methods, complete_suites
 from nsbench.cli.ending import say_error
-from nsbench.cli.options import check_options, record_options, resolve_methods, resolve_suites, run_options
+from nsbench.cli.options import check_options, given_names
 from nsbench.cli.stopping import WHOLE, when_stopped
 from nsbench.errors import NsbenchError, ResultError, UsageError, without_controls
 from nsbench.files import write_atomically, writing
@@ -22,74 +21,8 @@ if TYPE_CHECKING:
     from nsbench.regression import Baseline, BaselineCheck, Measurement, Rules
 
 FILE = click.Path(path_type=Path, dir_okay=False)
-NOT_STORED = (
-    "device",
-    "workers",
-    "batch_size",
-    "results",
-    "force",
-    "watch",
-    "watch_suites",
-    "log",
-    "follow_links",
-    "about",
-)  # move no figure
-OF_THE_MACHINE = ("data", "checkpoint")  # where things lie here; asked for again elsewhere
 INCOMPARABLE = 3  # exit status
 ALSO_WITHOUT_RUN = ("results", "data", "follow_links")
-
-
-@click.group()
-def baseline() -> None:
-    """Record what `nsbench check` compares with."""
-
-
-@baseline.command("record")
-@click.option(
-    "--method", "methods", shell_complete=complete_methods, required=True, help="Methods, comma-separated, or 'all'."
-)
-@click.option(
-    "--suite",
-    "suites",
-    shell_complete=complete_suites,
-    required=True,
-    help="Suites, comma-separated, or a group: all, adversarial, ood.",
-)
-@record_options
-@click.option(
-    "--repeats",
-    type=click.IntRange(min=0),
-    default=1,
-    show_default=True,
-    help="Measure again with fewer threads and other batches, fits included: tells noise from change.",
-)
-@click.option("--out", type=FILE, required=True, help="The JSON file, small enough for git.")
-def record(methods: str, suites: str, repeats: int, out: Path, **options: Any) -> None:
-    """Measure on a small subset and store scores and per-image outcomes.
-
-    Everything is computed anew; stored results and fitted weights in the cache are neither read nor changed.
-    """
-    from nsbench.progress import ConsoleProgress
-    from nsbench.regression import record as measure_and_record
-    from nsbench.regression import write_baseline
-    from nsbench.run.runner import RunOptions
-
-    when_stopped(WHOLE)
-    from nsbench.run.named_suites import register_sets
-
-    registry.load_content()
-    register_sets(options["data"])
-    given = _given()
-    if lost := sorted(given - set(options)):
-        raise UsageError(f"--{lost[0].replace('_', '-')}: a baseline cannot state it yet; leave it out")
-    stored = {name: options[name] for name in given if name not in NOT_STORED + OF_THE_MACHINE}
-    asked = RunOptions(resolve_methods(methods), resolve_suites(suites), **options)
-    progress = ConsoleProgress()
-    recorded = measure_and_record(
-        asked, progress, repeats=repeats, given=stored, needs=[name for name in OF_THE_MACHINE if name in given]
-    )
-    write_baseline(out, recorded)
-    progress.line(f"{out}: {len(recorded.entries)} suites, {out.stat().st_size / 1000:,.1f} kB")
 
 
 @click.command()
@@ -176,7 +109,7 @@ def check(
     """
     from nsbench.regression import Rules, read_baseline
 
-    given = _given()
+    given = given_names()
     if runs:
         when_stopped(WHOLE)
     if runs and "results" in given:
@@ -214,25 +147,14 @@ def check(
     sys.exit(checked.exit_status or (INCOMPARABLE if refused else 0))
 
 
-def _given() -> set[str]:
-    """Options of `run` that were given, not left at their default."""
-    known: list[click.Parameter] = getattr(run_options(lambda: None), "__click_params__")  # noqa: B009  of click
-    context = click.get_current_context()
-    return {
-        name
-        for parameter in known
-        if (name := parameter.name) and context.get_parameter_source(name) not in (None, ParameterSource.DEFAULT)
-    }
-
-
 def _pairs(held: Baseline, methods: str | None, suites: str | None) -> list[tuple[str, str]]:
     """(method, suite) to compare: the baseline's, cut down to, or extended by, what was named. Empty: the baseline's."""
     known_methods = tuple(dict.fromkeys(entry.method for entry in held.entries))
     known_suites = tuple(dict.fromkeys(entry.suite for entry in held.entries))
     if methods is None and suites is None:
         return []
-    chosen_methods = resolve_methods(methods) if methods else known_methods
-    chosen_suites = resolve_suites(suites) if suites else known_suites
+    chosen_methods = registry.resolve_methods(methods) if methods else known_methods
+    chosen_suites = registry.resolve_suites(suites) if suites else known_suites
     return [(method, suite) for method in chosen_methods for suite in chosen_suites]
 
 

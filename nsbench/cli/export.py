@@ -9,8 +9,9 @@ import click
 
 from nsbench import registry
 from nsbench.cli.completion import complete_methods, complete_recipes
-from nsbench.cli.options import include, model_options, resolve_methods, settings_of
+from nsbench.cli.options import include, model_options
 from nsbench.cli.stopping import GOES_ON, when_stopped
+from nsbench.cli.values import settings_of
 from nsbench.errors import UsageError
 
 
@@ -57,7 +58,7 @@ def weights(method: str, out: Path, seed: int, **options: Any) -> None:
     """
     when_stopped(GOES_ON)
     registry.load_content()
-    chosen = resolve_methods(method)
+    chosen = registry.resolve_methods(method)
     if len(chosen) != 1:
         raise UsageError(f"--method {method}: name one method, whose weights are written")
     from nsbench.progress import ConsoleProgress

@@ -12,30 +12,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nsbench import __version__, processes, registry
-from nsbench.cli.check import baseline, check
+from nsbench.cli.baseline import baseline
+from nsbench.cli.board import NO_FOLDER, board_options, lending_of, paper_options
+from nsbench.cli.check import check
 from nsbench.cli.completion import complete_methods, complete_studies, complete_suites
 from nsbench.cli.data import data
 from nsbench.cli.ending import Commands
 from nsbench.cli.export import export
 from nsbench.cli.listing import list_
 from nsbench.cli.nullspace_images import nullspace
-from nsbench.cli.options import (
-    DEFAULT_RESULTS,
-    NO_FOLDER,
-    attack_settings_of,
-    board_options,
-    engine_options,
-    lending_of,
-    paper_options,
-    resolve_methods,
-    resolve_suites,
-    run_options,
-)
+from nsbench.cli.options import DEFAULT_RESULTS, engine_options, run_options
 from nsbench.cli.plan import print_plan
 from nsbench.cli.site import SiteOptions, make_site, refuse_beside_site, site_options
 from nsbench.cli.status import status
 from nsbench.cli.stopping import GOES_ON, when_stopped
 from nsbench.cli.submit import submit
+from nsbench.cli.values import attack_settings_of
 from nsbench.errors import ResultError, UsageError, without_controls
 from nsbench.progress import table_console
 
@@ -152,7 +144,7 @@ def run(
             options["seeds"] = chosen.seeds
     if not methods or not suites:
         raise UsageError("say what to run: --method and --suite, such as --method ns --suite all, or --study")
-    chosen_methods, chosen_suites = resolve_methods(methods), resolve_suites(suites)
+    chosen_methods, chosen_suites = registry.resolve_methods(methods), registry.resolve_suites(suites)
     if attack_settings:
         from nsbench.run.attack_settings import with_attack_settings
 

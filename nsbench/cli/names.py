@@ -10,7 +10,6 @@ import tomllib
 from collections.abc import Callable
 
 from nsbench import registry
-from nsbench.cli.options import ordered_methods, ordered_suites
 
 Row = dict[str, str]
 
@@ -18,7 +17,7 @@ Row = dict[str, str]
 def suites() -> list[Row]:
     return [
         {"name": s.name, "group": s.group, "title": s.title, "citation": s.citation, "about": s.summary}
-        for s in ordered_suites()
+        for s in registry.ordered_suites()
     ]
 
 
@@ -32,7 +31,7 @@ def methods() -> list[Row]:
             "settings": ", ".join(f"{name}={one.default}" for name, one in m.parameters.items()),
             "about": m.summary,
         }
-        for m in ordered_methods()
+        for m in registry.ordered_methods()
     ]
 
 

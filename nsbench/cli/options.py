@@ -1,39 +1,29 @@
-"""Options and names that several commands share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import reduce, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click import option
+from click.core import ParameterSource
 
-from nsbench import registry
 from nsbench.cli.completion import complete_models, complete_recipes, complete_sources, complete_suites
-from nsbench.errors import UnknownName, UsageError
-
-if TYPE_CHECKING:
-    from nsbench.report import LendingFolder
+from nsbench.cli.values import (
+    about_of,
+    engine_of,
+    note_included,
+    seeds_of,
+    settings_of,
+    slurm_of,
+    suites_of,
+    triple_of,
+)
 
 DEFAULT_RESULTS = Path("reports/results")
-SHOWCASE = Path(__file__).parents[2] / "reports" / "showcase"  # in a checkout; a wheel brings none
-NO_FOLDER = "none"
-
-
-def _triple(context: click.Context, parameter: click.Parameter, given: str | None) -> tuple[float, ...] | None:
-    """ "0.5,0.5,0.5" -> (0.5, 0.5, 0.5); one number stands for all three."""
-    if given is None:
-        return None
-    try:
-        values = tuple(float(part) for part in given.split(","))
-    except ValueError:
-        values = ()
-    if len(values) not in (1, 3):
-        raise UsageError(f"--{parameter.name} {given}: give three numbers, such as 0.5,0.5,0.5")
-    return values * 3 if len(values) == 1 else values
-
 
 _MODEL: list[Callable[[Any], Any]] = [
     option(
@@ -62,8 +52,10 @@ _MODEL: list[Callable[[Any], Any]] = [
         show_default=True,
         help="Mean and std inside the model: the checkpoint's own, ImageNet's, or 0.5.",
     ),
-    option("--mean", metavar="R,G,B", callback=_triple, help="Mean inside the model, instead of the checkpoint's own."),
-    option("--std", metavar="R,G,B", callback=_triple, help="Standard deviation, likewise."),
+    option(
+        "--mean", metavar="R,G,B", callback=triple_of, help="Mean inside the model, instead of the checkpoint's own."
+    ),
+    option("--std", metavar="R,G,B", callback=triple_of, help="Standard deviation, likewise."),
     option("--crop-pct", type=float, help="The crop's share of the resized image, likewise."),
     option(
         "--img-size",
@@ -96,76 +88,16 @@ _MODEL: list[Callable[[Any], Any]] = [
 ]
 
 
-def settings_of(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    """("rounds=5",) -> {"rounds": "5"}."""
-    for setting in given:
-        if "=" not in setting:
-            raise UsageError(f"--set {setting}: write FIELD=VALUE, such as --set rounds=5")
-        if setting.partition("=")[0].strip() == "seed":
-            raise UsageError(f"--set {setting}: the recipe takes the run's seed; give it with --seed")
-    return {field.strip(): value.strip() for field, _, value in (setting.partition("=") for setting in given)}
-
-
-def attack_settings_of(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    """("eot=16",) -> {"eot": "16"}."""
-    for setting in given:
-        if not all(part.strip() for part in setting.partition("=")):
-            raise UsageError(f"--set-attack {setting}: write NAME=VALUE, such as --set-attack eot=16")
-    return {name.strip(): value.strip() for name, _, value in (setting.partition("=") for setting in given)}
-
-
-def _seeds(context: click.Context, parameter: click.Parameter, given: str) -> tuple[int, ...]:
-    """ "0,1,2" -> (0, 1, 2)."""
-    try:
-        seeds = tuple(dict.fromkeys(int(part) for part in given.split(",")))
-    except ValueError:
-        seeds = ()
-    if not seeds or min(seeds) < 0:
-        raise UsageError(f"--seed {given}: give whole numbers from 0 on, such as --seed 0,1,2")
-    return seeds
-
-
-def _suites(context: click.Context, parameter: click.Parameter, given: str) -> tuple[str, ...]:
-    if not given:
-        return ()
-    registry.load_content()
-    return resolve_suites(given)
-
-
-def _included(context: click.Context, parameter: click.Parameter, value: tuple[Path, ...]) -> None:
-    registry.included[:] = value
-
-
-def _about(context: click.Context, parameter: click.Parameter, value: Path | None) -> object:
-    from nsbench.results.about import read_about
-
-    return read_about(value) if value else None
-
-
 include = option(
     "--include",
     multiple=True,
     type=click.Path(path_type=Path),
     expose_value=False,
     is_eager=True,
-    callback=_included,
+    callback=note_included,
     metavar="FILE.py|DIR",
     help="Suites, methods and attacks of your own; repeatable. Also NSBENCH_INCLUDE, and pyproject.toml.",
 )
-
-
-def _engine(context: click.Context, parameter: click.Parameter, given: str) -> str:
-    if given not in ("local", "ray", "slurm") and not (given.startswith("ray://") and given != "ray://"):
-        raise UsageError(f"--engine {given}: give local, slurm, ray, or ray://ADDRESS, such as ray://head:6379")
-    return given
-
-
-def _slurm(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    """("partition=gpu",) -> {"partition": "gpu"}."""
-    for setting in given:
-        if not setting.partition("=")[0].strip() or "=" not in setting:
-            raise UsageError(f"--slurm {setting}: write KEY=VALUE, such as --slurm partition=gpu")
-    return {key.strip(): value.strip() for key, _, value in (setting.partition("=") for setting in given)}
 
 
 _RUN: list[Callable[[Any], Any]] = [
@@ -190,7 +122,7 @@ _RUN: list[Callable[[Any], Any]] = [
         default="0",
         show_default=True,
         metavar="N[,N...]",
-        callback=_seeds,
+        callback=seeds_of,
         help="Several seeds, comma-separated, give the spread over seeds.",
     ),
     option(
@@ -212,7 +144,7 @@ _RUN: list[Callable[[Any], Any]] = [
         metavar="NAMES",
         default="",
         shell_complete=complete_suites,
-        callback=_suites,
+        callback=suites_of,
         help="What --watch evaluates instead, each on 200 images: suites, or a group as of --suite.",
     ),
     option("--log", type=click.Choice(["tensorboard", "wandb"]), help="Send each round there too."),
@@ -239,7 +171,7 @@ _RUN: list[Callable[[Any], Any]] = [
     option(
         "--about",
         type=click.Path(path_type=Path, exists=True, dir_okay=False),
-        callback=_about,
+        callback=about_of,
         metavar="FILE.toml",
         help="Whose the rows are: title, authors, paper, code, weights, licence, date; shown and linked. Moves no figure.",
     ),
@@ -259,7 +191,7 @@ _ENGINE: list[Callable[[Any], Any]] = [
         default="local",
         show_default=True,
         metavar="local|ray|ray://ADDRESS|slurm",
-        callback=_engine,
+        callback=engine_of,
         help="Where the work is done: here, as tasks of Ray on this machine or a cluster, or as jobs of SLURM; see "
         "docs/scale.md.",
     ),
@@ -289,7 +221,7 @@ _ENGINE: list[Callable[[Any], Any]] = [
         "--slurm",
         multiple=True,
         metavar="KEY=VALUE",
-        callback=_slurm,
+        callback=slurm_of,
         help="Of --engine slurm: what its jobs ask for, such as partition=gpu or time=4:00:00, in place of "
         "[tool.nsbench.slurm] in pyproject.toml; repeatable.",
     ),
@@ -312,84 +244,29 @@ _BENCH: list[Callable[[Any], Any]] = [
 ]
 
 
-_BOARD: list[Callable[[Any], Any]] = [
-    option("--results", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_RESULTS, show_default=True),
-    option("--reference", help="The row that differences are shown against. Default: the matched control."),
-    option("--partial", is_flag=True, help="Also average over the suites that all rows have; marked as partial."),
-    option(
-        "--beside",
-        metavar="DIR|none",
-        help="Show rows of another results folder too, marked: those that were measured on the same images by the same "
-        "recipe and seeds, and that --results lacks. Default: the showcase of a checkout, on the page and in the terminal.",
-    ),
-]
-
-
-def board_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What the leaderboard is made of."""
-    return _with(_BOARD, command)
-
-
-_PAPER: list[Callable[[Any], Any]] = [
-    option(
-        "--columns",
-        metavar="NAMES",
-        default="",
-        callback=lambda context, parameter, given: tuple(filter(None, map(str.strip, given.split(",")))),
-        help="Of latex: suites and groups (clean, adversarial, ood, average), comma-separated. Default: all.",
-    ),
-    option("--interval/--no-interval", default=True, help="Of latex: with half the 95 % interval, or without."),
-    option("--deviation/--no-deviation", default=True, help="Of latex: with σ over seeds, or without."),
-]
-
-
-def paper_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What a table for a paper holds: the fields of PaperLayout."""
-    return _with(_PAPER, command)
-
-
-def lending_of(results: Path, wanted: str | None = None) -> LendingFolder | None:
-    """The folder that lends rows to the board of `results`. Raises UsageError where `wanted` is no folder.
-
-    Without a wish it is the showcase's board of the embedded source, and nothing for boards of the showcase itself.
-    """
-    from nsbench.report import LendingFolder
-
-    if wanted == NO_FOLDER:
-        return None
-    if wanted is not None:
-        if not Path(wanted).is_dir():
-            raise UsageError(f"--beside {wanted}: is not a folder; give a folder of results, or '{NO_FOLDER}'")
-        return LendingFolder(Path(wanted), wanted)
-    folder = SHOWCASE / "shapes10" / "results"
-    if not folder.is_dir() or results.resolve().is_relative_to(SHOWCASE):
-        return None
-    return LendingFolder(folder, "the showcase")
-
-
 def bench_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What every command of the nullspace laboratory can be told: the arguments of `laboratory.open_bench`."""
-    return _with(_BENCH, _preparing(command))
+    return with_options(_BENCH, _preparing(command))
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """A model and the images that it belongs to."""
-    return _with(_MODEL, _preparing(command))
+    return with_options(_MODEL, _preparing(command))
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Everything that `nsbench run` can be told apart from its methods and suites: the fields of RunOptions."""
-    return _with(_RUN, _preparing(command))
+    return with_options(_RUN, _preparing(command))
 
 
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Where `nsbench run` does its work: further fields of RunOptions."""
-    return _with(_ENGINE, command)
+    return with_options(_ENGINE, command)
 
 
 def record_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Those of `run` that a baseline can be recorded with: it reads and keeps no results."""
-    return _with([one for name, one in _named(_RUN) if name not in ("results", "force")], _preparing(command))
+    return with_options([one for name, one in _named(_RUN) if name not in ("results", "force")], _preparing(command))
 
 
 def check_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -400,6 +277,17 @@ def check_options(command: Callable[..., Any]) -> Callable[..., Any]:
         if parameter.name in STATED_BY_A_BASELINE:
             parameter.show_default = "the baseline's"
     return checked
+
+
+def given_names() -> set[str]:
+    """Options of `run` that were given, not left at their default."""
+    known: list[click.Parameter] = getattr(run_options(lambda: None), "__click_params__")  # noqa: B009  of click
+    context = click.get_current_context()
+    return {
+        name
+        for parameter in known
+        if (name := parameter.name) and context.get_parameter_source(name) not in (None, ParameterSource.DEFAULT)
+    }
 
 
 def _named(options: list[Callable[[Any], Any]]) -> list[tuple[str | None, Callable[[Any], Any]]]:
@@ -424,41 +312,5 @@ def _preparing(command: Callable[..., Any]) -> Callable[..., Any]:
     return prepared
 
 
-def _with(options: list[Callable[[Any], Any]], command: Callable[..., Any]) -> Callable[..., Any]:
+def with_options(options: list[Callable[[Any], Any]], command: Callable[..., Any]) -> Callable[..., Any]:
     return reduce(lambda wrapped, decorator: decorator(wrapped), reversed(options), command)
-
-
-def ordered_suites() -> list[Any]:
-    return sorted(registry.suites.values(), key=lambda suite: (suite.order, suite.name))
-
-
-def ordered_methods() -> list[Any]:
-    return sorted(registry.methods.values(), key=lambda method: (method.order, method.name))
-
-
-def resolve_methods(names: str) -> tuple[str, ...]:
-    """Names, or `all`, as registered names without repetition."""
-    return _resolve(names, {"all": [method.name for method in ordered_methods()]}, registry.methods)
-
-
-def resolve_suites(names: str) -> tuple[str, ...]:
-    """Names or groups as registered names without repetition."""
-    everything = ordered_suites()
-    groups = {
-        "all": [suite.name for suite in everything if suite.paper],
-        "extended": [suite.name for suite in everything],
-    }
-    for group in ("adversarial", "ood"):
-        groups[group] = [suite.name for suite in everything if suite.group == group and suite.paper]
-    return _resolve(names, groups, registry.suites)
-
-
-def _resolve(names: str, groups: dict[str, list[str]], known: registry.Registry[Any]) -> tuple[str, ...]:
-    chosen: dict[str, None] = {}
-    for name in filter(None, (part.strip() for part in names.split(","))):
-        if name not in groups and name not in known:
-            raise UnknownName(known.kind, name, [*groups, *known])
-        chosen |= dict.fromkeys(groups.get(name, [name]))
-    if not chosen:
-        raise UsageError(f"no {known.kind} was named; known: {', '.join([*groups, *known])}")
-    return tuple(chosen)

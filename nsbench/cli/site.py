@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from nsbench.cli.options import lending_of
+from nsbench.cli.board import lending_of
 from nsbench.errors import UsageError, without_controls
 
 NOT_OF_A_SITE = {  # options of report by the names of their arguments

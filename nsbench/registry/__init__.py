@@ -1,5 +1,6 @@
 """What can be named: suites, methods and attacks, and the loading of the files that register them."""
 
+from nsbench.registry.choosing import ordered_methods, ordered_suites, resolve_methods, resolve_suites
 from nsbench.registry.content import content_folder, included, included_files, load_content, of_project
 from nsbench.registry.registries import Methods, Registry, attack, attacks, method, methods, suite, suites
 
@@ -15,6 +16,10 @@ __all__ = [
     "method",
     "methods",
     "of_project",
+    "ordered_methods",
+    "ordered_suites",
+    "resolve_methods",
+    "resolve_suites",
     "suite",
     "suites",
 ]

@@ -13,8 +13,7 @@ from boards import SUITES
 from click.testing import CliRunner, Result
 
 from nsbench.cli import main
-from nsbench.cli.options import resolve_suites
-from nsbench.registry import load_content
+from nsbench.registry import load_content, resolve_suites
 
 REPOSITORY = Path(__file__).parents[2]
 PAPER = list(SUITES)  # the order of the paper's table 2

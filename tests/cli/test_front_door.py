@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from nsbench.cli import main
-from nsbench.cli.options import DEFAULT_RESULTS, SHOWCASE, lending_of
+from nsbench.cli.board import SHOWCASE, lending_of
+from nsbench.cli.options import DEFAULT_RESULTS
 from nsbench.errors import UsageError
 from nsbench.report import read_board
 from nsbench.report.page.rows import initial_pair

@@ -30,9 +30,9 @@ from pages import (
 
 from nsbench import registry
 from nsbench.cli import main
-from nsbench.cli.options import resolve_methods, resolve_suites
 from nsbench.data.config import read_config
 from nsbench.data.own_config import read_own_config
+from nsbench.registry import resolve_methods, resolve_suites
 from nsbench.report import resolve_formats
 from nsbench.results.about import read_about
 from nsbench.run.engines.slurm_settings import SlurmSettings
