@@ -23,7 +23,7 @@ from nsbench.models.preprocessing import Preprocessing
 from nsbench.progress import SILENT
 from nsbench.regression import Baseline, BaselineCheck, Rules, Verdict, check_results, read_baseline, write_baseline
 from nsbench.regression.measure import measured, record
-from nsbench.run import evaluate
+from nsbench.run import attacked, unattacked
 from nsbench.run.runner import RunOptions
 from nsbench.shapes10 import EmbeddedSplit
 
@@ -104,13 +104,13 @@ def test_a_wrong_normalisation(held: Baseline, tmp_path: Path) -> None:
 
 
 def test_a_missing_class_mask(held: Baseline, monkeypatch: pytest.MonkeyPatch) -> None:
-    judge = evaluate.judge
+    judge = unattacked.judge
 
     def without(model, images, labels, ids, classes):
         found = judge(model, images, labels, ids, None)
         return found if classes is None else found | {"predictions_all": found["predictions"]}
 
-    monkeypatch.setattr(evaluate, "judge", without)
+    monkeypatch.setattr(unattacked, "judge", without)
     assert regressed(checked(held, options("imagenet_a", "imagenet_r", "clean"))) == {"imagenet_a", "imagenet_r"}
 
 
@@ -133,7 +133,7 @@ def test_eps_8_instead_of_1_in_the_attack(held: Baseline, monkeypatch: pytest.Mo
 
 def test_eps_8_instead_of_1_unnoticed_by_the_harness(held: Baseline, monkeypatch: pytest.MonkeyPatch) -> None:
     stronger(monkeypatch)
-    monkeypatch.setattr(evaluate, "check_adversarial", lambda *arguments: None)
+    monkeypatch.setattr(attacked, "check_adversarial", lambda *arguments: None)
     assert regressed(checked(held, options("fgsm"))) == {"fgsm"}
 
 
@@ -165,12 +165,12 @@ def test_labels_that_are_shuffled_in_the_data(held: Baseline, monkeypatch: pytes
 
 
 def test_labels_that_are_shuffled_against_the_images(held: Baseline, monkeypatch: pytest.MonkeyPatch) -> None:
-    judge = evaluate.judge
+    judge = unattacked.judge
 
     def shifted(*arguments):
         return {name: np.roll(values, 1) for name, values in judge(*arguments).items()}
 
-    monkeypatch.setattr(evaluate, "judge", shifted)
+    monkeypatch.setattr(unattacked, "judge", shifted)
     assert regressed(checked(held, options("clean", "damagenet"))) == {"clean", "damagenet"}
 
 
