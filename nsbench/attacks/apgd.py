@@ -20,8 +20,6 @@ from nsbench.attacks.common import (
     PROJECT,
     Classifier,
     check_threat,
-    cross_entropy,
-    gradient,
     likely_targets,
     logits_of,
     misclassified,
@@ -29,8 +27,8 @@ from nsbench.attacks.common import (
     per_image,
     project_l1,
     require_classes,
+    slope_of,
     stream,
-    targeted_dlr,
 )
 from nsbench.attacks.refill import refill
 from nsbench.errors import UsageError
@@ -166,19 +164,14 @@ def climb(
 
     def look(rows: _Rows) -> tuple[_Rows, Tensor, Tensor]:
         labels, unfinished_B = labels_B[rows.image], rows.step < steps
-        variable = rows.current.detach().requires_grad_(bool(unfinished_B.any()))
-        with torch.enable_grad():
-            logits_BK = model(variable)
-            if targets_BT is None:
-                loss_B = cross_entropy(logits_BK, labels)
-            else:
-                loss_B = targeted_dlr(logits_BK, labels, targets_BT[rows.image, rows.run])
-            slope = gradient(loss_B, variable) if variable.requires_grad else rows.slope
+        targets_B = None if targets_BT is None else targets_BT[rows.image, rows.run]
+        wanted = bool(unfinished_B.any())
+        logits_BK, loss_B, slope = slope_of(model, rows.current, labels, targets_B, rows.slope, wanted)
         wrong_B = misclassified(logits_BK, labels)
         found[rows.image[wrong_B]] = rows.current[wrong_B]
         broken_B[rows.image[wrong_B]] = True
         stays_B = unfinished_B & ~(wrong_B & early_stop)
-        return _noted(rows, slope, loss_B.detach().to(rows.loss.dtype)), stays_B, broken_B[rows.image]
+        return _noted(rows, slope, loss_B.to(rows.loss.dtype)), stays_B, broken_B[rows.image]
 
     with torch.no_grad():
         refill(len(labels_B), runs, batch_size, start, look, lambda rows: move(_checked(rows, checks), eps))

@@ -18,11 +18,9 @@ from torch import Tensor
 
 from nsbench.attacks.common import (
     Classifier,
-    cross_entropy,
-    gradient,
     misclassified,
     per_image,
-    targeted_dlr,
+    slope_of,
 )
 from nsbench.attacks.refill import refill
 from nsbench.errors import UsageError
@@ -106,19 +104,14 @@ def climb_l1(
     def look(rows: _Rows) -> tuple[_Rows, Tensor, Tensor]:
         labels, counts_B = labels_B[rows.image], rows.stage == len(RADII) - 1
         ends_B = rows.step == stages.steps[rows.stage]
-        variable = rows.current.detach().requires_grad_(bool((~ends_B).any()))
-        with torch.enable_grad():
-            logits_BK = model(variable)
-            if targets_BT is None:
-                loss_B = cross_entropy(logits_BK, labels)
-            else:
-                loss_B = targeted_dlr(logits_BK, labels, targets_BT[rows.image, rows.run])
-            slope = gradient(loss_B, variable) if variable.requires_grad else rows.slope
+        targets_B = None if targets_BT is None else targets_BT[rows.image, rows.run]
+        wanted = bool((~ends_B).any())
+        logits_BK, loss_B, slope = slope_of(model, rows.current, labels, targets_B, rows.slope, wanted)
         wrong_B = misclassified(logits_BK, labels) & counts_B
         found[rows.image[wrong_B]] = rows.current[wrong_B]
         broken_B[rows.image[wrong_B]] = True
         stays_B = ~(ends_B & counts_B) & ~(wrong_B & early_stop)
-        return _noted(rows, slope, loss_B.detach().to(rows.best_loss.dtype)), stays_B, broken_B[rows.image]
+        return _noted(rows, slope, loss_B.to(rows.best_loss.dtype)), stays_B, broken_B[rows.image]
 
     def move(rows: _Rows) -> _Rows:
         if not len(rows.image):  # the library's projection takes some

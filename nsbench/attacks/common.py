@@ -158,6 +158,23 @@ def gradient(loss_B: Tensor, variable: Tensor, retain_graph: bool = False) -> Te
     return torch.autograd.grad(loss_B.sum(), variable, retain_graph=retain_graph)[0]
 
 
+def slope_of(
+    model: Classifier, current: Tensor, labels_B: Tensor, targets_B: Tensor | None, before: Tensor, wanted: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits (B, K), each image's loss (B,), and the slope of that where it is `wanted`, else the one `before`.
+
+    The loss is the cross-entropy, or with targets the targeted DLR loss.
+    """
+    variable = current.detach().requires_grad_(wanted)
+    with torch.enable_grad():
+        logits_BK = model(variable)
+        loss_B = (
+            cross_entropy(logits_BK, labels_B) if targets_B is None else targeted_dlr(logits_BK, labels_B, targets_B)
+        )
+        slope = gradient(loss_B, variable) if wanted else before
+    return logits_BK, loss_B.detach(), slope
+
+
 def check_passes(attack: str, eot: int) -> None:
     """Raises UsageError unless so many passes of a model that draws can be averaged."""
     if eot < 1:
