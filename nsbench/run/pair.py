@@ -73,9 +73,7 @@ def held_result(job: Job, method: Method, suite: Suite, identity: str, pair: Pai
 
     A broken one is named. Raises ResultError for one that could not be replaced.
     """
-    found = results.find_result(
-        job.options.results, job.source.name, job.parent.name, method.name, suite.name, job.seed, identity
-    )
+    found = _find(job, method, suite, identity)
     if job.options.force:
         return None
     if found.problem:
@@ -85,7 +83,23 @@ def held_result(job: Job, method: Method, suite: Suite, identity: str, pair: Pai
         stored = results.note_available(stored, available(job, suite))
     if stored and job.options.about:
         stored = results.note_about(stored, job.options.about)
-    return stored if stored and (job.options.allow_missing or not stored.unreadable) else None
+    return stored if _counts(job, stored) else None
+
+
+def is_held(job: Job, method: Method, suite: Suite, identity: str) -> bool:
+    """Whether `held_result` would give one; says and writes nothing."""
+    return _counts(job, _find(job, method, suite, identity).result)
+
+
+def _find(job: Job, method: Method, suite: Suite, identity: str) -> results.Found:
+    return results.find_result(
+        job.options.results, job.source.name, job.parent.name, method.name, suite.name, job.seed, identity
+    )
+
+
+def _counts(job: Job, stored: Result | None) -> bool:
+    options = job.options
+    return stored is not None and not options.force and (options.allow_missing or not stored.unreadable)
 
 
 def evaluations_of(

@@ -21,7 +21,7 @@ from nsbench.run.job import Job, open_job
 from nsbench.run.kept_fits import kept_at, stored
 from nsbench.run.known import Memory
 from nsbench.run.options import RunOptions
-from nsbench.run.pair import identity_of, pair_of, splits_of
+from nsbench.run.pair import identity_of, is_held, pair_of, splits_of
 from nsbench.run.recording import Pair
 from nsbench.run.runner import with_meaning
 from nsbench.run.throughput import Throughput, measure
@@ -174,7 +174,7 @@ def _planned(
     suite, pair, later = registry.suites[name], pair_of(job, method, name), _is_later(job)
     try:
         splits = splits_of(job, suite)
-        if not later and _is_held(job, method, name, identity_of(job, suite, splits, fit_key(job, method))):
+        if not later and is_held(job, method, suite, identity_of(job, suite, splits, fit_key(job, method))):
             return Planned(pair, "held already")
         mine = needed()
         cost = pair_cost(job.parent, suite, splits, memory)
@@ -184,14 +184,6 @@ def _planned(
         return Planned(pair, "cannot be run", str(error).splitlines()[0])
     fits |= mine
     return Planned(pair, LATER if later else "to run", cost=cost, fits=tuple(mine))
-
-
-def _is_held(job: Job, method: Method, name: str, identity: str) -> bool:
-    options = job.options
-    found = results.find_result(
-        options.results, job.source.name, job.parent.name, method.name, name, job.seed, identity
-    ).result
-    return bool(found and not options.force and (options.allow_missing or not found.unreadable))
 
 
 def _fits(job: Job, method: Method) -> dict[str, PlannedFit]:
