@@ -60,12 +60,13 @@ def take_step(state: State, batch: Batch, losses: Losses, brought: Brought) -> d
             with state.cost.of_all_processes():
                 found = _update(state, batch, losses, brought)
             break
-        except Drawn:
-            state.draws = True
-            continue
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+            if not _repeated(error):
                 raise
+            drawn = processes.gathered(isinstance(error, Drawn))  # one may have drawn while another was out of memory
+            state.draws |= any(drawn)
+            if all(drawn):
+                continue
             if state.micro_batch == 1:
                 raise TrainingError(str(too_large(error))) from error
         state.micro_batch = -(-state.micro_batch // 2)
@@ -76,6 +77,11 @@ def take_step(state: State, batch: Batch, losses: Losses, brought: Brought) -> d
     if state.scheduler:
         state.scheduler.step_update(state.position)
     return found
+
+
+def _repeated(error: Exception) -> bool:
+    """Whether the step is done again after it."""
+    return isinstance(error, Drawn) or out_of_memory(error)
 
 
 def _update(state: State, batch: Batch, losses: Losses, brought: Brought) -> dict[str, torch.Tensor]:
@@ -94,7 +100,7 @@ def _gradient(state: State, batch: Batch, losses: Losses, views: Views | None) -
 
     Of several processes each adds what its own images give; afterwards all have the same.
     """
-    with processes.section(repeated=lambda error: out_of_memory(error) or isinstance(error, Drawn)):
+    with processes.section(_repeated):
         sums = _own_gradient(state, batch, losses, views)
     gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
     processes.add_up([*gradients, *sums.values()])

@@ -3,10 +3,12 @@
     python tests/benchmarks/attacks.py [PART ...] [--images N] [--rounds N] [--eps K]
 
 The parts are fgsm, pgd, cw, patchfool, autoattack, square and overhead. vit_shapes10 always; the real ViT-Tiny, with
-real images, where the folder NSBENCH_SHARED_DATA (or ../shared/data) has them. Times are processor seconds of one
-thread (`time.process_time`), which other work on the machine hardly changes, and the two sides take turns. To expect:
+real images, where the folder NSBENCH_SHARED_DATA (or ../shared/data) has them. What is timed of ours has the model as
+evaluations hand it over: frozen, the last block in its short form, linear layers convolved where that is faster. Times
+are processor seconds of one thread (`time.process_time`), which other work on the machine hardly changes, and the two
+sides take turns. To expect:
   fgsm, pgd   largest difference from torchattacks at most 1e-6, from the same start;
-  cw          accuracy not above torchattacks.CW's, mean l2 where both succeed at most 1.05 x, time at most 0.6 x;
+  cw          accuracy not above torchattacks.CW's, mean l2 where both succeed at most 1.05 x, time at most 0.35 x;
               torchattacks gives up as soon as the loss summed over its batch rises, so a second line compares with
               that rule switched off, at the same number of steps: the figures of the second line are held to. The ratio
               of two images' norms is 0.75 to 1.44 (5 to 95 %), since the two minimise other margins (where all other
@@ -50,7 +52,7 @@ from torch import Tensor
 from nsbench import attacks, registry
 from nsbench.attacks.common import l2_norm, misclassified
 from nsbench.data.loading import batches
-from nsbench.models import frozen, load_model
+from nsbench.models import class_token_only, faster_linear, frozen, load_model
 from nsbench.run.evaluate import evaluate
 from nsbench.run.known import Memory
 from nsbench.run.opening import open_source
@@ -105,6 +107,13 @@ def case(name: str, weights: Path | None, source: str, images: int) -> Case:
     split = open_source(source).split("clean").limited(images)
     (batch,) = batches(split, model.preprocessing.transform(), batch_size=len(split), workers=0)
     return name, model, batch.images.float() / 255, batch.labels.long(), list(batch.ids)
+
+
+@contextmanager
+def as_evaluated(model: Any) -> Iterator[None]:
+    """The model as evaluations hand it to an attack."""
+    with frozen(model), faster_linear(model), class_token_only(model):
+        yield
 
 
 def accuracy(model: Any, images_BCHW: Tensor, labels_B: Tensor) -> tuple[float, Tensor]:
@@ -171,8 +180,8 @@ def cw(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, bool]]:
     passes: dict[str, float] = {}
     for _ in range(options.rounds):
         for name, side in sides.items():
-            own = frozen(model) if name == "ours" else nullcontext()  # as the harness runs it
-            with forwards(model) as seen, own:
+            own = as_evaluated(model) if name == "ours" else nullcontext()
+            with own, forwards(model) as seen:
                 start = time.process_time()
                 found[name] = side()
                 times[name].append(time.process_time() - start)
@@ -186,7 +195,7 @@ def cw(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, bool]]:
         norms = l2_norm(found["ours"] - images)[both].mean() / l2_norm(found[name] - images)[both].mean()
         ratio = seconds["ours"] / seconds[name]
         per_pass = ratio * passes[name] / passes["ours"]
-        reached = bool(mine <= other and norms <= 1.05) and (ratio <= 0.6 or name == "as it is")
+        reached = bool(mine <= other and norms <= 1.05) and (ratio <= 0.35 or name == "as it is")
         yield (
             f"torchattacks {name}: accuracy {mine:.1f} against {other:.1f} %, mean l2 {norms:.3f} x "
             f"({int(both.sum())} both), time {ratio:.2f} x ({seconds['ours']:.1f} s; forwards per image "
@@ -199,7 +208,7 @@ def patchfool(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, bo
     name, model, images, labels, ids = case
     _, right = accuracy(model, images, labels)
     images, labels, ids = images[right], labels[right], [ids[i] for i in right.nonzero().flatten().tolist()]
-    with forwards(model) as seen, frozen(model):
+    with as_evaluated(model), forwards(model) as seen:
         start = time.process_time()
         found = attacks.patchfool(model, images, labels, ids=ids, seed=0, threat=ThreatModel("patch", patches=1))
         seconds = time.process_time() - start
@@ -231,7 +240,7 @@ def autoattack(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, b
     }
     seconds, right, passes = {}, {}, {}
     for name, side in sides.items():
-        with forwards(model) as seen:
+        with as_evaluated(model) if name == "ours" else nullcontext(), forwards(model) as seen:
             start = time.process_time()
             found = side()
             seconds[name] = time.process_time() - start
@@ -261,7 +270,8 @@ def square(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, bool]
         for _ in range(options.rounds):
             for name, side in sides.items():
                 clock, start = Clock(), time.process_time()
-                with forwards(model) as seen, frozen(model), clock.running(model), _spread_over_schedule(queries):
+                own = as_evaluated(model) if name == "ours" else frozen(model)
+                with own, forwards(model) as seen, clock.running(model), _spread_over_schedule(queries):
                     side(model, images, labels, ids=ids)
                 times[name].append(((time.process_time() - start) / sum(seen), clock.forward / sum(seen)))
         (ours, forward), (theirs, their_forward) = (

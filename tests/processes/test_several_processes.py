@@ -14,8 +14,12 @@ import numpy as np
 import pytest
 import torch
 from several_processes import TASKS, main
+from training_reference import recipe, tiny_model
 
 from nsbench import processes
+from nsbench.training import step
+from nsbench.training.draws import Drawn
+from nsbench.training.state import State
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPT = REPOSITORY / "tests" / "support" / "several_processes.py"
@@ -99,6 +103,24 @@ def test_three_processes_evaluate_as_one(tmp_path: Path) -> None:
         assert outputs == theirs[4]
         assert len(outcomes.ids) == 22
         assert 0 < outcomes.correct.mean() < 1 or name == "cw"  # which has no bound
+
+
+@pytest.mark.parametrize(("other", "micro_batch"), [(True, 8), (False, 4)], ids=["drew too", "was out of memory"])
+def test_what_a_step_is_repeated_for_is_agreed_on(
+    monkeypatch: pytest.MonkeyPatch, other: bool, micro_batch: int
+) -> None:
+    """One process has drawn where nothing was to be drawn, and in the same step another one has drawn or lacks memory."""
+    state, errors = State.fresh(tiny_model(8), recipe(batch_size=8)), iter([Drawn()])
+
+    def update(*_: Any) -> dict[str, torch.Tensor]:
+        for error in errors:
+            raise error
+        return {}
+
+    monkeypatch.setattr(step, "_update", update)
+    monkeypatch.setattr(processes, "gathered", lambda own: [own, other])
+    assert step.take_step(state, None, None, None) == {}
+    assert (state.draws, state.micro_batch, state.step) == (True, micro_batch, 1)
 
 
 @pytest.mark.slow
