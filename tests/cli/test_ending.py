@@ -76,11 +76,11 @@ def test_errors_that_click_and_the_reader_of_the_output_cause_stay_theirs(
 
 
 def test_an_evaluation_that_breaks_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nsbench.run.evaluate.judge", broken)
+    monkeypatch.setattr("nsbench.run.unattacked.judge", broken)
     done = nsbench("run", "--method", "pretrained", "--suite", "clean", "--limit", 4, "--results", tmp_path / "results")
     assert done.exit_code == 70
     assert "while drawing[2J the board." in done.output  # the innermost note
-    monkeypatch.setattr("nsbench.run.evaluate.judge", lambda *arguments: {}["x"])
+    monkeypatch.setattr("nsbench.run.unattacked.judge", lambda *arguments: {}["x"])
     done = nsbench("run", "--method", "pretrained", "--suite", "clean", "--limit", 4, "--results", tmp_path / "results")
     assert "while evaluating pretrained x clean · clean. What was finished is kept." in done.output
 
