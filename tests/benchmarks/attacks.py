@@ -21,9 +21,8 @@ sides take turns. To expect:
               larger --eps).
   square      time at most 0.7 x pyautoattack's image by image, unless the forwards alone are above that; beside the
               forwards less than pyautoattack takes. Twenty queries in batches of 16, with the squares of a whole run.
-              0.35 to 0.38 x for vit_shapes10. Out of reach for the ViT-Tiny on a CPU: of pyautoattack's 36.4 ms (l-inf;
-              l2 37.4) the forward takes 97 % (92 %), and an image in a batch of 16 costs 0.9 x one alone, so that our
-              forwards alone are 0.88 x (0.82); 0.5 ms (0.9) are ours, 0.89 x (0.85) is the whole;
+              0.29 to 0.36 x for vit_shapes10. For the ViT-Tiny 0.58 x where linear layers are convolved; 0.85 to 0.94
+              where they are not, since the forward takes 92 to 97 % of pyautoattack's time;
   overhead    the harness (reading, checking, judging, refilling) adds at most 5 % to the forwards and backwards of
               the adversarial suites; the attacks' own arithmetic is told apart.
 Exit status 1 if a figure is missed.
