@@ -21,8 +21,8 @@ sides take turns. To expect:
               larger --eps).
   square      time at most 0.7 x pyautoattack's image by image, unless the forwards alone are above that; beside the
               forwards less than pyautoattack takes. Twenty queries in batches of 16, with the squares of a whole run.
-              0.29 to 0.36 x for vit_shapes10. For the ViT-Tiny 0.58 x where linear layers are convolved; 0.85 to 0.94
-              where they are not, since the forward takes 92 to 97 % of pyautoattack's time;
+              0.29 to 0.36 x for vit_shapes10. For the ViT-Tiny 0.55 to 0.58 x where linear layers are convolved; where they
+              are not, 0.85 to 0.94, since the forward takes 92 to 97 % of pyautoattack's time;
   overhead    the harness (reading, checking, judging, refilling) adds at most 5 % to the forwards and backwards of
               the adversarial suites; the attacks' own arithmetic is told apart.
 Exit status 1 if a figure is missed.
