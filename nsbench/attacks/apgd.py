@@ -25,7 +25,6 @@ from nsbench.attacks.common import (
     misclassified,
     most_targets,
     per_image,
-    project_l1,
     require_classes,
     slope_of,
     stream,
@@ -91,8 +90,7 @@ def apgd(
     found[right], _ = climb(
         model, images, labels, streams, threat.norm, eps, targets_BT, runs, steps, early_stop, batch_size
     )
-    project = project_l1 if threat.norm == "l1" else PROJECT[threat.norm]
-    return project(found, images_BCHW, eps)  # takes back at most a rounding error
+    return PROJECT[threat.norm](found, images_BCHW, eps)  # takes back at most a rounding error
 
 
 @dataclass(frozen=True)

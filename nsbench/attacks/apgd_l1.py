@@ -16,12 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from nsbench.attacks.common import (
-    Classifier,
-    misclassified,
-    per_image,
-    slope_of,
-)
+from nsbench.attacks.common import Classifier, misclassified, per_image, slope_of
 from nsbench.attacks.refill import refill
 from nsbench.errors import UsageError
 from nsbench.types import Passes
@@ -83,7 +78,7 @@ def climb_l1(
         clean = images_BCHW[image]
         drawn = torch.cat([_drawn(clean[k : k + 1], streams[i]) for k, (i, _) in enumerate(jobs)])
         first = clean + drawn
-        first = first + _into(first - clean, clean, stages.radii[0])
+        first = first + _into(first - clean, clean, stages.radii[0])  # and again below, as pyautoattack does
         zeros_B = torch.zeros_like(clean[:, 0, 0, 0])
         rows = _Rows(
             image,
@@ -114,8 +109,6 @@ def climb_l1(
         return _noted(rows, slope, loss_B.to(rows.best_loss.dtype)), stays_B, broken_B[rows.image]
 
     def move(rows: _Rows) -> _Rows:
-        if not len(rows.image):  # the library's projection takes some
-            return rows
         opens_B = rows.step == stages.steps[rows.stage]
         return _moved(_checked(rows, stages), stages, opens_B)
 

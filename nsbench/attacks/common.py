@@ -71,7 +71,7 @@ def project_l1(adversarial_BCHW: Tensor, images_BCHW: Tensor, eps: float) -> Ten
     return (clean_BN + kept_BN * change_BN.sign()).view_as(images_BCHW).clamp(0, 1)
 
 
-PROJECT = {"linf": project_linf, "l2": project_l2}  # by norm
+PROJECT = {"linf": project_linf, "l2": project_l2, "l1": project_l1}  # by norm
 
 
 def _draw(

@@ -39,6 +39,7 @@ from nsbench.registry import attack
 from nsbench.types import Passes, ThreatModel
 
 Inside = Callable[[Tensor, Tensor, Tensor], Tensor]  # content, images, mask -> images with it, as far as allowed
+BOUNDS = ("linf", "l2")  # of an image's change, beside the patches
 
 
 def _passes(model: Any, *, steps: int, select: str, attention_weight: float, eot: int, **_: object) -> Passes:
@@ -132,8 +133,8 @@ def _budget(threat: ThreatModel, bound: str | None) -> Inside:
     if bound is None:
         check_threat("patchfool", threat, ["patch"], bounded=False)
         return lambda content, images, mask: torch.where(mask, content.clamp(0, 1), images)
-    if bound not in PROJECT:
-        raise UsageError(f"patchfool: bound '{bound}' is not known; give {' or '.join(PROJECT)}, or none")
+    if bound not in BOUNDS:
+        raise UsageError(f"patchfool: bound '{bound}' is not known; give {' or '.join(BOUNDS)}, or none")
     project, eps = PROJECT[bound], check_threat("patchfool", threat, ["patch"])
     return lambda content, images, mask: project(torch.where(mask, content, images), images, eps)
 

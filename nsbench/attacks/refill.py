@@ -51,7 +51,9 @@ def refill(
         over = (~stays_B & ~broken_B).nonzero().squeeze(1)
         jobs = zip(rows.image[over].tolist(), rows.run[over].tolist(), strict=True)
         waiting.extend((i, run + 1) for i, run in jobs if run + 1 < runs)
-        rows = move(rows if stays_B.all() else _kept(rows, stays_B))
+        rows = rows if stays_B.all() else _kept(rows, stays_B)
+        if len(rows.image):
+            rows = move(rows)
         if fresh := take(waiting, batch_size, len(rows.image)):
             rows = _joined(rows, start(fresh))
 

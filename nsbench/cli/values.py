@@ -30,7 +30,7 @@ def settings_of(context: click.Context, parameter: click.Parameter, given: tuple
             raise UsageError(f"--set {setting}: write FIELD=VALUE, such as --set rounds=5")
         if setting.partition("=")[0].strip() == "seed":
             raise UsageError(f"--set {setting}: the recipe takes the run's seed; give it with --seed")
-    return {field.strip(): value.strip() for field, _, value in (setting.partition("=") for setting in given)}
+    return _by_name(given)
 
 
 def attack_settings_of(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -38,7 +38,7 @@ def attack_settings_of(context: click.Context, parameter: click.Parameter, given
     for setting in given:
         if not all(part.strip() for part in setting.partition("=")):
             raise UsageError(f"--set-attack {setting}: write NAME=VALUE, such as --set-attack eot=16")
-    return {name.strip(): value.strip() for name, _, value in (setting.partition("=") for setting in given)}
+    return _by_name(given)
 
 
 def seeds_of(context: click.Context, parameter: click.Parameter, given: str) -> tuple[int, ...]:
@@ -80,4 +80,9 @@ def slurm_of(context: click.Context, parameter: click.Parameter, given: tuple[st
     for setting in given:
         if not setting.partition("=")[0].strip() or "=" not in setting:
             raise UsageError(f"--slurm {setting}: write KEY=VALUE, such as --slurm partition=gpu")
-    return {key.strip(): value.strip() for key, _, value in (setting.partition("=") for setting in given)}
+    return _by_name(given)
+
+
+def _by_name(settings: tuple[str, ...]) -> dict[str, str]:
+    """Each is NAME=VALUE, which was checked."""
+    return {name.strip(): value.strip() for name, _, value in (one.partition("=") for one in settings)}
