@@ -17,6 +17,7 @@ import resource
 import secrets
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -79,6 +80,30 @@ def without_collection() -> Iterator[None]:
     finally:
         if collected:
             gc.enable()
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Around the import of torch and its like, which make close to a million objects and leave no circles behind.
+
+    Python would look through all of them several times inside, and again and again later.
+    """
+    known = len(sys.modules)
+    with without_collection():
+        yield
+    if len(sys.modules) > known:
+        gc.freeze()
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep a few megabytes that were freed, as it does for good once it has freed as large an array.
+
+    Until then it gives them back to the system after every few arrays of megabytes, and fetching them anew takes as
+    long as the work on them. Nothing is written: these 16 MiB are never occupied. Other C libraries take no notice.
+    """
+    import numpy as np
+
+    np.empty(2**24, np.uint8)
 
 
 @contextmanager

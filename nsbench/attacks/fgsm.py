@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nsbench.attacks.common import Classifier, averaged, check_passes, check_threat, project_linf
+from nsbench.files import importing
 from nsbench.registry import attack
 from nsbench.types import Passes, ThreatModel
 
@@ -37,7 +38,8 @@ def fgsm(
     many passes of a model that draws. Raises UsageError for another norm.
     """
     check_passes("fgsm", eot)
-    import torchattacks  # here because it takes most of a second to import
+    with importing():  # here because it takes most of a second
+        import torchattacks
 
     eps = check_threat("fgsm", threat, ["linf"])
     if eot > 1:

@@ -12,6 +12,7 @@ from nsbench.cli.completion import complete_methods, complete_suites
 from nsbench.cli.options import given_names, record_options
 from nsbench.cli.stopping import WHOLE, when_stopped
 from nsbench.errors import UsageError
+from nsbench.files import importing
 
 NOT_STORED = (
     "device",
@@ -61,9 +62,11 @@ def record(methods: str, suites: str, repeats: int, out: Path, **options: Any) -
     Everything is computed anew; stored results and fitted weights in the cache are neither read nor changed.
     """
     from nsbench.progress import ConsoleProgress
-    from nsbench.regression import record as measure_and_record
-    from nsbench.regression import write_baseline
-    from nsbench.run.runner import RunOptions
+
+    with importing():
+        from nsbench.regression import record as measure_and_record
+        from nsbench.regression import write_baseline
+        from nsbench.run.runner import RunOptions
 
     when_stopped(WHOLE)
     from nsbench.run.named_suites import register_sets

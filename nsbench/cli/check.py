@@ -15,7 +15,7 @@ from nsbench.cli.ending import say_error
 from nsbench.cli.options import check_options, given_names
 from nsbench.cli.stopping import WHOLE, when_stopped
 from nsbench.errors import NsbenchError, ResultError, UsageError, without_controls
-from nsbench.files import write_atomically, writing
+from nsbench.files import importing, write_atomically, writing
 
 if TYPE_CHECKING:
     from nsbench.regression import Baseline, BaselineCheck, Measurement, Rules
@@ -178,7 +178,9 @@ def _run(
     """Measure the pairs that the baseline holds, with its options where none were given."""
     from nsbench.progress import ConsoleProgress
     from nsbench.regression import check_results
-    from nsbench.regression.measure import measured, typed_options
+
+    with importing():
+        from nsbench.regression.measure import measured, typed_options
 
     if missing := [name for name in held.needs if name not in given]:
         raise UsageError(

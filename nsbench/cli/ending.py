@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import platform
 import sys
@@ -16,6 +18,9 @@ from nsbench import __version__, processes
 from nsbench.cli.stopping import say_stopped, sigterm_raises
 from nsbench.errors import NsbenchError, UsageError, without_controls
 from nsbench.provenance import command_line
+
+# Before a process ends, Python looks for circles among all objects, which with torch takes more than a second.
+atexit.register(gc.freeze)
 
 UNEXPECTED = 70  # exit status: EX_SOFTWARE of sysexits.h
 ARGUMENTS = "nsbench.arguments"  # key in the context: all words of the command line

@@ -13,6 +13,7 @@ from nsbench.cli.options import include, model_options
 from nsbench.cli.stopping import GOES_ON, when_stopped
 from nsbench.cli.values import settings_of
 from nsbench.errors import UsageError
+from nsbench.files import importing
 
 
 @click.group()
@@ -62,8 +63,10 @@ def weights(method: str, out: Path, seed: int, **options: Any) -> None:
     if len(chosen) != 1:
         raise UsageError(f"--method {method}: name one method, whose weights are written")
     from nsbench.progress import ConsoleProgress
-    from nsbench.run.export import export_weights
-    from nsbench.run.options import RunOptions
+
+    with importing():
+        from nsbench.run.export import export_weights
+        from nsbench.run.options import RunOptions
 
     for path in export_weights(RunOptions(chosen, (), seeds=(seed,), **options), out, ConsoleProgress()):
         click.echo(str(path))

@@ -29,6 +29,7 @@ from nsbench.cli.stopping import GOES_ON, when_stopped
 from nsbench.cli.submit import submit
 from nsbench.cli.values import attack_settings_of
 from nsbench.errors import ResultError, UsageError, without_controls
+from nsbench.files import importing
 from nsbench.progress import table_console
 
 if TYPE_CHECKING:
@@ -150,7 +151,9 @@ def run(
 
         chosen_suites = with_attack_settings(chosen_suites, attack_settings)
     from nsbench.progress import ConsoleProgress, Progress
-    from nsbench.run.runner import RunOptions, Summary
+
+    with importing():
+        from nsbench.run.runner import RunOptions, Summary
 
     if dry_run:
         throughput = None

@@ -1,11 +1,11 @@
 """The fifteen corruptions of ImageNet-C and its four extra ones (Hendrycks and Dietterich 2019, arXiv 1903.12261).
 
 Two engines make them. `imagecorruptions` is the reference: the package of that name, repaired in a private copy
-(`reference.py`), with our vectorised form of its glass_blur (`glass.py`). `nsbench` is our own (`fast.py`, and
-`tensors.py` for batches of torch tensors): the same formulas, many times faster; for the same draws its images are
-those of the reference, within one grey level. Its draws are other ones, so a set is made by one engine or the other.
-Nothing heavy is imported before the first image. Our own also has the scale of CIFAR-10-C, whose severities (and
-three of its corruptions) are made for 32 x 32 pixels.
+(`reference.py`), with our vectorised forms of its loops, which make the same bytes (`glass.py`, `exact.py`).
+`nsbench` is our own (`fast.py`, and `tensors.py` for batches of torch tensors): the same formulas, many times faster;
+for the same draws its images are those of the reference, within one grey level. Its draws are other ones, so a set is
+made by one engine or the other. Nothing heavy is imported before the first image. Our own also has the scale of
+CIFAR-10-C, whose severities (and three of its corruptions) are made for 32 x 32 pixels.
 
 `imagecorruptions` differs from the script that made the official ImageNet-C in elastic_transform, which it rewrote
 for images of any size (no affine part; much milder at severities 1 and 2).

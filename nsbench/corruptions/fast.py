@@ -13,6 +13,7 @@ import numpy as np
 
 from nsbench.corruptions import blur, digital, noise, settings, weather
 from nsbench.corruptions.draws import Draws
+from nsbench.files import keep_freed_memory
 
 Corruption = Callable[[np.ndarray, Any, Draws], np.ndarray]
 FUNCTIONS: dict[str, Corruption] = {
@@ -39,13 +40,4 @@ def corrupt(image_HWC: np.ndarray, name: str, severity: int, seed: int, scale: s
     return functions[name](np.ascontiguousarray(image_HWC), setting, Draws(seed))
 
 
-def _keep_freed_memory() -> None:
-    """Have glibc keep a few megabytes that were freed, as it does for good once it has freed as large an array.
-
-    Until then it gives them back to the system at the end of every corruption, and fetching them anew takes as long
-    as the corruption. Nothing is written: these 16 MiB are never occupied. Other C libraries take no notice.
-    """
-    np.empty(2**24, np.uint8)
-
-
-_keep_freed_memory()
+keep_freed_memory()

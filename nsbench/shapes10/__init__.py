@@ -35,12 +35,11 @@ class EmbeddedSplit(Split):
     discretiser = DISCRETISER
     masks_digest = "rendered"  # the split's own digest changes with whatever they are made of
 
-    def __init__(self, name: str, path: Path, classes: tuple[int, ...] | None) -> None:
-        kept = cache.read(path)
-        if kept is None:
-            raise DataError(f"{path} vanished or changed while it was opened; run the command again")
-        records, self._digest = kept
+    def __init__(
+        self, name: str, path: Path, records: np.ndarray, digest: str, classes: tuple[int, ...] | None
+    ) -> None:
         self._records: np.ndarray | None = records
+        self._digest = digest
         self.name, self.path, self.classes = name, path, classes
         self.ids, self.labels = np.array(records["id"]), np.array(records["label"])
         self.masks = "shapes10's renderer" if name in DRAWN else ""
@@ -97,5 +96,5 @@ class Shapes10(DataSource):
                 f"shapes10 has no split '{name}'; known: {', '.join(make.PLAIN_SPLITS)}, c/<corruption>/<severity> "
                 f"with severity 1 to 5 and corruption one of {', '.join(make.corruption_names())}"
             )
-        make.ensure(name, progress)
-        return EmbeddedSplit(name, make.path_of(name), make.CLASSES.get(name))
+        records, digest = make.ensure(name, progress)
+        return EmbeddedSplit(name, make.path_of(name), records, digest, make.CLASSES.get(name))

@@ -1,14 +1,16 @@
 """How each split comes about: what it is made from, where it is kept, and the work itself.
 
-Rendering is spread over the cores in pieces of 250 images; the corrupted splits in pieces of one corruption and one
-severity. A file's name carries a digest of all that decides the pixels: the version of this code, the split's
-parameters, and the weights and the corruption engine behind it.
+Rendering is spread over the cores, of large splits by processes in pieces of 250 images, of small ones by threads; the
+corrupted splits are made by processes in pieces of one corruption and one severity. A file's name carries a digest of
+all that decides the pixels: the version of this code, the split's parameters, and the weights and the corruption
+engine behind it.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache as remember
 from pathlib import Path
 
@@ -16,9 +18,11 @@ import numpy as np
 
 from nsbench.data.source import digest_of
 from nsbench.errors import DataError
+from nsbench.files import available_cores
 from nsbench.progress import Progress
 from nsbench.randomness import stratified_order
 from nsbench.shapes10 import cache, splits
+from nsbench.shapes10.render import SIZE
 
 VERSION = 1  # raise it whenever a change can move a pixel of any split; the tests hold the pixels of each version
 PLAIN_SPLITS = ("train", "clean", "v2", "a", "r", "sketch", "stylized", "damagenet")
@@ -44,10 +48,14 @@ def path_of(split: str) -> Path:
     return cache.folder() / f"{split.replace('/', '-')}.{_recipe_digest(split)}.npy"
 
 
-def ensure(split: str, progress: Progress) -> None:
-    """Make a split, and what it is made from, unless it is in the cache. Corrupted splits are made all at once."""
-    if cache.read(path_of(split)):
-        return
+def ensure(split: str, progress: Progress) -> tuple[np.ndarray, str]:
+    """A split's records and digest. It is made, and what it is made from, unless it is in the cache.
+
+    Corrupted splits are made all at once.
+    """
+    kept = cache.read(path_of(split))
+    if kept:
+        return kept
     if split.startswith("c/"):
         ensure("clean", progress)
         names = [name for name in split_names() if name.startswith("c/")]
@@ -57,6 +65,7 @@ def ensure(split: str, progress: Progress) -> None:
         if split == "damagenet":
             ensure("clean", progress)
         cache.fetch([path_of(split)], lambda missing: _plain(split, missing[0], progress))
+    return _kept(split)
 
 
 def _plain(split: str, path: Path, progress: Progress) -> Iterator[tuple[Path, np.ndarray]]:
@@ -70,22 +79,30 @@ def _plain(split: str, path: Path, progress: Progress) -> Iterator[tuple[Path, n
 
 def _drawn(split: str, progress: Progress) -> np.ndarray:
     drawn = splits.DRAWN[split]
-    indices = np.arange(drawn.count)
-    pieces = [(split, indices[start : start + PIECE]) for start in range(0, drawn.count, PIECE)]
+    indices, label = np.arange(drawn.count), f"Rendering {split}"
+    pieces = _cut(indices, PIECE)
+    images = np.empty((drawn.count, SIZE, SIZE, 3), np.uint8)
     if len(pieces) > 8:
-        images = list(cache.spread(splits.render, pieces, progress, f"Rendering {split}", PIECE))
+        made = cache.spread(splits.render, [(split, piece) for piece in pieces], progress, label, PIECE)
+        for piece, pictures in zip(pieces, made, strict=True):
+            images[piece] = pictures
     else:  # starting processes would take longer
-        images = _one_by_one(pieces, progress, f"Rendering {split}")
-    return cache.records_of(image_ids(split, indices), splits.labels_of(drawn, indices), np.concatenate(images))
+        with progress.task(label, drawn.count) as advance:
+            for piece in pieces:
+                images[piece] = _in_threads(split, piece)
+                advance(len(piece))
+    return cache.records_of(image_ids(split, indices), splits.labels_of(drawn, indices), images)
 
 
-def _one_by_one(pieces: list[tuple[str, np.ndarray]], progress: Progress, label: str) -> list[np.ndarray]:
-    images = []
-    with progress.task(label, sum(len(indices) for _, indices in pieces)) as advance:
-        for split, indices in pieces:
-            images.append(splits.render(split, indices))
-            advance(len(indices))
-    return images
+def _cut(indices: np.ndarray, length: int) -> list[np.ndarray]:
+    return [indices[start : start + length] for start in range(0, len(indices), length)]
+
+
+def _in_threads(split: str, indices: np.ndarray) -> np.ndarray:
+    """What `splits.render` makes of them. NumPy lets other threads work during each operation."""
+    with ThreadPoolExecutor(available_cores()) as pool:
+        pieces = _cut(indices, splits.CHUNK)
+        return np.concatenate(list(pool.map(splits.render, [split] * len(pieces), pieces)))
 
 
 def image_ids(split: str, indices: np.ndarray) -> list[str]:
@@ -100,12 +117,11 @@ def _hard(progress: Progress) -> np.ndarray:
     kept: list[tuple[int, np.ndarray]] = []
     counts = dict.fromkeys(splits.A_CLASSES, 0)
     with progress.task("Choosing a", HARD) as advance:
-        for start in range(0, splits.CANDIDATES.count, 120):
-            indices = np.arange(start, start + 120)
-            images, labels = splits.render("a", indices), splits.labels_of(splits.CANDIDATES, indices)
+        for indices in _cut(np.arange(splits.CANDIDATES.count), 480):
+            images, labels = _in_threads("a", indices), splits.labels_of(splits.CANDIDATES, indices)
             predictions = predict(network, images, splits.A_CLASSES)
-            for index, image, label in zip(indices, images, labels, strict=True):
-                if predictions[index - start] != label and counts[label] < MOST and len(kept) < HARD:
+            for index, image, label, predicted in zip(indices, images, labels, predictions, strict=True):
+                if predicted != label and counts[label] < MOST and len(kept) < HARD:
                     counts[label] += 1
                     kept.append((int(index), image))
                     advance()
@@ -118,22 +134,22 @@ def _hard(progress: Progress) -> np.ndarray:
 
 def _damaged(progress: Progress) -> np.ndarray:
     """Every clean image, perturbed against the surrogate."""
-    from nsbench.shapes10.surrogate import load_network, perturb
+    from nsbench.shapes10 import surrogate
 
-    clean = _records("clean")
-    network = load_network(NETWORKS["damagenet"])
+    clean = np.array(_kept("clean")[0])
+    network = surrogate.load_network(NETWORKS["damagenet"])
     images = []
     with progress.task("Perturbing damagenet", len(clean)) as advance:
-        for start in range(0, len(clean), 100):
-            part = clean[start : start + 100]
-            images.append(perturb(network, part["image"], part["label"]))
+        for start in range(0, len(clean), surrogate.BATCH):
+            part = clean[start : start + surrogate.BATCH]
+            images.append(surrogate.perturb(network, part["image"], part["label"]))
             advance(len(part))
     indices = np.arange(len(clean))
     return cache.records_of(image_ids("damagenet", indices), clean["label"], np.concatenate(images))
 
 
 def _corrupted(missing: dict[Path, str], progress: Progress) -> Iterator[tuple[Path, np.ndarray]]:
-    clean = _records("clean")
+    clean = np.array(_kept("clean")[0])
     chosen = clean[np.sort(stratified_order(clean["id"], clean["label"])[:CORRUPTED])]
     jobs = [(name, chosen) for name in missing.values()]
     results = cache.spread(corrupt_images, jobs, progress, "Corrupting clean", CORRUPTED)
@@ -152,12 +168,12 @@ def corrupt_images(split: str, records: np.ndarray) -> np.ndarray:
     ])  # fmt: skip
 
 
-def _records(split: str) -> np.ndarray:
-    """Of a split that was made just before."""
+def _kept(split: str) -> tuple[np.ndarray, str]:
+    """Records and digest of a split that was made just before."""
     kept = cache.read(path_of(split))
     if kept is None:
         raise DataError(f"{path_of(split)} vanished or changed while it was used; run the command again")
-    return np.array(kept[0])
+    return kept
 
 
 @remember

@@ -1,9 +1,11 @@
 """From parameters to pictures: ground, shadow, shape, light, things in front, grain. All in float64; the one
-rounding to 8 bits is at the end (`quantise`). Suffixes: N images, H rows, W columns, C channels (sRGB).
+rounding to 8 bits is at the end (`quantise`). Pictures are (n, 3, 48, 48), sRGB in planes, and fields (n, 48, 48): NumPy
+is slow where the last axis has three numbers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +16,7 @@ from nsbench.shapes10.shapes import distances
 
 SIZE = 48
 _AXIS = np.arange(SIZE) - (SIZE - 1) / 2
+WHITE = np.ones((3, 1, 1))
 X, Y = np.broadcast_to(_AXIS, (SIZE, SIZE)), np.broadcast_to(_AXIS[:, None], (SIZE, SIZE))
 
 
@@ -28,7 +31,13 @@ class Layers:
 
 
 def column(values: np.ndarray) -> np.ndarray:
+    """One number per image, against fields."""
     return values[:, None, None]
+
+
+def planes(colours: np.ndarray) -> np.ndarray:
+    """Colours (n, 3) or (3,), against pictures."""
+    return colours[..., None, None]
 
 
 def distance(scene: Scene, dx: np.ndarray | float = 0.0, dy: np.ndarray | float = 0.0) -> np.ndarray:
@@ -55,10 +64,9 @@ def coverage(away: np.ndarray) -> np.ndarray:
 
 
 def over(below: np.ndarray, colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """`colour` (n, h, w, 3) or (n, 3) painted over `below` with alpha (n, h, w)."""
-    if colour.ndim == 2:
-        colour = colour[:, None, None, :]
-    painted: np.ndarray = below + alpha[..., None] * (colour - below)
+    """`colour`, a picture or planes, painted over `below` with alpha (n, h, w)."""
+    painted: np.ndarray = (colour - below) * alpha[:, None]
+    painted += below
     return painted
 
 
@@ -70,13 +78,12 @@ def paint_ground(scene: Scene, drawn: Layers) -> np.ndarray:
         scene.ground_pattern, X + column(7 * scene.centre[:, 1]), Y + column(5 * scene.centre[:, 0]),
         column(scene.ground_period), column(scene.ground_angle), drawn.coarse, drawn.fine,
     )  # fmt: skip
-    colours = scene.ground[:, :, None, None, :]
-    picture = colours[:, 0] + share[..., None] * (colours[:, 1] - colours[:, 0])
-    picture = over(picture, scene.ground[:, 2], texture * column(scene.ground_strength))
+    first, second, third = (planes(scene.ground[:, end]) for end in range(3))
+    picture = over(over(first, second, share), third, texture * column(scene.ground_strength))
     towards = (column(np.cos(scene.light_angle)) * X + column(np.sin(scene.light_angle)) * Y) / SIZE
     shade = 1.0 + 0.11 * towards - 0.16 * (X**2 + Y**2) / SIZE**2 + 0.05 * (drawn.coarse - 0.5)
-    shaded: np.ndarray = picture * shade[..., None]
-    return shaded
+    picture *= shade[:, None]
+    return picture
 
 
 def paint_fill(scene: Scene, drawn: Layers) -> np.ndarray:
@@ -88,37 +95,45 @@ def paint_fill(scene: Scene, drawn: Layers) -> np.ndarray:
         scene.fill_pattern, x, y, column(scene.fill_period), column(scene.fill_angle + scene.angle),
         drawn.coarse, drawn.fine,
     )  # fmt: skip
-    colours = scene.fill[:, :, None, None, :]
     share = np.clip(0.5 - 0.5 * towards, 0.0, 1.0)
-    surface = colours[:, 0] + share[..., None] * (colours[:, 1] - colours[:, 0])
-    surface = over(surface, scene.fill[:, 2], texture * column(scene.fill_strength))
+    first, second, third = (planes(scene.fill[:, end]) for end in range(3))
+    surface = over(over(first, second, share), third, texture * column(scene.fill_strength))
     down, across = drawn.slope
     edge = np.clip(1.0 + drawn.distance / 3.2, 0.0, 1.0)
     lit = column(scene.bevel) * 1.6 * edge * (light_x * across + light_y * down)
     spot = np.exp(-((x - 0.36 * light_x * column(scene.radius)) ** 2 + (y - 0.36 * light_y * column(scene.radius)) ** 2)
                   / (0.5 * column(scene.radius) ** 2))  # fmt: skip
-    return over(surface + lit[..., None], np.ones((len(scene.labels), 3)), column(scene.gloss) * spot)
+    surface += lit[:, None]
+    return over(surface, WHITE, column(scene.gloss) * spot)
 
 
 def paint(scene: Scene) -> np.ndarray:
-    """Pictures (n, 48, 48, 3) in [0, 1], float64."""
+    """Pictures (n, 3, 48, 48) in [0, 1], float64."""
     drawn = layers(scene)
     picture = paint_ground(scene, drawn)
-    picture = _paint_clutter(scene, picture)
+    _where_any(scene, scene.clutter[:, :, 4], picture, _paint_clutter)
     away = column(scene.shadow_length)
     behind = distance(scene, -away * column(np.cos(scene.light_angle)), -away * column(np.sin(scene.light_angle)))
     outline = column(scene.outline)
     shadow = np.clip(0.5 - (behind - outline) / (2.0 + 1.2 * away), 0.0, 1.0)
-    picture = picture * (1.0 - (column(scene.shadow) * shadow**2)[..., None])
-    picture = over(picture, scene.line, coverage(drawn.distance - outline) * (outline > 0))
+    picture *= 1.0 - (column(scene.shadow) * shadow**2)[:, None]
+    picture = over(picture, planes(scene.line), coverage(drawn.distance - outline) * (outline > 0))
     picture = over(picture, paint_fill(scene, drawn), coverage(drawn.distance))
-    return add_grain(scene, _paint_occluders(scene, picture))
+    _where_any(scene, scene.occluders[:, :, 3], picture, _paint_occluders)
+    return add_grain(scene, picture)
+
+
+def _where_any(
+    scene: Scene, there: np.ndarray, picture: np.ndarray, paint_on: Callable[[Scene, np.ndarray], np.ndarray]
+) -> None:
+    """Paint on the images that have any of these things, in place; `there` is (n, things)."""
+    members = np.flatnonzero(there.any(axis=1))
+    if len(members):
+        picture[members] = paint_on(scene.of(members), picture[members])
 
 
 def _paint_clutter(scene: Scene, picture: np.ndarray) -> np.ndarray:
     """Small pebbles and sticks in the colours of ground and shape, lying about."""
-    if not scene.clutter[:, :, 4].any():
-        return picture
     for k in range(scene.clutter.shape[1]):
         left, top, size, kind, there = (column(scene.clutter[:, k, field_]) for field_ in range(5))
         x, y = X - SIZE * (left - 0.5), Y - SIZE * (top - 0.5)
@@ -126,8 +141,9 @@ def _paint_clutter(scene: Scene, picture: np.ndarray) -> np.ndarray:
         along = np.cos(turn) * x + np.sin(turn) * y
         reach = np.clip(along, -4 - 3 * size, 4 + 3 * size) * (kind < 0.5)
         away = np.hypot(x - reach * np.cos(turn), y - reach * np.sin(turn)) - 1.1 - 2.0 * size
-        picture = picture * (1.0 - 0.25 * there * np.clip(0.5 - (away - 0.6) / 2, 0.0, 1.0))[..., None]
-        picture = over(picture, scene.fill[:, k % 3] if k % 2 else scene.ground[:, 2], coverage(away) * there)
+        picture *= (1.0 - 0.25 * there * np.clip(0.5 - (away - 0.6) / 2, 0.0, 1.0))[:, None]
+        colour = scene.fill[:, k % 3] if k % 2 else scene.ground[:, 2]
+        picture = over(picture, planes(colour), coverage(away) * there)
     return picture
 
 
@@ -153,11 +169,9 @@ def _paint_occluders(scene: Scene, picture: np.ndarray) -> np.ndarray:
     """Bands in front of the shape, in the colour of the ground, with a soft shadow under them."""
     for k in range(scene.occluders.shape[1]):
         there = column(scene.occluders[:, k, 3])
-        if not there.any():
-            continue
         away = _away_from_band(scene, k)
-        picture = picture * (1.0 - 0.35 * there * np.clip(0.5 - (away - 0.8) / 2.5, 0.0, 1.0))[..., None]
-        picture = over(picture, scene.ground[:, 2 - k], coverage(away) * there)
+        picture *= (1.0 - 0.35 * there * np.clip(0.5 - (away - 0.8) / 2.5, 0.0, 1.0))[:, None]
+        picture = over(picture, planes(scene.ground[:, 2 - k]), coverage(away) * there)
     return picture
 
 
@@ -165,11 +179,14 @@ def add_grain(scene: Scene, picture: np.ndarray) -> np.ndarray:
     """The sensor's noise, the same in all three channels."""
     for row, seed in enumerate(scene.seeds):
         noise = np.random.Generator(np.random.Philox(int(seed))).random((2, SIZE, SIZE))
-        picture[row] += (scene.grain[row] * 2.45 * (noise[0] + noise[1] - 1.0))[..., None]
+        picture[row] += scene.grain[row] * 2.45 * (noise[0] + noise[1] - 1.0)
     return picture
 
 
 def quantise(picture: np.ndarray) -> np.ndarray:
-    """[0, 1] to 8 bits, rounded to nearest."""
-    rounded: np.ndarray = np.floor(np.clip(picture, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+    """(n, 3, h, w) in [0, 1] to (n, h, w, 3) of 8 bits, rounded to nearest."""
+    levels = np.clip(picture, 0.0, 1.0)
+    levels *= 255.0
+    levels += 0.5  # positive: the cast below rounds down
+    rounded: np.ndarray = np.ascontiguousarray(levels.astype(np.uint8).transpose(0, 2, 3, 1))
     return rounded

@@ -2,54 +2,49 @@
 
 Renditions follow ImageNet-R's kinds (Hendrycks et al. 2021, arXiv 2006.16241), line drawings ImageNet-Sketch (Wang et
 al. 2019), paintings Stylized-ImageNet (Geirhos et al. 2019). Everything is drawn from the same distance fields as
-the natural pictures, so each of them is recognised by its outline. Pictures are (n, 48, 48, 3) float64 in [0, 1].
+the natural pictures, so each of them is recognised by its outline. Pictures are (n, 3, 48, 48) float64 in [0, 1].
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
 from nsbench.shapes10.patterns import smooth_noise, textures
-from nsbench.shapes10.render import SIZE, X, Y, column, coverage, distance, layers, over
+from nsbench.shapes10.render import SIZE, WHITE, X, Y, column, coverage, distance, layers, over, planes
 from nsbench.shapes10.scenes import Scene
 
 PAPER = np.array([0.975, 0.965, 0.94])
-INK = np.array([0.07, 0.07, 0.09])
+INK = planes(np.array([0.07, 0.07, 0.09]))
 
 
 def paint_rendition(scene: Scene, indices: np.ndarray) -> np.ndarray:
     """The nine hands in turn, so that every class meets every one of them."""
     kinds = (indices // 6) % len(HANDS)
-    picture = np.empty((len(indices), SIZE, SIZE, 3))
+    picture = np.empty((len(indices), 3, SIZE, SIZE))
     for kind in np.unique(kinds):
         members = kinds == kind
-        picture[members] = HANDS[kind](select(scene, members))
+        picture[members] = HANDS[kind](scene.of(members))
     return picture
-
-
-def select(scene: Scene, members: np.ndarray) -> Scene:
-    return Scene(**{name: values[members] for name, values in vars(scene).items()})
 
 
 def outline(scene: Scene) -> np.ndarray:
     """One coloured line on tinted paper."""
     bend_x, bend_y = _wobble(scene, 1.6)
     line = coverage(np.abs(distance(scene, bend_x, bend_y)) - 0.9)
-    return over(_sheet(scene, 0.12), 0.75 * scene.fill[:, 1], line)
+    return over(_sheet(scene, 0.12), planes(0.75 * scene.fill[:, 1]), line)
 
 
 def pixel_art(scene: Scene) -> np.ndarray:
     """16 x 16 large pixels, a few flat colours, a dark rim."""
     away = distance(scene)[:, 1::3, 1::3]
-    checked = ((X + Y)[1::3, 1::3] // 3 % 2)[None, :, :, None]
-    picture = scene.ground[:, None, None, 0] * (1 - 0.06 * checked) + np.zeros((*away.shape, 3))
-    picture = np.where((away < 1.2)[..., None], 0.35 * scene.fill[:, None, None, 1], picture)
-    bright = np.where((Y + X)[1::3, 1::3] < -4, 1, 0)[None, :, :, None]
-    surface = np.where(bright, scene.fill[:, None, None, 0] * 0.75 + 0.25, scene.fill[:, None, None, 1])
-    return np.where((away < -1.4)[..., None], surface, picture).repeat(3, axis=1).repeat(3, axis=2)
+    checked = (X + Y)[1::3, 1::3] // 3 % 2
+    picture = planes(scene.ground[:, 0]) * (1 - 0.06 * checked)
+    picture = np.where((away < 1.2)[:, None], planes(0.35 * scene.fill[:, 1]), picture)
+    bright = (Y + X)[1::3, 1::3] < -4
+    surface = np.where(bright, planes(scene.fill[:, 0] * 0.75 + 0.25), planes(scene.fill[:, 1]))
+    return np.where((away < -1.4)[:, None], surface, picture).repeat(3, axis=2).repeat(3, axis=3)
 
 
 def cartoon(scene: Scene) -> np.ndarray:
@@ -58,13 +53,13 @@ def cartoon(scene: Scene) -> np.ndarray:
     x, y = X - column(scene.centre[:, 0]), Y - column(scene.centre[:, 1])
     rays = np.clip(0.5 + 3.0 * np.sin(12 * np.arctan2(y, x) + column(scene.gradient_angle)), 0.0, 1.0)
     vivid = np.clip(scene.ground[:, 0] * 0.8 + 0.25, 0.0, 1.0)
-    picture = over(np.broadcast_to(vivid[:, None, None], (*away.shape, 3)), 0.5 + 0.5 * vivid, 0.7 * rays)
+    picture = over(planes(vivid), planes(0.5 + 0.5 * vivid), 0.7 * rays)
     picture = over(picture, INK, coverage(away - 1.9))
-    picture = over(picture, np.clip(scene.fill[:, 0] * 1.1, 0, 1), coverage(away))
+    picture = over(picture, planes(np.clip(scene.fill[:, 0] * 1.1, 0, 1)), coverage(away))
     lower = distance(scene, -0.22 * radius, -0.26 * radius)
-    picture = over(picture, 0.68 * scene.fill[:, 1], coverage(away) * coverage(-lower))
+    picture = over(picture, planes(0.68 * scene.fill[:, 1]), coverage(away) * coverage(-lower))
     glint = np.hypot((x + 0.32 * radius) / 1.6, y + 0.4 * radius) - 0.11 * radius
-    return over(picture, np.ones(3), 0.85 * coverage(away + 1.5) * coverage(glint))
+    return over(picture, WHITE, 0.85 * coverage(away + 1.5) * coverage(glint))
 
 
 def embossed(scene: Scene) -> np.ndarray:
@@ -74,17 +69,17 @@ def embossed(scene: Scene) -> np.ndarray:
     down, across = np.gradient(height, axis=(1, 2))
     lit = across * column(np.cos(scene.light_angle)) + down * column(np.sin(scene.light_angle))
     tint = 0.62 + 0.18 * (scene.fill[:, 0] - scene.fill[:, 0].mean(axis=1, keepdims=True))
-    relief: np.ndarray = tint[:, None, None] * (1.0 + 0.1 * (drawn.coarse[..., None] - 0.5)) - 1.15 * lit[..., None]
+    relief: np.ndarray = planes(tint) * (1.0 + 0.1 * (drawn.coarse[:, None] - 0.5)) - 1.15 * lit[:, None]
     return relief
 
 
 def neon(scene: Scene) -> np.ndarray:
     """A glowing tube in the dark."""
     away = np.abs(distance(scene) + 1.0)
-    glow = np.clip(scene.fill[:, 0] * 1.5 - 0.35, 0.02, 1.0)[:, None, None]
-    wall = 0.06 + 0.1 * scene.ground[:, None, None, 1] * (0.7 + 0.3 * np.sin(Y * np.pi / 4)[None, :, :, None])
-    light = wall + glow * (0.85 * np.exp(-away / 1.3) + 0.35 * np.exp(-away / 6.0))[..., None]
-    return over(light, np.ones(3), 0.9 * coverage(away - 0.5))
+    glow = planes(np.clip(scene.fill[:, 0] * 1.5 - 0.35, 0.02, 1.0))
+    wall = 0.06 + planes(0.1 * scene.ground[:, 1]) * (0.7 + 0.3 * np.sin(Y * np.pi / 4))
+    light = wall + glow * (0.85 * np.exp(-away / 1.3) + 0.35 * np.exp(-away / 6.0))[:, None]
+    return over(light, WHITE, 0.9 * coverage(away - 0.5))
 
 
 def stained_glass(scene: Scene) -> np.ndarray:
@@ -97,8 +92,8 @@ def stained_glass(scene: Scene) -> np.ndarray:
     nearest = np.partition(reach, 1, axis=1)
     away = distance(scene)
     tone = np.take_along_axis(scene.lattice[:, 1].reshape(len(away), -1), pane.reshape(len(away), -1), axis=1)
-    tone = 0.78 + 0.5 * tone.reshape(pane.shape)[..., None]
-    picture = over(np.broadcast_to(scene.ground[:, None, None, 0], (*away.shape, 3)), scene.fill[:, 0], coverage(away))
+    tone = 0.78 + 0.5 * tone.reshape(pane.shape)[:, None]
+    picture = over(planes(scene.ground[:, 0]), planes(scene.fill[:, 0]), coverage(away))
     picture = np.clip(picture * tone, 0, 1)
     picture = over(picture, INK, 0.75 * coverage((nearest[:, 1] - nearest[:, 0]) / 2 - 0.5))
     return over(picture, INK, coverage(np.abs(away) - 1.0))
@@ -113,8 +108,8 @@ def halftone(scene: Scene) -> np.ndarray:
     darkness = 0.9 + 0.5 * (1 - inside) * -1 - 0.5 * towards * inside
     spots = np.clip(0.5 + 3.4 * darkness - dots, 0.0, 1.0)
     paper = 0.35 * scene.ground[:, 0] + 0.65 * PAPER
-    picture = over(np.broadcast_to(paper[:, None, None], (*away.shape, 3)), 0.85 * scene.fill[:, 1], 0.3 * inside)
-    return over(picture, 0.8 * scene.fill[:, 1], spots * (0.35 + 0.65 * inside))
+    picture = over(planes(paper), planes(0.85 * scene.fill[:, 1]), 0.3 * inside)
+    return over(picture, planes(0.8 * scene.fill[:, 1]), spots * (0.35 + 0.65 * inside))
 
 
 def watercolour(scene: Scene) -> np.ndarray:
@@ -122,20 +117,20 @@ def watercolour(scene: Scene) -> np.ndarray:
     bend_x, bend_y = _wobble(scene, 2.6)
     away, drawn = distance(scene, bend_x, bend_y), layers(scene)
     wash = np.clip(1.3 * drawn.coarse - 0.2, 0, 1) * 0.5
-    picture = over(_sheet(scene, 0.0), 0.5 + 0.5 * scene.ground[:, 0], wash)
+    picture = over(_sheet(scene, 0.0), planes(0.5 + 0.5 * scene.ground[:, 0]), wash)
     pigment = np.clip(0.5 - away / 1.8, 0, 1) * (0.45 + 0.4 * drawn.coarse + 0.2 * drawn.fine)
     rim = 0.35 * np.exp(-((away + 1.0) ** 2) / 1.5)
-    return over(picture, scene.fill[:, 1] * 0.9, np.clip(pigment + rim, 0, 1))
+    return over(picture, planes(scene.fill[:, 1] * 0.9), np.clip(pigment + rim, 0, 1))
 
 
 def chalk(scene: Scene) -> np.ndarray:
     """Chalk on a blackboard: a rough line and loose hatching."""
     bend_x, bend_y = _wobble(scene, 1.8)
     away, drawn = distance(scene, bend_x, bend_y), layers(scene)
-    board = np.array([0.13, 0.19, 0.17]) + 0.07 * (drawn.coarse[..., None] - 0.3)
+    board = planes(np.array([0.13, 0.19, 0.17])) + 0.07 * (drawn.coarse[:, None] - 0.3)
     rough = 0.45 + 0.55 * _pixel_noise(scene)
     hatch = np.clip(0.4 + np.sin((X + Y) * 1.1 + 3 * drawn.coarse), 0, 1) * coverage(away + 1.5) * 0.45
-    colour = 0.45 + 0.55 * scene.fill[:, 0]
+    colour = planes(0.45 + 0.55 * scene.fill[:, 0])
     return over(over(board, colour, hatch * rough), colour, coverage(np.abs(away) - 0.8) * rough)
 
 
@@ -161,7 +156,7 @@ def paint_sketch(scene: Scene, indices: np.ndarray) -> np.ndarray:
     zigzag = np.clip(1.5 * np.sin(X * 1.5 + 0.7 * Y + column(scene.gradient_angle) + 2 * first[0]), 0, 1)
     scribble = 0.6 * below * zigzag * column(scene.shadow > 0.38)
     darkness = 1 - (1 - np.clip(line, 0, 1)) * (1 - np.clip(again, 0, 1)) * (1 - shaded) * (1 - scribble)
-    return np.repeat((1.0 - 0.93 * darkness)[..., None], 3, axis=3)
+    return np.repeat((1.0 - 0.93 * darkness)[:, None], 3, axis=1)
 
 
 def paint_stylized(scene: Scene, indices: np.ndarray) -> np.ndarray:
@@ -173,24 +168,19 @@ def paint_stylized(scene: Scene, indices: np.ndarray) -> np.ndarray:
         *(smooth_noise(scene.lattice[:, k, :size, :size], SIZE) for k, size in ((0, 6), (1, 13))),
     )  # fmt: skip
     shape = coverage(distance(scene, bend_x, bend_y))
-    plain = replace(scene, ground_strength=np.zeros(len(angle)), fill_strength=np.zeros(len(angle)))
-    ground = over(_flat(plain.ground[:, 0]), 0.5 * (scene.ground[:, 2] + scene.line), 0.85 * texture)
-    body = over(_flat(plain.fill[:, 0]), 0.6 * scene.fill[:, 2] + 0.4 * scene.ground[:, 1], 0.85 * texture)
-    picture = ground + shape[..., None] * (body - ground)
+    ground = over(planes(scene.ground[:, 0]), planes(0.5 * (scene.ground[:, 2] + scene.line)), 0.85 * texture)
+    body = over(planes(scene.fill[:, 0]), planes(0.6 * scene.fill[:, 2] + 0.4 * scene.ground[:, 1]), 0.85 * texture)
+    picture = over(ground, body, shape)
     flow = smooth_noise(scene.lattice[:, 1, :6, :6], SIZE) * 5 + column(angle)
     strokes = np.sin(1.9 * (X * np.cos(flow) + Y * np.sin(flow))) * (0.5 + _pixel_noise(scene))
-    brushed: np.ndarray = picture * (1.0 + 0.09 * strokes[..., None])
+    brushed: np.ndarray = picture * (1.0 + 0.09 * strokes[:, None])
     return brushed
-
-
-def _flat(colour: np.ndarray) -> np.ndarray:
-    return np.broadcast_to(colour[:, None, None], (len(colour), SIZE, SIZE, 3))
 
 
 def _sheet(scene: Scene, tint: float) -> np.ndarray:
     """Paper, tinted with the ground's colour."""
     paper = (1 - tint) * PAPER + tint * scene.ground[:, 0]
-    return _flat(paper) * (1 + 0.03 * (_pixel_noise(scene)[..., None] - 0.5))
+    return planes(paper) * (1 + 0.03 * (_pixel_noise(scene)[:, None] - 0.5))
 
 
 def _wobble(scene: Scene, pixels: float, other: bool = False) -> tuple[np.ndarray, np.ndarray]:

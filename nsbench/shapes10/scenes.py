@@ -72,6 +72,10 @@ class Scene:
     lattice: np.ndarray  # (n, 2, 13, 13) for smooth noise
     seeds: np.ndarray  # (n,) for the noise of single pixels
 
+    def of(self, members: np.ndarray) -> Scene:
+        """The parameters of some of the images, by (n,) booleans or by indices."""
+        return Scene(**{name: values[members] for name, values in vars(self).items()})
+
 
 def draw(split: str, indices: np.ndarray, labels: np.ndarray, style: Style) -> Scene:
     """The parameters of images `indices` of a split."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nsbench.files import keep_freed_memory
 from nsbench.shapes10.render import column, coverage, distance, occluded, paint, quantise
 from nsbench.shapes10.renditions import paint_rendition, paint_sketch, paint_stylized
 from nsbench.shapes10.scenes import Scene, Style, draw
@@ -59,6 +60,7 @@ def labels_of(drawn: Drawn, indices: np.ndarray) -> np.ndarray:
 
 def render(split: str, indices: np.ndarray) -> np.ndarray:
     """Images (n, 48, 48, 3) uint8 of a drawn split; "a" gives its candidates."""
+    keep_freed_memory()
     drawn = CANDIDATES if split == "a" else DRAWN[split]
     pictures = [np.empty((0, 48, 48, 3), dtype=np.uint8)]
     for start in range(0, len(indices), CHUNK):

@@ -6,13 +6,23 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from corruption_streams import OriginalDraws
 from PIL import Image
 
-from nsbench.corruptions import CORRUPTIONS, SEVERITIES, corrupt, engine_version, reference
+from nsbench.corruptions import (
+    CORRUPTIONS,
+    EXTRA_CORRUPTIONS,
+    SEVERITIES,
+    corrupt,
+    engine_version,
+    exact,
+    reference,
+)  # fmt: skip
 from nsbench.corruptions.glass import glass_blur
 from nsbench.corruptions.settings import IMAGENET
 from nsbench.errors import DataError, UnknownName, UsageError
@@ -94,6 +104,62 @@ def test_glass_blur_equals_the_loop_of_the_original(size: int, severity: int) ->
     original = reference.module().glass_blur(Image.fromarray(image), severity)
     setting = IMAGENET["glass_blur"][severity - 1]
     assert np.array_equal(glass_blur(image, setting, OriginalDraws(11).integers), np.uint8(original))
+
+
+@pytest.mark.parametrize("size", [(48, 48), (71, 36), (131, 200)], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("name", [name for name in CORRUPTIONS + EXTRA_CORRUPTIONS if name != "glass_blur"])
+def test_what_is_faster_than_the_original_makes_the_same_bytes(name: str, size: tuple[int, int]) -> None:
+    for seed, severity in enumerate(SEVERITIES):
+        image = picture(200, seed)[: size[0], : size[1]]
+        reference.seed_draws(seed)
+        original = np.uint8(getattr(reference.module(), name)(Image.fromarray(image), severity))
+        assert np.array_equal(reference.corrupt(image, name, severity, seed), original), severity
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.2, 1.21, 1.07, 3, 4.5])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_zooming_is_scipys_with_its_black_edges(factor: float, dtype: type[np.floating[Any]]) -> None:
+    """At 36, 71 and 78 pixels one of these factors puts the last place beyond the image by a rounding error."""
+    black = 0
+    for height, width in ((48, 36), (71, 50), (33, 78)):
+        image = 0.1 + np.random.default_rng(height).random((height, width, 3)).astype(dtype)
+        expected = reference.module().clipped_zoom(image, factor)
+        zoomed = exact.clipped_zoom(image, factor)
+        assert zoomed.dtype == expected.dtype
+        assert np.array_equal(zoomed, expected)
+        black += int((expected == 0).sum())
+    assert (black > 0) == (factor in (1.2, 1.21))
+
+
+def test_hues_are_scikit_images_to_the_last_bit() -> None:
+    from skimage.color import hsv2rgb, rgb2hsv
+
+    levels = np.array([0, 1, 7, 127, 128, 254, 255]) / 255.0
+    every_triple = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(7, 49, 3)
+    for image in (every_triple, picture(60) / 255.0):
+        hsv = rgb2hsv(image)
+        assert np.array_equal(exact.rgb2hsv(image), hsv)
+        for added in (0.0, 0.3):
+            hsv[..., 2] = np.clip(hsv[..., 2] + added, 0, 1)
+            assert np.array_equal(exact.hsv2rgb(hsv), hsv2rgb(hsv))
+
+
+@pytest.mark.parametrize("angle", [-135.0, -90.0, -45.0, 0.0, 31.7, 45.0])
+def test_motion_is_the_originals_to_the_last_bit(angle: float) -> None:
+    for image in (picture(40)[:33], picture(64)[..., 0] / 7):
+        for radius, sigma in ((10, 3), (20, 15)):
+            expected = reference.module()._motion_blur(image, radius, sigma, angle)
+            assert np.array_equal(exact.motion_blur(image, radius, sigma, angle), expected)
+
+
+def test_a_texture_is_enlarged_once_for_each_size_and_never_taken_for_another() -> None:
+    resize = exact.resize_once()
+    for seed in range(30):  # more than are kept: numbers of old arrays are given to new ones
+        image = picture(20, seed)
+        for size in ((30, 40), (25, 25)):
+            expected = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
+            assert np.array_equal(resize(image, dsize=size, interpolation=cv2.INTER_CUBIC), expected)
+            assert resize(image, dsize=size, interpolation=cv2.INTER_CUBIC) is resize(image, size, cv2.INTER_CUBIC)
 
 
 def test_other_users_of_the_package_see_it_unrepaired() -> None:

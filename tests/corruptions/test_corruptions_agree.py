@@ -122,7 +122,7 @@ def test_heights_are_rolled_as_by_numpy(shift: int, axis: int) -> None:
     platform.libc_ver()[0] != "glibc", reason="other C libraries keep freed memory by rules of their own"
 )
 def test_memory_is_not_given_back_to_the_system_after_each_image() -> None:
-    """In a new process, where nothing large was freed before; without `fast._keep_freed_memory` 1,096 pages an image."""
+    """In a new process, where nothing large was freed before; without `keep_freed_memory` 1,096 pages an image."""
     code = (
         "import resource, numpy as np; from nsbench.corruptions import corrupt;"
         "image = np.full((224, 224, 3), 99, np.uint8);"

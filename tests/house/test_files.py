@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ from nsbench.errors import DataError, ResultError
 from nsbench.files import (
     alone,
     clear_drafts,
+    importing,
     open_atomically,
     temporary_folder,
     write_atomically,
@@ -151,3 +153,37 @@ def test_only_refusals_are_translated() -> None:
         writing(Path("x"), DataError, "free some", (OSError, RuntimeError)),
     ):
         raise RuntimeError("first line\nsecond line")
+
+
+def test_what_libraries_make_while_they_are_imported_is_not_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "large_library.py").write_text(
+        "import gc\nwas_on = gc.isenabled()\nobjects = [[] for _ in range(1000)]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    frozen = gc.get_freeze_count()
+    try:
+        with importing():
+            import large_library  # type: ignore[import-not-found]
+        assert not large_library.was_on
+        assert gc.isenabled()
+        assert gc.get_freeze_count() >= frozen + 1000
+        gc.unfreeze()
+        with importing():
+            import large_library  # a second time: nothing is imported
+        assert gc.get_freeze_count() == 0  # or all that a long process has thrown away would be kept for ever
+    finally:
+        gc.unfreeze()
+        sys.modules.pop("large_library", None)
+
+
+def test_python_does_not_search_all_objects_as_a_command_ends() -> None:
+    code = (
+        "import atexit, gc\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 10_000))\n"  # the first to be registered is the last to run
+        "from nsbench.cli import main\n"
+        "main(['list', 'suites'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True"

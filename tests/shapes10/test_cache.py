@@ -113,9 +113,15 @@ def test_work_in_processes_comes_back_in_order() -> None:
 def test_a_script_without_a_guard_ends(tmp_path: Path) -> None:
     """Workers import it and come to the same call, while their parent holds the lock and waits for them."""
     script = tmp_path / "script.py"
-    script.write_text("import nsbench as nb\n\nprint(len(nb.open_source('shapes10').split('v2').ids))\n")
+    script.write_text(
+        "import nsbench as nb\nfrom nsbench.shapes10 import make\n\n"
+        "print('imported', flush=True)\n"
+        "make.PIECE = 50  # so that there is enough to divide\n"
+        "print(len(nb.open_source('shapes10').split('v2').ids))\n"
+    )
     environment = {**os.environ, "NSBENCH_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, env=environment, timeout=200, check=False
     )
     assert (done.returncode, done.stdout.split()[-1:]) == (0, ["1000"]), done.stderr
+    assert done.stdout.count("imported") > 1  # workers were started, and came to it

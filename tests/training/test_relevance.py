@@ -297,7 +297,7 @@ def test_masks_of_shapes10_are_the_rendered_shapes() -> None:
         mask = foreground("train", index)
         picture = render("train", np.array([index]))[0].astype(float) / 255
         scene = draw("train", np.array([index]), labels_of(DRAWN["train"], np.array([index])), DRAWN["train"].style)
-        ground = paint_ground(scene, layers(scene))[0]
+        ground = paint_ground(scene, layers(scene))[0].transpose(1, 2, 0)
         error = np.abs(picture - ground).max(axis=2)
         outside = np.pad(mask == 0, 1)[1:-1, 1:-1]
         lit = error[outside & (error < 0.12)]
