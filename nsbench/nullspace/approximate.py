@@ -53,6 +53,7 @@ class LearntNoise:
     mse_probability: float  # on the batch of the last test
     norm: float  # l2 norm of all N x D elements
     converged: bool  # False: still outside the epsilon region after max_steps
+    unused_gradients: int = 0  # images of this process, of several, whose gradient was computed before the last test
 
 
 def learn_noise(
@@ -99,10 +100,15 @@ def learn_noise(
         optimiser = torch.optim.AdamW([noise_1ND], lr=lr, weight_decay=weight_decay)
         pending: deque[tuple[int, torch.Tensor, torch.Tensor]] = deque()
         behind = _behind(noise_1ND)
-        inside = InsideTest(model, held_out, epsilon)
+        inside, several = InsideTest(model, held_out, epsilon), processes.count() > 1
         for step in range(max_steps + 1):
             noisy_BK = model.head(model.encode(tokens_BND + noise_1ND))
-            distance = of_all(mse_probability(noisy_BK.detach(), clean_BK), part)
+            distance = mse_probability(noisy_BK.detach(), clean_BK)
+            if several:  # they meet once in a step, so that they wait for each other once
+                optimiser.zero_grad()
+                torch.autograd.backward(LOSSES[loss](noisy_BK, clean_BK) * part)
+                distance = distance * part
+                processes.add_up([distance, *([noise_1ND.grad] if noise_1ND.grad is not None else [])])
             pending.append((step, noise_1ND.detach().clone(), distance))
             while len(pending) > (behind if step < max_steps else 0):
                 count, candidate_1ND, distance = pending.popleft()
@@ -110,10 +116,11 @@ def learn_noise(
                 if watch:
                     watch(count, mse)
                 if (converged := inside(candidate_1ND, mse)) or count == max_steps:
-                    return LearntNoise(candidate_1ND, count, mse, candidate_1ND.norm().item(), converged)
-            optimiser.zero_grad()
-            torch.autograd.backward(LOSSES[loss](noisy_BK, clean_BK) * part)
-            processes.add_up([noise_1ND.grad] if noise_1ND.grad is not None else [])
+                    unused = len(tokens_BND) if several else 0
+                    return LearntNoise(candidate_1ND, count, mse, candidate_1ND.norm().item(), converged, unused)
+            if not several:
+                optimiser.zero_grad()
+                torch.autograd.backward(LOSSES[loss](noisy_BK, clean_BK))
             optimiser.step()
             tokens_BND, clean_BK, part = next(clean)
     raise AssertionError("the last step returns")

@@ -24,6 +24,7 @@ from nsbench.nullspace.random_noise import LEAST
 from nsbench.randomness import derive_seed
 from nsbench.results import NoiseOfRound
 from nsbench.training.augment import Augmented, erase, seeded
+from nsbench.training.cost import besides
 from nsbench.training.recipe import Recipe
 from nsbench.types import FitPasses, Passes
 
@@ -100,6 +101,8 @@ def round_noise(
     if learnt is None:
         return None, None
     noise_1ND = learnt if isinstance(learnt, torch.Tensor) else learnt.noise_1ND
+    if isinstance(learnt, LearntNoise):
+        besides(-learnt.unused_gradients)  # which one process does not compute
     norm, influence = noise_1ND.norm().item(), noise_influence(model, held_out, noise_1ND)
     if isinstance(learnt, torch.Tensor):
         return noise_1ND, NoiseOfRound(norm, influence)
