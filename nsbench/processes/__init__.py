@@ -5,7 +5,7 @@ processes meet, and not before.
 """
 
 from nsbench.processes.group import count, is_quiet, joined, local_count, number, own_device, share
-from nsbench.processes.meeting import add_up, agree, first, gathered, is_known, section, totals
+from nsbench.processes.meeting import add_up, agree, first, gathered, gathered_rows, is_known, section, totals
 
 __all__ = [
     "add_up",
@@ -13,6 +13,7 @@ __all__ = [
     "count",
     "first",
     "gathered",
+    "gathered_rows",
     "is_known",
     "is_quiet",
     "joined",

@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nsbench.errors import NsbenchError
-from nsbench.processes.group import count, messages, number
+from nsbench.processes.group import count, messages, number, share
 
 if TYPE_CHECKING:
     import torch
@@ -96,6 +96,22 @@ def gathered(own: T) -> list[T]:
     found: list[Any] = [None] * count()
     distributed.all_gather_object(found, own, group=messages())
     return found
+
+
+def gathered_rows(own: torch.Tensor, length: int) -> torch.Tensor:
+    """All `length` rows, of which every process has its `share`; on the CPU, the same type and row shape in all."""
+    if count() == 1:
+        return own
+    import torch
+    from torch import distributed
+
+    _roll_call()
+    parts = [share(length, number, count()) for number in range(count())]
+    padded = own.new_zeros((parts[0].stop, *own.shape[1:]))  # the first part is the longest, and all send as much
+    padded[: len(own)] = own
+    found = [torch.empty_like(padded) for _ in parts]
+    distributed.all_gather(found, padded, group=messages())
+    return torch.cat([rows[: part.stop - part.start] for rows, part in zip(found, parts, strict=True)])
 
 
 def totals(numbers: Sequence[int]) -> list[int]:

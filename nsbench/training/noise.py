@@ -136,7 +136,7 @@ def _together(
         if rows.shape[1] == batch_size:
             yield batch.images
         else:
-            yield torch.from_numpy(np.concatenate(processes.gathered(batch.images.numpy())))
+            yield processes.gathered_rows(batch.images, batch_size)
 
 
 def learnt_noise_passes(recipe: Recipe) -> FitPasses:
