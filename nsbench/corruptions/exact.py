@@ -63,14 +63,13 @@ def motion_blur(image: np.ndarray, radius: int, sigma: float, angle: float) -> n
     down, across = steps * np.sin(np.deg2rad(angle)), steps * np.cos(np.deg2rad(angle))
     length = math.hypot(down, across)
     places = [(-math.ceil(i * down / length - 0.5), -math.ceil(i * across / length - 0.5)) for i in range(steps)]
-    reach = steps
-    beyond = ((reach, reach), (reach, reach), (0, 0))[: image.ndim]
+    beyond = ((steps, steps), (steps, steps), (0, 0))[: image.ndim]
     padded = np.pad(image.astype(np.float64), beyond, mode="edge")
     blurred, scaled = np.zeros(image.shape), np.empty(image.shape)
     for (dy, dx), weight in zip(places, weights, strict=True):
         if abs(dy) >= height or abs(dx) >= width:
             break  # as in the original, the weights that are left are lost: small images get darker
-        np.multiply(padded[reach - dy :, reach - dx :][:height, :width], weight, out=scaled)
+        np.multiply(padded[steps - dy :, steps - dx :][:height, :width], weight, out=scaled)
         blurred += scaled
     return blurred
 
