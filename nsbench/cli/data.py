@@ -9,6 +9,7 @@ import click
 
 from nsbench.cli.stopping import GOES_ON, when_stopped
 from nsbench.errors import UnknownName, without_controls
+from nsbench.files import importing
 
 follow = click.option("--follow-links", is_flag=True, help="Links in the data may lead out of their set.")
 
@@ -55,9 +56,11 @@ def check(
 
     Exit status: 0 all is well; 1 something needs attention.
     """
-    from nsbench.making.check import check_sets
-    from nsbench.models import load_model
     from nsbench.progress import SILENT, ConsoleProgress
+
+    with importing():
+        from nsbench.making.check import check_sets
+        from nsbench.models import load_model
 
     network = load_model(model, checkpoint=checkpoint) if model else None
     report = check_sets(
@@ -195,8 +198,10 @@ def make_damagenet(
     follow_links: bool,
 ) -> None:
     """Make a set like DAmageNet, l-inf 25/255, in its layout: <name>.png and val.txt. Goes on where it was stopped."""
-    from nsbench.making.damagenet import make_damagenet as make_set
     from nsbench.progress import ConsoleProgress
+
+    with importing():
+        from nsbench.making.damagenet import make_damagenet as make_set
 
     when_stopped(GOES_ON)
     made = make_set(

@@ -15,6 +15,7 @@ import click
 
 from nsbench.cli.options import DEFAULT_LABORATORY, DEFAULT_RESULTS, bench_options
 from nsbench.errors import UsageError
+from nsbench.files import importing
 
 OUT = click.option(
     "--out",
@@ -73,8 +74,9 @@ def dims(
     models: str | None, model: str | None, checkpoint: Path | None, tolerance: float | None, seed: int, out: Path
 ) -> None:
     """Dimension of the patch embedding's nullspace (table 1), with the spectrum and the tolerance that decides it."""
-    from nsbench.laboratory.dims import architecture, dims_sheet, published_dimensions
-    from nsbench.models import load_model
+    with importing():
+        from nsbench.laboratory.dims import architecture, dims_sheet, published_dimensions
+        from nsbench.models import load_model
 
     names = [name.strip() for name in (models or "").split(",") if name.strip()]
     if not names and not model:
@@ -103,8 +105,9 @@ def dims(
 @TOLERANCE
 def sample(images: int, norms: list[float], shown_norm: float | None, tolerance: float | None, **options: Any) -> None:
     """Exact noise that leaves the logits unchanged at any strength (figure 2), beside random noise."""
-    from nsbench.laboratory import open_bench
-    from nsbench.laboratory.sample import sample_sheet
+    with importing():
+        from nsbench.laboratory import open_bench
+        from nsbench.laboratory.sample import sample_sheet
 
     bench = open_bench(**options)
     visible = min(100.0, 0.35 * 3**0.5 * bench.model.input_size)  # a standard deviation of 0.35 per pixel value at most
@@ -142,8 +145,9 @@ def trace(results: Path, method: str | None, source: str, model: str, out: Path)
 @click.option("--noises", type=COUNT, default=3, show_default=True, help="Starts per method.")
 def scatter(results: Path, **options: Any) -> None:
     """Norm of the approximate noise against robustness over the methods of a results folder."""
-    from nsbench.laboratory import open_bench
-    from nsbench.laboratory.scatter import scatter_sheet
+    with importing():
+        from nsbench.laboratory import open_bench
+        from nsbench.laboratory.scatter import scatter_sheet
 
     settings = {name: options.pop(name) for name in ("images", "epsilon", "max_steps", "noises")}
     scatter_sheet(open_bench(**options), results, **settings)

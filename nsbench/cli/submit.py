@@ -12,6 +12,7 @@ import click
 from nsbench.cli.options import model_options
 from nsbench.cli.stopping import ADDS, when_stopped
 from nsbench.errors import without_controls
+from nsbench.files import importing
 
 if TYPE_CHECKING:
     from nsbench.submission import Rerunner
@@ -100,8 +101,10 @@ def check(
 def _rerunner(data: str, model: str | None, **options: Any) -> Rerunner:
     """The model and images that a submission is held against. Raises UsageError where no model is named."""
     from nsbench.progress import ConsoleProgress
-    from nsbench.run.opening import open_all
-    from nsbench.submission import Rerunner
+
+    with importing():
+        from nsbench.run.opening import open_all
+        from nsbench.submission import Rerunner
 
     opened = open_all(data, model, **options)
     return Rerunner(opened.model, opened.source, progress=ConsoleProgress())

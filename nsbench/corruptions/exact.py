@@ -27,15 +27,14 @@ def clipped_zoom(image_HWC: np.ndarray, factor: float) -> np.ndarray:
     above, below, share_above, share_below = _between(height, factor)
     before, behind, share_before, share_behind = _between(width, factor, channels)
     part_HWC = image_HWC[top : top + rows, left : left + columns]
-    zoomed: np.ndarray | None = None
+    zoomed = np.zeros((len(above), len(before) * channels))
     for line, share_line in ((above, share_above), (below, share_below)):
         weighted_HWC = part_HWC.take(line, 0) * share_line[:, None, None]
         for column, share_column in ((before, share_before), (behind, share_behind)):
             # Rows of numbers, not of pixels: NumPy is slow where the last axis has three.
             taken = weighted_HWC.take(column, 1).reshape(len(line), -1)
             taken *= share_column
-            zoomed = taken if zoomed is None else np.add(zoomed, taken, out=zoomed)
-    assert zoomed is not None
+            zoomed += taken
     return zoomed.reshape(len(above), len(before), channels).astype(image_HWC.dtype)
 
 
@@ -74,9 +73,9 @@ def motion_blur(image: np.ndarray, radius: int, sigma: float, angle: float) -> n
     return blurred
 
 
-def roll(array_HW: np.ndarray, shift: int, axis: int) -> np.ndarray:
-    """np.roll of two axes along one of them; that one takes long for small arrays."""
-    if axis == 0:
+def rolled(array_HW: np.ndarray, shift: int, axis: int) -> np.ndarray:
+    """np.roll of (H, W) along one axis; that one takes long for small arrays."""
+    if axis in (0, -2):
         return np.concatenate((array_HW[-shift:], array_HW[:-shift]))
     return np.concatenate((array_HW[:, -shift:], array_HW[:, :-shift]), axis=1)
 

@@ -102,7 +102,7 @@ def faster_module() -> ModuleType:
     vars(copy).update(
         clipped_zoom=exact.clipped_zoom,
         _motion_blur=exact.motion_blur,
-        np=_Overlay(copy.np, roll=exact.roll),
+        np=_Overlay(copy.np, roll=exact.rolled),
         sk=_Overlay(copy.sk, color=_Overlay(copy.sk.color, rgb2hsv=exact.rgb2hsv, hsv2rgb=exact.hsv2rgb)),
         cv2=_Overlay(copy.cv2, resize=exact.resize_once()),
     )

@@ -12,6 +12,7 @@ import numpy as np
 from nsbench.corruptions import settings
 from nsbench.corruptions.blur import mixed, moved, smoothed
 from nsbench.corruptions.draws import Draws
+from nsbench.corruptions.exact import rolled
 from nsbench.corruptions.noise import truncated
 from nsbench.corruptions.reference import package_folder
 from nsbench.errors import NsbenchError
@@ -188,13 +189,6 @@ def _displace(sums_of_four: Numbers, bumps: Numbers) -> None:
     """Averages with bumps, in place."""
     sums_of_four *= 0.25
     sums_of_four += bumps
-
-
-def rolled(heights: np.ndarray, shift: int, axis: int) -> np.ndarray:
-    """np.roll of (H, W) along one axis; that one takes long for small arrays."""
-    if axis == -2:
-        return np.concatenate((heights[-shift:], heights[:-shift]))
-    return np.concatenate((heights[:, -shift:], heights[:, :-shift]), axis=1)
 
 
 def brightness(image_HWC: np.ndarray, setting: float, draws: Draws) -> np.ndarray:

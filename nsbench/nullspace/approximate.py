@@ -105,8 +105,7 @@ def learn_noise(
             noisy_BK = model.head(model.encode(tokens_BND + noise_1ND))
             distance = mse_probability(noisy_BK.detach(), clean_BK)
             if several:  # they meet once in a step, so that they wait for each other once
-                optimiser.zero_grad()
-                torch.autograd.backward(LOSSES[loss](noisy_BK, clean_BK) * part)
+                _take_gradient(optimiser, LOSSES[loss](noisy_BK, clean_BK) * part)
                 distance = distance * part
                 processes.add_up([distance, *([noise_1ND.grad] if noise_1ND.grad is not None else [])])
             pending.append((step, noise_1ND.detach().clone(), distance))
@@ -119,11 +118,16 @@ def learn_noise(
                     unused = len(tokens_BND) if several else 0
                     return LearntNoise(candidate_1ND, count, mse, candidate_1ND.norm().item(), converged, unused)
             if not several:
-                optimiser.zero_grad()
-                torch.autograd.backward(LOSSES[loss](noisy_BK, clean_BK))
+                _take_gradient(optimiser, LOSSES[loss](noisy_BK, clean_BK))
             optimiser.step()
             tokens_BND, clean_BK, part = next(clean)
     raise AssertionError("the last step returns")
+
+
+def _take_gradient(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    """Of what the optimiser moves, in place of the last one."""
+    optimiser.zero_grad()
+    torch.autograd.backward(loss)
 
 
 def noise_influence(model: Model, images_BCHW: torch.Tensor, noise_1ND: torch.Tensor) -> float:

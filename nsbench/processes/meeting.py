@@ -106,7 +106,7 @@ def gathered_rows(own: torch.Tensor, length: int) -> torch.Tensor:
     from torch import distributed
 
     _roll_call()
-    parts = [share(length, number, count()) for number in range(count())]
+    parts = [share(length, of) for of in range(count())]
     padded = own.new_zeros((parts[0].stop, *own.shape[1:]))  # the first part is the longest, and all send as much
     padded[: len(own)] = own
     found = [torch.empty_like(padded) for _ in parts]

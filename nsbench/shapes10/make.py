@@ -136,7 +136,7 @@ def _damaged(progress: Progress) -> np.ndarray:
     """Every clean image, perturbed against the surrogate."""
     from nsbench.shapes10 import surrogate
 
-    clean = np.array(_kept("clean")[0])
+    clean, _ = _kept("clean")
     network = surrogate.load_network(NETWORKS["damagenet"])
     images = []
     with progress.task("Perturbing damagenet", len(clean)) as advance:
@@ -149,7 +149,7 @@ def _damaged(progress: Progress) -> np.ndarray:
 
 
 def _corrupted(missing: dict[Path, str], progress: Progress) -> Iterator[tuple[Path, np.ndarray]]:
-    clean = np.array(_kept("clean")[0])
+    clean, _ = _kept("clean")
     chosen = clean[np.sort(stratified_order(clean["id"], clean["label"])[:CORRUPTED])]
     jobs = [(name, chosen) for name in missing.values()]
     results = cache.spread(corrupt_images, jobs, progress, "Corrupting clean", CORRUPTED)

@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import kl_div, log_softmax, softmax
 
 from nsbench.errors import UsageError
+from nsbench.files import importing
 from nsbench.models import Model, frozen
 from nsbench.training.recipe import Recipe
 
@@ -64,7 +65,8 @@ def adversarial(
     0.001 (TPGD, Zhang et al. 2019). `budget` is the share of the recipe's budget and step that is taken. Random erasing
     puts normal noise into images, and an attack keeps to [0, 1]: give images that are clamped.
     """
-    import torchattacks
+    with importing():  # as in attacks/fgsm.py
+        import torchattacks
 
     eps, size, steps = recipe.attack_eps * budget, recipe.attack_step_size * budget, recipe.attack_steps
     adversarial_BCHW: torch.Tensor

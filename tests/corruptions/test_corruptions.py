@@ -22,7 +22,7 @@ from nsbench.corruptions import (
     engine_version,
     exact,
     reference,
-)  # fmt: skip
+)
 from nsbench.corruptions.glass import glass_blur
 from nsbench.corruptions.settings import IMAGENET
 from nsbench.errors import DataError, UnknownName, UsageError
