@@ -334,6 +334,26 @@ def test_closing_cancels_what_is_in_the_queue(cluster: Path) -> None:
     assert folders(cluster) == []
 
 
+def test_what_cannot_be_cancelled_is_said_and_left_for_the_next_command(cluster: Path) -> None:
+    away, told = slurm_double.root() / "away", Told()
+    away.write_text("scancel: error: Unable to contact slurm controller\n")
+    engine = started(cluster, engine_doubles.slow, told)
+    submitted(engine, pair("a"), pair("b"))
+    until(lambda: len(marks(cluster)) == 2)
+    engine.close()
+    why = "scancel: error: Unable to contact slurm controller"
+    assert told.lines == [f"its jobs could not be cancelled: {why}; the next command does it"]
+    (left,) = folders(cluster)
+    started(cluster, engine_doubles.weighed, told).close()
+    assert told.lines[1:] == [f"{left.name}: jobs of a command that was killed are left alone: {why}"]
+    assert folders(cluster) == [left]
+    away.unlink()
+    started(cluster, engine_doubles.weighed, told).close()
+    assert told.lines[2:] == ["jobs of a command that was killed: 2 cancelled"]
+    assert [(job / "state").read_text() for job in slurm_double.jobs()] == ["CANCELLED by 0"] * 2
+    assert folders(cluster) == []
+
+
 # --- commands that are killed, and nsbench status ----------------------------------------------------------------------
 
 

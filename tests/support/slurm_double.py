@@ -1,7 +1,8 @@
 """A stand-in for the scheduler: sbatch, srun, squeue, sacct, scancel and scontrol as scripts that run jobs on this machine.
 
 `install` writes them to a folder for PATH. What is known of a job lies in the folder that SLURM_DOUBLE names, one folder
-for each: its state, and the process that runs it. A file `refuse` there makes sbatch say no; one `hold` keeps jobs waiting.
+for each: its state, and the process that runs it. A file `refuse` there makes sbatch say no, and one `away` scancel; one
+`hold` keeps jobs waiting.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 COMMANDS = ("sbatch", "srun", "squeue", "sacct", "scancel", "scontrol")
@@ -128,6 +130,9 @@ def sacct(arguments: list[str]) -> int:
 
 
 def scancel(arguments: list[str]) -> int:
+    if (root() / "away").exists():
+        print((root() / "away").read_text(), file=sys.stderr)
+        return 1
     name = next(word.partition("=")[2] for word in arguments if word.startswith("--name="))
     for folder in jobs():
         if named(folder) == name and (folder / "state").read_text() in ("PENDING", "RUNNING"):
@@ -155,11 +160,12 @@ def end(job: str, state: str, number: int = signal.SIGKILL) -> None:
 
 
 def tell(job: str, number: int) -> None:
-    """A signal to a job's process; srun has become the task."""
+    """A signal to a job's process; srun has become the task. Its parent ends with it, and so is told first."""
     parent = int((root() / job / "pid").read_text())
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    for process in [*map(int, children), *([parent] if number == signal.SIGKILL else [])]:
-        os.kill(process, number)
+    for process in [*([parent] if number == signal.SIGKILL else []), *map(int, children)]:
+        with suppress(ProcessLookupError):
+            os.kill(process, number)
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ class Book:
             (self.folder / name).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """What jobs have left goes, unless one has failed: its log stays until the next command begins."""
+        """What jobs have left goes, unless one has failed: its log and the book stay until the next command begins."""
         self.stack.close()
         if self.failed:
             shutil.rmtree(self.folder / WEIGHTS, ignore_errors=True)

@@ -47,8 +47,8 @@ class Queue(Protocol):
     def avoid(self, node: str) -> bool:
         """Send no more jobs to a machine; whether that can be done."""
 
-    def cancel(self) -> None:
-        """All that it was given, and that has not ended."""
+    def cancel(self) -> str:
+        """All that it was given, and that has not ended; why that cannot be done, "" where it was."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,12 @@ def runs_here(job: str, folder: Path) -> bool:
     return str(folder) in words
 
 
-def cancel_left(jobs: Jobs) -> int | None:
-    """End the jobs of a command that was killed; how many its book has. None: it cannot be done from this machine."""
+def cancel_left(jobs: Jobs) -> int | str:
+    """End the jobs of a command that was killed: how many its book has, or why it cannot be done from here."""
     if jobs.command.where == "slurm":
-        return len(jobs.open) if _cancel_all(jobs.folder.name) else None
+        return _cancel_all(jobs.folder.name) or len(jobs.open)
     if jobs.command.host != os.uname().nodename:
-        return None if jobs.open else 0
+        return f"they are of {jobs.command.host}" if jobs.open else 0
     alive = [int(one.job) for one in jobs.open if runs_here(one.job, jobs.folder)]
     for job in alive:
         with suppress(ProcessLookupError):
@@ -137,9 +137,9 @@ class SlurmQueue:
             self.executor.update_parameters(slurm_exclude=",".join(self.avoided))
         return True
 
-    def cancel(self) -> None:
+    def cancel(self) -> str:
         """By their name, so that one which was submitted a moment ago is among them."""
-        _cancel_all(self.folder.name)
+        return _cancel_all(self.folder.name)
 
     def _gone(self, missing: set[str]) -> list[str]:
         """Those that have been missing for some time."""
@@ -194,13 +194,15 @@ class LocalQueue:
     def avoid(self, node: str) -> bool:
         return False
 
-    def cancel(self) -> None:
-        jobs = [job for job, _ in self.running.values()]
-        for job in jobs:
+    def cancel(self) -> str:
+        left = [job for job, _ in self.running.values()]
+        for job in left:
             job.cancel()
         end = time.monotonic() + 10
-        while time.monotonic() < end and not all(job.done() for job in jobs):
+        while left and time.monotonic() < end:
             time.sleep(0.05)
+            left = [job for job in left if not job.done()]
+        return f"processes {', '.join(job.job_id for job in left)} do not end" if left else ""
 
 
 def local_gpus(asked: int | None, device: str) -> list[str]:
@@ -252,10 +254,13 @@ def _processes_start(log: Path, threads: int) -> Iterator[None]:
                 os.close(place)
 
 
-def _cancel_all(name: str) -> bool:
-    """Whether the scheduler could be told so."""
+def _cancel_all(name: str) -> str:
+    """Why the scheduler could not be told so; "" where it could."""
     done = _asked("scancel", f"--user={os.getuid()}", f"--name={name}")
-    return done is not None and not done.returncode
+    if done is None:
+        return "scancel is not there, or does not answer"
+    said = done.stderr.strip().splitlines()
+    return (said[-1] if said else f"scancel: status {done.returncode}") if done.returncode else ""
 
 
 def _asked(*command: str) -> subprocess.CompletedProcess[str] | None:

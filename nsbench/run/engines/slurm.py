@@ -186,9 +186,10 @@ class Slurm:
             time.sleep(self.queue.pause)
 
     def close(self) -> None:
-        """Cancels what is in flight, or was being submitted."""
-        if self.queue and (self.flight or self.collected):
-            self.queue.cancel()
+        """Cancels what is in flight, or was being submitted. Where that cannot be done, the next command tries again."""
+        if self.queue and (self.flight or self.collected) and (why := self.queue.cancel()):
+            self.progress.line(f"its jobs could not be cancelled: {why}; the next command does it", style="yellow")
+            self.book.failed = True
         self.flight.clear()
         self.book.close()
 
@@ -268,11 +269,9 @@ class Slurm:
         """Jobs of commands that were killed are cancelled: nobody would take what they give."""
         for left in left_behind(results, self.book.folder):
             cancelled = cancel_left(left)
-            if cancelled is None:
+            if isinstance(cancelled, str):
                 self.progress.line(
-                    f"{left.folder.name}: jobs of a command that was killed are left alone: they are of "
-                    f"{left.command.host}",
-                    style="yellow",
+                    f"{left.folder.name}: jobs of a command that was killed are left alone: {cancelled}", style="yellow"
                 )
                 continue
             if cancelled:
