@@ -2,6 +2,7 @@
 
 from nsbench.leaderboard.build import PAPER_COLUMNS, build
 from nsbench.leaderboard.deltas import RowComparison, compare, find_row
+from nsbench.leaderboard.kept import Kept
 from nsbench.leaderboard.lent import Lender
 from nsbench.leaderboard.pairs import AVERAGE
 from nsbench.leaderboard.records import (
@@ -32,6 +33,7 @@ __all__ = [
     "CriticalDifference",
     "Delta",
     "EffectiveLine",
+    "Kept",
     "Leaderboard",
     "Lender",
     "Measurement",

@@ -26,13 +26,13 @@ from nsbench.leaderboard.cells import columns_of, intervals_over_seeds, rows_of
 from nsbench.leaderboard.deltas import find_row
 from nsbench.leaderboard.extras import row_flags
 from nsbench.leaderboard.history import with_history, with_new
+from nsbench.leaderboard.kept import Kept
 from nsbench.leaderboard.lent import Lender, lent
 from nsbench.leaderboard.marks import fair_cells, mark
 from nsbench.leaderboard.matrices import Evidence, SuiteEvidence
 from nsbench.leaderboard.outcomes import Reader
 from nsbench.leaderboard.pairs import AVERAGE, column_pvalues, corrected, suite_pvalues
 from nsbench.leaderboard.records import Cell, Column, Leaderboard, Row, Table
-from nsbench.leaderboard.verify import problem
 from nsbench.results import Result
 from nsbench.results.comparability import Measured, TableKey, by_table
 
@@ -47,21 +47,24 @@ def build(
     reference: str | None = None,
     partial: bool = False,
     lender: Lender | None = None,
+    kept: Kept | None = None,
 ) -> Leaderboard:
     """The leaderboard of these results; the order of `results` does not matter.
 
     `reference`: label or method of the row that deltas are against, instead of each row's matched control. `partial`:
     where rows lack one of the eleven, average over the suites that all rows have. `lender`: whose rows join the tables
-    that they fit. Raises UsageError where a reference was asked for and no table has that row.
+    that they fit. `kept`: what earlier boards found, which changes nothing but the time that this one takes. Raises
+    UsageError where a reference was asked for and no table has that row.
     """
     own, others = by_table(results), lender.results if lender else ()
     offered = {key: [one for one in others if key.takes(one)] for key in own}
     known = _measured(result for mine in (*own.values(), *offered.values()) for result in mine)
     joined = {key: lent(own[key], offered[key], known) for key in own}
     reader = Reader()
+    kept = Kept() if kept is None else kept
     evidence = {key: Evidence(reader) for key in own}
     tables = tuple(
-        _table(key, own[key], joined[key], known, mine, lender.name if lender else "", reference, partial)
+        _table(key, own[key], joined[key], known, mine, kept, lender.name if lender else "", reference, partial)
         for key, mine in evidence.items()
     )
     if reference is not None and not any(_has(table.rows, reference) for table in tables):
@@ -90,6 +93,7 @@ def _table(
     joined: Sequence[Result],
     known: Mapping[int, Measured],
     evidence: Evidence,
+    kept: Kept,
     lender: str,
     reference: str | None,
     partial: bool,
@@ -97,7 +101,8 @@ def _table(
     results, borrowed = [*own, *joined], {id(result) for result in joined}
     columns, references = columns_of(results, known)
     rows = with_new(with_history(rows_of(results, references, known), results))
-    rows = [_read(row, evidence) for row in rows]
+    rows = [_read(row, evidence, kept) for row in rows]
+    kept.save()
     rows = [_marked(row, lender) if id(row.results[0]) in borrowed else row for row in rows]
     notes: list[list[str]] = [[] for _ in rows]
     own_suites = max((result.paper_suites for result in results), key=len, default=())
@@ -137,16 +142,17 @@ def _marked(row: Row, lender: str) -> Row:
     return replace(row, lender=lender, qualifiers=(*row.qualifiers, f"from {lender}"))
 
 
-def _read(row: Row, evidence: Evidence) -> Row:
+def _read(row: Row, evidence: Evidence, kept: Kept) -> Row:
     """The row with its health flags, cells that are not verified apart. Each of its files is opened once, here."""
-    cells = dict(row.cells)
+    cells, verified = dict(row.cells), True
     for suite, cell in row.cells.items():
         for result in cell.results:
-            if why := problem(result, evidence.reader):
+            if why := kept.problem(result, evidence.reader):
                 evidence.withheld.append(f"{result.path}: {why}; it is left out of marks, ranks and averages")
                 cells[suite] = replace(cells[suite], reason=f"not what its outcomes give: {why}")
+                verified = False
     row = replace(row, cells=cells)
-    return replace(row, flags=row_flags(row, evidence.reader))
+    return replace(row, flags=kept.flags(row, evidence.reader) if verified else row_flags(row, evidence.reader))
 
 
 # --- averages -------------------------------------------------------------------------------------------------------

@@ -23,10 +23,11 @@ NOT_MADE_OF = "its suite does not say what its score is made of"
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images in one order. Results on the same images share one object."""
+    """Images in one order. Results on the same images share one object: see `Reader.shared`."""
 
     ids: np.ndarray  # (n,) str, sorted
     labels: np.ndarray  # (n,) int64
+    key: bytes  # digest of both
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,7 @@ class PerImage:
 class Reader(OutcomesReader):
     """Reads outcomes once and keeps what each image adds; sets of images are kept once for all results."""
 
-    _sets: dict[bytes, ImageSet] = field(default_factory=dict)
+    _sets: dict[bytes, ImageSet] = field(default_factory=dict)  # by key
     _sorted: dict[int, tuple[Images, ImageSet, np.ndarray]] = field(default_factory=dict)  # by id(images)
     _values: dict[int, tuple[Result, PerImage | str]] = field(default_factory=dict)  # by id(result)
 
@@ -54,6 +55,19 @@ class Reader(OutcomesReader):
             except ResultError as error:
                 self._values[id(result)] = result, str(error)
         return self._values[id(result)][1]
+
+    def take(self, result: Result, one: PerImage | str) -> None:
+        """What `per_image` gives for a result, known from elsewhere."""
+        self._values[id(result)] = result, one
+
+    def shared(self, ids: np.ndarray, labels: np.ndarray) -> ImageSet:
+        """The one set of these images; `ids` are sorted."""
+        key = hashlib.sha256("\0".join(ids.tolist()).encode() + labels.tobytes()).digest()
+        return self._sets.setdefault(key, ImageSet(ids, labels, key))
+
+    def held(self, key: bytes) -> ImageSet | None:
+        """The set of images of this key, where this reader has met it."""
+        return self._sets.get(key)
 
     def _per_image(self, result: Result) -> PerImage:
         made_of = result.score.made_of
@@ -90,9 +104,7 @@ class Reader(OutcomesReader):
         """The set of these images, and the order that sorts their ids."""
         if id(stored) not in self._sorted:
             order = np.argsort(stored.ids)
-            images = ImageSet(stored.ids[order], stored.labels[order])
-            digest = hashlib.sha256("\0".join(images.ids.tolist()).encode() + images.labels.tobytes()).digest()
-            self._sorted[id(stored)] = stored, self._sets.setdefault(digest, images), order
+            self._sorted[id(stored)] = stored, self.shared(stored.ids[order], stored.labels[order]), order
         return self._sorted[id(stored)][1:]
 
 

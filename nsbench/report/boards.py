@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nsbench.errors import ResultError
-from nsbench.leaderboard import Leaderboard, Lender, build
+from nsbench.leaderboard import Kept, Leaderboard, Lender, build
 from nsbench.report.closing import closing_lines, table_lines
 from nsbench.results import Result, read_result, read_results
 from nsbench.results.comparability import TableKey, by_table
@@ -27,7 +27,8 @@ def read_board(
     """For the options see `leaderboard.build`. What is no result, in either folder, is among the board's problems."""
     results, problems = read_results(folder)
     lender, wrong = lender_of(lending, results)
-    return build(results, [*problems, *wrong], reference=reference, partial=partial, lender=lender)
+    every = [*problems, *wrong]
+    return build(results, every, reference=reference, partial=partial, lender=lender, kept=Kept.of_user())
 
 
 def findings(
@@ -40,7 +41,7 @@ def findings(
         return []
     key = max(tables, key=lambda key: _share(key, tables[key], limit, identities))
     results = tables[key]
-    board = build(results, lender=lender_of(lending, results)[0])
+    board = build(results, lender=lender_of(lending, results)[0], kept=Kept.of_user())
     mine = [table for table in board.tables if (table.source, table.image_set, table.preprocessing) == key.place]
     return [line for table in mine for line in (*closing_lines(table, identities), *table_lines(table, identities))]
 

@@ -260,6 +260,10 @@ class Result:
     paper_suites: tuple[str, ...] = ()  # the paper's columns that mean something for the source; (): all eleven
     image_ids: Literal["canonical", "names"] = "canonical"  # of the outcomes; names of files before schema 4
     path: Path | None = field(default=None, compare=False)  # of the file that it was read from or written to
+    file_sha256: str = field(
+        default="", init=False, compare=False, repr=False
+    )  # of the file that it was read from; "":
+    # it was not read, or was changed since: `replace` does not copy what is no argument
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 

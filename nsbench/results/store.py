@@ -197,9 +197,11 @@ def read_result(path: Path) -> Result:
     except OSError as error:
         raise ResultError(f"{path}: cannot be read ({error})") from error
     try:
-        return replace(parse_result(content), path=path)
+        found = replace(parse_result(content), path=path)
     except ResultError as error:
         raise ResultError(f"{path}: {error}") from error
+    object.__setattr__(found, "file_sha256", hashlib.sha256(content).hexdigest())
+    return found
 
 
 def parse_result(content: bytes) -> Result:
@@ -235,7 +237,7 @@ def typed(record: dict[str, Any], content: bytes | None = None) -> Result:
 
 def to_json(result: Result) -> bytes:
     """The content of a result's file."""
-    record: dict[str, Any] = _adapter().dump_python(result, mode="json", exclude={"path"})
+    record: dict[str, Any] = _adapter().dump_python(result, mode="json", exclude={"path", "file_sha256"})
     ordered = {"schema": record.pop("schema")} | record
     return (json.dumps(ordered, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nsbench.errors import ResultError
-from nsbench.leaderboard import Table, build
+from nsbench.leaderboard import Kept, Table, build
 from nsbench.report.boards import LendingFolder, lender_of
 from nsbench.report.papers import table_names
 from nsbench.report.site.names import file_name
@@ -60,7 +60,14 @@ def read_boards(
     for folder, results in by_folder.items():
         mine = [line for line in unread if line.startswith(f"{folder}{os.sep}")]
         lender, wrong = lender_of(lending(folder), results)
-        found = build(results, [*mine, *wrong], reference=chosen.reference, partial=chosen.partial, lender=lender)
+        found = build(
+            results,
+            [*mine, *wrong],
+            reference=chosen.reference,
+            partial=chosen.partial,
+            lender=lender,
+            kept=Kept.of_user(),
+        )
         problems |= dict.fromkeys(found.problems)
         place = _place(root, folder)
         for table, own in zip(found.tables, table_names(found.tables), strict=True):
