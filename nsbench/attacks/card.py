@@ -76,7 +76,7 @@ class AttackCost:
                 yield
         finally:
             hook.remove()
-            if torch.cuda.is_available():
+            if torch.cuda.is_initialized():  # else nothing is on a GPU, and asking would start one
                 torch.cuda.synchronize()
             self.seconds += time.perf_counter() - start
 

@@ -131,7 +131,7 @@ def _loader(chunks: _Chunks, workers: int) -> DataLoader[Batch | NsbenchError]:
         num_workers=workers,
         prefetch_factor=PREFETCH,
         worker_init_fn=_one_thread,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=torch.cuda.is_initialized(),  # by the model that lies there
         generator=torch.Generator(),  # torch draws a seed for its workers; not from the global state
     )
 

@@ -8,7 +8,6 @@ E_u d(softmax f(u + v), softmax f(u)) < epsilon. Shapes: B images, N patches, D 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import cycle
@@ -98,8 +97,6 @@ def learn_noise(
             noise_1ND = start.detach().to(tokens_BND, copy=True)
         noise_1ND.requires_grad_()
         optimiser = torch.optim.AdamW([noise_1ND], lr=lr, weight_decay=weight_decay)
-        pending: deque[tuple[int, torch.Tensor, torch.Tensor]] = deque()
-        behind = _behind(noise_1ND)
         inside, several = InsideTest(model, held_out, epsilon), processes.count() > 1
         for step in range(max_steps + 1):
             noisy_BK = model.head(model.encode(tokens_BND + noise_1ND))
@@ -108,15 +105,13 @@ def learn_noise(
                 _take_gradient(optimiser, LOSSES[loss](noisy_BK, clean_BK) * part)
                 distance = distance * part
                 processes.add_up([distance, *([noise_1ND.grad] if noise_1ND.grad is not None else [])])
-            pending.append((step, noise_1ND.detach().clone(), distance))
-            while len(pending) > (behind if step < max_steps else 0):
-                count, candidate_1ND, distance = pending.popleft()
-                mse = _finite(distance.item(), count, lr, limit)
-                if watch:
-                    watch(count, mse)
-                if (converged := inside(candidate_1ND, mse)) or count == max_steps:
-                    unused = len(tokens_BND) if several else 0
-                    return LearntNoise(candidate_1ND, count, mse, candidate_1ND.norm().item(), converged, unused)
+            mse = _finite(distance.item(), step, lr, limit)
+            if watch:
+                watch(step, mse)
+            found_1ND = noise_1ND.detach()
+            if (converged := inside(found_1ND, mse)) or step == max_steps:
+                unused = len(tokens_BND) if several else 0
+                return LearntNoise(found_1ND, step, mse, found_1ND.norm().item(), converged, unused)
             if not several:
                 _take_gradient(optimiser, LOSSES[loss](noisy_BK, clean_BK))
             optimiser.step()
@@ -189,14 +184,6 @@ def of_all(mean: torch.Tensor, part: float) -> torch.Tensor:
     weighted = mean * part
     processes.add_up([weighted])
     return weighted
-
-
-def _behind(noise_1ND: torch.Tensor) -> int:
-    """How many steps later a distance is read: on a GPU one, so that the next step is queued and nothing waits.
-
-    The noise that is returned is that of the step whose distance was read, so the answer is the same.
-    """
-    return int(noise_1ND.is_cuda)
 
 
 def _finite(distance: float, step: int, lr: float, limit: float) -> float:

@@ -4,12 +4,13 @@ Without torchrun there is one process, and everything here gives back what it wa
 processes meet, and not before.
 """
 
-from nsbench.processes.group import count, is_quiet, joined, local_count, number, own_device, share
+from nsbench.processes.group import cores, count, is_quiet, joined, number, own_device, share, take_cores
 from nsbench.processes.meeting import add_up, agree, first, gathered, gathered_rows, is_known, section, totals
 
 __all__ = [
     "add_up",
     "agree",
+    "cores",
     "count",
     "first",
     "gathered",
@@ -17,10 +18,10 @@ __all__ = [
     "is_known",
     "is_quiet",
     "joined",
-    "local_count",
     "number",
     "own_device",
     "section",
     "share",
+    "take_cores",
     "totals",
 ]

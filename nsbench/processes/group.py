@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
 from nsbench.errors import UsageError
+from nsbench.files import available_cores
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -29,6 +30,7 @@ class Group:
 
 
 _group = Group()
+_cores = 0  # that this process was told to take; 0: its share
 
 
 def count() -> int:
@@ -40,9 +42,15 @@ def number() -> int:
     return _group.number
 
 
-def local_count() -> int:
-    """Processes on this machine."""
-    return _group.local_count
+def cores() -> int:
+    """Those of this machine that fall to this process."""
+    return _cores or max(1, available_cores() // _group.local_count)
+
+
+def take_cores(number: int) -> None:
+    """So many fall to this process: for one that whoever started it has placed beside others."""
+    global _cores
+    _cores = max(1, number)
 
 
 def messages() -> ProcessGroup | None:
@@ -86,7 +94,8 @@ def joined(device: str = "auto") -> Iterator[None]:
     if cuda:
         torch.cuda.set_device(local)
     distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
-    letters = cast("ProcessGroup", distributed.new_group(backend="gloo"))  # what is on the CPU goes past the GPUs
+    # What is on the CPU goes past the GPUs. A new group takes torch's half an hour, not the patience of the first one.
+    letters = cast("ProcessGroup", distributed.new_group(backend="gloo", timeout=PATIENCE))
     _group = Group(distributed.get_rank(), distributed.get_world_size(), local, here, letters)
     try:
         yield

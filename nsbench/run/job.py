@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -56,8 +55,7 @@ class Job:
         if self.source.name == EMBEDDED:
             return 0
         cuda = self.device.startswith("cuda")
-        cores = (os.cpu_count() or 1) // processes.local_count()
-        return min(8, max(1, cores)) if cuda else max(1, torch.get_num_threads() // 4)
+        return min(8, processes.cores()) if cuda else max(1, torch.get_num_threads() // 4)
 
 
 def open_job(options: RunOptions, progress: Progress, network: Model | None = None) -> Job:

@@ -170,12 +170,14 @@ def _own(path: Path, corruption_engine: str, follow_links: bool) -> DataSource:
 
 def resolve_device(wanted: str) -> str:
     """`auto` is the GPU, where there is one: one for each of several processes. Raises UsageError for what is not here."""
-    if wanted == "auto":
-        return processes.own_device("cuda" if torch.cuda.is_available() else "cpu")
-    wanted = processes.own_device(wanted)
+    found = ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+    found = processes.own_device(found)
     try:
-        torch.zeros(1, device=wanted).item()  # a device without values, such as meta, gives none back
+        torch.zeros(1, device=found).item()  # a device without values, such as meta, gives none back
     except (RuntimeError, AssertionError, ImportError, AttributeError, TypeError, ValueError) as error:
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"--device {wanted}: is not here ({why}); use auto or cpu") from error
-    return wanted
+    if found.startswith("cuda"):
+        torch.cuda.set_device(found)  # for what is asked of "the" GPU: to wait for it, to pin memory for it
+        torch.backends.cudnn.allow_tf32 = False  # else float32 is convolved with ten bits of mantissa
+    return found

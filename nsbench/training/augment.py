@@ -123,7 +123,7 @@ def erase(images_BCHW: torch.Tensor, recipe: Recipe, model: Model, rows: np.ndar
     """
     if not recipe.random_erasing:
         return images_BCHW
-    eraser = RandomErasing(recipe.random_erasing, mode="pixel", device=str(images_BCHW.device))
+    eraser = RandomErasing(recipe.random_erasing, mode="pixel", device="cpu")  # draws the same for every device
     number = len(images_BCHW) if rows is None else recipe.batch_size * (len(images_BCHW) // len(rows))
     canvas_BCHW = images_BCHW.new_full((number, *images_BCHW.shape[1:]), float("nan"))  # NaN: not erased
     drawn_BCHW = eraser(canvas_BCHW)

@@ -138,3 +138,12 @@ def test_an_attack_of_ones_own_need_not_declare_any() -> None:
         return images
 
     assert Attack("idle", idle).most_passes(Never(), {}, LINF) is None
+
+
+def test_counting_starts_no_gpu_that_nothing_lies_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: pytest.fail("a GPU was asked"))
+    cost = AttackCost()
+    with cost.counted(Never(), IMAGES):
+        pass
+    assert cost.images == IMAGES

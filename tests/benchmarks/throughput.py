@@ -63,7 +63,11 @@ def measure(name: str, options: argparse.Namespace) -> float:
     vit = timm.create_model(name, pretrained=False, num_classes=CLASSES)
     size = vit.default_cfg["input_size"][-1]
     bare = bare_speed(vit.to(options.device), size, options)
-    model = Model(vit.eval(), name=name, preprocessing=Preprocessing(size), mean=(0.5,) * 3, std=(0.5,) * 3)
+    vit.zero_grad()
+    if options.device.startswith("cuda"):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()  # of what follows alone
+    model = Model(vit.to("cpu").eval(), name=name, preprocessing=Preprocessing(size), mean=(0.5,) * 3, std=(0.5,) * 3)
     recipe = Recipe(
         name="throughput",
         rounds=2,

@@ -174,3 +174,45 @@ def test_the_patience_of_ray_is_given_by_settings_that_it_has() -> None:
         content = file.read()
     for name in PATIENCE:
         assert name.removeprefix("RAY_").encode() in content, name
+
+
+ON_GPUS = """
+import os
+from nsbench.run.engines.cluster import Cluster
+import ray, time
+from nsbench.progress import SILENT
+from nsbench.run.engines.scheduler import Step
+from nsbench.run.engines.work import PairWork, Refused, Sent
+from nsbench.run.options import RunOptions
+
+def told(sent, work, weights):
+    os.first = getattr(os, "first", os.environ["CUDA_VISIBLE_DEVICES"])  # what CUDA would go on with
+    time.sleep(0.1 * len(work.identity))
+    return Refused(f"{os.environ['CUDA_VISIBLE_DEVICES']} {os.first}")
+
+ray.init("local", num_cpus=3, num_gpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+asked = RunOptions(("pretrained",), ("clean",), engine="ray")
+engine = Cluster(asked, Sent(asked, {}, (), {}, "", ""), lambda key: {}, SILENT, told)
+for lengths in [(3, 9), (7,), (8, 4), (7,), (3, 9), (7,)]:
+    for length in lengths:
+        identity = "i" * length
+        engine.submit(Step(identity, PairWork("pretrained", "clean", 0, None, identity, ())))
+    while engine.flight:
+        for ended in engine.wait(5.0):
+            print("told", ended.value.why if ended.value else ended.lost, flush=True)
+ray.shutdown()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_process_works_on_the_gpu_that_ray_gave_it(tmp_path: Path) -> None:
+    """Two GPUs that are names alone: CUDA keeps the first one that its process was given."""
+    script = tmp_path / "on_gpus.py"
+    script.write_text(ON_GPUS)
+    own = {"PYTHONPATH": str(Path(cluster.__file__).parents[3]), "RAY_USAGE_STATS_ENABLED": "0"}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=os.environ | own)
+    lines = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("told")]
+    assert len(lines) == 9, done.stdout + done.stderr
+    assert all(seen == first for seen, first in lines), lines
+    assert {seen for seen, _ in lines} == {"0", "1"}

@@ -17,6 +17,7 @@ from several_processes import TASKS, main
 from training_reference import recipe, tiny_model
 
 from nsbench import processes
+from nsbench.processes.group import Group
 from nsbench.training import step
 from nsbench.training.draws import Drawn
 from nsbench.training.state import State
@@ -149,3 +150,31 @@ def test_what_processes_cannot_share_is_refused_by_all_of_them(tmp_path: Path) -
     assert one["micro_batch"] == [2, 2]
     for name, value in one["weights"].items():
         torch.testing.assert_close(found["memory"]["weights"][name], value, rtol=0, atol=EXACT)
+
+
+def test_the_others_wait_longer_than_torch_does_of_itself(tmp_path: Path) -> None:
+    """torch gives a new group half an hour, whatever its first group has; here it is three seconds."""
+    script = tmp_path / "waits.py"
+    script.write_text(
+        "import time\n"
+        "from datetime import timedelta\n"
+        "from torch.distributed import distributed_c10d\n"
+        "from nsbench import processes\n"
+        "distributed_c10d.default_pg_timeout = timedelta(seconds=3)\n"
+        "with processes.joined('cpu'):\n"
+        "    assert processes.first(lambda: time.sleep(6) or 'made') == 'made'\n"
+    )
+    done = torchrun(2, str(script))
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_cores_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nsbench.processes.group.available_cores", lambda: 8)
+    assert processes.cores() == 8
+    monkeypatch.setattr("nsbench.processes.group._group", Group(local_count=3, count=3))
+    assert processes.cores() == 2
+    monkeypatch.setattr("nsbench.processes.group._cores", 0)
+    processes.take_cores(0)
+    assert processes.cores() == 1
+    processes.take_cores(5)
+    assert processes.cores() == 5

@@ -182,23 +182,6 @@ def test_an_iterator_gives_a_new_batch_at_every_step_and_a_list_comes_again() ->
     learn_noise(model, list(images.split(4))[:2], epsilon=1e-12, max_steps=7)
 
 
-@pytest.mark.parametrize(("epsilon", "steps"), [(1e-3, 400), (1e-12, 3)])
-def test_reading_a_step_late_changes_nothing(monkeypatch: pytest.MonkeyPatch, epsilon: float, steps: int) -> None:
-    def learn() -> Any:
-        return learn_noise(tiny_model(), images_of(12), batch_size=4, epsilon=epsilon, max_steps=steps, seed=3)
-
-    at_once = learn()
-    monkeypatch.setattr("nsbench.nullspace.approximate._behind", lambda noise_1ND: 1)
-    late = learn()
-    assert torch.equal(at_once.noise_1ND, late.noise_1ND)
-    assert (at_once.steps, at_once.converged, at_once.mse_probability) == (
-        late.steps,
-        late.converged,
-        late.mse_probability,
-    )
-    assert at_once.converged == (steps == 400)
-
-
 def test_recipe_zero_batches_means_new_ones() -> None:
     counts = []
 

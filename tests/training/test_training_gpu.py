@@ -1,4 +1,4 @@
-"""Training on a GPU: the weights of the CPU up to rounding, micro-batches, bfloat16, noise read a step late."""
+"""Training on a GPU: the weights of the CPU up to rounding, the same costs, micro-batches, bfloat16, no TF32."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from nsbench import registry
 from nsbench.models import Model
 from nsbench.nullspace import learn_noise
 from nsbench.progress import SILENT
+from nsbench.run.opening import resolve_device
 from nsbench.training import finetune
+from nsbench.training.augment import erase, seeded
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")]
 
@@ -71,3 +73,31 @@ def test_real_shortage_of_memory_makes_the_micro_batch_smaller() -> None:
         return {"clean": criterion(model(images), targets)}
 
     assert finetune(on_gpu(), Pictures(), recipe(), losses=losses).history[0].micro_batch == 1
+
+
+@pytest.mark.parametrize("name", ["ns", "random_noise"])
+def test_costs_are_those_of_the_cpu(name: str) -> None:
+    registry.load_content()
+    r = recipe(rounds=2, noise_max_steps=30, epsilon=0.05)
+    fit = registry.methods[name].fit
+    here, there = (fit(model, Pictures(), r, progress=SILENT).history for model in (tiny_model(), on_gpu()))
+    assert [one.forward_equivalents for one in here] == [one.forward_equivalents for one in there]
+
+
+def test_erased_pixels_are_those_of_the_cpu() -> None:
+    r, images = recipe(random_erasing=1.0), torch.rand(4, 3, 16, 16)
+    with seeded(3, torch.device("cuda")):
+        there = erase(images.cuda(), r, on_gpu())
+    with seeded(3):
+        here = erase(images, r, tiny_model())
+    torch.testing.assert_close(there.cpu(), here)
+
+
+def test_float32_is_convolved_as_float32() -> None:
+    last = f"cuda:{torch.cuda.device_count() - 1}"
+    assert resolve_device(last) == last
+    assert f"cuda:{torch.cuda.current_device()}" == last
+    images, kernel = torch.randn(2, 64, 32, 32), torch.randn(64, 64, 3, 3)
+    exact = torch.nn.functional.conv2d(images.double(), kernel.double())
+    there = torch.nn.functional.conv2d(images.cuda(), kernel.cuda()).cpu().double()
+    assert (there - exact).abs().max() < 1e-3  # TF32: 2e-2

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nsbench import processes
 from nsbench.errors import UsageError
 from nsbench.progress import Progress
 from nsbench.run.engines.scheduler import Ended, Step
@@ -66,8 +67,10 @@ def _task(perform: Perform, box: list[Any], work: Work, *weights: Any) -> Reply:
     """What runs in a worker. `box`: a reference to what was sent, which a worker fetches once."""
     import ray
 
+    own: Any = ray.get_runtime_context()
+    processes.take_cores(int(own.get_assigned_resources().get("CPU", 1)))
     files = [_files(one.answer) if isinstance(one, Reply) else one for one in weights]
-    return Reply(ray.get_runtime_context().get_node_id(), perform(_sent(box[0]), work, files))
+    return Reply(own.get_node_id(), perform(_sent(box[0]), work, files))
 
 
 def _files(answer: Answer) -> Files:
@@ -109,7 +112,8 @@ class Cluster:
                 num_gpus=self.resources.gpus,
                 memory=self.resources.memory or None,
                 max_retries=0,
-                max_calls=0,  # a worker stays for the next task, with a GPU, too
+                max_calls=int(bool(self.resources.gpus)),  # 0: without end. A process would keep its first GPU, and
+                # Ray give it another one for its next task
             )(_task)
             self.perform = self.ray.put(perform)
         except BaseException:

@@ -12,6 +12,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from nsbench import processes
+from nsbench.files import available_cores
 from nsbench.progress import Progress
 from nsbench.run.engines.scheduler import Ended, Step
 from nsbench.run.engines.work import Answer, Files, Perform, Sent, Trouble, Work
@@ -90,14 +92,17 @@ class Pool:
     def _started(self, gpu: str | None) -> _Worker:
         context = get_context("spawn")
         ours, theirs = context.Pipe()
-        process: Any = context.Process(target=_serve, args=(theirs, gpu, self.perform, self.sent), name=f"gpu {gpu}")
+        cores = available_cores() // len(self.gpus)
+        asked = theirs, gpu, cores, self.perform, self.sent
+        process: Any = context.Process(target=_serve, args=asked, name=f"gpu {gpu}")
         process.start()
         theirs.close()
         return _Worker(gpu, process, ours)
 
 
-def _serve(pipe: Connection, gpu: str | None, perform: Perform, sent: Sent) -> None:
+def _serve(pipe: Connection, gpu: str | None, cores: int, perform: Perform, sent: Sent) -> None:
     """One work after the other, until the other end is closed."""
+    processes.take_cores(cores)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it ends it
     if gpu is not None:
         os.environ[VISIBLE] = gpu  # before CUDA looks
