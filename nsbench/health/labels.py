@@ -75,10 +75,12 @@ def _doubt(condition: ConditionResult, outcomes: Outcomes) -> Doubt | None:
     from scipy.special import bdtrc
 
     n, right = len(outcomes), int(outcomes.correct.sum())
-    classes = len(np.unique(outcomes.labels))
-    if n < FEWEST or classes < 2:
+    classes, labels = np.unique(outcomes.labels, return_counts=True)
+    if n < FEWEST or len(classes) < 2:
         return None
-    chance = 1 / classes
+    # A model that names other classes, too, is right less often by chance; one that names a single class proves nothing
+    named = [np.count_nonzero(outcomes.predictions == one) for one in classes]
+    chance = min(1 / len(classes), float(np.dot(labels, named)) / n**2)
     if right and bdtrc(right - 1, n, chance) <= ALPHA:  # so many or more by chance
         return None
     return Doubt(condition, right, n, chance, _order(outcomes.labels, outcomes.predictions, chance))

@@ -84,10 +84,9 @@ def _restless(results: Sequence[Result], settings: Sequence[Setting]) -> Iterato
                 ),
             )
     known = [(one, predictions) for one in settings if (predictions := one.unattacked) is not None]
+    known.sort(key=lambda each: (_images_of(each[0]), each[0].result.suite, each[0].condition.name))
     for (one, before), (other, again) in pairwise(known):
-        images, others = one.condition, other.condition
-        same = (images.data_digest, images.preprocess) == (others.data_digest, others.preprocess)
-        if same and one.result is not other.result:
+        if _images_of(one) == _images_of(other) and one.result is not other.result:
             at_one, at_other = common(one, other)
             yield from _changed(
                 before[at_one] != again[at_other], (one, other), "the same unattacked images, evaluated twice"
@@ -100,6 +99,10 @@ def _restless(results: Sequence[Result], settings: Sequence[Setting]) -> Iterato
                 (one,),
                 "images that the attack gave back unchanged, evaluated again",
             )
+
+
+def _images_of(setting: Setting) -> tuple[str, str]:
+    return setting.condition.data_digest, setting.condition.preprocess
 
 
 def _passes(result: Result) -> str:

@@ -108,11 +108,11 @@ def _interval(
 def _cell(one: Averaged, interval: tuple[float, float] | None) -> Cell:
     scores = [_score([r for r in one.all if r.seed == seed]) for seed in one.seeds]
     values = [score.value for score in scores]
-    low, high = interval or widened(scores)
+    value, (low, high) = mean(values), interval or widened(scores)
     return Cell(
-        _mean(values),
-        low,
-        high,
+        value,
+        min(low, value),  # resampled sums are in single precision
+        max(high, value),
         scores[0].n,
         one.seeds,
         *spread(values),
@@ -129,8 +129,8 @@ def spread(values: Sequence[float]) -> tuple[tuple[float, float] | None, float |
     """(least, greatest) and standard deviation over seeds; None for one seed."""
     if len(values) < 2:
         return None, None
-    mean = _mean(values)
-    return (min(values), max(values)), math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    centre = mean(values)
+    return (min(values), max(values)), math.sqrt(sum((value - centre) ** 2 for value in values) / (len(values) - 1))
 
 
 def widened(scores: Sequence[Score]) -> tuple[float, float]:
@@ -138,16 +138,17 @@ def widened(scores: Sequence[Score]) -> tuple[float, float]:
 
     The two add in quadrature as if they were apart. Part of the spread over seeds stands in both: never too narrow.
     """
-    low, high = _mean([score.low for score in scores]), _mean([score.high for score in scores])
+    low, high = mean([score.low for score in scores]), mean([score.high for score in scores])
     if len(scores) < 2:
         return low, high
     from scipy.special import stdtrit
 
     _, deviation = spread([score.value for score in scores])
     half = float(stdtrit(len(scores) - 1, 0.975)) * (deviation or 0.0) / math.sqrt(len(scores))
-    value = _mean([score.value for score in scores])
+    value = mean([score.value for score in scores])
     return value - math.hypot(value - low, half), value + math.hypot(high - value, half)
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def mean(values: Sequence[float]) -> float:
+    """The same for the same values in any order, so that rows which tie are not told apart by rounding."""
+    return values[0] if len(values) == 1 else round(math.fsum(values) / len(values), 9)

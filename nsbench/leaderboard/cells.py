@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from nsbench.leaderboard.averages import spread, widened
+from nsbench.leaderboard.averages import mean, spread, widened
 from nsbench.leaderboard.extras import cost
 from nsbench.leaderboard.matrices import SuiteEvidence, is_trained
 from nsbench.leaderboard.records import Cell, Column, Row
@@ -141,7 +141,7 @@ def _cell(results: Sequence[Result], reference: Measured, known: Mapping[int, Me
         notes.append(f"{results[0].title}: {len(results) - len(chosen)} older or incomparable result(s) not shown")
     values = [r.score.value for r in chosen]
     return Cell(
-        sum(values) / len(values),
+        mean(values),
         *widened([r.score for r in chosen]),
         min(r.score.n for r in chosen),
         tuple(sorted(newest)),

@@ -69,7 +69,7 @@ class Details:
 
         None unless all 75 conditions are there, and clean outcomes of the same weights on all their images.
         """
-        clean = {result.seed: result for result in row.results if _plain(result)}
+        clean = {one.seed: one for one in sorted(row.results, key=lambda one: one.paper) if _plain(one)}
         values = [self._relative(result, clean.get(result.seed)) for result in row.cells[suite].results]
         known = [value for value in values if value is not None]
         return sum(known) / len(known) if known and len(known) == len(values) else None
@@ -132,6 +132,7 @@ def _free(condition: ConditionResult) -> bool:
 
 
 def _plain(result: Result) -> bool:
-    """One condition: the clean split, not attacked."""
+    """One condition: the clean split as the checkpoint prepares it, not attacked."""
     first, *others = result.conditions
-    return not others and first.split == "clean" and not first.attacked
+    as_usual = first.split == "clean" and first.preprocess == "checkpoint"
+    return result.group == "clean" and not others and as_usual and not first.attacked

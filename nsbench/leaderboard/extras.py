@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from nsbench.health import flags_by_row
+from nsbench.leaderboard.averages import averaged, mean
 from nsbench.leaderboard.outcomes import Reader
 from nsbench.leaderboard.pairs import ALPHA
-from nsbench.leaderboard.records import Cell, Column, CriticalDifference, EffectiveLine, Row, RowCost, RowFlag
+from nsbench.leaderboard.records import Column, CriticalDifference, EffectiveLine, Row, RowCost, RowFlag
 from nsbench.results import Result
 from nsbench.statistics import cliques, friedman, nemenyi_difference
 
@@ -53,12 +54,7 @@ def row_flags(row: Row, reader: Reader) -> tuple[RowFlag, ...]:
 
 def effective_line(clean: Column, column: Column, rows: Sequence[Row]) -> tuple[EffectiveLine, dict[str, float]] | str:
     """The fitted line and each row's distance from it in percentage points, or why there is none."""
-    points = [
-        (row.label, one, two)
-        for row in rows
-        if (one := shifted_accuracy(row.cells.get(clean.suite))) is not None
-        and (two := shifted_accuracy(row.cells.get(column.suite))) is not None
-    ]
+    points = [(row.label, *both) for row in rows if (both := _of_the_same_weights(row, clean, column))]
     different = len({one for _, one, _ in points})
     if different < FEWEST_ROWS:
         return (
@@ -72,14 +68,21 @@ def effective_line(clean: Column, column: Column, rows: Sequence[Row]) -> tuple[
     return EffectiveLine(column.suite, slope, intercept, tuple(points)), beyond
 
 
-def shifted_accuracy(cell: Cell | None) -> float | None:
-    """Accuracy in percent; of a column of errors the plain mean over the conditions that its scores count."""
-    if cell is None or not cell.comparable:
+def _of_the_same_weights(row: Row, clean: Column, column: Column) -> tuple[float, float] | None:
+    """Clean and shifted accuracy in percent, over the seeds that have both; None where a seed's are of other weights."""
+    cells = [row.cells.get(one.suite) for one in (clean, column)]
+    plain, shifted = ({one.seed: one for one in cell.results} if cell and cell.comparable else {} for cell in cells)
+    both = [(plain[seed], shifted[seed]) for seed in sorted(plain.keys() & shifted.keys())]
+    if not both or any(one.provenance.weights_digest != other.provenance.weights_digest for one, other in both):
         return None
-    if not cell.results[0].lower_is_better:
-        return cell.value
-    accuracies = [one for result in cell.results if (one := _mean_accuracy(result)) is not None]
-    return sum(accuracies) / len(accuracies) if accuracies else None
+    before, after = ([_accuracy(one) for one in mine] for mine in zip(*both, strict=True))
+    known = [one for one in (*before, *after) if one is not None]
+    return (mean(known[: len(both)]), mean(known[len(both) :])) if len(known) == 2 * len(both) else None
+
+
+def _accuracy(result: Result) -> float | None:
+    """In percent; of a score of errors the plain mean over the conditions that it counts."""
+    return _mean_accuracy(result) if result.lower_is_better else result.score.value
 
 
 def _mean_accuracy(result: Result) -> float | None:
@@ -97,7 +100,8 @@ def _logit(percent: np.ndarray) -> np.ndarray:
 
 
 def critical_difference(columns: Sequence[Column], rows: Sequence[Row]) -> CriticalDifference | None:
-    """Over the paper's columns, of rows that have them all; where these are fewer than three, over common columns.
+    """Over the paper's columns, of rows that have them all, each of one set of weights a seed; where these are fewer
+    than three, over common columns.
 
     None for fewer than three rows or suites. Where Friedman's test at 5 % finds no difference at all, Nemenyi's may
     claim none either, and all rows are one clique.
@@ -106,7 +110,10 @@ def critical_difference(columns: Sequence[Column], rows: Sequence[Row]) -> Criti
     complete = [row for row in rows if all(_fair(row, column) for column in columns)]
     if len(complete) < FEWEST_ROWS:
         columns, complete = [column for column in columns if all(_fair(row, column) for row in rows)], list(rows)
-    if len(complete) < FEWEST_ROWS or len(columns) < FEWEST_SUITES:
+    if len(columns) < FEWEST_SUITES:
+        return None
+    complete = [row for row in complete if averaged({one.suite: row.cells[one.suite] for one in columns}, [])]
+    if len(complete) < FEWEST_ROWS:
         return None
     sign: Mapping[bool, int] = {True: -1, False: 1}
     ranks, p = friedman(

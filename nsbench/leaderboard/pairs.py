@@ -17,7 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
-from nsbench.statistics import Holm, mcnemar_of_counts, paired_pvalues
+from nsbench.statistics import Holm, mcnemar_of_counts, no_smaller_than_signs, paired_pvalues
 
 AVERAGE = "average"  # stands for a suite's name where the average is meant
 ALPHA = 0.05
@@ -89,6 +89,7 @@ def interval_pvalues(values: Sequence[float], intervals: Sequence[tuple[float, f
 
     value = np.asarray(values)
     error = np.array([(high - low) / (2 * Z95) for low, high in intervals])
+    error[error <= 0] = np.inf  # an interval without width says nothing of the error
     difference = np.abs(value[:, None] - value[None, :])
     joint = np.hypot(error[:, None], error[None, :])
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -107,7 +108,7 @@ def suite_pvalues(values_MN: np.ndarray, single: np.ndarray, accuracy: np.ndarra
     share = values_MN.astype(np.float64) / 100
     both = share @ share.T
     own = np.diag(both)
-    p = _sign_flip(share.sum(axis=1), own[:, None] + own[None, :] - 2 * both)
+    p = _sign_flip(share, own[:, None] + own[None, :] - 2 * both)
     if single.any():
         where = np.ix_(np.flatnonzero(single), np.flatnonzero(single))
         p[where] = _mcnemar(np.rint(both[where]).astype(np.int32))
@@ -132,15 +133,18 @@ def _mcnemar(both: np.ndarray) -> np.ndarray:
     return mcnemar_of_counts(only, total - only)[inverse].reshape(both.shape)
 
 
-def _sign_flip(sums_M: np.ndarray, squares_MM: np.ndarray) -> np.ndarray:
-    """p values from sums of d and of d^2 over images, |d| <= 1, no smaller than so few images can give."""
+def _sign_flip(share_MN: np.ndarray, squares_MM: np.ndarray) -> np.ndarray:
+    """p values from rows x images and the sums of squared differences, no smaller than so few images can give."""
     from scipy.special import ndtr
 
+    sums_M, squares_MM = share_MN.sum(axis=1), np.maximum(squares_MM, 0)
     difference = np.abs(sums_M[:, None] - sums_M[None, :])
     none = difference < 1e-6
     with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.where(none, 0.0, difference / np.sqrt(np.maximum(squares_MM, 0)))
-    return np.where(none, 1.0, np.clip(2 * ndtr(-z), 2.0 ** (1 - np.maximum(squares_MM, 0)), 1.0))
+        z = np.where(none, 0.0, difference / np.sqrt(squares_MM))
+    p = np.where(none, 1.0, 2 * ndtr(-z))
+    # |d| <= 1, so at least as many images differ as the squares sum up to: where that allows p, they are not counted
+    return no_smaller_than_signs(p, [share_MN], np.floor(squares_MM))
 
 
 def corrected(columns: Mapping[str, tuple[tuple[int, ...], np.ndarray]]) -> dict[str, Pairs]:

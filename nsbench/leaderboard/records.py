@@ -181,7 +181,8 @@ class EffectiveLine:
     def expected(self, clean: float) -> float:
         """Accuracy in percent that the line lets expect of a clean accuracy in percent."""
         share = min(max(clean / 100, 1e-4), 1 - 1e-4)
-        return 100 / (1 + math.exp(-self.intercept) * float(((1 - share) / share) ** self.slope))
+        logit = self.intercept + self.slope * math.log(share / (1 - share))
+        return 100 / (1 + math.exp(-min(max(logit, -700.0), 700.0)))  # beyond it exp has no value
 
 
 @dataclass(frozen=True)

@@ -196,10 +196,13 @@ def mean_pvalue(drop: float, sd: float, n: int, noise: Noise = NOT_RECORDED, *, 
     excess = drop - noise.shift(better=better)
     now, before = sd**2 / n, noise.sd**2 / noise.images if noise.images else 0.0
     variance = now + before
-    if n < 3 or variance == 0:  # nothing changed, or every image by the same amount
-        return 0.0 if n >= 3 and excess > 0 else 1.0
+    if n < 3 or (excess <= 0 and variance == 0):
+        return 1.0
+    least = 2.0**-n  # the sign test's, where every image changes alike
+    if variance == 0:
+        return least
     degrees = variance**2 / (now**2 / (n - 1) + (before**2 / (noise.images - 1) if before else 0.0))
-    return float(stdtr(degrees, -excess / variance**0.5))
+    return max(float(stdtr(degrees, -excess / variance**0.5)), least)
 
 
 def moved_pvalue(flipped: int, n: int, repeat_flipped: int, repeat_n: int) -> float:

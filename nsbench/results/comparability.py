@@ -108,6 +108,33 @@ def measured(result: Result) -> dict[str, object]:
     }
 
 
+def _defined(result: Result) -> dict[str, object]:
+    """What must agree beside it: whose code it was measured with, and what the score is. Not in baselines, which state
+    this in a way of their own."""
+    attacks = dict.fromkeys(one.attack for one in result.conditions if one.attack)
+    return {
+        "code of the suite or its attacks": _codes(result, f"suite {result.suite}", *(f"attack {one}" for one in attacks)),
+        "unit": [result.unit, result.lower_is_better],
+        MADE_OF: _made_of(result),
+    }
+
+
+def _codes(result: Result, *whats: str) -> list[str]:
+    """Digests of the user's own code of these; what the package brings has a version instead."""
+    return [f"{what} {code}" for what in whats if (code := result.provenance.versions.get(what))]
+
+
+def _made_of(result: Result) -> object:
+    """By condition what counts and with which weight, as far as single precision tells."""
+    made_of = result.score.made_of
+    if made_of is None:
+        return None
+    return made_of.counts, sorted((name, float(f"{weight:.6g}")) for name, weight in made_of.weights.items() if weight)
+
+
+MADE_OF = "composition of the score"
+
+
 def _common(values: Sequence[object]) -> object:
     return values[0] if len(set(values)) <= 1 else values
 
@@ -121,7 +148,8 @@ class Measured:
 
     @classmethod
     def of(cls, result: Result) -> Measured:
-        return cls(measured(result), ", ".join(sorted({one.size_apart for one in result.conditions} - {""})))
+        what = measured(result) | _defined(result)
+        return cls(what, ", ".join(sorted({one.size_apart for one in result.conditions} - {""})))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -134,6 +162,8 @@ class Measured:
             return ""
         for what, value in self.what.items():
             theirs = reference.what[what]
+            if what == MADE_OF and None in (value, theirs):  # compared by its interval alone
+                continue
             if value != theirs:
                 if isinstance(value, (int, str)) and isinstance(theirs, (int, str)):
                     return f"{what}: {value} instead of {theirs}"
@@ -175,7 +205,12 @@ def row_key(result: Result) -> Hashable:
 
     A method's settings count where they differ from its defaults, so that one may get a new setting.
     """
-    return result.provenance.method_version, method_key(result)
+    return result.provenance.method_version, method_code(result), method_key(result)
+
+
+def method_code(result: Result) -> str:
+    """Digest of the user's own code that the method is defined by; "" for one of the package."""
+    return "".join(_codes(result, f"method {result.method}"))
 
 
 def method_key(result: Result) -> Hashable:
@@ -214,6 +249,8 @@ def qualifiers(result: Result, rivals: Sequence[Result], several_recipes: bool) 
         words.append(f"checkpoint {own.checkpoint or own.parent_digest[:8]}")
     if differs(lambda one: one.provenance.method_version):
         words.append(f"version {own.method_version}")
+    if differs(method_code):
+        words.append(f"code {own.versions.get(f'method {result.method}', '')[:8]}".rstrip())
     words += [f"{name.partition('.')[2]} {value}" for name, value in own_settings(result)]
     if own.recipe:
         words += _changed(own.recipe, [one.provenance.recipe for one in rivals if one.provenance.recipe])

@@ -13,6 +13,7 @@ from nsbench.statistics.accuracy import (
 from nsbench.statistics.intervals import (
     RESAMPLES,
     bootstrap_mean,
+    no_smaller_than_signs,
     paired_pvalues,
     percentile_interval,
     resampled_sums,
@@ -50,6 +51,7 @@ __all__ = [
     "mcnemar_exact",
     "mcnemar_of_counts",
     "nemenyi_difference",
+    "no_smaller_than_signs",
     "paired_difference",
     "paired_pvalues",
     "percent",

@@ -17,6 +17,8 @@ from nsbench.randomness import generator
 RESAMPLES = 10_000
 CELLS = 4_000_000  # counts held at a time: 16 MB
 DRAWN = 1 << 16  # images drawn at a time, whose counts stay in the processor's cache
+ENOUGH = 50  # images that differ: p values of 2^-49 and less are as good as none
+PAIRS, AT_ONCE = 50_000, 64  # pairs and images that are compared at a time: 13 MB
 UNITS = 5_000  # most units that are drawn; of a larger stratum, equal random groups of images are drawn together
 
 
@@ -80,7 +82,8 @@ def paired_pvalues(strata: Sequence[np.ndarray]) -> np.ndarray:
 
     A figure is a sum over images, so the standard error that infinitely many resamples would give is known in closed
     form, and p values far below 1 / resamples, which a correction over many pairs asks for, are not cut off. Student's
-    t with Welch and Satterthwaite's degrees of freedom over the strata. Methods that agree on every image have p = 1.
+    t with Welch and Satterthwaite's degrees of freedom over the strata, and no smaller than the sign test allows with
+    the images that differ. Methods that agree on every image have p = 1.
     """
     from scipy.special import stdtr
 
@@ -93,7 +96,41 @@ def paired_pvalues(strata: Sequence[np.ndarray]) -> np.ndarray:
         t_P = np.where(none_P, 0.0, difference_P / np.sqrt(variance_P))
     p_MM = np.ones(above_MM.shape)
     p_MM[above_MM] = np.where(none_P, 1.0, 2 * stdtr(df_P, -t_P))
-    return np.minimum(p_MM, p_MM.T)
+    # Of k images of n that differ, t^2 is at most k (n - 1) / (n - k), and the sum of squares k times the largest one
+    n, square_P = sum(y.shape[1] for y in strata), np.minimum(t_P, 1e150) ** 2
+    largest = max(float(np.ptp(y, axis=0).max()) for y in strata) ** 2 or 1.0
+    least_MM = np.zeros(above_MM.shape)
+    least_MM[above_MM] = np.floor(np.maximum(n * square_P / (max(n - 1, 1) + square_P), 0.5 * variance_P / largest))
+    return no_smaller_than_signs(np.minimum(p_MM, p_MM.T), strata, least_MM)
+
+
+def no_smaller_than_signs(p_MM: np.ndarray, strata: Sequence[np.ndarray], least_MM: np.ndarray) -> np.ndarray:
+    """(M, M) p values, none below 2^(1 - k): what an exact test of signs can give where two rows differ on k images.
+
+    `least_MM`: images on which two rows differ at least; k is counted where it may matter, and no further than ENOUGH.
+    """
+    found_MM = p_MM.copy()
+    rows, others = np.nonzero(np.triu(p_MM < 2.0 ** (1 - least_MM), 1))
+    for start in range(0, len(rows), PAIRS):
+        one, other = rows[start : start + PAIRS], others[start : start + PAIRS]
+        differ = _images_that_differ(strata, one, other)
+        floor = np.where(differ > ENOUGH, 0.0, 2.0 ** (1 - np.maximum(differ, 1)))
+        found_MM[one, other] = found_MM[other, one] = np.maximum(p_MM[one, other], floor)
+    return found_MM
+
+
+def _images_that_differ(strata: Sequence[np.ndarray], one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(pairs,) on how many images rows `one` and `other` differ; where more than ENOUGH do, some number above it."""
+    differ = np.zeros(len(one))
+    for y_MN in strata:
+        rounding = 1e-6 * float(np.abs(y_MN).max(initial=0))
+        for start in range(0, y_MN.shape[1], AT_ONCE):
+            few = np.flatnonzero(differ <= ENOUGH)
+            if not few.size:
+                return differ
+            part_MN = y_MN[:, start : start + AT_ONCE]
+            differ[few] += (np.abs(part_MN[one[few]] - part_MN[other[few]]) > rounding).sum(axis=1)
+    return differ
 
 
 def image_variance(strata: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -105,8 +142,9 @@ def image_variance(strata: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray
         part_MM = _difference_variance(y_MN) * m / max(m - 1, 1)
         variance_MM += part_MM
         squares_MM += part_MM**2 / max(m - 1, 1)
+    most = max(sum(y_MN.shape[1] - 1 for y_MN in strata), 1)  # of rows that differ alike on every image
     with np.errstate(divide="ignore", invalid="ignore"):
-        return variance_MM, np.where(squares_MM > 0, variance_MM**2 / squares_MM, 1.0)
+        return variance_MM, np.where(squares_MM > 0, variance_MM**2 / squares_MM, most)
 
 
 def _difference_variance(y_MN: np.ndarray) -> np.ndarray:

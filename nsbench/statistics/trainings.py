@@ -110,7 +110,8 @@ class Trained:
         parts = [stratum[row] - stratum[other] for stratum in self.means]
         few = 2 * (100 / self.means[0].shape[1]) ** 2 if accuracy else 0.0
         centre, half = float(sum(part.sum() for part in parts)), self._half(parts, [row, other], confidence, few)
-        return centre - half, centre + half
+        most = 100.0 if accuracy else math.inf
+        return max(centre - half, -most), min(centre + half, most)
 
     def _half(self, parts: Sequence[np.ndarray], rows: Sequence[int], confidence: float, more: float = 0.0) -> float:
         """Half the width of an interval; `parts`: strata (m,) of the rows' sum or difference; `more`: variance."""

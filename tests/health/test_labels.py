@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +49,17 @@ def test_a_weak_model_is_not_doubted() -> None:
         assert doubt(TRUE, mostly(TRUE, share)) == ""
 
 
+def test_few_images_of_many_classes_are_right_by_more_than_chance() -> None:
+    """Twenty images of twenty classes, of a model of a thousand: four right ones are no accident, as 1 in 20 would say."""
+    rng, flagged = np.random.default_rng(0), 0
+    one, ids = condition("sketch"), np.array([f"{k:02}" for k in range(20)])
+    for _ in range(100):
+        labels = rng.permutation(1000)[:20]
+        predictions = np.where(rng.random(20) < 0.3, labels, rng.integers(0, 1000, 20))
+        flagged += bool(doubts([one], {one.name: Outcomes(ids, labels, predictions)}))
+    assert flagged <= 5  # 22 of them against 1 in 20
+
+
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
@@ -59,7 +71,7 @@ def test_a_weak_model_is_not_doubted() -> None:
 )
 def test_another_order_is_named(labels: np.ndarray, words: str) -> None:
     found = doubt(labels, mostly(TRUE))
-    assert "no more than by chance (10 %)" in found
+    assert re.search(r"no more than by chance \((8\.9|9|10) %\)", found)  # labels of a class that nobody names are none
     assert found.endswith("?") if not words else words in found
 
 

@@ -10,9 +10,9 @@ import pytest
 from boards import SUITES, row_of
 from scipy.stats import t
 
-from nsbench.leaderboard import build
+from nsbench.leaderboard import EffectiveLine, build
 from nsbench.statistics.calibration import CALIBRATION, TOP5
-from nsbench.types import Score, ThreatModel
+from nsbench.types import Composition, Score, ThreatModel
 
 
 def result(method="ns", suite="clean", value=50.0, half=1.0, *, n=1000, version=1, condition=None, **changes):
@@ -237,3 +237,87 @@ def test_figures_beside_the_score_are_means_over_seeds_that_all_have_them():
     cell = table.rows[0].cells["clean"]
     assert cell.extra(TOP5) == 85
     assert cell.extra(CALIBRATION) is None  # the second seed is of an old version
+
+
+# What a figure is, and whose code it was measured with
+
+
+def own_code(method="ns", suite="clean", **codes):
+    """A result of one's own content; `codes`: digests, by what they are of."""
+    one = result(method, suite, condition={"attack": "mine"})
+    versions = {name.replace("_", " "): code for name, code in codes.items()}
+    return replace(one, provenance=replace(one.provenance, versions=one.provenance.versions | versions))
+
+
+@pytest.mark.parametrize("what", ["attack_mine", "suite_clean"])
+def test_figures_of_other_code_of_an_attack_or_a_suite_are_not_compared(what):
+    table = only_table([own_code("a", **{what: "1"}), own_code("b", **{what: "1"}), own_code("c", **{what: "2"})])
+    assert [row_of(table, name).cells["clean"].reason for name in "abc"] == [
+        "", "", "other code of the suite or its attacks than the rest of the column",
+    ]  # fmt: skip
+
+
+def test_a_method_of_other_code_is_another_row():
+    first, second = own_code(method_ns="1234567890"), replace(own_code(method_ns="abcdef0123"), seed=1, identity="b")
+    table = only_table([first, second])
+    assert sorted(row.label for row in table.rows) == ["ns · code 12345678", "ns · code abcdef01"]
+    assert [row.cells["clean"].seeds for row in table.rows] in ([(0,), (1,)], [(1,), (0,)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"unit": "points"}, "other unit than the rest of the column"),
+        ({"lower_is_better": True}, "other unit than the rest of the column"),
+    ],
+)
+def test_a_figure_of_another_unit_is_not_compared(changes, words):
+    table = only_table([result("a"), result("b"), replace(result("c"), **changes)])
+    assert [row_of(table, name).cells["clean"].reason for name in "abc"] == ["", "", words]
+
+
+def test_a_score_that_is_made_in_another_way_is_not_compared():
+    made_of = {
+        name: Composition({"clean": weight}) for name, weight in (("a", 100.0), ("b", 100.00000001), ("c", 50.0))
+    }
+    rows = [replace(one, score=replace(one.score, made_of=made_of[one.method])) for one in map(result, "abc")]
+    table = only_table([*rows, result("d")])  # d does not say it, and is compared by its interval
+    assert [row_of(table, name).cells["clean"].reason for name in "abcd"] == [
+        "", "", "other composition of the score than the rest of the column", "",
+    ]  # fmt: skip
+
+
+def test_rows_that_tie_are_told_apart_by_nothing():
+    """The same three accuracies in another order of the seeds, whose plain sum is another one in its last digit."""
+    values = (60.1, 66.2, 64.3)
+    orders = {"a": (0, 1, 2), "b": (2, 1, 0), "c": (1, 0, 2)}
+    assert len({sum(values[k] for k in order) for order in orders.values()}) > 1
+    table = only_table(
+        [
+            result(method, suite, values[k], seed=seed, identity=f"{method}{seed}{suite}")
+            for method, order in orders.items()
+            for suite in SUITES
+            for seed, k in enumerate(order)
+        ]
+    )
+    assert all(row.cells[suite].best for row in table.rows for suite in SUITES)
+    assert table.critical.ranks == (2.0, 2.0, 2.0)
+    assert table.critical.p == 1.0
+
+
+def test_effective_robustness_is_of_seeds_and_weights_that_have_both_figures():
+    clean = {"a": 40.0, "b": 50.0, "c": 60.0, "d": 70.0}
+    rows = [result(name, "clean", value) for name, value in clean.items()]
+    rows += [result(name, "imagenet_r", value / 2) for name, value in clean.items()]
+    more = [result("d", "clean", 99.0, seed=1, identity="more")]  # without its figure under the shift
+    (line,) = only_table(rows + more).lines
+    assert dict((label, one) for label, one, _ in line.points)["d"] == 70.0
+    shifted = rows[-1]
+    other = replace(shifted, provenance=replace(shifted.provenance, weights_digest="other weights"))
+    (line,) = only_table([*rows[:-1], other]).lines
+    assert [label for label, *_ in line.points] == ["a", "b", "c"]
+
+
+def test_a_line_through_nearly_equal_accuracies_can_be_drawn():
+    line = EffectiveLine("imagenet_r", 1350.5, -1873.5, ())
+    assert [line.expected(share) for share in (1, 50, 99.9)] == pytest.approx([0, 0, 100])

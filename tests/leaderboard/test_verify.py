@@ -174,3 +174,46 @@ def test_the_commands_name_it_show_it_apart_and_exit_with_1(tmp_path):
         assert "its score is 99.000000, and its outcomes give 70.000000" in " ".join(found.output.split()), name
     assert "its score is 99.000000, and its outcomes give 70.000000" in page.read_text()
     assert "≠ 99.0" in page.read_text()
+
+
+def of_conditions(shares, n, seed=0):
+    """Outcomes of conditions in which so many of n images are right."""
+    rng = np.random.default_rng(seed)
+    return {f"c{k}": outcomes(rng.permutation(n) < share) for k, share in enumerate(shares)}
+
+
+HONEST = {
+    "one image survives, once": (of_conditions([1, 0, 0], 500), weighted),
+    "all images but one": (of_conditions([500, 499], 500), weighted),
+    "none right": (of_conditions([0, 0], 200), weighted),
+    "one condition counts": (of_conditions([0, 100], 200), lambda o: weighted(o, {"c0": 1.0})),
+    "one condition counts twice": (of_conditions([120, 100], 200), lambda o: weighted(o, {"c0": 200.0})),
+    "errors of one condition": (of_conditions([199], 200), lambda o: weighted(o, counts="wrong")),
+    "mCE, one image": ({name: outcomes([False]) for name in boards.CONDITIONS_OF_C}, mean_corruption_error),
+    "mCE, all wrong": ({name: outcomes([False] * 20) for name in boards.CONDITIONS_OF_C}, mean_corruption_error),
+    "mCE, one image wrong throughout": (
+        {name: outcomes(np.arange(200) > 0) for name in boards.CONDITIONS_OF_C},
+        mean_corruption_error,
+    ),
+    "mCE, one image of great weight": (
+        {
+            name: outcomes((np.arange(100) > 0) & ((np.arange(100) > 30) | (place > 0)))
+            for place, name in enumerate(boards.CONDITIONS_OF_C)
+        },
+        mean_corruption_error,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HONEST.values(), ids=HONEST.keys())
+def test_no_honest_result_is_withheld_however_its_images_are_spread(tmp_path, case):
+    measured, score = case
+    of(tmp_path, "a", measured, score)
+    assert only_table(tmp_path).rows[0].cells["clean"].reason == ""
+
+
+def test_an_interval_that_is_too_narrow_is_still_named(tmp_path):
+    measured = of_conditions([1, 0, 0], 500)
+    honest = weighted(measured)
+    of(tmp_path, "a", measured, lambda o: replace(weighted(o), low=honest.value, high=honest.value))
+    assert "says the interval" in only_table(tmp_path).rows[0].cells["clean"].reason

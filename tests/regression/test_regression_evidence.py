@@ -76,7 +76,8 @@ def test_the_mean_without_noise_is_students_and_with_it_welchs_test() -> None:
     gain = stats.ttest_ind(-now, -repeat, equal_var=False, alternative="greater").pvalue
     assert mean_pvalue(-drop, sd, 60, Noise.of(repeat), better=True) == pytest.approx(gain)
     assert mean_pvalue(0.0, 0.0, 60) == 1.0
-    assert mean_pvalue(1.0, 0.0, 60) == 0.0, "every image by the same amount"
+    assert mean_pvalue(1.0, 0.0, 60) == 2.0**-60, "every image by the same amount"
+    assert mean_pvalue(1.0, 0.0, 3) == 0.125, "three images that change alike may do so by chance"
 
 
 @pytest.mark.parametrize(("flipped", "n", "before", "repeated"), [(5, 100, 0, 100), (3, 400, 1, 800), (9, 60, 9, 60)])

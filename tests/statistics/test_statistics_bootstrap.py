@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from scipy.stats import permutation_test
 
-from nsbench.leaderboard.pairs import suite_pvalues
+from nsbench.leaderboard.pairs import interval_pvalues, suite_pvalues
 from nsbench.statistics import (
     bootstrap_mean,
     holm,
     mcnemar_of_counts,
+    no_smaller_than_signs,
     paired_pvalues,
     percentile_interval,
     resampled_sums,
@@ -171,3 +172,52 @@ def test_false_claims_under_the_null_stay_below_five_percent():
             pvalues.append(mcnemar_of_counts(np.diag(both)[:, None] - both, np.diag(both)[None] - both)[upper])
         claims += bool((holm(np.concatenate(pvalues)) <= 0.05).any())
     assert claims / DRAWS <= 0.05
+
+
+def sign_flip_pvalue(d: np.ndarray) -> float:
+    """Two-sided, over all 2^k signs of the k differences that are not zero."""
+    d = d[np.abs(d) > 1e-9]
+    signs = 1 - 2 * ((np.arange(2 ** len(d))[:, None] >> np.arange(len(d))) & 1)
+    return float((np.abs(signs @ d) >= abs(d.sum()) - 1e-9).mean())
+
+
+@pytest.mark.parametrize(("seeds", "hard", "gained"), [(3, 16, 7), (5, 16, 5), (10, 16, 3)])
+def test_small_differences_of_means_over_seeds_are_no_few_images(seeds: int, hard: int, gained: int) -> None:
+    """Sixteen images that differ by a fifth each are sixteen images: sums of squares, which stand for the number where
+    differences are 0 and 1, would allow no p below 0.6."""
+    rng, n = np.random.default_rng(seeds), 400
+    base = np.arange(n) < n // 2
+    one = np.repeat(base[None], seeds, axis=0)
+    for mine in one:
+        mine[n // 2 + rng.permutation(hard)[:gained]] = True
+    shares = np.array([one.mean(axis=0), base])
+    p = suite_pvalues(100 * shares, np.array([False, True]), np.ones(2, dtype=bool))[0, 1]
+    exact = sign_flip_pvalue(shares[0] - shares[1])
+    assert exact < 0.001
+    assert exact / 3 <= p <= 10 * exact
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 7])
+def test_few_images_that_all_differ_alike_prove_no_more_than_a_sign_test(n: int) -> None:
+    """Of means of several conditions, whose standard error is zero there."""
+    strata = [np.array([np.full(n, 100.0), np.zeros(n)]) / n]
+    assert paired_pvalues(strata)[0, 1] == 2.0 ** (1 - n)
+    split = [one[:, part] for one in strata for part in (slice(0, n // 2), slice(n // 2, n)) if n > 1]
+    assert not split or paired_pvalues(split)[0, 1] == 2.0 ** (1 - n)
+
+
+def test_images_that_differ_are_counted_over_strata_and_pairs() -> None:
+    rng = np.random.default_rng(1)
+    strata = [np.round(rng.normal(0, 1, (40, m)) * (rng.random((40, m)) < 0.2), 1) for m in (30, 170)]
+    found = no_smaller_than_signs(np.zeros((40, 40)), strata, np.zeros((40, 40)))
+    k = sum((one[:, None] != one[None]).sum(axis=2) for one in strata)
+    few = k <= 50
+    expected = np.where(few, 2.0 ** (1 - np.maximum(k, 1)), 0.0)
+    np.fill_diagonal(expected, 0)
+    assert 0 < few.sum() < few.size
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_an_interval_without_width_proves_nothing() -> None:
+    p = interval_pvalues([50.0, 50.001, 70.0], [(50.0, 50.0), (50.001, 50.001), (65.0, 75.0)])
+    np.testing.assert_array_equal(p, np.ones((3, 3)))

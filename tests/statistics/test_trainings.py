@@ -8,7 +8,7 @@ from scipy import stats
 from scipy.special import ndtr
 from statsmodels.formula.api import ols
 
-from nsbench.statistics import Trained, paired_pvalues, wilson
+from nsbench.statistics import Trained, difference_interval, paired_pvalues, wilson
 from nsbench.statistics.trainings import _averaged_pvalues
 
 
@@ -144,3 +144,19 @@ def test_far_in_the_tail_no_claim_is_too_sure():
         images = np.full(100_000, share)
         p = _averaged_pvalues(difference, images, np.full(100_000, 1e9), between.sum(axis=0), freedom)
         assert (p <= 0.001).mean() <= 0.001
+
+
+@pytest.mark.parametrize("n", [50, 200, 1000])
+def test_rows_that_agree_on_every_image_have_the_interval_of_one_training(n):
+    """That of Bonett and Price with no image that differs: three equal trainings are no less sure of it."""
+    right = np.arange(n) < n // 2
+    found = trained(100.0 * np.repeat(right[None, None], 6, axis=1).reshape(2, 3, n))
+    low, high = found.difference(0, 1, accuracy=True)
+    expected_low, expected_high = difference_interval(0, 0, n)
+    assert (low, high) == pytest.approx((100 * expected_low, 100 * expected_high), rel=0.3)
+
+
+def test_a_difference_of_accuracies_is_no_larger_than_a_hundred():
+    right = np.ones((3, 9)) * 100.0
+    low, high = trained([right, 0 * right]).difference(0, 1, accuracy=True)
+    assert 0 < low < high == 100.0
