@@ -28,6 +28,8 @@ class CorruptedSplit(Wrapped):
     With the scale "cifar" the images of 32 x 32 pixels are corrupted as those of CIFAR-10-C are, and then enlarged.
     """
 
+    origin = "generated-memory"
+
     def __init__(
         self,
         base: Split,
@@ -41,7 +43,8 @@ class CorruptedSplit(Wrapped):
         super().__init__(base)
         self.without_masks()
         self.scale, self.side = scale, side
-        self.origin = "generated-memory, severities of CIFAR-10-C" if scale == "cifar" else "generated-memory"
+        kind = type(self).origin
+        self.origin = f"{kind}, severities of CIFAR-10-C" if scale == "cifar" else kind
         self.corruption, self.severity, self.engine = corruption, severity, engine
         self.made_at = CIFAR_SIDE if scale == "cifar" else side if side != CROP else None
         self.resized_from = CIFAR_SIDE if scale == "cifar" and side != CIFAR_SIDE else None
