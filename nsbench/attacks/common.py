@@ -102,8 +102,9 @@ def normal(images_BCHW: Tensor, ids: Sequence[str], seed: int, *parts: object) -
 
 
 def cross_entropy(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
-    """Cross-entropy of each image, (B,)."""
-    return F.cross_entropy(logits_BK, labels_B, reduction="none")
+    """Cross-entropy of each image, (B,), in single precision at least: in half of it small losses are zero."""
+    precise_BK = logits_BK.to(torch.promote_types(logits_BK.dtype, torch.float32))
+    return F.cross_entropy(precise_BK, labels_B, reduction="none")
 
 
 def margin(logits_BK: Tensor, labels_B: Tensor) -> Tensor:

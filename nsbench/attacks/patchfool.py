@@ -176,7 +176,7 @@ def _learn(
             breaking.note(active, broken_B, step_B)
             better_B = broken_B | (loss_B > best_B[active])
             result[active[better_B]] = adversarial.detach()[better_B]
-            best_B[active[better_B]] = loss_B.detach()[better_B]
+            best_B[active[better_B]] = loss_B.detach()[better_B].to(best_B.dtype)
             stays_B = ~broken_B & (step_B < len(rates))
             if stays_B.any():
                 slope = _ascent(loss_B, [seen for _, seen in looks], columns_BK[active], content, weight)[stays_B]

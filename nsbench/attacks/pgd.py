@@ -137,7 +137,7 @@ def ascend(
         unbroken_B[active] &= ~broken_B | stays_B
         better_B = ~stays_B & (broken_B | (loss_B > best_B[active]))
         result[active[better_B]] = current.detach()[better_B]
-        best_B[active[better_B]] = loss_B.detach()[better_B]
+        best_B[active[better_B]] = loss_B.detach()[better_B].to(best_B.dtype)
         if stays_B.any():
             slope = ascent()[stays_B]
             staying = [job for job, stays in zip(jobs, stays_B.tolist(), strict=True) if stays]

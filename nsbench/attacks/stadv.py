@@ -78,7 +78,8 @@ def stadv(
         flow = flow.detach().requires_grad_()
         moved = warped(images_BCHW[active], flow)
         logits_BK = network(moved)
-        margin_B, broken_B = margin(logits_BK, labels_B[active]), misclassified(logits_BK, labels_B[active])
+        margin_B = margin(logits_BK, labels_B[active]).to(best_B.dtype)
+        broken_B = misclassified(logits_BK, labels_B[active])
         fresh_B = step_B == 0
         first_B[active[fresh_B]] = margin_B.detach()[fresh_B].clamp_min(torch.finfo(margin_B.dtype).tiny)
         descent.look(step_B, active, margin_B, margin_B, len(labels_B))

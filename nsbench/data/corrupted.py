@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from nsbench.corruptions import CORRUPTIONS, SEVERITIES, check_corruption, corrupt, engine_version
-from nsbench.data.source import Split, digest_of, first_size
+from nsbench.data.source import Split, Wrapped, digest_of, first_size
 from nsbench.errors import MissingSplit
 
 RESIZE, CROP = 256, 224  # pixels
@@ -22,7 +22,7 @@ CIFAR_SIDE = 32  # pixels of the images that CIFAR-10-C's severities are for
 ENGINE = "nsbench"  # which of the two engines makes the images, where none is asked for
 
 
-class CorruptedSplit(Split):
+class CorruptedSplit(Wrapped):
     """`base` with every image resized, cropped to `side` x `side` and corrupted when it is loaded.
 
     With the scale "cifar" the images of 32 x 32 pixels are corrupted as those of CIFAR-10-C are, and then enlarged.
@@ -40,15 +40,15 @@ class CorruptedSplit(Split):
         scale: str = "imagenet",
     ) -> None:
         check_corruption(corruption, severity, engine, scale)
-        self.scale = scale
-        if scale == "cifar":
-            self.origin = "generated-memory, severities of CIFAR-10-C"
-        self.base, self.corruption, self.severity, self.engine = base, corruption, severity, engine
-        self.side = side
-        self.made_at: int | None = CIFAR_SIDE if scale == "cifar" else side if side != CROP else None
-        self.resized_from: int | None = CIFAR_SIDE if scale == "cifar" and side != CIFAR_SIDE else None
+        super().__init__(base)
+        self.without_masks()
+        self.scale, self.side = scale, side
+        kind = type(self).origin
+        self.origin = f"{kind}, severities of CIFAR-10-C" if scale == "cifar" else kind
+        self.corruption, self.severity, self.engine = corruption, severity, engine
+        self.made_at = CIFAR_SIDE if scale == "cifar" else side if side != CROP else None
+        self.resized_from = CIFAR_SIDE if scale == "cifar" and side != CIFAR_SIDE else None
         self.name = f"c/{corruption}/{severity}"
-        self.ids, self.labels, self.classes, self.unread = base.ids, base.labels, base.classes, base.unread
 
     def at(self, side: int) -> CorruptedSplit:
         """The same corruption of images of another size: their noise has the same strength in each pixel, their blur the

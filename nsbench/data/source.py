@@ -130,17 +130,43 @@ class Split(ABC):
         return Subset(self, np.sort(stratified_order(self.ids, self.labels)[:n]))
 
 
-class Subset(Split):
+class Wrapped(Split):
+    """A split made of another one: whatever it does not say itself is the other's, fields of later days included."""
+
+    def __init__(self, base: Split) -> None:
+        self.base = base
+        for name in Split.__annotations__:
+            setattr(self, name, getattr(base, name))
+
+    def without_masks(self) -> None:
+        """Its pictures show another part of the image than the other's masks do."""
+        self.masks, self.masks_digest = "", ""
+
+    @property
+    def masked(self) -> np.ndarray | None:
+        return self.base.masked if self.masks else None
+
+    def mask(self, index: int) -> Image.Image:
+        return self.base.mask(index) if self.masks else super().mask(index)
+
+    def prepare(
+        self,
+        indices: np.ndarray,
+        *,
+        device: torch.device | str = "cpu",
+        batch_size: int = 64,
+        workers: int = 0,
+        progress: Progress = SILENT,
+    ) -> None:
+        self.base.prepare(indices, device=device, batch_size=batch_size, workers=workers, progress=progress)
+
+
+class Subset(Wrapped):
     """Some images of a split, in the split's order, which its digest does not depend on."""
 
     def __init__(self, base: Split, indices: np.ndarray) -> None:
-        self.base, self.indices = base, indices
-        self.name, self.classes, self.origin = base.name, base.classes, base.origin
-        self.surrogate_digest, self.unread = base.surrogate_digest, base.unread
-        self.side, self.resized_from, self.made_at = base.side, base.resized_from, base.made_at
-        self.set_classes, self.also_right = base.set_classes, base.also_right
-        self.discretiser = base.discretiser
-        self.masks, self.masks_digest = base.masks, base.masks_digest
+        super().__init__(base)
+        self.indices = indices
         self.ids, self.labels = base.ids[indices], base.labels[indices]
 
     def load(self, index: int) -> Image.Image:

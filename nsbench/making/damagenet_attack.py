@@ -96,7 +96,8 @@ class _Features:
 
     def __call__(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         features = self._features(images_BCHW)
-        return self.model.vit.forward_head(features), (features - self.clean).square().flatten(1).sum(dim=1)
+        logits_BK = self.model.of_its_classes(self.model.vit.forward_head(features))
+        return logits_BK, (features - self.clean).square().flatten(1).sum(dim=1)
 
     def _features(self, images_BCHW: Tensor) -> Tensor:
         """With a patch embedding cut out, what stands in its place wants tokens."""

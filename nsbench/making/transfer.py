@@ -23,13 +23,14 @@ from PIL import Image
 
 from nsbench.attacks import mifgsm
 from nsbench.data.decode import BROKEN
-from nsbench.data.loading import Batch, batches
-from nsbench.data.source import DataSource, Split, SurrogateName, digest_of
+from nsbench.data.loading import batches
+from nsbench.data.source import DataSource, Split, SurrogateName, Wrapped, digest_of
 from nsbench.errors import DataError, MissingSplit, ModelError
 from nsbench.files import OTHER_CACHE, cache_folder, read_regular, write_atomically, writing
 from nsbench.making import damagenet_attack
 from nsbench.models import Model, frozen, load_model, weights_digest
 from nsbench.models.preprocessing import unit
+from nsbench.models.subset import labels_within, over_classes
 from nsbench.progress import SILENT, Progress
 from nsbench.types import ThreatModel
 
@@ -61,13 +62,14 @@ class Surrogate:
         return weights_digest(self.model)
 
 
-class TransferSplit(Split):
+class TransferSplit(Wrapped):
     """`base`, attacked on `surrogate` within eps = `k`/255."""
 
     def __init__(self, base: Split, surrogate: Surrogate, k: int) -> None:
-        self.base, self.surrogate, self.k = base, surrogate, k
+        super().__init__(base)
+        self.without_masks()
+        self.surrogate, self.k = surrogate, k
         self.name = f"{TRANSFER}{k}"
-        self.ids, self.labels, self.classes = base.ids, base.labels, base.classes
         self.surrogate_digest, self.side = surrogate.digest, surrogate.model.input_size
         self.origin = f"attacked on {surrogate.name} (weights {surrogate.digest})"
 
@@ -76,18 +78,18 @@ class TransferSplit(Split):
         """Over the clean images and all that shapes the change, apart from the machine's arithmetic."""
         model = self.surrogate.model
         prepared = (self.base.digest, self.surrogate.digest, model.preprocessing, model.mean, model.std)
-        return digest_of("transfer", VERSION, *prepared, *self._attack)
+        among = () if self.classes is None else ("among", self.classes)  # until 2026-12-01 attacked among all classes
+        return digest_of("transfer", VERSION, *prepared, *self._attack, *among)
 
     @property
     def _attack(self) -> tuple[object, ...]:
         """What the digest holds of it."""
         return "mifgsm", STEPS, self.k
 
-    def _attacked(self, model: Model, batch: Batch, device: torch.device | str) -> np.ndarray:
-        """(B, H, W, 3) uint8."""
-        images_BCHW, threat = unit(batch.images, device), ThreatModel("linf", self.k / 255)
-        labels_B = batch.labels.to(device)
-        adversarial = mifgsm(model, images_BCHW, labels_B, ids=batch.ids, seed=0, threat=threat, steps=STEPS)
+    def _attacked(self, model: Model, images_BCHW: torch.Tensor, labels_B: torch.Tensor, ids: list[str]) -> np.ndarray:
+        """(B, H, W, 3) uint8. The model knows the split's classes alone, and labels are positions among them."""
+        threat = ThreatModel("linf", self.k / 255)
+        adversarial = mifgsm(model, images_BCHW, labels_B, ids=ids, seed=0, threat=threat, steps=STEPS)
         pixels_BHWC: np.ndarray = (adversarial * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         return pixels_BHWC
 
@@ -118,13 +120,14 @@ class TransferSplit(Split):
         missing = [index for index in indices.tolist() if not self.path(index).is_file()]
         if not missing:
             return
-        model = self.surrogate.model.to(device)
+        model = over_classes(self.surrogate.model.to(device), self.classes)
         transform = model.preprocessing.transform()
         with progress.task(f"{self.name}: attacking {self.surrogate.name}", len(missing)) as advance, frozen(model):
             for batch in batches(
                 self.base, transform, batch_size=batch_size, workers=workers, indices=missing, corrupt={}
             ):
-                pixels_BHWC = self._attacked(model, batch, device)
+                labels_B = labels_within(batch.labels, self.classes).to(device)
+                pixels_BHWC = self._attacked(model, unit(batch.images, device), labels_B, batch.ids)
                 for index, pixels_HWC in zip(batch.indices.tolist(), pixels_BHWC, strict=True):
                     _keep(self.path(index), pixels_HWC)
                 advance(len(batch))
@@ -145,9 +148,9 @@ class DamageNetSplit(TransferSplit):
     def _attack(self) -> tuple[object, ...]:
         return DAMAGENET, damagenet_attack.STEPS, self.k
 
-    def _attacked(self, model: Model, batch: Batch, device: torch.device | str) -> np.ndarray:
-        pixels_BHWC = (unit(batch.images, device) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        return damagenet_attack.perturb(model, pixels_BHWC, batch.labels.numpy())
+    def _attacked(self, model: Model, images_BCHW: torch.Tensor, labels_B: torch.Tensor, ids: list[str]) -> np.ndarray:
+        pixels_BHWC = (images_BCHW * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        return damagenet_attack.perturb(model, pixels_BHWC, labels_B.cpu().numpy())
 
 
 class TransferSource(DataSource):

@@ -65,6 +65,7 @@ class Model(nn.Module):
     origin: Origin | None = None  # where the weights come from
     architecture: Architecture | None = None  # what timm builds `vit` from; None: not timm's, or not known
     code_digest = ""  # of the user's own code that computes the logits
+    classes: tuple[int, ...] | None = None  # the logits are those of these classes alone; None: of all (see subset.py)
 
     def __init__(
         self,
@@ -88,6 +89,8 @@ class Model(nn.Module):
 
     @property
     def num_classes(self) -> int:
+        if self.classes is not None:
+            return len(self.classes)
         return self.class_map.classes if self.class_map else int(self.vit.num_classes)
 
     @property
@@ -136,14 +139,18 @@ class Model(nn.Module):
             logits_BK = (classifier[0](features[:, 0]) + classifier[1](features[:, 1])) / 2
         else:
             logits_BK = classifier(features)
-        return self.class_map(logits_BK) if self.class_map else logits_BK
+        return self.of_its_classes(logits_BK)
 
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """Logits (B, K)."""
         if self.patch_embed is not None:
             return self.head(self.encode(self.embed(images_BCHW)))
-        logits_BK: torch.Tensor = self.vit(self.normalise(images_BCHW))
-        return self.class_map(logits_BK) if self.class_map else logits_BK
+        return self.of_its_classes(self.vit(self.normalise(images_BCHW)))
+
+    def of_its_classes(self, logits_BO: torch.Tensor) -> torch.Tensor:
+        """Logits (B, K) of the network's outputs (B, O)."""
+        logits_BK: torch.Tensor = self.class_map(logits_BO) if self.class_map else logits_BO
+        return logits_BK if self.classes is None else logits_BK[:, list(self.classes)]
 
     def _cut(self) -> nn.Module | None:
         """Take the patch embedding out of `vit`; None, and `vit` as it was, where that would change the logits."""

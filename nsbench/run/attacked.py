@@ -14,15 +14,16 @@ import torch
 
 from nsbench import processes, registry
 from nsbench.attacks.card import AttackCost, import_library
-from nsbench.errors import AttackError
 from nsbench.models.model import class_token_only, every_token
 from nsbench.models.preprocessing import in_8_bits
+from nsbench.models.subset import labels_within, over_classes
 from nsbench.progress import Progress
 from nsbench.results.samples import Sampler
+from nsbench.run.attack_call import Guard, call_attack
 from nsbench.run.judge import Columns, judge, predictions
 from nsbench.run.known import UNKNOWN
 from nsbench.run.one_condition import Images, OneCondition, accepted
-from nsbench.run.threat_check import check_adversarial
+from nsbench.run.threat_check import bound_of, check_adversarial
 
 POOL = 4  # batches that an attack which refills its batch is handed at a time: what bounds the memory
 
@@ -32,13 +33,12 @@ def attacked_columns(
 ) -> Columns:
     """Attack the images that are still right, check what came back, judge it, and judge it again in 8 bits.
 
+    Where the split has a class subset, the attack is given a model of these classes alone: it is judged among them.
     The attack may search on the short form of the last block; what became of an image is judged on the whole model.
 
     The others are not touched, so their predictions, rounded to 8 bits or not, are the clean ones.
     """
     condition, before = job.condition, clean["predictions"]
-    if condition.threat is None:
-        raise AttackError(f"condition '{condition.name}': an attack needs a threat model")
     import_library(registry.attacks[str(condition.attack)])
     zeros = np.zeros(len(before), dtype=np.float32)
     columns = {name: values.copy() for name, values in clean.items()} | {
@@ -50,10 +50,12 @@ def attacked_columns(
     right = np.flatnonzero(before == job.split.labels)
     columns["predictions"][right] = UNKNOWN  # until judged: an image that cannot be read any more is left out
     own = right[processes.share(len(right))]
+    attacked = over_classes(job.model, job.split.classes)
+    guard = Guard(attacked)
     found: list[tuple[np.ndarray, Columns]] = []
-    with class_token_only(job.model), progress.task(title, len(own)) as advance:
+    with class_token_only(attacked), progress.task(title, len(own)) as advance:
         for images, labels, ids, indices in _pools(job.batches(own), POOL if _refills(job) else 1):
-            adversarial = _perturb(job, images, labels, ids, seed, cost)
+            adversarial = _perturb(job, guard, images, labels, ids, seed, cost)
             for start in range(0, len(ids), job.batch_size):
                 part = slice(start, start + job.batch_size)
                 measured = _measure(job, images[part], adversarial[part], ids[part], indices[part])
@@ -89,22 +91,30 @@ def _pools(parts: Iterator[Images], number: int) -> Iterator[Images]:
 
 def _perturb(
     job: OneCondition,
+    guard: Guard,
     images: torch.Tensor,
     labels: torch.Tensor,
     ids: list[str],
     seed: int,
     cost: AttackCost,
 ) -> torch.Tensor:
-    """What the attack makes of these images, after the check."""
-    name, threat = str(job.condition.attack), job.condition.threat
+    """What the attack makes of these images, after the check. It knows the classes that are judged, and no others."""
+    attack, threat = registry.attacks[str(job.condition.attack)], job.condition.threat
     assert threat is not None
     room = {"batch_size": job.batch_size} if _refills(job) else {}
-    with cost.counted(job.model, len(images)):
-        returned = registry.attacks[name](
-            job.model, images, labels, ids=ids, seed=seed, threat=threat, **room, **job.condition.params
+    params = {**job.condition.params, **room}
+    with guard.around(), cost.counted(guard.model, len(images)):
+        returned = call_attack(
+            attack,
+            guard.model,
+            images,
+            labels_within(labels, job.split.classes),
+            ids=ids,
+            seed=seed,
+            threat=threat,
+            params=params,
         )
-    bound = str(job.condition.params.get("bound") or threat.norm)
-    check_adversarial(images, returned, threat, ids, name, job.model, bound)
+    check_adversarial(images, returned, threat, ids, attack.name, job.model, bound_of(job.condition))
     return returned.clamp(0, 1)
 
 

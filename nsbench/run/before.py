@@ -14,11 +14,13 @@ import torch
 from nsbench import registry
 from nsbench.data import Split
 from nsbench.data.unread import unread_words
-from nsbench.errors import DataError, NsbenchError, UsageError, doing
+from nsbench.errors import DataError, NsbenchError, UsageError
 from nsbench.files import cache_folder
 from nsbench.making.expected import EXPECTED, is_published_val
-from nsbench.models import Model, frozen
+from nsbench.models import Model
+from nsbench.run.attack_call import Guard, call_attack
 from nsbench.run.job import Job
+from nsbench.run.sound import check_suite
 from nsbench.training.trainable import meant_by
 from nsbench.types import Condition, Outcomes, Suite
 
@@ -70,19 +72,20 @@ def rehearse(suite: Suite, splits: Sequence[Split]) -> None:
 
 
 def not_attackable(job: Job) -> dict[str, NsbenchError]:
-    """By suite: why its attacks cannot work on this model. It is asked before a training, not after.
+    """By suite: why it cannot be worked out, or why its attacks cannot work on this model. It is asked before a training,
+    not after.
 
     Each attack is run on one grey image that the checkpoint gets wrong, of which there is nothing to attack.
     """
     refused: dict[str, NsbenchError] = {}
+    guard = Guard(job.parent)
     for name in job.options.suites:
-        for condition in registry.suites[name].conditions():
-            if condition.attack:
-                try:
-                    with frozen(job.parent), doing(f"trying {condition.attack}"):
-                        _try(job.parent, condition)
-                except NsbenchError as error:
-                    refused.setdefault(name, error)
+        try:
+            for condition in check_suite(registry.suites[name]):
+                with guard.around():
+                    _try(job.parent, condition)
+        except NsbenchError as error:
+            refused[name] = error
     return refused
 
 
@@ -99,13 +102,22 @@ def say_what_is_needed(job: Job) -> None:
 
 
 def _try(model: Model, condition: Condition) -> None:
+    if not condition.attack or not condition.threat:
+        return
     side = model.input_size
     grey_1CHW = torch.full((1, 3, side, side), 0.5, device=model.device)
     with torch.no_grad():
         wrong_1 = (model(grey_1CHW).argmax(dim=1) + 1) % model.num_classes
-    if condition.attack and condition.threat:
-        attack = registry.attacks[condition.attack]
-        attack(model, grey_1CHW, wrong_1, ids=["grey"], seed=0, threat=condition.threat, **condition.params)
+    call_attack(
+        registry.attacks[condition.attack],
+        model,
+        grey_1CHW,
+        wrong_1,
+        ids=["grey"],
+        seed=0,
+        threat=condition.threat,
+        params=condition.params,
+    )
 
 
 def require_trainable(job: Job) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from typing import Any
 
 from nsbench.data import DataSource, wnids
@@ -23,6 +22,7 @@ from nsbench.errors import NsbenchError, UsageError
 from nsbench.files import expanded, read_regular
 from nsbench.models import Model
 from nsbench.models.class_map import Assignment, ClassMap, require_outputs
+from nsbench.models.subset import view_of
 
 LARGEST = 1 << 24  # bytes of a file: 21,843 lines with long names take 1 MB
 SEVERAL = -1  # in place of a label, of a name that two classes have, such as "crane"
@@ -71,8 +71,7 @@ def for_classes(model: Model, classes: SetClasses) -> Model:
         )
     own = before.class_of if before else tuple(range(model.num_classes))
     class_of = tuple(None if one is None else classes.of[one] for one in own)
-    made = copy(model)
-    made._modules = dict(model._modules)  # its own list of the same parts
+    made = view_of(model)
     made.class_map = ClassMap(Assignment("the set's", class_of, len(classes.names), classes.by)).to(model.device)
     return made
 

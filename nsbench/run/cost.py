@@ -11,6 +11,7 @@ import numpy as np
 import nsbench.attacks  # noqa: F401  (fills the registry of attacks)
 from nsbench import registry
 from nsbench.data import Split
+from nsbench.models.subset import over_classes
 from nsbench.run.class_maps import for_classes
 from nsbench.run.job import Job
 from nsbench.run.known import UNKNOWN, Memory
@@ -72,7 +73,7 @@ def pair_cost(model: Model, suite: Suite, splits: Sequence[Split], memory: Memor
         known.put(new, {"predictions": np.zeros(len(new), dtype=np.int64)})
         passes += Passes(len(new))
         if condition.attack:
-            own = for_classes(model, split.set_classes) if split.set_classes else model
+            own = for_classes(model, split.set_classes) if split.set_classes else over_classes(model, split.classes)
             each = registry.attacks[condition.attack].most_passes(own, condition.params, condition.threat)
             if each is None:
                 unknown[condition.attack] = None

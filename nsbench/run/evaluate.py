@@ -20,6 +20,7 @@ from nsbench.run.class_maps import for_classes
 from nsbench.run.judge import Columns
 from nsbench.run.known import UNKNOWN, Memory
 from nsbench.run.one_condition import OneCondition, share_unreadable
+from nsbench.run.sound import check_attackable, check_condition
 from nsbench.run.unattacked import clean_columns, keep_samples
 from nsbench.types import Condition, Outcomes
 
@@ -62,11 +63,14 @@ def evaluate(
     Images that are misclassified before the attack count as broken and are not attacked; the others are attacked in
     full batches. Raises ModelError for logits that are not finite and AttackError for adversarial images outside
     their threat model. An image that cannot be decoded raises CorruptImage; with `leave_out` it is named in the
-    evaluation and left out; where that leaves none, it raises DataError, unless it `may_be_empty`. So many `pictures`
+    evaluation and left out; where that leaves none, it raises DataError, unless it `may_be_empty`. So does an attack on
+    images with several right labels, and a condition that cannot be evaluated raises UsageError. So many `pictures`
     of right and of wrong images are kept. `memory` carries what is known of unattacked images from one condition of
     this model to the next. Where a batch does not fit into memory, half as many images are taken at a time, which moves
     no outcome. Several processes take a part of the images each, and all get the whole evaluation.
     """
+    check_condition(condition)
+    check_attackable(condition, split)
     memory, title = memory or Memory(), label or condition.name
     if split.set_classes:
         model = for_classes(model, split.set_classes)

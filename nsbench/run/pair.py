@@ -19,6 +19,8 @@ from nsbench.run.evaluate import Evaluation, evaluate
 from nsbench.run.job import Job
 from nsbench.run.known import Memory
 from nsbench.run.recording import Pair, available, result_line
+from nsbench.run.sound import check_splits, check_suite
+from nsbench.run.threat_words import threat_words
 from nsbench.types import Condition, Method, Suite
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ def facts_of(pair: Pair) -> dict[str, Fact]:
 def splits_of(job: Job, suite: Suite) -> list[Split]:
     """The images of each condition: the suite's own subset, cut further by --limit.
 
-    Where data have to be made, the first of several processes makes them, and the others find them.
+    Where data have to be made, the first of several processes makes them, and the others find them. Raises an nsbench
+    error for a suite that cannot be worked out.
     """
     if processes.count() > 1:
         processes.first(lambda: bool(_splits(job, suite)))
@@ -44,11 +47,10 @@ def splits_of(job: Job, suite: Suite) -> list[Split]:
 
 
 def _splits(job: Job, suite: Suite) -> list[Split]:
-    limits = [condition.limit for condition in suite.conditions()]
-    return [
-        _prepared(job, condition).limited(limit).limited(job.options.limit)
-        for condition, limit in zip(suite.conditions(), limits, strict=True)
-    ]
+    conditions = check_suite(suite)
+    splits = [_prepared(job, one).limited(one.limit).limited(job.options.limit) for one in conditions]
+    check_splits(conditions, splits)
+    return splits
 
 
 def _prepared(job: Job, condition: Condition) -> Split:
@@ -58,14 +60,21 @@ def _prepared(job: Job, condition: Condition) -> Split:
 
 def identity_of(job: Job, suite: Suite, splits: list[Split], key: str) -> str:
     """Digest of all that decides the outcomes, apart from the machine's arithmetic."""
-    settings = [
-        (c.name, c.attack, sorted(c.params.items()), str(c.threat), c.preprocess, split.digest, split.origin)
-        for c, split in zip(suite.conditions(), splits, strict=True)
-    ]
+    settings = [_setting(condition, split) for condition, split in zip(suite.conditions(), splits, strict=True)]
     used = [registry.attacks[c.attack].code for c in suite.conditions() if c.attack]
     codes = sorted({suite.code, *used} - {""})  # of files that were included: an edit is another measurement
     about = (job.source.name, key, job.parent.preprocessing, suite.name, suite.version, job.seed, settings)
     return digest_of(*about, *codes)
+
+
+def _setting(condition: Condition, split: Split) -> tuple[object, ...]:
+    """What decides the outcomes of one condition.
+
+    Until 2026-12-01 attacks looked at all classes where a subset was judged: those results are another measurement.
+    """
+    one, attacked = condition, (condition.attack, sorted(condition.params.items()), threat_words(condition.threat))
+    known = (one.name, *attacked, one.preprocess, split.digest, split.origin)
+    return (*known, "attacked over its classes") if one.attack and split.classes is not None else known
 
 
 def held_result(job: Job, method: Method, suite: Suite, identity: str, pair: Pair) -> Result | None:

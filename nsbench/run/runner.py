@@ -45,9 +45,10 @@ from nsbench.run.pair import (
     splits_of,
 )
 from nsbench.run.recording import Pair, has_meaning, result_of
+from nsbench.run.sound import check_suite
 from nsbench.run.trainings import budget_of, fit_key, fitted, job_of, measuring_job, subject_of
 from nsbench.run.turns import LOOKS, Elsewhere, clear_turn, turn
-from nsbench.run.watch import check_logger
+from nsbench.run.watch import check_logger, watched_suites
 from nsbench.types import Method, Suite
 
 if TYPE_CHECKING:
@@ -114,6 +115,8 @@ def ready(options: RunOptions, progress: Progress, network: Model | None = None)
     if options.log:
         check_logger(options.log)
     first = with_meaning(open_job(options, progress, network))
+    for suite in watched_suites(options) if options.watch else ():
+        check_suite(suite)
     if options.watch_suites and not options.watch:
         raise UsageError("--watch-suites: say how often with --watch K, every K rounds of a training")
     require_room(first)

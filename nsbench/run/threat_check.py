@@ -6,14 +6,15 @@ Shapes: B images of a batch, C channels, H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import ceil
+from math import ceil, isfinite
 from typing import TYPE_CHECKING
 
 import torch
 
-from nsbench.errors import AttackError
+from nsbench import registry
+from nsbench.errors import AttackError, UsageError
 from nsbench.models.attention import patch_size
-from nsbench.types import ThreatModel
+from nsbench.types import Condition, ThreatModel
 
 if TYPE_CHECKING:
     from nsbench.models import Model
@@ -23,7 +24,36 @@ NORM_OF: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {  # of the chan
     "l2": lambda change_BN: change_BN.norm(dim=1),
     "l1": lambda change_BN: change_BN.double().abs().sum(dim=1),
 }
+KNOWN = (*NORM_OF, "patch", "square", "flow")  # the norms of threat models
 TOLERANCE = 1e-5  # relative room for float32 rounding in a norm; 1/255 of a grey level is 4e-3
+
+
+def bound_of(condition: Condition) -> str:
+    """The norm that `threat.eps` is in: the threat's own; of a bounded patch the one that the setting `bound` names."""
+    assert condition.attack is not None
+    assert condition.threat is not None
+    if condition.threat.norm != "patch":
+        return condition.threat.norm
+    stated = registry.attacks[condition.attack].parameters.get("bound")
+    default = None if stated is None or stated.default is stated.empty else stated.default
+    return str(condition.params.get("bound", default) or condition.threat.norm)
+
+
+def check_threat_model(condition: Condition) -> None:
+    """Raises UsageError for a threat model that says nothing definite, so that its budget could not be checked."""
+    threat, where = condition.threat, f"condition '{condition.name}'"
+    assert threat is not None
+    if threat.norm not in KNOWN:
+        raise UsageError(f"{where}: norm '{threat.norm}' is none of {', '.join(KNOWN)}")
+    if threat.eps is not None and not (isfinite(threat.eps) and threat.eps >= 0):
+        raise UsageError(f"{where}: eps {threat.eps} is no budget; give a number of at least 0, or None for no bound")
+    if threat.norm == "patch" and threat.patches < 1:
+        raise UsageError(f"{where}: {threat.patches} patches may be replaced; give patches=1 or more")
+    if threat.norm in ("square", "flow") and not 0 < threat.share <= 1:
+        raise UsageError(f"{where}: share {threat.share:g} of an image's side; give a share above 0 and up to 1")
+    if threat.eps is not None and bound_of(condition) not in NORM_OF:
+        how = "say it by the attack's setting bound" if threat.norm == "patch" else "leave eps out"
+        raise UsageError(f"{where}: nothing says which norm eps {threat.eps:g} is in ({', '.join(NORM_OF)}); {how}")
 
 
 def check_adversarial(
@@ -60,7 +90,7 @@ def check_adversarial(
         far = ceil(threat.share * max(images_BCHW.shape[-2:]))
         problems[f"values that no pixel within {far} has"] = _out_of_reach(images_BCHW, adversarial_BCHW, far)
     if threat.eps is not None:
-        norms = NORM_OF.get(bound, NORM_OF["l2"])(difference)
+        norms = NORM_OF[bound](difference)
         limit = str(ThreatModel(bound, threat.eps))
         problems[f"a change beyond {limit}"] = norms > threat.eps * (1 + TOLERANCE) + 1e-6
     for what, bad in problems.items():

@@ -43,7 +43,9 @@ def _norms(condition: ConditionResult, mine: Outcomes) -> list[str]:
     if (linf > _with_room(l2)).any():
         problems.append("linf norms above the l2 norms of the same change")
     threat = condition.threat
-    bound = str(condition.params.get("bound") or threat.norm)  # of a patch whose change is bounded
+    bound = (
+        str(condition.params.get("bound")) if threat.norm == "patch" else threat.norm
+    )  # a patch's change may be bounded
     if bound in NORMS and threat.eps is not None and (mine.extra[bound] > _with_room(threat.eps)).any():
         problems.append(f"{bound} norms beyond the budget of {ThreatModel(bound, threat.eps)}")
     return problems

@@ -23,6 +23,7 @@ from nsbench.data.source import DataSource, Split, SurrogateName
 from nsbench.errors import CorruptImage, DataError, MissingSplit, ModelError, UsageError
 from nsbench.making.transfer import Surrogate, transfer_split
 from nsbench.models import Model, Preprocessing, weights_digest
+from nsbench.models.subset import over_classes
 from nsbench.results import read_results
 from nsbench.run.evaluate import evaluate
 from nsbench.run.opening import open_source
@@ -118,6 +119,21 @@ def test_the_set_is_within_its_budget_and_breaks_the_surrogate(cache: Path) -> N
         assert np.abs(change).max() == k
     assert accuracy[0] > accuracy[1] > accuracy[2]
     assert accuracy[2] < 0.3
+
+
+def test_a_set_of_some_classes_is_attacked_among_these(cache: Path) -> None:
+    source, classes = Source(network(0)), (4, 1, 3)
+    source.clean.classes, source.clean.labels = classes, np.full(40, 3)
+    split = source.split("transfer/8")
+    split.prepare(np.arange(5))
+    labels, ids = torch.full((5,), 2), source.clean.ids[:5].tolist()
+    threat = ThreatModel("linf", 8 / 255)
+    expected = mifgsm(
+        over_classes(network(0), classes), pixels(source.clean)[:5], labels, ids=ids, seed=0, threat=threat, steps=10
+    )
+    for index in range(5):
+        found = torch.from_numpy(np.array(split.load(index))).permute(2, 0, 1)
+        torch.testing.assert_close(found, (expected[index] * 255).round().byte(), atol=0, rtol=0)
 
 
 def test_images_are_made_once_and_only_those_asked_for(cache: Path) -> None:
