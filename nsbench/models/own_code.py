@@ -86,6 +86,7 @@ def wrap_module(
     word = normalisation_word(request.normalisation, asked)
     with _named(request.name, "its forward pass"):
         model = Model(network, name=name, preprocessing=preprocessing, mean=mean, std=std, normalisation=word)
+    model.own_preparation = False  # what stands beside the weights' code, or was asked for, may change without them
     model.origin = of_file(file, origin) if file else origin
     model.code_digest = hashlib.sha256(f"{name} {model.origin.sha256} {code}".encode()).hexdigest()[:16]
     return model
