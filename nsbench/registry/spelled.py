@@ -239,9 +239,10 @@ def _has_settings(kind: type) -> bool:
 
 
 def _plain(attributes: Mapping[str, object], kind: type) -> dict[str, object]:
-    """Of an object of torch's, such as a hook: numbers and words, and not what it works with."""
-    of_torch = kind.__module__.partition(".")[0] == "torch"
-    return {name: value for name, value in attributes.items() if of_torch and type(value) in PLAIN}
+    """Of an object of torch's, such as a hook: numbers and words, but for the number that a process gave it."""
+    if kind.__module__.partition(".")[0] != "torch":
+        return {}
+    return {name: value for name, value in attributes.items() if type(value) in PLAIN and name != "id"}
 
 
 def _names(code: CodeType) -> set[str]:
