@@ -22,6 +22,8 @@ SCALE = {"by": 0.5}
 
 
 class Base(nn.Module):
+    body: nn.Module
+
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.body(images - 0.5)
         return logits
@@ -44,6 +46,8 @@ class Buffered(Net):
 
 
 class OtherBase(nn.Module):
+    body: nn.Module
+
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.body(images + 0.5)
         return logits

@@ -93,11 +93,9 @@ def test_what_is_shipped_or_installed_has_a_version_instead(monkeypatch: pytest.
 
     registry.load_content([])
     shipped = [path.stem for folder in ("suites", "baselines") for path in registry.content_folder(folder).glob("*.py")]
-    known = {
-        **{one.name: one for one in registry.suites.values()},
-        **{one.name: one for one in registry.methods.values()},
-    }
-    assert {known[name].code for name in shipped} == {""}
+    codes = {one.name: one.code for one in registry.suites.values()}
+    codes |= {one.name: one.code for one in registry.methods.values()}
+    assert {codes[name] for name in shipped} == {""}
     assert {registry.attacks[name].code for name in nsbench.attacks.__all__} == {""}
 
     def fit() -> None: ...
