@@ -130,7 +130,7 @@ class Attack:
     facts: AttackFacts = AttackFacts()
     # passes(model, **settings), with a parameter `threat` that too: of one image at most; None: not known
     passes: Callable[..., Passes] | None = None
-    code: str = ""  # digest of the file that it was included from; "": it is installed and has a version
+    code: str = ""  # digest of one's own code that registers it; "": it is installed and has a version
 
     def __call__(
         self,
@@ -256,7 +256,7 @@ class Suite:
     unit: str = "%"
     lower_is_better: bool = False
     watched: bool = False  # --watch evaluates it during a training
-    code: str = ""  # digest of the file that it was included from; "": it is installed, and `version` says what changed
+    code: str = ""  # digest of one's own code that registers it; "": it is installed, and `version` says what changed
 
     def conditions(self) -> list[Condition]:
         return self.build()
@@ -307,7 +307,7 @@ class Method:
     role: str = ""  # one of ROLES
     order: int = 100
     parts: tuple[Method, ...] = ()  # of a chain such as madry+ns: each goes on from the model of the one before
-    code: str = ""  # digest of the file that it was included from; "": it is installed, and `version` says what changed
+    code: str = ""  # digest of one's own code that registers it; "": it is installed, and `version` says what changed
     given: Mapping[str, Setting] = field(default_factory=dict)  # settings of its own that are not the defaults
     # needs(train, **given): a digest of what decides the weights beside images and recipe; raises where it is not there
     needs: Callable[..., str] | None = None

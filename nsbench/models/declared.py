@@ -63,6 +63,14 @@ def without_contradiction(found: Iterable[tuple[str, Preparation, int | None]], 
     return [(place, replace(what, **decided), count) for place, what, count in found]
 
 
+def first_said(found: Iterable[tuple[str, Preparation, int | None]]) -> Preparation:
+    """What the declarations say; of two that contradict each other, the first."""
+    values: dict[str, Any] = {}
+    for _place, preparation, _count in found:
+        values = preparation.said() | values
+    return Preparation(**values)
+
+
 def beside(checkpoint: Path, model: str) -> list[tuple[str, Preparation, int | None]]:
     """What the config files in the checkpoint's folder declare, unless they name another architecture than `model`.
 

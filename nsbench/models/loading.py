@@ -22,6 +22,7 @@ from nsbench.models.checkpoint import Checkpoint, check_fit, read_checkpoint, st
 from nsbench.models.declared import (
     Declared,
     beside,
+    first_said,
     of_first_layer,
     of_training,
     together,
@@ -72,7 +73,8 @@ def load_timm(
     name = name or architecture.name
     read = read_checkpoint(path, which)
     weights, first_layer = of_first_layer(read.state)
-    declared = _declared(architecture.name, path, read, first_layer, asked)
+    found = _found(architecture.name, path, read, first_layer)
+    declared = together(without_contradiction(found, asked), path)
     wanted = replace(declared.preparation, **asked.said())
     built, network, state = _network(architecture, weights, path, wanted.size, resample=asked.size is not None)
     if not getattr(network, "num_classes", 1):
@@ -90,6 +92,7 @@ def load_timm(
     model = wrap(network, name=name, normalisation=normalisation_word(normalisation, asked), wanted=wanted)
     model.architecture, model.origin = built, of_file(path, origin)
     model.cast_from = cast_from
+    model.own_preparation = model.preprocessing == preprocessing_of(network, first_said(found))
     model.said = (*_said(declared, asked, read, normalisation), *_resampled(weights, state))
     return model
 
@@ -109,15 +112,17 @@ def with_normalisation(asked: Preparation, normalisation: str) -> Preparation:
     return replace(asked, mean=named[0], std=named[1])
 
 
-def _declared(name: str, path: Path, read: Checkpoint, first_layer: Preparation | None, asked: Preparation) -> Declared:
-    """What the checkpoint says, without what the caller has decided."""
+def _found(
+    name: str, path: Path, read: Checkpoint, first_layer: Preparation | None
+) -> list[tuple[str, Preparation, int | None]]:
+    """What the checkpoint says, and where."""
     found = [] if path.parent == WEIGHTS else beside(path, name)
     try:
         found += [one] if (one := of_training(read.args)) else []
     except (UsageError, ValueError, TypeError) as error:
         raise ModelError(f"checkpoint '{path}': its args cannot be understood ({error})") from error
     found += [("its first layer", first_layer, None)] if first_layer else []
-    return together(without_contradiction(found, asked), path)
+    return found
 
 
 def _said(declared: Declared, asked: Preparation, read: Checkpoint, normalisation: str) -> tuple[str, ...]:
@@ -186,17 +191,23 @@ def wrap(vit: nn.Module, *, name: str, normalisation: str = "own", wanted: Prepa
     """A timm model as a Model, prepared as is `wanted`, and where that says nothing as its `pretrained_cfg` says."""
     wanted = wanted or with_normalisation(Preparation(), normalisation)
     config = resolve_data_config(pretrained_cfg=vit.pretrained_cfg)
-    height, width = (wanted.size, wanted.size) if wanted.size else config["input_size"][1:]
-    if height != width:
+    height, width = config["input_size"][1:]
+    if height != width and not wanted.size:
         raise ModelError(f"model '{name}' takes images of {width}x{height} pixels; only square ones are supported")
-    preprocessing = Preprocessing(
-        size=int(width),
+    preprocessing = preprocessing_of(vit, wanted)
+    mean, std = wanted.mean or tuple(config["mean"]), wanted.std or tuple(config["std"])
+    return Model(vit, name=name, preprocessing=preprocessing, mean=mean, std=std, normalisation=normalisation)
+
+
+def preprocessing_of(vit: nn.Module, wanted: Preparation) -> Preprocessing:
+    """How images are prepared for a timm model: as is `wanted`, and else as its `pretrained_cfg` says."""
+    config = resolve_data_config(pretrained_cfg=vit.pretrained_cfg)
+    return Preprocessing(
+        size=int(wanted.size or config["input_size"][2]),
         crop_pct=float(wanted.crop_pct or config["crop_pct"]),
         interpolation=str(wanted.interpolation or config["interpolation"]),
         crop_mode=str(wanted.crop_mode or config["crop_mode"]),
     )
-    mean, std = wanted.mean or tuple(config["mean"]), wanted.std or tuple(config["std"])
-    return Model(vit, name=name, preprocessing=preprocessing, mean=mean, std=std, normalisation=normalisation)
 
 
 def _build_timm(

@@ -64,6 +64,7 @@ class Model(nn.Module):
     class_token_only = False  # see the function of this name
     origin: Origin | None = None  # where the weights come from
     architecture: Architecture | None = None  # what timm builds `vit` from; None: not timm's, or not known
+    own_preparation = True  # images are prepared as the weights declare it; False: as a caller or one's own code says
     code_digest = ""  # of the user's own code that computes the logits
     classes: tuple[int, ...] | None = None  # the logits are those of these classes alone; None: of all (see subset.py)
 

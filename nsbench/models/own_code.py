@@ -35,11 +35,11 @@ from nsbench.models.origin import of_file
 from nsbench.models.preparation import SIZES
 from nsbench.models.preprocessing import Preprocessing
 from nsbench.models.request import Request
+from nsbench.registry.spelled import spelled_network
 from nsbench.types import Origin
 
 SIZE_NAMES = ("input_size", "img_size", "image_size")  # attributes of a module that say the side of its input
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
-LIBRARIES = ("torch", "torchvision", "timm")  # whose versions are provenance
 AS_IT_IS = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # mean and std of a model that normalises inside
 
 
@@ -71,11 +71,14 @@ def wrap_module(
     origin: Origin,
     file: Path | None = None,
 ) -> Model:
-    """Any module from images to logits as a Model. `file`: of its code, whose digest tells it from other code.
+    """Any module from images to logits as a Model. `file`: of its code.
+
+    Its digest, and what the network consists of, which other files and settings decide, tell it from other code.
 
     Raises ModelError where the module gives no logits, and UsageError where nobody says the size of its input.
     """
     network.to("cpu").eval()
+    code = spelled_network(network)
     preprocessing = _preprocessing(network, prepared, request)
     asked = request.asked
     mean, std = asked.mean or AS_IT_IS[0], asked.std or AS_IT_IS[1]
@@ -83,39 +86,22 @@ def wrap_module(
     word = normalisation_word(request.normalisation, asked)
     with _named(request.name, "its forward pass"):
         model = Model(network, name=name, preprocessing=preprocessing, mean=mean, std=std, normalisation=word)
+    model.own_preparation = False  # what stands beside the weights' code, or was asked for, may change without them
     model.origin = of_file(file, origin) if file else origin
-    model.code_digest = hashlib.sha256(f"{name} {model.origin.sha256}".encode()).hexdigest()[:16]
+    model.code_digest = hashlib.sha256(f"{name} {model.origin.sha256} {code}".encode()).hexdigest()[:16]
     return model
 
 
 def wrap_in_memory(network: nn.Module, prepared: Preprocessing | None, request: Request) -> Model:
     """A module that exists already as a Model, a copy of its own; `request.name` is what it is called.
 
-    Its code is known by the source of its classes, so that an edit is another model. Raises as `wrap_module` does, and
-    UsageError for a name that no folder can have.
+    It is known by its classes, their code, and the settings of all its parts, so that an edit is another model. Raises
+    as `wrap_module` does, and UsageError for a name that no folder can have.
     """
     own = request.name
     if not NAME.fullmatch(own):
         raise UsageError(f"name '{own[:80]}': give a name of letters, digits and . _ -")
-    model = wrap_module(deepcopy(network), prepared, request, own, Origin("code", own))
-    model.code_digest = hashlib.sha256(f"{own}\n{_code_of(network)}".encode()).hexdigest()[:16]
-    return model
-
-
-def _code_of(network: nn.Module) -> str:
-    """The source of the classes that a module consists of, those of torch and timm aside."""
-    classes = {type(part) for part in network.modules()}
-    own = [one for one in classes if one.__module__.partition(".")[0] not in LIBRARIES]
-    return "\n".join(_source_of(one) for one in sorted(own, key=lambda one: one.__qualname__))
-
-
-def _source_of(kind: type[nn.Module]) -> str:
-    """Its source, or what was compiled of its forward pass where it was typed into a session."""
-    try:
-        return inspect.getsource(kind)
-    except (OSError, TypeError):
-        code = getattr(kind.forward, "__code__", None)
-        return f"{kind.__qualname__} {code.co_code.hex() if code else ''} {code.co_consts if code else ''}"
+    return wrap_module(deepcopy(network), prepared, request, own, Origin("code", own))
 
 
 def file_named(where: str) -> bool:

@@ -19,6 +19,7 @@ from nsbench.models.loading import normalisation_word
 from nsbench.models.model import Model
 from nsbench.models.names import without_prefixes
 from nsbench.models.origin import of_file
+from nsbench.models.preparation import Preparation
 from nsbench.models.preprocessing import Preprocessing
 from nsbench.models.request import Request
 from nsbench.models.torch_hub import fetch_address
@@ -44,11 +45,12 @@ def load(request: Request) -> Model:
     model = Model(
         network,
         name=request.name,
-        preprocessing=_preprocessing(prepared, request),
+        preprocessing=_preprocessing(prepared, asked),
         mean=asked.mean or tuple(prepared.mean),
         std=asked.std or tuple(prepared.std),
         normalisation=normalisation_word(request.normalisation, asked),
     )
+    model.own_preparation = model.preprocessing == _preprocessing(prepared, Preparation())
     model.cast_from, model.origin = cast_from, of_file(path, origin)
     return model
 
@@ -83,9 +85,9 @@ def _network(name: str, path: Path, which: str) -> tuple[nn.Module, str]:
     return network, cast_from
 
 
-def _preprocessing(prepared: Any, request: Request) -> Preprocessing:
+def _preprocessing(prepared: Any, asked: Preparation) -> Preprocessing:
     """torchvision's own resize and crop, or what was asked for."""
-    asked, size, resized = request.asked, int(prepared.crop_size[0]), int(prepared.resize_size[0])
+    size, resized = int(prepared.crop_size[0]), int(prepared.resize_size[0])
     return Preprocessing(
         asked.size or size,
         asked.crop_pct or share(size, resized),

@@ -23,9 +23,9 @@ from nsbench.errors import ModelError
 from nsbench.files import expanded
 from nsbench.models.architecture import Architecture
 from nsbench.models.checkpoint import check_fit, read_checkpoint, stored_types
-from nsbench.models.declared import beside, together, without_contradiction
+from nsbench.models.declared import beside, first_said, together, without_contradiction
 from nsbench.models.hub import fetch, fetch_first, parse_repository
-from nsbench.models.loading import normalisation_word, wrap
+from nsbench.models.loading import normalisation_word, preprocessing_of, wrap
 from nsbench.models.model import Model
 from nsbench.models.names import timm_names
 from nsbench.models.origin import of_file
@@ -47,7 +47,8 @@ def load(request: Request) -> Model:
     weights, name, origin = _found(request)
     config = read_config(weights.with_name(CONFIG), request.name)
     asked = request.asked
-    declared = together(without_contradiction(beside(weights, name), asked), weights)
+    found = beside(weights, name)
+    own, declared = first_said(found), together(without_contradiction(found, asked), weights)
     wanted = replace(declared.preparation, **asked.said())
     wanted = replace(wanted, size=wanted.size or DEFAULT_SIZE)
     if wanted.mean is None or wanted.std is None:
@@ -62,6 +63,9 @@ def load(request: Request) -> Model:
     setattr(network, "pretrained_cfg", {"input_size": (3, wanted.size, wanted.size)})  # noqa: B010
     model = wrap(network, name=name, normalisation=normalisation_word(request.normalisation, asked), wanted=wanted)
     model.architecture, model.origin, model.cast_from = architecture, of_file(weights, origin), cast_from
+    model.own_preparation = model.preprocessing == preprocessing_of(
+        network, replace(own, size=own.size or DEFAULT_SIZE)
+    )
     given = ", ".join(one for one in asked.said() if request.normalisation == "own" or one not in ("mean", "std"))
     model.said = (*declared.words(), *([f"{given} as asked for"] if given else []))
     return model

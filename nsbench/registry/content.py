@@ -7,7 +7,6 @@ name: `--include`, NSBENCH_INCLUDE, or `include` under [tool.nsbench] in the pyp
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import tomllib
@@ -17,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from nsbench.errors import NsbenchError, UsageError
+from nsbench.registry.code import CONTENT, ENTRY_POINTS, digest_of_file
 from nsbench.registry.registries import attacks, methods, suites
 
 included: list[Path] = []  # files and folders that --include names
@@ -43,7 +43,7 @@ def load_content(own: Sequence[Path] | None = None) -> None:
                 _load_file(path)
                 if path.stem not in registry:
                     raise NsbenchError(f"{path}: must register '{path.stem}', its own file name")
-    for group in ("nsbench.suites", "nsbench.methods", "nsbench.attacks"):
+    for group in ENTRY_POINTS:
         for entry in entry_points(group=group):
             entry.load()
     for path in included_files() if own is None else own:
@@ -94,7 +94,7 @@ def _of_project() -> list[Path]:
 
 def _include(path: Path) -> None:
     """Load a file of one's own. What it registers carries its digest, so that an edited file is another measurement."""
-    before = {*map(id, suites.values()), *map(id, methods.values()), *map(id, attacks.values())}
+    before = {registry.kind: set(registry) for registry in (suites, methods, attacks)}
     try:
         _load_file(path)
     except NsbenchError:
@@ -103,13 +103,13 @@ def _include(path: Path) -> None:
         at = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         line = getattr(error, "lineno", None) or (at[-1] if at else 1)
         raise UsageError(f"{path}:{line}: {type(error).__name__}: {error}") from error
-    code = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    if not sum([suites.note_code(before, code), methods.note_code(before, code), attacks.note_code(before, code)]):
+    code = digest_of_file(path)
+    if not sum(registry.note_code(before[registry.kind], code) for registry in (suites, methods, attacks)):
         raise UsageError(f"{path}: registers no suite, method or attack; see @nb.suite, @nb.method, @nb.attack")
 
 
 def _load_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"nsbench_content.{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(f"{CONTENT}.{path.stem}", path)
     if spec is None or spec.loader is None:
         raise NsbenchError(f"{path}: is not a Python file that can be loaded")
     module = importlib.util.module_from_spec(spec)

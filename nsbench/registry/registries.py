@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Generic, TypedDict, TypeVar, Unpack, overload
 
 from nsbench.errors import NsbenchError, UnknownName
+from nsbench.registry.code import ReadCode, code_of
 from nsbench.types import (
     GROUPS,
     Attack,
@@ -36,16 +37,20 @@ class Registry(Generic[Item]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._items: dict[str, Item] = {}
+        self._readers: dict[str, ReadCode] = {}  # of the code of items that a session registered
 
-    def add(self, name: str, item: Item) -> None:
+    def add(self, name: str, item: Item, code: str | ReadCode = "") -> None:
+        """`code`: that of one's own, as `code_of` gives it; "": the item has it already, or has a version."""
         if name in self._items:
             raise NsbenchError(f"{self.kind} '{name}' is registered twice; rename one of the two files")
-        self._items[name] = item
+        if callable(code):
+            self._readers[name] = code
+        self._items[name] = _with_code(item, code) if isinstance(code, str) and code else item
 
     def __getitem__(self, name: str) -> Item:
         if name not in self._items:
             raise UnknownName(self.kind, name, self._items)
-        return self._items[name]
+        return _with_code(self._items[name], self._readers[name]()) if name in self._readers else self._items[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self._items
@@ -53,15 +58,20 @@ class Registry(Generic[Item]):
     def __iter__(self) -> Iterator[str]:
         return iter(self._items)
 
-    def note_code(self, known: Collection[int], code: str) -> int:
-        """Give the items whose id() is not among the `known` the digest of the file that registered them; how many."""
-        new = [name for name, item in self._items.items() if id(item) not in known]
+    def note_code(self, known: Collection[str], code: str) -> int:
+        """Give the items whose names are not among the `known` the digest of the file that registered them; how many."""
+        new = [name for name in self._items if name not in known]
         for name in new:
-            self._items[name] = replace(self._items[name], code=code)  # type: ignore[type-var]
+            self._readers.pop(name, None)
+            self._items[name] = _with_code(self._items[name], code)
         return len(new)
 
     def values(self) -> list[Item]:
-        return list(self._items.values())
+        return [Registry.__getitem__(self, name) for name in self._items]
+
+
+def _with_code(item: Item, code: str) -> Item:
+    return replace(item, code=code)  # type: ignore[type-var]
 
 
 class Methods(Registry[Method]):
@@ -129,7 +139,7 @@ def suite(
     def register(build: BuildConditions) -> BuildConditions:
         name = build.__name__
         summary = " ".join((build.__doc__ or "").split())
-        suites.add(name, Suite(name, title, group, build, score, citation, summary, **fields))
+        suites.add(name, Suite(name, title, group, build, score, citation, summary, **fields), code_of(build, score))
         return build
 
     return register
@@ -145,7 +155,7 @@ def method(*, title: str, citation: str, **fields: Unpack[MethodFields]) -> Call
     def register(fit: AnyFit) -> AnyFit:
         name = fit.__name__
         summary = " ".join((fit.__doc__ or "").partition("\n\n")[0].split())
-        methods.add(name, Method(name, title, fit, citation, summary, **fields))
+        methods.add(name, Method(name, title, fit, citation, summary, **fields), code_of(fit, fields.get("needs")))
         return fit
 
     return register
@@ -187,7 +197,7 @@ def attack(
     facts = AttackFacts(steps, restarts, loss, start, library)
 
     def register(function: AnyAttack) -> AnyAttack:
-        attacks.add(function.__name__, Attack(function.__name__, function, facts, passes))
+        attacks.add(function.__name__, Attack(function.__name__, function, facts, passes), code_of(function))
         return function
 
     return register if function is None else register(function)

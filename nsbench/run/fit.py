@@ -69,13 +69,17 @@ class Fitter:
         own = [method.code] if method.code else []  # who edits an included file need not raise its version
         own += [json.dumps(sorted(method.given.items()))] if method.given else []
         own += ["start", start_digest] if method.takes_start else []
+        # Trainings read size and interpolation (crops), discretisers all of it (their quality). What a checkpoint itself
+        # declares stays out, as it always did: weights that are kept under such a key are found. Their card tells whether
+        # the declaration has been edited since.
+        prepared = [] if parent.own_preparation else [repr(parent.preprocessing)]
         origin = (parent.name, parent_digest, parent.mean, parent.std, *own)
         if not method.trains:
             return digest_of(*origin, method.name, method.version)
         train = self.source.split("train", self.progress)
         needed = [method.needs(train, **method.given)] if method.needs else []
         decides = (method.name, method.version, self.recipe.digest(), self.recipe.seed, train.digest)
-        return digest_of(*origin, *decides, *needed)
+        return digest_of(*origin, *decides, *needed, *prepared)
 
     def fit(self, method: Method, parent: Model, parent_digest: str, start: Start | None = None) -> Fitted:
         """The method's model: from `folder` where it is there under its key, otherwise trained and kept.
@@ -182,6 +186,7 @@ class Fitter:
             weights_digest=models.weights_digest(trained.model),
             recipe=recipe_used(self.recipe),
             data_digest=train.digest,
+            preprocessing=parent.preprocessing.describe(),
             history=trained.history,
             seconds=round(seconds, 2),
             forward_equivalents=sum(one.forward_equivalents for one in trained.history),

@@ -53,6 +53,7 @@ class FitCard:
     peak_memory_mib: int | None = None
     date: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    preprocessing: str = ""  # of the model that was trained; "": nothing was, or the card is older than this field
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,14 @@ def _sealed(card: FitCard) -> bytes:
     """The card's file: with its digest, since cost and history are figures, too."""
     record = {
         "card": _cards().dump_python(card, mode="json"),
-        "sha256": hashlib.sha256(_cards().dump_json(card)).hexdigest(),
+        "sha256": hashlib.sha256(_content(card)).hexdigest(),
     }
     return json.dumps(record, indent=1).encode() + b"\n"
+
+
+def _content(card: FitCard) -> bytes:
+    """What the digest is of: without what cards did not always have, where it is not there."""
+    return _cards().dump_json(card, exclude=None if card.preprocessing else {"preprocessing"})
 
 
 def history_table(history: Iterable[Round]) -> pd.DataFrame:
@@ -151,13 +157,15 @@ def _noise_columns(noise: NoiseOfRound) -> dict[str, Any]:
 
 
 def stored(path: Path, parent: Model, key: str) -> Fitted | None:
-    """Weights of an earlier run, or None where they are absent, half written or not what their card says."""
+    """Weights of an earlier run; None where they are absent, half written, not what their card says, or were trained on
+    images that were prepared otherwise."""
     try:
         card = _read_card(path.with_suffix(".json"))
         model = models.with_weights(parent, path)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, ModelError):
         return None
-    return Fitted(model, key, card) if models.weights_digest(model) == card.weights_digest else None
+    same = card.preprocessing in ("", parent.preprocessing.describe())  # a config.json may have been edited
+    return Fitted(model, key, card) if same and models.weights_digest(model) == card.weights_digest else None
 
 
 def stored_for_all(path: Path, parent: Model, key: str) -> Fitted | None:
@@ -184,7 +192,7 @@ def _read_card(path: Path) -> FitCard:
     record = json.loads(content)
     if "card" in record:
         card = _cards().validate_python(record["card"])
-        if record["sha256"] != hashlib.sha256(_cards().dump_json(card)).hexdigest():
+        if record["sha256"] != hashlib.sha256(_content(card)).hexdigest():
             raise ValueError(f"{path}: differs from its digest")
         return card
     try:

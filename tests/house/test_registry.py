@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ import nsbench.attacks
 from nsbench import registry
 from nsbench.errors import NsbenchError, UnknownName
 from nsbench.registry import Registry, registries
+from nsbench.registry.code import digest_of_file
 from nsbench.types import Attack, AttackFacts, Condition, Score, ThreatModel
 
 IMAGES, LABELS, THREAT = torch.rand(2, 3, 4, 4), torch.tensor([0, 1]), ThreatModel("linf", 0.5)
@@ -47,7 +49,8 @@ def score(outcomes: object) -> Score:
 def test_an_attack_is_registered_with_its_facts_and_stays_a_function() -> None:
     assert registry.attack(steps=3, loss="margin", library="numpy")(brighter) is brighter
     found = registry.attacks["brighter"]
-    assert found == Attack("brighter", brighter, AttackFacts(steps=3, loss="margin", library="numpy"))
+    facts = AttackFacts(steps=3, loss="margin", library="numpy")
+    assert found == Attack("brighter", brighter, facts, code=digest_of_file(Path(__file__), __name__))
     assert (found.facts.restarts, found.facts.start) == (None, None)
 
 
