@@ -22,6 +22,13 @@ from nsbench.errors import ModelError, UsageError
 from nsbench.files import read_regular
 from nsbench.models.preparation import INTERPOLATIONS, Preparation, Triple
 
+OPTIONS = {  # of `nsbench run` that decide a field
+    "mean": "--mean",
+    "std": "--std",
+    "size": "--img-size",
+    "crop_pct": "--crop-pct",
+    "interpolation": "--interpolation",
+}
 LARGEST = 1 << 22  # bytes of a config file: a thousand label names take 60,000
 
 
@@ -49,12 +56,17 @@ def together(found: Iterable[tuple[str, Preparation, int | None]], checkpoint: P
             if name in values and not _same(values[name], value):
                 raise ModelError(
                     f"checkpoint '{checkpoint}': {name} is {_shown(values[name])} in {sources[name]} and {_shown(value)} "
-                    f"in {place}; say which holds, with --{name.replace('_', '-')}"
+                    f"in {place}; {_decided(name)}"
                 )
             values.setdefault(name, value)
             sources.setdefault(name, place)
         classes = classes or count
     return Declared(Preparation(**values), sources, classes)
+
+
+def _decided(name: str) -> str:
+    """What to do where declarations differ in a field."""
+    return f"say which holds, with {OPTIONS[name]}" if name in OPTIONS else "correct one of the two"
 
 
 def without_contradiction(found: Iterable[tuple[str, Preparation, int | None]], asked: Preparation) -> list[Any]:
