@@ -65,7 +65,7 @@ def require_class_token(model: Model) -> None:
     attention_modules(model.vit)
     vit = model.vit
     pooling = getattr(vit, "global_pool", "token")
-    first = getattr(vit, "cls_token", None) is not None and getattr(vit, "num_prefix_tokens", 0)
+    first = getattr(vit, "cls_token", None) is not None and bool(getattr(vit, "num_prefix_tokens", 0))
     if not first or pooling not in ("token", ""):
         raise ModelError(
             f"model '{model.name}': its logits are not those of a class token (global_pool '{pooling}'), whose relevance "
