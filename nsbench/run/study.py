@@ -69,7 +69,7 @@ def fits(trained: Provenance, setting: Mapping[str, object]) -> bool:
     own = {name: one.value for name, one in trained.own_settings.items()}
     wanted = {field: value for field, value in setting.items() if "." not in field}
     try:
-        of_recipe = Recipe(**fields) == Recipe(**(fields | wanted))
+        of_recipe = Recipe.model_validate(fields) == Recipe.model_validate(fields | wanted)
     except ValidationError:  # of another version, or a setting that cannot be
         of_recipe = all(str(fields.get(field)) == str(value) for field, value in wanted.items())
     return of_recipe and all(_same(own.get(field, value), value) for field, value in setting.items() if "." in field)
