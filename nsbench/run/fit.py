@@ -204,7 +204,7 @@ def _trained(returned: Trained | Model, method: str) -> Trained:
     trained = returned if isinstance(returned, Trained) else Trained(returned)
     if not isinstance(trained.model, models.Model):
         raise TrainingError(
-            f"{method} returned {type(trained.model).__name__}, not a model: return what nb.finetune gives, or the model"
+            f"{method} returned {type(trained.model).__name__}, not a model: return what the training gives, or the model"
         )
     return trained
 
