@@ -18,11 +18,23 @@ from nsbench.models.model import hooked
 
 
 def patch_size(vit: Any) -> tuple[int, int]:
-    """Height and width in pixels of one patch. Raises ModelError where the model does not state it."""
-    size = getattr(getattr(vit, "patch_embed", None), "patch_size", None)
+    """Height and width in pixels of what one token stands for. Raises ModelError where the model does not state it.
+
+    Behind a convolutional network timm's patch_size counts cells of the feature map, of many pixels each.
+    """
+    embed = getattr(vit, "patch_embed", None)
+    size = getattr(embed, "patch_size", None)
     if size is None:
         raise ModelError(f"{type(vit).__name__} has no patch_embed.patch_size: a plain vision transformer is needed")
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    height, width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    if hasattr(embed, "backbone"):
+        cell = getattr(embed, "feature_ratio", None)
+        if cell is None:
+            raise ModelError(
+                f"{type(vit).__name__} does not state how many pixels a cell of its feature map stands for"
+            )
+        return height * int(cell[0]), width * int(cell[1])
+    return height, width
 
 
 def attention_modules(vit: Any) -> list[nn.Module]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,17 @@ from nsbench.errors import ModelError, UsageError
 from nsbench.files import read_regular
 from nsbench.models.preparation import INTERPOLATIONS, Preparation, Triple
 
+OPTIONS = {  # of `nsbench run` that decide a field
+    "mean": "--mean",
+    "std": "--std",
+    "size": "--img-size",
+    "crop_pct": "--crop-pct",
+    "interpolation": "--interpolation",
+}
+# Image processors of transformers whose preparation timm's transform repeats, and the resize that each has by default
+PROCESSORS = {"ViT": 2, "DeiT": 3, "Beit": 3, "ConvNext": 3, "Levit": 3, "MobileViT": 3, "Bit": 3, "CLIP": 3}
+SQUARE = ("ViT", "DeiT", "Beit")  # which read a plain number as height and width, others as the shorter side
+CROPPING = ("DeiT", "Levit", "MobileViT", "Bit", "CLIP")  # unless do_center_crop says otherwise
 LARGEST = 1 << 22  # bytes of a config file: a thousand label names take 60,000
 
 
@@ -49,12 +61,17 @@ def together(found: Iterable[tuple[str, Preparation, int | None]], checkpoint: P
             if name in values and not _same(values[name], value):
                 raise ModelError(
                     f"checkpoint '{checkpoint}': {name} is {_shown(values[name])} in {sources[name]} and {_shown(value)} "
-                    f"in {place}; say which holds, with --{name.replace('_', '-')}"
+                    f"in {place}; {_decided(name)}"
                 )
             values.setdefault(name, value)
             sources.setdefault(name, place)
         classes = classes or count
     return Declared(Preparation(**values), sources, classes)
+
+
+def _decided(name: str) -> str:
+    """What to do where declarations differ in a field."""
+    return f"say which holds, with {OPTIONS[name]}" if name in OPTIONS else "correct one of the two"
 
 
 def without_contradiction(found: Iterable[tuple[str, Preparation, int | None]], asked: Preparation) -> list[Any]:
@@ -136,22 +153,48 @@ def _config(record: Mapping[str, Any]) -> tuple[Preparation, int | None]:
 
 
 def _preprocessor(record: Mapping[str, Any]) -> tuple[Preparation, int | None]:
-    """Hugging Face's preprocessor_config.json."""
-    if record.get("do_normalize") is False:
+    """Hugging Face's preprocessor_config.json. Raises UsageError for what is known to be prepared in another way."""
+    kind = str(record.get("image_processor_type") or record.get("feature_extractor_type") or "")
+    kind = re.sub("(ImageProcessor(Fast|Pil)?|FeatureExtractor)$", "", kind)
+    _require_known(kind, record)
+    plain = record.get("do_normalize", kind != "MobileViT")
+    if not plain:
         record = {**record, "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}
     crop, size = record.get("crop_size"), record.get("size")
-    cropped = record.get("do_center_crop", "crop_size" in record)
-    side, resized = _side(crop), _side(size)
+    cropped = record.get("do_center_crop", kind in CROPPING or (kind not in PROCESSORS and "crop_size" in record))
+    side, resized = _side(crop) if cropped else None, _side(size)
+    square = "height" in size if isinstance(size, Mapping) else size is not None and kind in SQUARE
+    share: Any = (side / resized if side and resized else record.get("crop_pct")) if cropped else 1.0
+    if kind == "ConvNext" and resized:
+        square, share = resized >= 384, (1.0 if resized >= 384 else record.get("crop_pct") or 224 / 256)
+    elif kind == "Levit" and side and resized and not square:
+        share = side / int(256 / 224 * resized)
+    elif kind in PROCESSORS and resized and not square and not cropped:
+        raise UsageError(f"size {size} without a crop gives images that are not square")
+    resample = record.get("resample", PROCESSORS.get(kind))
     return _preparation(
         {
             "mean": record.get("image_mean"),
             "std": record.get("image_std"),
-            "input_size": side if cropped and side else resized,
-            "crop_pct": (side / resized if side and resized else record.get("crop_pct")) if cropped else 1.0,
-            "interpolation": INTERPOLATIONS.get(record["resample"]) if "resample" in record else None,
-            "crop_mode": None if cropped or not isinstance(size, Mapping) or "height" not in size else "squash",
+            "input_size": side or resized,
+            "crop_pct": share,
+            "interpolation": INTERPOLATIONS.get(resample) if resample is not None else None,
+            "crop_mode": "squash" if square else None,
         }
     ), None
+
+
+def _require_known(kind: str, record: Mapping[str, Any]) -> None:
+    """Raises UsageError for a processor, or a switch of one, that does something that is not done here."""
+    if kind and kind not in PROCESSORS:
+        raise UsageError(f"'{kind}' is none of the image processors that are known: {', '.join(PROCESSORS)}")
+    if record.get("do_flip_channel_order", kind == "MobileViT"):
+        raise UsageError("do_flip_channel_order: images of blue, green and red are not supported")
+    for name, usual in (("do_resize", True), ("do_rescale", True), ("rescale_offset", False), ("do_pad", False)):
+        if record.get(name, usual) not in (usual, None):
+            raise UsageError(f"{name} {record[name]}: is not supported")
+    if not math.isclose(record.get("rescale_factor") or 1 / 255, 1 / 255, rel_tol=1e-6):
+        raise UsageError(f"rescale_factor {record['rescale_factor']}: only 1/255 is supported")
 
 
 def _preparation(found: Mapping[str, Any]) -> Preparation:

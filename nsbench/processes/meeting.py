@@ -6,6 +6,7 @@ its error, and the others raise the same error wherever they wait next; so nobod
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
@@ -60,15 +61,43 @@ def _roll_call(own: Exception | None = None, state: int = FINE) -> None:
     if not worst.item():
         return
     told: list[Any] = [None] * count()
-    mine = (type(own), str(own)) if own is not None and state == worst.item() else None
+    mine = _written(own) if own is not None and state == worst.item() else None
     distributed.all_gather_object(told, mine, group=messages())
-    kind, text = next(one for one in told if one)
     if own is None or mine is None:
-        own = kind.__new__(kind, text)
+        own = _read(*next(one for one in told if one))
         if not isinstance(own, NsbenchError):
             own.add_note("in another process")
     setattr(own, _TOLD, True)
     raise own
+
+
+def _written(error: Exception) -> tuple[str, str, str]:
+    """An error as texts: module and name of its class, and what it says. A class of the user's own need not be one that
+    can be sent, nor be there in the other processes; where it is a kind of nsbench's, that kind's name is sent."""
+    import torch
+
+    own = next((kind for kind in type(error).__mro__ if kind.__module__.partition(".")[0] == "nsbench"), type(error))
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        own = MemoryError  # which the others have to know as such
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  of a class of the user's own
+        text = ""
+    if own is type(error) or own is MemoryError or issubclass(own, NsbenchError):
+        return own.__module__, own.__qualname__, text
+    return type(error).__module__, type(error).__qualname__, text
+
+
+def _read(module: str, name: str, text: str) -> Exception:
+    """The error again: of a class of nsbench's or of Python's own; else a RuntimeError that names the class."""
+    kind: Any = sys.modules.get(module) if module.partition(".")[0] in ("nsbench", "builtins") else None
+    for part in name.split("."):
+        kind = getattr(kind, part, None)
+    if isinstance(kind, type) and issubclass(kind, Exception):
+        error = kind.__new__(kind, text)
+        if str(error) == text:
+            return error
+    return RuntimeError(f"{name}: {text}")
 
 
 def first(work: Callable[[], T]) -> T:

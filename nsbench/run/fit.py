@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,8 +19,10 @@ from nsbench.progress import Progress, Within
 from nsbench.provenance import device_name, now, peak_memory_mib, versions
 from nsbench.results import RecipeUsed, Round, Stage
 from nsbench.run.kept_fits import FitCard, Fitted, clear_checkpoint, kept_at, store, stored_for_all
+from nsbench.run.lent import lent
 from nsbench.run.turns import clear_turn, turn
 from nsbench.training import Trained
+from nsbench.training.calls import remove_checkpoints
 from nsbench.types import Method
 
 if TYPE_CHECKING:
@@ -37,10 +40,6 @@ class Start:
 
     model: Model
     digest: str  # of its weights, or the key that stands for them
-
-    def asked(self, method: Method) -> dict[str, Model]:
-        """The keyword `start` for a method that takes it."""
-        return {"start": self.model} if method.takes_start else {}
 
 
 @dataclass(frozen=True)
@@ -92,8 +91,9 @@ class Fitter:
             return self._chain(method, start)
         key = self.key(method, parent, parent_digest, start.digest)
         if not method.trains:
-            asked = {**start.asked(method), **method.given}
-            model = _trained(method.fit(parent, None, self.recipe, progress=self.progress, **asked)).model
+            with self._lent(method, parent, start) as (own, asked):
+                returned = method.fit(own, None, self.recipe, progress=self.progress, **asked, **method.given)
+            model = _trained(returned, method.name).model
             card = FitCard(method.name, method.version, parent.name, parent_digest, models.weights_digest(model), None)
             return Fitted(model, key, card)
         path = kept_at(self.folder, key)
@@ -119,12 +119,19 @@ class Fitter:
     ) -> Fitted:
         checkpoint = path.with_suffix(".training")
         if self.again:
-            processes.first(partial(checkpoint.unlink, missing_ok=True))
+            processes.first(partial(remove_checkpoints, checkpoint))
         fitted = self._train(method, parent, parent_digest, start, key, checkpoint)
         processes.agree(fitted.weights_digest, f"the weights of {method.name} differ")
         processes.first(partial(store, path, fitted))
-        processes.first(partial(checkpoint.unlink, missing_ok=True))
+        processes.first(partial(remove_checkpoints, checkpoint))
         return fitted
+
+    @contextmanager
+    def _lent(self, method: Method, parent: Model, start: Start) -> Iterator[tuple[Model, dict[str, Model]]]:
+        """The model that the method may do with what it wants, and the keyword `start` where it asks for it."""
+        begun = start.model if method.takes_start else parent
+        with lent(method.name, parent, begun, self.recipe.seed) as (own, begun):
+            yield own, {"start": begun} if method.takes_start else {}
 
     def _chain(self, method: Method, start: Start) -> Fitted:
         """Each part from the model of the one before, whose key stands for its weights."""
@@ -146,24 +153,23 @@ class Fitter:
     def _train(
         self, method: Method, parent: Model, parent_digest: str, start: Start, key: str, checkpoint: Path
     ) -> Fitted:
-        device = str(next(parent.parameters()).device)
+        device = str(parent.device)
         train = self.source.split("train", self.progress)
         began = time.perf_counter()
         try:
-            with doing(f"fitting {method.name}"):
-                trained = _trained(
-                    method.fit(
-                        parent,
-                        train,
-                        self.recipe,
-                        progress=Within(self.progress, lambda: method.name),
-                        workers=self.workers,
-                        checkpoint=checkpoint,
-                        on_round=partial(self.on_round, method.name) if self.on_round else None,
-                        **start.asked(method),
-                        **method.given,
-                    )
+            with doing(f"fitting {method.name}"), self._lent(method, parent, start) as (own, asked):
+                returned = method.fit(
+                    own,
+                    train,
+                    self.recipe,
+                    progress=Within(self.progress, lambda: method.name),
+                    workers=self.workers,
+                    checkpoint=checkpoint,
+                    on_round=partial(self.on_round, method.name) if self.on_round else None,
+                    **asked,
+                    **method.given,
                 )
+            trained = _trained(returned, method.name)
         except KeyboardInterrupt as stopped:
             if checkpoint.exists():
                 stopped.add_note(f"the finished rounds of {method.name} are kept")
@@ -198,9 +204,14 @@ class Fitter:
         return Fitted(trained.model, key, card)
 
 
-def _trained(returned: Trained | Model) -> Trained:
-    """What a method returned: a model alone has no history."""
-    return returned if isinstance(returned, Trained) else Trained(returned)
+def _trained(returned: Trained | Model, method: str) -> Trained:
+    """What a method returned: a model alone has no history. Raises TrainingError where it is neither."""
+    trained = returned if isinstance(returned, Trained) else Trained(returned)
+    if not isinstance(trained.model, models.Model):
+        raise TrainingError(
+            f"{method} returned {type(trained.model).__name__}, not a model: return what the training gives, or the model"
+        )
+    return trained
 
 
 def _sum(counts: Iterable[int | None]) -> int | None:

@@ -19,6 +19,7 @@ from nsbench.errors import ModelError, ResultError
 from nsbench.files import OTHER_CACHE, cache_folder, read_regular, write_atomically, writing
 from nsbench.results import NoiseOfRound, RecipeUsed, Round, Stage
 from nsbench.results.upgrades import recipe_of, round_of
+from nsbench.training.calls import remove_checkpoints
 
 if TYPE_CHECKING:
     from nsbench.models import Model
@@ -107,15 +108,16 @@ def keep_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def drop_files(path: Path) -> None:
     """Remove what is kept under this path, the card first, and the state of a training. Raises OSError."""
-    for suffix in (*reversed(PARTS), ".training"):
+    for suffix in reversed(PARTS):
         path.with_suffix(suffix).unlink(missing_ok=True)
+    remove_checkpoints(path.with_suffix(".training"))
 
 
 def clear_checkpoint(checkpoint: Path, card: Path) -> None:
     """Remove what a process left that was killed after it had stored a model; a training in progress is newer."""
     with suppress(OSError):  # there is none, or nothing may be removed here
         if checkpoint.stat().st_mtime_ns <= card.stat().st_mtime_ns:
-            checkpoint.unlink()
+            remove_checkpoints(checkpoint)
 
 
 def _sealed(card: FitCard) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -22,6 +22,9 @@ def of_recipe(settings: Mapping[str, str]) -> dict[str, str]:
 def require_known(settings: Mapping[str, str], methods: Collection[str]) -> None:
     """Every setting with a dot is one of a method of this run. Raises UnknownName or UsageError."""
     parts = {part.name: part for name in methods for part in _parts(registry.methods[name])}
+    for part in parts.values():
+        for name, parameter in part.parameters.items():
+            _require_kept(parameter.default, f"{part.name}.{name}")
     for field, text in settings.items():
         name, dot, own = field.partition(".")
         if not dot:
@@ -67,9 +70,25 @@ def _value(method: Method, name: str, text: str) -> Setting:
 
 def typed_setting(function: Callable[..., Any], parameter: inspect.Parameter, text: str, option: str) -> Setting:
     """The text as what the function takes. Raises UsageError, which names the `option` that gave it."""
+    stated = _stated(function, parameter)
+    several = (get_origin(stated) or stated) is tuple
     try:
-        value: Setting = TypeAdapter(_stated(function, parameter)).validate_python(text)
+        if several and stated is tuple:  # which says nothing of its members: those of the default do
+            stated = tuple[type(parameter.default[0]) if parameter.default else str, ...]  # type: ignore[misc]
+        given = [one.strip() for one in text.split(",") if one.strip()] if several else text
+        value: Setting = TypeAdapter(stated).validate_python(given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise UsageError(f"{option}={text}: {first['msg']}") from error
+    _require_kept(value, option)
     return value
+
+
+def _require_kept(value: object, name: str) -> None:
+    """Raises UsageError for a value that a result cannot state."""
+    for one in value if isinstance(value, tuple) else (value,):
+        if type(one) not in (bool, int, float, str, type(None)):
+            raise UsageError(
+                f"{name}: a setting is a number, a text, yes or no, nothing, or a tuple of these, and not a "
+                f"{type(one).__name__}; take such a one and make the other of it in the function"
+            )

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nsbench.errors import UnknownName, UsageError
 from nsbench.files import read_regular
-from nsbench.training.recipe import LATER
+from nsbench.training.recipe import LATER, Recipe
 
 if TYPE_CHECKING:
     from nsbench.results import Provenance
@@ -67,7 +67,19 @@ def fits(trained: Provenance, setting: Mapping[str, object]) -> bool:
         return True
     fields = {**LATER, "name": recipe.name, "seed": recipe.seed, **recipe.settings}
     own = {name: one.value for name, one in trained.own_settings.items()}
-    return all(
-        str(own.get(field, value) if "." in field else fields.get(field)) == str(value)
-        for field, value in setting.items()
-    )
+    wanted = {field: value for field, value in setting.items() if "." not in field}
+    try:
+        of_recipe = Recipe.model_validate(fields) == Recipe.model_validate(fields | wanted)
+    except ValidationError:  # of another version, or a setting that cannot be
+        of_recipe = all(str(fields.get(field)) == str(value) for field, value in wanted.items())
+    return of_recipe and all(_same(own.get(field, value), value) for field, value in setting.items() if "." in field)
+
+
+def _same(own: object, value: object) -> bool:
+    """Whether a study's value, or the text of it, is that of a result: 1 is 1.0, and "1" is both."""
+    if own == value or str(own) == str(value):
+        return True
+    try:
+        return isinstance(own, int | float) and not isinstance(own, bool) and own == float(str(value))
+    except ValueError:
+        return False

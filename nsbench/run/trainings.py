@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING
 from nsbench import registry
 from nsbench.errors import UsageError
 from nsbench.progress import Progress
-from nsbench.run.fit import Fitter
+from nsbench.run.fit import Fitter, recipe_used
 from nsbench.run.job import Job, open_job
 from nsbench.run.kept_fits import Fitted
 from nsbench.run.options import RunOptions
 from nsbench.run.watch import Watcher
-from nsbench.types import Method
+from nsbench.types import FitPasses, Method
 
 if TYPE_CHECKING:
     from nsbench.models import Model
+
+
+IDLE = FitPasses(0, trained=0)  # what a method that does not train does
 
 
 def fit(options: RunOptions, progress: Progress, network: Model | None = None) -> Fitted:
@@ -29,18 +32,25 @@ def fit(options: RunOptions, progress: Progress, network: Model | None = None) -
 
 def fitted(job: Job, method: Method, waits: bool = True) -> Fitted:
     with closing(Watcher(job)) as watcher:
-        return fitter_of(job, watcher, waits).fit(method, job.parent, job.parent_digest)
+        found = fitter_of(job, method, watcher, waits).fit(method, job.parent, job.parent_digest)
+    if found.card.recipe is None or not _is_divided(job, method):
+        return found
+    return replace(found, card=replace(found.card, recipe=recipe_used(job.recipe)))  # that of its neighbours
 
 
 def fit_key(job: Job, method: Method) -> str:
     """Digest of everything that decides the weights of a method."""
-    return fitter_of(job).key(method, job.parent, job.parent_digest)
+    return fitter_of(job, method).key(method, job.parent, job.parent_digest)
 
 
-def fitter_of(job: Job, watcher: Watcher | None = None, waits: bool = True) -> Fitter:
+def fitter_of(job: Job, method: Method, watcher: Watcher | None = None, waits: bool = True) -> Fitter:
+    """For the trainings of one method: where the recipe bounds compute, those of a chain have equal shares of it."""
+    recipe = job.recipe
+    if _is_divided(job, method):
+        recipe = recipe.model_copy(update={"compute": recipe.compute / _trainings(job, method)})
     listens = watcher is not None and (job.options.watch or job.options.log)
     return Fitter(
-        job.recipe,
+        recipe,
         job.source,
         job.progress,
         workers=job.workers,
@@ -51,9 +61,29 @@ def fitter_of(job: Job, watcher: Watcher | None = None, waits: bool = True) -> F
     )
 
 
+def _is_divided(job: Job, method: Method) -> bool:
+    return bool(job.recipe.compute and method.parts) and _trainings(job, method) > 1
+
+
+def _trainings(job: Job, method: Method) -> int:
+    """How many parts of a chain take steps; one that only averages weights behind another one takes none."""
+    train = job.source.split("train", job.progress)
+    found = [
+        part.passes_of(job.parent, train, job.recipe, chained=number > 0) if part.trains else IDLE
+        for number, part in enumerate(method.parts)
+    ]
+    return sum(one is None or bool(one.forwards or one.trained) for one in found)
+
+
 def trained_parts(job: Job, method: Method) -> Iterator[tuple[Method, Method]]:
-    """The trainings behind a method's model: of a chain each part that trains, behind the chain that ends with it."""
+    """The trainings behind a method's model: of a chain each part that trains, behind the chain that ends with it.
+
+    Where these share a budget they are one training: a part's share is no other chain's.
+    """
     parts = method.parts or (method,)
+    if method.parts and (job.recipe.compute or job.options.match == "compute") and _trainings(job, method) > 1:
+        yield method, parts[-1]
+        return
     for number, part in enumerate(parts, 1):
         if part.trains:
             yield job.method("+".join(one.name for one in parts[:number])), part

@@ -21,17 +21,18 @@ import torch
 from nsbench import processes
 from nsbench.data import Split
 from nsbench.data.loading import Batch
-from nsbench.errors import UsageError
-from nsbench.models import Model, class_token_only
+from nsbench.errors import ModelError, UsageError
+from nsbench.models import Model, class_token_only, weights_digest
 from nsbench.progress import SILENT, Advance, Fact, Progress, duration
 from nsbench.results import Round
 from nsbench.training.ascent import check_radius
+from nsbench.training.calls import beginning, checkpoint_of, next_number
 from nsbench.training.noise import Perturb, noisy_at, round_noise
 from nsbench.training.optimisation import compiled, drop_path
 from nsbench.training.recipe import Recipe, adapted
 from nsbench.training.shares import require_same_weights, require_shareable
 from nsbench.training.state import State, Trained
-from nsbench.training.step import Brought, Criterion, Losses, mean_losses, take_step
+from nsbench.training.step import Brought, Criterion, Losses, gradient_of_parts, mean_losses, take_step
 from nsbench.training.trainable import Probe, train_only
 from nsbench.training.views import Views, training_batches
 
@@ -83,7 +84,8 @@ def finetune(
     decides, such as {"color_jitter": 0.4}; a line says where the recipe has them too. `facts()` is called after every
     round; what it returns stands in the history.
 
-    `checkpoint` is a file that is written after each round, and that training goes on from where it is there.
+    `checkpoint` is a file that is written after each round, and that training goes on from where it is there. A method
+    that trains several times may hand over the same one: each training in turn has a file of its own.
     `on_round` is called after every finished round; accuracies that it returns become a part of the history.
     """
     if perturb and losses:
@@ -93,12 +95,18 @@ def finetune(
     if views and masks:
         raise UsageError("finetune takes `views` or `masks`, not both")
     check_radius(ascent)
+    number, begins = next_number(), ""
     require_shareable(model, recipe)
     if augmentation is not None:
         recipe = adapted(recipe, augmentation, progress, nothing_else=not (perturb or losses))
     if views:
         views.check(recipe)
-    state = _begun(model, recipe, checkpoint, progress)
+    if checkpoint:
+        checkpoint = checkpoint_of(checkpoint, number)
+        begins = beginning(weights_digest(model), number, layer, ascent, probe, masks, *map(_named, (perturb, losses)))
+    if next(model.parameters(), None) is None:
+        raise ModelError(f"model '{model.name}' has no weights that could be trained")
+    state = _begun(model, recipe, checkpoint, progress, begins)
     model, state.draws = state.model, losses is not None
     train_only(model, recipe.trainable)  # what it cannot be is said before anything is done
     brought = Brought(perturb, losses, noisy_at(model, layer, recipe) if perturb else model, views, ascent, probe)
@@ -119,7 +127,7 @@ def finetune(
             entry = replace(entry, facts=dict(facts())) if facts else entry
             progress.event("round", _told(entry, recipe), _facts(entry))
             if state.micro_batch < together:
-                fitting = f"went on with {state.micro_batch}, which give the same gradients"
+                fitting = f"went on with {state.micro_batch}, {gradient_of_parts(state.model)}"
                 progress.line(f"{together} images at a time do not fit into memory; {fitting}", style="yellow")
             state.history.append(entry)
             try:
@@ -154,16 +162,21 @@ def _facts(entry: Round) -> dict[str, Fact]:
     return facts
 
 
-def _begun(model: Model, recipe: Recipe, checkpoint: Path | None, progress: Progress) -> State:
+def _named(function: Callable[..., object] | None) -> str:
+    """A function's name in its file, the same in every process and run."""
+    return getattr(function, "__qualname__", type(function).__name__)
+
+
+def _begun(model: Model, recipe: Recipe, checkpoint: Path | None, progress: Progress, begins: str) -> State:
     """The training of a copy of `model` as the checkpoint has it, or from the beginning."""
-    state = State.fresh(deepcopy(model).requires_grad_(True), recipe)
+    state = State.fresh(deepcopy(model).requires_grad_(True), recipe, begins)
     if checkpoint and processes.first(checkpoint.exists):
         why_not = next(filter(None, processes.gathered(state.load(checkpoint))), "")
         progress.line(
             why_not or f"goes on after round {state.round}, from {checkpoint}", "yellow" if why_not else "dim"
         )
         if why_not:
-            return State.fresh(deepcopy(model).requires_grad_(True), recipe)
+            return State.fresh(deepcopy(model).requires_grad_(True), recipe, begins)
     return state
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 import torch
@@ -14,14 +15,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from nsbench import processes
 from nsbench.data import Split
 from nsbench.data.loading import batches
-from nsbench.errors import ModelError, UsageError
-from nsbench.models import Model
+from nsbench.errors import ModelError, TrainingError, UsageError
+from nsbench.models import Model, frozen
 from nsbench.models.preprocessing import unit
 from nsbench.nullspace import LearntNoise, noise_influence
 from nsbench.nullspace.approximate import NoiseWatch
 from nsbench.nullspace.layers import INPUT, at_layer, describe, layers
 from nsbench.nullspace.random_noise import LEAST
-from nsbench.randomness import derive_seed
+from nsbench.randomness import derive_seed, global_generators_kept
 from nsbench.results import NoiseOfRound
 from nsbench.training.augment import Augmented, erase, seeded
 from nsbench.training.cost import besides
@@ -90,23 +91,67 @@ def round_noise(
     watch: NoiseWatch | None = None,
     start: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor | None, NoiseOfRound | None]:
-    """This round's noise (1, N, D), and what the history tells of it. `start`: see `NoiseImages`."""
+    """This round's noise (1, N, D), and what the history tells of it. `start`: see `NoiseImages`.
+
+    What `perturb` draws from the global generators follows the seed, whatever the number of workers and processes.
+    Raises TrainingError for what cannot be added, NsbenchError where several processes have another noise each.
+    """
     parts = _stream(model, train, recipe, round, workers)
     with closing(parts):
         held_out = next(parts)
-        taken = Pool(parts, recipe.noise_batches) if recipe.noise_batches else parts
+        apart = _undisturbed(parts, model.device)
+        taken = Pool(apart, recipe.noise_batches) if recipe.noise_batches else apart
         stop = held_out if recipe.noise_stop == "held-out" else None
         images = NoiseImages(taken, held_out, stop, watch, start)
-        learnt = perturb(model, images, round)
-    if learnt is None:
+        with seeded(derive_seed(recipe.seed, "perturb", round), model.device):
+            learnt = perturb(model, images, round)
+    noise_1ND = learnt.noise_1ND if isinstance(learnt, LearntNoise) else learnt
+    with processes.section():
+        _check(noise_1ND, model, held_out)
+    _require_same(noise_1ND, round)
+    if learnt is None or noise_1ND is None:
         return None, None
-    noise_1ND = learnt if isinstance(learnt, torch.Tensor) else learnt.noise_1ND
     if isinstance(learnt, LearntNoise):
         besides(-learnt.unused_gradients)  # which one process does not compute
     norm, influence = noise_1ND.norm().item(), noise_influence(model, held_out, noise_1ND)
     if isinstance(learnt, torch.Tensor):
         return noise_1ND, NoiseOfRound(norm, influence)
     return noise_1ND, NoiseOfRound(norm, influence, learnt.mse_probability, learnt.steps, learnt.converged)
+
+
+def _undisturbed(stream: Iterator[torch.Tensor], device: torch.device) -> Iterator[torch.Tensor]:
+    """The same batches; making them moves no generator that a noise is drawn from."""
+    while True:
+        with global_generators_kept(device):
+            batch = next(stream, None)
+        if batch is None:
+            return
+        yield batch
+
+
+def _check(noise_1ND: object, model: Model, held_out: torch.Tensor) -> None:
+    if noise_1ND is None:
+        return
+    if not isinstance(noise_1ND, torch.Tensor):
+        raise TrainingError(
+            f"perturb returned {type(noise_1ND).__name__}, not a noise: return a tensor (1, N, D), or None"
+        )
+    with frozen(model), torch.no_grad():
+        wanted = model.embed(held_out[:1]).shape
+    try:
+        fits = torch.broadcast_shapes(noise_1ND.shape, wanted) == wanted
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise TrainingError(
+            f"perturb returned a noise of shape {tuple(noise_1ND.shape)}, and what it is added to has {tuple(wanted)}"
+        )
+
+
+def _require_same(noise_1ND: torch.Tensor | None, round: int) -> None:
+    if processes.count() > 1:
+        content = b"" if noise_1ND is None else noise_1ND.detach().cpu().contiguous().numpy().tobytes()
+        processes.agree(sha256(content).hexdigest(), f"the noises of round {round + 1} differ")
 
 
 def _stream(model: Model, train: Split, recipe: Recipe, round: int, workers: int) -> Generator[torch.Tensor]:

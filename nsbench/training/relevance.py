@@ -21,6 +21,7 @@ from nsbench.models.attention import attention_modules, patch_size, recorded_att
 from nsbench.models.model import hooked
 from nsbench.progress import Progress
 from nsbench.training.cost import besides
+from nsbench.training.trainable import Work
 
 AFFINITY = 0.2  # cosine of two patches' keys above which they are neighbours
 FAR = 1e-5  # weight of the edge between patches that are none
@@ -47,7 +48,8 @@ def relevance(model: Model, images_BCHW: Tensor, targets: Tensor) -> tuple[Tenso
     soft = targets.is_floating_point()
     score = (logits_BK * targets).sum() if soft else logits_BK.gather(1, targets[:, None]).sum()
     gradients = torch.autograd.grad(score, list(maps), retain_graph=True)
-    besides(-len(images_BCHW))  # it stops at the maps, without the weights' gradients that a backward pass counts
+    # it stops at the maps, without the weights' gradients that a backward pass counts
+    besides(-len(images_BCHW) * Work.of(model).weights)
     side = images_BCHW.shape[2] // patch_size(model.vit)[0]
     row_BT = class_row(maps, gradients)[:, model.vit.num_prefix_tokens :]
     if row_BT.shape[1] != side * side:
@@ -56,6 +58,19 @@ def relevance(model: Model, images_BCHW: Tensor, targets: Tensor) -> tuple[Tenso
     low_B111, high_B111 = map_B1HW.amin(dim=(2, 3), keepdim=True), map_B1HW.amax(dim=(2, 3), keepdim=True)
     span_B111 = (high_B111 - low_B111).clamp_min(torch.finfo(map_B1HW.dtype).tiny)  # a constant map becomes 0
     return logits_BK, ((map_B1HW - low_B111) / span_B111)[:, 0]
+
+
+def require_class_token(model: Model) -> None:
+    """Raises ModelError where the logits are not read from a class token at the first place, whose row is taken."""
+    attention_modules(model.vit)
+    vit = model.vit
+    pooling = getattr(vit, "global_pool", "token")
+    first = getattr(vit, "cls_token", None) is not None and bool(getattr(vit, "num_prefix_tokens", 0))
+    if not first or pooling not in ("token", ""):
+        raise ModelError(
+            f"model '{model.name}': its logits are not those of a class token (global_pool '{pooling}'), whose relevance "
+            "this method takes; choose a vision transformer with a class token"
+        )
 
 
 def class_row(maps: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
@@ -94,6 +109,7 @@ class Foreground:
     def open(cls, masks: str, model: Model, train: Split, progress: Progress | None = None) -> Foreground:
         """`masks` as in `needs`; with "" the source's where it has some, else the model's. It is said which."""
         cls.needs(train, masks)
+        require_class_token(model)
         own = not cls.cuts(train, masks)
         if progress:
             progress.line(f"foreground by {train.masks if own else 'the features of the checkpoint'}", style="dim")

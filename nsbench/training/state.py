@@ -27,7 +27,7 @@ from nsbench.training.optimisation import averaged, optimiser_of, schedule_of
 from nsbench.training.recipe import Recipe
 
 _ROUNDS = TypeAdapter(list[Round])
-FORMAT = 3  # of the checkpoint; one of another format is not gone on from
+FORMAT = 4  # of the checkpoint; one of another format is not gone on from
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,10 @@ class State:
     micro_batch: int = 0  # images per forward pass: the recipe's, or what fitted into memory
     draws: bool = False  # whether torch's generators have moved in a step, or may move in a method's own losses
     noise: torch.Tensor | None = None  # (1, N, D) of the last round, where the next one begins from it
+    begins: str = ""  # digest of what it started from, and of what the method brings: see training/calls.py
 
     @classmethod
-    def fresh(cls, model: Model, recipe: Recipe) -> State:
+    def fresh(cls, model: Model, recipe: Recipe, begins: str = "") -> State:
         optimiser = optimiser_of(model, recipe)
         return cls(
             model,
@@ -65,6 +66,7 @@ class State:
             schedule_of(optimiser, recipe),
             averaged(model, recipe),
             micro_batch=min(recipe.micro_batch or recipe.batch_size, recipe.batch_size),
+            begins=begins,
         )
 
     @property
@@ -106,7 +108,7 @@ class State:
             torch.save(record | {"digest": _digest(record)}, file)
 
     def load(self, path: Path) -> str:
-        """Go on from a checkpoint of this recipe. Returns "", or in a line why there is nothing to go on from.
+        """Go on from a checkpoint of this training. Returns "", or in a line why there is nothing to go on from.
 
         What was read is compared with the digest that was kept with it before anything of it is taken.
         """
@@ -117,6 +119,8 @@ class State:
                 record = torch.load(file, map_location="cpu", weights_only=True)
             if record.get("format") != FORMAT or record["recipe"] != self.recipe.digest():
                 return f"{path}: is of another version or recipe; the training starts anew"
+            if record["begins"] != self.begins:
+                return f"{path}: is of a training of other weights or another loss; the training starts anew"
             if record.pop("digest") != _digest(record):
                 raise ValueError("its content differs from its digest")
             self._restore(record)
@@ -132,7 +136,7 @@ class State:
             self.ema.module.load_timm_state_dict(record["ema"])
         self.cost, self.history = TrainingCost(**record["cost"]), _ROUNDS.validate_python(record["history"])
         self.round, self.step, self.micro_batch = record["round"], record["step"], record["micro_batch"]
-        self.noise = record.get("noise")  # a checkpoint of an earlier version has none
+        self.noise = record["noise"]
         if self.scheduler:
             self.scheduler.step_update(self.position)
 
@@ -140,6 +144,7 @@ class State:
         return {
             "format": FORMAT,
             "recipe": self.recipe.digest(),
+            "begins": self.begins,
             "model": self.model.timm_state_dict(),
             "ema": self.ema.module.timm_state_dict() if self.ema else None,
             "optimiser": self.optimiser.state_dict(),

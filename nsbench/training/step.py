@@ -8,7 +8,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from timm.layers import DropPath
+from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from nsbench import processes
 from nsbench.data.loading import Batch
@@ -50,7 +54,7 @@ class Brought:
 
 
 def take_step(state: State, batch: Batch, losses: Losses, brought: Brought) -> dict[str, torch.Tensor]:
-    """One update; where memory is short, again with half as many images at a time, which give the same gradient.
+    """One update; where memory is short, again with half as many images at a time (`gradient_of_parts`).
 
     The model and the loss with a noise, which keep nothing from one pass to the next, are taken to draw nothing among
     several processes until they do, and then the step is repeated too.
@@ -79,6 +83,22 @@ def take_step(state: State, batch: Batch, losses: Losses, brought: Brought) -> d
     return found
 
 
+def gradient_of_parts(model: Model) -> str:
+    """What becomes of a step's gradient where fewer images go through the model at a time, in words."""
+    if any(isinstance(module, _BatchNorm) and module.training for module in model.modules()):
+        return "whose batch statistics are those of fewer images: this is another training than with more memory"
+    drops = any(isinstance(one, DropPath | _DropoutNd) and _rate(one) > 0 for one in model.modules())
+    return (
+        "which draw dropped paths of their own, and else give the same gradients"
+        if drops
+        else "which give the same gradients"
+    )
+
+
+def _rate(module: nn.Module) -> float:
+    return float(getattr(module, "drop_prob", getattr(module, "p", 0.0)) or 0.0)
+
+
 def _repeated(error: Exception) -> bool:
     """Whether the step is done again after it."""
     return isinstance(error, Drawn) or out_of_memory(error)
@@ -103,6 +123,7 @@ def _gradient(state: State, batch: Batch, losses: Losses, views: Views | None) -
     with processes.section(_repeated):
         sums = _own_gradient(state, batch, losses, views)
     gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
+    processes.agree((list(sums), len(gradients)), "the terms of the loss, or the weights they reach, differ")
     processes.add_up([*gradients, *sums.values()])
     return sums
 
@@ -121,20 +142,41 @@ def _own_gradient(state: State, batch: Batch, losses: Losses, views: Views | Non
             part, wanted, *others = (tensor[piece.rows] for tensor in (images, targets, *more))
             with drawn_of(piece, model.device, expected=state.draws):
                 with autocast(model, recipe):
-                    found = {
-                        name: loss * (len(part) / recipe.batch_size)
-                        for name, loss in losses(model, part, wanted, criterion, *others).items()
-                    }
+                    terms = _checked(losses(model, part, wanted, criterion, *others))
+                    found = {name: loss * (len(part) / recipe.batch_size) for name, loss in terms.items()}
                 torch.stack(list(found.values())).sum().backward()
-            sums = {name: sums.get(name, 0.0) + loss.detach() for name, loss in found.items()}
+            sums |= {name: sums.get(name, 0.0) + loss.detach() for name, loss in found.items()}
         require_same_draws(model.device)
     return sums
 
 
+def _checked(terms: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """What a method's `losses` returned. Raises TrainingError for what cannot be descended."""
+    if not isinstance(terms, Mapping) or not terms:
+        raise TrainingError(
+            f"losses returned {'no terms' if isinstance(terms, Mapping) else type(terms).__name__}: "
+            'give the terms of the loss by name, such as {"clean": criterion(model(images), targets)}'
+        )
+    for name, loss in terms.items():
+        if not isinstance(loss, torch.Tensor) or loss.ndim:
+            what = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+            raise TrainingError(
+                f"losses: the term '{name}' is {what}; give the mean over the images, a tensor of one number"
+            )
+    if not any(loss.requires_grad for loss in terms.values()):
+        raise TrainingError(f"losses: no weight that is trained has a part in the terms {', '.join(map(str, terms))}")
+    return terms
+
+
 def mean_losses(found: list[dict[str, torch.Tensor]], state: State, checkpoint: Path | None) -> dict[str, float]:
-    """Means over a round's steps. Looked at once a round: a look at every step would make a GPU wait."""
-    names = list(found[0])
-    table = torch.stack([torch.stack([losses[name] for name in names]) for losses in found]).cpu()
+    """Means over a round's steps, of each term over those that have it.
+
+    Looked at once a round: a look at every step would make a GPU wait.
+    """
+    names = list(dict.fromkeys(name for losses in found for name in losses))
+    there = torch.tensor([[name in losses for name in names] for losses in found])
+    nothing = next(iter(found[0].values())).new_zeros(())
+    table = torch.stack([torch.stack([losses.get(name, nothing) for name in names]) for losses in found]).cpu()
     broken = (~table.isfinite()).any(dim=1)
     if broken.any():
         kept = f"; the weights after round {state.round} are in {checkpoint}" if checkpoint and state.round else ""
@@ -143,4 +185,5 @@ def mean_losses(found: list[dict[str, torch.Tensor]], state: State, checkpoint: 
             f"{int(broken.nonzero()[0]) + 1} of {len(found)}; lower the recipe's lr "
             f"({state.recipe.lr:g}): --set lr={state.recipe.lr / 10:g}{kept}"
         )
-    return {name: mean for name, mean in zip(names, table.double().mean(dim=0).tolist(), strict=True)}
+    means = [table[there[:, column], column].double().mean().item() for column in range(len(names))]
+    return dict(zip(names, means, strict=True))

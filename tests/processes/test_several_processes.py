@@ -140,8 +140,15 @@ def test_what_processes_cannot_share_is_refused_by_all_of_them(tmp_path: Path) -
         "odd": "NsbenchError: the method's random draws differ in 2 processes",
         "too few": "UsageError: 3 images at a time and 2 processes",
         "compile": "UsageError: a compiled model is trained in one process",
+        "terms": "NsbenchError: the terms of the loss, or the weights they reach, differ in 2 processes",
+        "noise of each": "NsbenchError: the noises of round 1 differ in 2 processes",
     }
-    found = together(2, [*said, "memory"], tmp_path)
+    found = together(2, [*said, "memory", "unsendable", "noise"], tmp_path)
+    assert found["unsendable"]["said"][1] == "Local: of a class of this file"
+    assert found["unsendable"]["said"][0].startswith("RuntimeError: ")
+    assert found["unsendable"]["said"][0].endswith("Local: of a class of this file")
+    assert found["noise"]["said"] == ["nothing"]
+    assert found["noise"]["norms"] == together(1, ["noise"], tmp_path)["noise"]["norms"]
     for task, words in said.items():
         assert len(found[task]["said"]) == 2
         assert all(line.startswith(words) for line in found[task]["said"]), found[task]

@@ -77,6 +77,15 @@ def test_equal_compute(tmp_path: Path) -> None:
     for own in found.values():
         last = own.history[-1].forward_equivalents
         assert budget.copy().pop() <= own.forward_equivalents < budget.copy().pop() + last
+    again = run(tmp_path, "--method", "ns,finetune+madry,ns+wise_ft", "--match", "compute", "--seed", "3")
+    assert again.exit_code == 0, again.output
+    chains = provenance(tmp_path)
+    for name, parts in (("finetune+madry", 2), ("ns+wise_ft", 1)):
+        own = chains[name, 3]
+        stages = {one.stage: one.forward_equivalents for one in reversed(own.history)}
+        assert len(stages) == parts
+        assert own.recipe.settings["compute"] == budget.copy().pop()
+        assert budget.copy().pop() <= own.forward_equivalents < budget.copy().pop() + parts * max(stages.values())
     assert found["finetune", 0].history[-1].step > found["madry", 0].history[-1].step
 
 

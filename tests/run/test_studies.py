@@ -19,7 +19,9 @@ from nsbench.registry import content_folder
 from nsbench.report import to_html
 from nsbench.report.studies import _reported, reported, study_view, what_holds
 from nsbench.results import RecipeUsed, Result, read_results
+from nsbench.run.fit import recipe_used
 from nsbench.run.study import fits, known_studies, load_study
+from nsbench.training import load_recipe
 
 RESULTS = Path(__file__).parents[2] / "reports/showcase/shapes10/results"
 PUBLISHED = content_folder("baselines") / "published"
@@ -80,6 +82,11 @@ def test_settings_fit_recipes_by_value() -> None:
     assert fits(made.provenance(recipe=made.recipe(epsilon=0.1)), {"epsilon": "0.1"})
     assert not fits(made.provenance(recipe=made.recipe(epsilon=0.1)), {"epsilon": 0.01})
     assert fits(made.provenance(recipe=None), {"epsilon": 0.01})
+    whole = load_recipe("quick", {"mixup": "0", "flip": "1", "attack_eps": "4/255"})
+    kept = made.provenance(recipe=recipe_used(whole))
+    assert fits(kept, {"mixup": 0, "flip": 1, "attack_eps": "4/255"})
+    assert not fits(kept, {"mixup": 1})
+    assert not fits(kept, {"attack_eps": "8/255"})
 
 
 def with_epsilon(recipe: RecipeUsed | None, epsilon: float) -> RecipeUsed:

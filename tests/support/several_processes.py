@@ -86,14 +86,39 @@ def refused(task: str) -> dict[str, Any]:
         torch.rand(processes.number() + 1)  # an amount that is another one in each process
         return {"clean": criterion(model(images), targets)}
 
-    losses = {"permuted": permuted, "broken": broken, "raising": raising, "odd": odd}.get(task)
+    def unsendable(
+        model: Model, images: torch.Tensor, targets: torch.Tensor, criterion: Any
+    ) -> dict[str, torch.Tensor]:
+        class Local(ValueError):  # a class that cannot be pickled
+            def __str__(self) -> str:
+                return "of a class of this file"
+
+        if processes.number() == 1:
+            raise Local
+        return {"clean": criterion(model(images), targets)}
+
+    def terms(model: Model, images: torch.Tensor, targets: torch.Tensor, criterion: Any) -> dict[str, torch.Tensor]:
+        return {f"clean{processes.number()}": criterion(model(images), targets)}
+
+    def each(model: Model, images: Any, round: int) -> torch.Tensor:
+        tokens = model.embed(images.held_out[:1])
+        return tokens.new_full(tokens.shape, processes.number())
+
+    def drawn(model: Model, images: Any, round: int) -> torch.Tensor:
+        return torch.rand_like(model.embed(images.held_out[:1]))
+
+    perturb = {"noise of each": each, "noise": drawn}.get(task)
+    found = [permuted, broken, raising, odd, unsendable, terms]
+    losses = {one.__name__: one for one in found}.get(task)
     fields = {"batch_size": 3} if task == "too few" else {"compile": True} if task == "compile" else {}
     try:
         with processes.section():
-            finetune(tiny_model().double(), Pictures(20), recipe(**(STEPS | fields)), losses=losses)
-    except NsbenchError as error:
+            own = finetune(
+                tiny_model().double(), Pictures(20), recipe(**(STEPS | fields)), losses=losses, perturb=perturb
+            )
+    except (NsbenchError, RuntimeError, ValueError) as error:
         return {"said": processes.gathered(f"{type(error).__name__}: {error}")}
-    return {"said": ["nothing"]}
+    return {"said": ["nothing"], "norms": [one.noise.norm for one in own.history if one.noise]}
 
 
 def short_of_memory() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from nsbench.models import Model, weights_digest
 from nsbench.progress import Progress
 from nsbench.results import Round
 from nsbench.training import finetune
+from nsbench.training.calls import numbered, remove_checkpoints
 from nsbench.training.state import FORMAT, State
 
 EVERYTHING: dict[str, Any] = {
@@ -147,8 +149,60 @@ def test_a_checkpoint_of_another_recipe_or_version_is_not_taken_and_named(tmp_pa
     State.fresh(tiny_model(), recipe()).save(path)
     assert State.fresh(tiny_model(), recipe()).load(path) == ""
     assert "is of another version or recipe" in State.fresh(tiny_model(), recipe(lr=2e-3)).load(path)
+    assert "is of a training of other weights" in State.fresh(tiny_model(), recipe(), "others").load(path)
     torch.save(torch.load(path, weights_only=True) | {"format": FORMAT - 1}, path)
     assert "is of another version or recipe" in State.fresh(tiny_model(), recipe()).load(path)
+
+
+def plain(model: Model, images: torch.Tensor, targets: torch.Tensor, criterion: Any) -> dict[str, torch.Tensor]:
+    return {"clean": criterion(model(images), targets)}
+
+
+def brighter(model: Model, images: torch.Tensor, targets: torch.Tensor, criterion: Any) -> dict[str, torch.Tensor]:
+    return {"bright": criterion(model((images + 0.5).clamp(0, 1)), targets)}
+
+
+def two_trainings(checkpoint: Path | None, stop: Any = None) -> list[Any]:
+    """The second from the model of the first, both with the file that the runner gives, as in `**run`."""
+    with numbered():
+        first = finetune(tiny_model(), Pictures(), recipe(rounds=2), losses=plain, checkpoint=checkpoint)
+        return [
+            first,
+            finetune(first.model, Pictures(), recipe(rounds=2), losses=brighter, checkpoint=checkpoint, on_round=stop),
+        ]
+
+
+def test_each_of_two_trainings_of_a_method_has_a_checkpoint_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "key.training"
+    whole = two_trainings(None)
+    digests = [weights_digest(one.model) for one in whole]
+    assert digests[0] != digests[1]
+    assert [weights_digest(one.model) for one in two_trainings(path)] == digests
+
+    def stop(model: Model, entry: Round) -> dict[str, float]:
+        if entry.round == 2:
+            raise Stop
+        return {}
+
+    remove_checkpoints(path)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(Stop):
+        two_trainings(path, stop)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["key.2.training", "key.training"]
+    again = two_trainings(path)
+    assert [weights_digest(one.model) for one in again] == digests
+    assert list(again[1].history[-1].losses) == ["bright"]
+
+
+def test_a_training_of_other_weights_or_another_loss_does_not_go_on_from_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "training"
+    finetune(tiny_model(), Pictures(), recipe(), losses=plain, checkpoint=path)
+    for model, losses in ((finetune(tiny_model(), Pictures(), recipe()).model, plain), (tiny_model(), brighter)):
+        wanted = weights_digest(finetune(model, Pictures(), recipe(), losses=losses).model)
+        lines = Lines()
+        found = finetune(model, Pictures(), recipe(), losses=losses, checkpoint=path, progress=lines)
+        assert weights_digest(found.model) == wanted
+        assert "is of a training of other weights or another loss" in lines.said[0]
 
 
 def flipped(content: bytes, at: int) -> bytes:
@@ -181,10 +235,11 @@ def test_a_damaged_checkpoint_gives_the_same_weights_and_a_line(tmp_path: Path, 
     else:
         damaged = flipped(content, int(draws.integers(len(content))))
     path.write_bytes(damaged)
-    state, lines = State.fresh(tiny_model(), recipe(rounds=2)), Lines()
+    begins, lines = torch.load(io.BytesIO(content), weights_only=True)["begins"], Lines()
+    state = State.fresh(tiny_model(), recipe(rounds=2), begins)
     if state.load(path) == "":  # in bytes that nothing reads, such as a name's padding
         path.write_bytes(content)
-        whole = State.fresh(tiny_model(), recipe(rounds=2))
+        whole = State.fresh(tiny_model(), recipe(rounds=2), begins)
         assert whole.load(path) == ""
         assert weights_digest(state.model) == weights_digest(whole.model)
         return
