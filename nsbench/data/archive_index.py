@@ -117,7 +117,9 @@ def _unicode_path(extra: bytes, crc: int) -> bytes:
 
 
 def _no_text(path: Path, name: str) -> DataError:
-    return DataError(f"{path}: holds a name that is not UTF-8, {name[:80]!a}; make the archive anew with names in UTF-8")
+    return DataError(
+        f"{path}: holds a name that is not UTF-8, {name[:80]!a}; make the archive anew with names in UTF-8"
+    )
 
 
 def _trusted(path: Path, name: str, link: bool) -> str:

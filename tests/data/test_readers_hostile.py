@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pwd
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -148,6 +149,46 @@ def test_the_formats_of_the_sets_are_read_whatever_their_name(kind: str) -> None
     Image.new("RGB", (20, 10), "red").save(file, kind)
     file.seek(0)
     assert decode(file, "a.gif").size == (20, 10)
+
+
+GREY = np.tile(np.arange(0, 256, 8), (32, 1))
+NO_RANGE = {
+    "float, 0 to 1": ("F", (GREY / 255).astype("<f4")),
+    "float, 0 to 255": ("F", GREY.astype("<f4")),
+    "32 bits, 0 to 255": ("I", GREY.astype("<i4")),
+    "32 bits": ("I", (GREY.astype("<i8") * (2**31 // 256)).astype("<i4")),
+    "16 bits, white is 0": ("I;16", (GREY * 257).astype("<u2")),
+    "12 bits": ("I;16", (GREY * 257).astype("<u2")),
+}
+INVERTED = (struct.pack("<HHIHH", 262, 3, 1, 1, 0), struct.pack("<HHIHH", 262, 3, 1, 0, 0))  # an entry of a TIFF
+TWELVE = (struct.pack("<HHIHH", 258, 3, 1, 16, 0), struct.pack("<HHIHH", 258, 3, 1, 12, 0))
+CHANGED = {"16 bits, white is 0": INVERTED, "12 bits": TWELVE}
+
+
+@pytest.mark.parametrize("case", NO_RANGE)
+@pytest.mark.parametrize("read", [decode, probe])
+def test_grey_values_whose_range_nobody_knows_are_unreadable(
+    case: str, read: Callable[[io.BytesIO, str], object]
+) -> None:
+    """Black, white or inverted pictures would be evaluated as if they were the set's."""
+    mode, values = NO_RANGE[case]
+    file = io.BytesIO()
+    Image.frombytes(mode, (32, 32), values.tobytes()).save(file, "TIFF")
+    content = file.getvalue()
+    if case in CHANGED:
+        assert content.count(CHANGED[case][0]) == 1
+        content = content.replace(*CHANGED[case])
+    with pytest.raises(CorruptImage, match=r"a\.tif: cannot be decoded \(its grey values are .*; save it with 8 bits"):
+        read(io.BytesIO(content), "a.tif")
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("I;16", "PNG"), ("I;16", "TIFF"), ("I;16B", "TIFF"), ("L", "TIFF")])
+def test_grey_of_8_and_16_bits_is_what_it_is(mode: str, kind: str) -> None:
+    values = GREY.astype(np.uint8) if mode == "L" else (GREY * 257).astype(">u2" if mode.endswith("B") else "<u2")
+    file = io.BytesIO()
+    Image.frombytes(mode, (32, 32), values.tobytes()).save(file, kind)
+    file.seek(0)
+    assert (np.asarray(decode(file, "a"))[..., 1] == GREY).all()
 
 
 def test_every_picture_is_opened_with_its_formats_named() -> None:

@@ -39,7 +39,7 @@ class Info(zipfile.ZipInfo):
     raw: bytes
     flags: int = 0
 
-    def _encodeFilenameFlags(self) -> tuple[bytes, int]:  # noqa: N802  zipfile's
+    def _encodeFilenameFlags(self) -> tuple[bytes, int]:
         return self.raw, self.flag_bits & ~0x800 | self.flags
 
 
