@@ -22,6 +22,7 @@ from nsbench.data.decode import decode, probe
 from nsbench.data.imagenet import ImageNetTree
 from nsbench.data.kept import keep_array, kept_array
 from nsbench.data.manifest import content_digest, manifest
+from nsbench.data.own import OwnSource
 from nsbench.data.stored import StoredSplit
 from nsbench.errors import CorruptImage, DataError, UsageError
 from nsbench.files import cache_folder, check_regular, open_regular, read_regular
@@ -279,6 +280,20 @@ def test_labels_of_shards_that_are_no_labels(
         ('clean = "val"\nclasses = [1]', "classes must be a table"),
         ('clean = "/**"', "is no path"),
         ('clean = "a\\u0000b"', "is no path"),
+        ('clean = ["val", "val"]', "val: is a folder in the list of 'clean'"),
+        ('clean = "val"\n[labels]\nclean = "a\\u0000b"', "clean must be a path"),
+        ('root = "a\\u0000b"', "root must be the path of a folder"),
+        ('masks = "a\\u0000b"', "masks must be the path of a folder"),
+        ('[sets.objects]\npath = "a\\u0000b"', "its path must be that of a folder or file"),
+        ('[sets.objects]\npath = "val"\nlabels = "a\\u0000b"', "labels holds control characters"),
+        (f'clean = "val"\nname = "{"a" * 101}"', "must consist of letters, .*at most 100"),
+        (f'source = "folder"\nroot = "val"\nname = "{"a" * 101}"', "must consist of letters, .*at most 100"),
+        ('source = "folder"\nroot = "a\\u0000b"', "needs the folder of the images"),
+        ('source = "folder"\nroot = "val"\nclass_names = ["cat", "dog", "cat"]', "class_names holds 'cat' twice"),
+        ('source = "folder"\nroot = "val"\nclass_names = ["cat"]', "class_names must be at least two names"),
+        ('source = "folder"\nroot = "val"\nclass_names = []', "class_names must be at least two names"),
+        ('source = "folder"\nroot = "val"\nclass_names = ["cat", " "]', "class_names holds ' '; give names"),
+        ('source = "folder"\nroot = "val"\nclass_names = ["cat", "a\\u001b"]', "class_names holds 'a.x1b'"),
         ('clean = "val"\nname = "shapes10"', "the name 'shapes10' is reserved for another source"),
         ('clean = "val"\nname = "Shapes10"', "the name 'Shapes10' is reserved"),
         ('clean = "val"\nname = "ImageNet"', "the name 'ImageNet' is reserved"),
@@ -291,7 +306,12 @@ def test_config_files_that_are_wrong_in_other_ways(tmp_path: Path, text: str, wo
     (tmp_path / "val").mkdir()
     (tmp_path / "data.toml").write_text(text)
     with pytest.raises((DataError, UsageError), match=words):
-        open_source(str(tmp_path / "data.toml"))
+        open_source(str(tmp_path / "data.toml")).split("clean")
+
+
+def test_a_folder_whose_name_no_result_could_have(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot name a source of one's own; rename it"):
+        OwnSource(tmp_path / ("a" * 101))
 
 
 def test_a_marker_that_is_nested_beyond_reason(tmp_path: Path, pictures: Pictures) -> None:
