@@ -80,6 +80,11 @@ def without_controls(text: str) -> str:
     return _CONTROLS.sub("", text)
 
 
+def is_line(text: str) -> bool:
+    """Whether it can be shown and shared as it is: without control characters, on one line."""
+    return without_controls(text) == text and not set("\n\t") & set(text)
+
+
 @contextmanager
 def doing(what: str) -> Iterator[None]:
     """An exception of the block that nobody expected carries a note of what was being done, such as "fitting ns"."""

@@ -11,7 +11,7 @@ import click
 
 from nsbench.cli.options import model_options
 from nsbench.cli.stopping import ADDS, when_stopped
-from nsbench.errors import without_controls
+from nsbench.errors import UsageError, without_controls
 from nsbench.files import importing
 
 if TYPE_CHECKING:
@@ -62,20 +62,33 @@ def pack(results: Path, methods: str, out: Path) -> None:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @unknown_data
 @click.option("--sample-seed", type=click.IntRange(min=0), help="Which images are run again. Default: drawn and shown.")
+@click.pass_context
 def check(
-    file: Path, results: Path, rerun: int | None, sample_seed: int | None, allow_unknown_data: bool, **model: Any
+    context: click.Context,
+    /,
+    file: Path,
+    results: Path,
+    rerun: int | None,
+    sample_seed: int | None,
+    allow_unknown_data: bool,
+    **model: Any,
 ) -> None:
     """Check an archive: schema, digests, and every score worked out again from its outcomes.
 
-    Exit status: 0 nothing is wrong; 1 something is, a line each, or nothing could be run again for --rerun.
+    Exit status: 0 nothing is wrong; 1 something is, a line each, a result of --results cannot be read, or nothing could be
+    run again for --rerun.
     """
     from nsbench.results import read_results
     from nsbench.submission import check_archive, needed
 
     seed = secrets.randbits(32) if sample_seed is None else sample_seed
+    if not results.is_dir() and context.get_parameter_source("results") != click.core.ParameterSource.DEFAULT:
+        raise UsageError(f"--results {results}: is no folder; name the results that the archive would join")
+    held, broken = read_results(results)
     checked = check_archive(
         file,
-        held=read_results(results)[0],
+        held=held,
+        broken=broken,
         rerun=_rerunner(**model) if rerun else None,
         sample_size=rerun or 0,
         seed=seed,
@@ -83,6 +96,8 @@ def check(
     )
     for problem in checked.problems:
         click.echo(without_controls(problem))
+    for why in checked.not_held_against:
+        click.echo(without_controls(f"not held against: {why}"))
     for what in checked.unknown:
         click.echo(without_controls(f"unknown data: {what}"))
     for why in checked.not_rerun:
@@ -95,7 +110,7 @@ def check(
         if not checked.rerun:
             click.echo(without_controls(f"nothing was run again: {needed(checked.results)}"))
     click.echo(f"{file}: {len(checked.results)} results, {len(checked.problems)} problems, digest {checked.digest}")
-    sys.exit(1 if checked.problems or (rerun and not checked.rerun) else 0)
+    sys.exit(1 if not checked.accepted or (rerun and not checked.rerun) else 0)
 
 
 def _rerunner(data: str, model: str | None, **options: Any) -> Rerunner:

@@ -1,11 +1,13 @@
 """What lies where in a tar or zip archive: an array of its files, sorted by name, kept in the cache.
 
 Archives are not trusted: a member whose name leads out of the archive (absolute, or with "..") refuses the whole
-archive, links to images are refused, and a tar without its end mark is reported as half copied.
+archive, links to images are refused, and a tar without its end mark is reported as half copied. Names are UTF-8: read
+in another encoding they would sort otherwise, and classes would change places.
 """
 
 from __future__ import annotations
 
+import re
 import stat
 import struct
 import tarfile
@@ -30,6 +32,8 @@ BROKEN = (  # what tarfile and zipfile raise for damaged files
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, LookupError),
     *(NotImplementedError, OverflowError, RecursionError, MemoryError, TypeError, AttributeError),
 )
+UTF8, UNICODE_PATH = 0x800, 0x7075  # of a zip's member: the flag of UTF-8 names, and the extra field that holds one
+NO_TEXT = re.compile(r"[\ud800-\udfff]")  # bytes that are no UTF-8, as they are decoded here
 LONGEST_NAME = 512  # bytes
 BLOCK = 1 << 16  # members that are collected as Python objects before they become an array
 
@@ -60,7 +64,7 @@ def index_of(path: Path) -> np.ndarray:
 
 def _tar_members(path: Path) -> Iterator[tuple[str, Member]]:
     last = -1
-    with tarfile.open(path, "r:") as tar:
+    with tarfile.open(path, "r:", encoding="utf-8", errors="surrogateescape") as tar:
         while (item := tar.next()) is not None:
             tar.members.clear()  # type: ignore[attr-defined]  # a list that would grow to gigabytes
             if item.size < 0 or item.offset_data <= last:
@@ -78,9 +82,13 @@ def _tar_members(path: Path) -> Iterator[tuple[str, Member]]:
 
 def _zip_members(path: Path) -> Iterator[tuple[str, Member]]:
     methods = {zipfile.ZIP_STORED: STORED, zipfile.ZIP_DEFLATED: DEFLATED}
-    with zipfile.ZipFile(path) as file:
+    try:
+        opened = zipfile.ZipFile(path)
+    except UnicodeDecodeError as error:  # a name that is marked as UTF-8
+        raise _no_text(path, error.object.decode("utf-8", "surrogateescape")) from error
+    with opened as file:
         for item in file.infolist():
-            name = _trusted(path, item.filename, stat.S_ISLNK(item.external_attr >> 16))
+            name = _trusted(path, _zip_name(item), stat.S_ISLNK(item.external_attr >> 16))
             if item.is_dir():
                 continue
             if item.flag_bits & 1 or item.compress_type not in methods:
@@ -89,14 +97,43 @@ def _zip_members(path: Path) -> Iterator[tuple[str, Member]]:
             yield name, Member(item.header_offset, item.compress_size, item.file_size, item.CRC, method)
 
 
+def _zip_name(item: zipfile.ZipInfo) -> str:
+    """The member's name. Where it is not marked as UTF-8, zipfile reads it as cp437; Info-ZIP on Linux writes UTF-8 all the
+    same, and what Windows writes may have its UTF-8 in an extra field."""
+    if item.flag_bits & UTF8:
+        return item.orig_filename
+    raw = item.orig_filename.encode("cp437")
+    return (_unicode_path(item.extra, zlib.crc32(raw)) or raw).decode("utf-8", "surrogateescape")
+
+
+def _unicode_path(extra: bytes, crc: int) -> bytes:
+    """The name in the extra field 0x7075, where it belongs to a name with this checksum; b"" where there is none."""
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<HH", extra)
+        content, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == UNICODE_PATH and content[:5] == struct.pack("<BI", 1, crc):
+            return content[5:]
+    return b""
+
+
+def _no_text(path: Path, name: str) -> DataError:
+    return DataError(
+        f"{path}: holds a name that is not UTF-8, {name[:80]!a}; make the archive anew with names in UTF-8"
+    )
+
+
 def _trusted(path: Path, name: str, link: bool) -> str:
-    """The member's relative name. Raises DataError for names that lead out, links to images, and absurd names."""
+    """The member's relative name. Raises DataError for names that lead out, links to images, absurd names, and pictures
+    and folders whose name is no text."""
     parts = name.split("/")
     if name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0] or "\0" in name:
         raise DataError(
             f"{path}: holds '{name[:80]}', a name that leads out of the archive; do not trust this file, "
             "get the set from its authors"
         )
+    inside = [part for part in parts if part not in ("", ".")]
+    if not (name.isascii() or _is_text(inside)):
+        raise _no_text(path, name)
     if len(name.encode("utf-8", errors="replace")) > LONGEST_NAME:
         raise DataError(f"{path}: holds a name of more than {LONGEST_NAME} bytes, '{name[:40]}...'; make it anew")
     if link and not hidden(parts[-1]):
@@ -104,7 +141,15 @@ def _trusted(path: Path, name: str, link: bool) -> str:
             f"{path}: '{name[:80]}' is a link, and links in archives are not followed; "
             "pack the files themselves (tar --dereference --hard-dereference)"
         )
-    return "/".join(part for part in parts if part not in ("", "."))
+    return "/".join(inside)
+
+
+def _is_text(parts: list[str]) -> bool:
+    """Whether a member's name is UTF-8, as far as it matters: of folders, and of files that are pictures."""
+    if any(map(hidden, parts)):
+        return True
+    *folders, file = parts or [""]
+    return not any(map(NO_TEXT.search, [*folders, file] if file.lower().endswith(IMAGE_SUFFIXES) else folders))
 
 
 def _sorted(path: Path, listed: Iterable[tuple[str, Member]]) -> np.ndarray:
@@ -112,7 +157,7 @@ def _sorted(path: Path, listed: Iterable[tuple[str, Member]]) -> np.ndarray:
     names, numbers = [np.array([], "S1")], [np.array([], MEMBER)]
     stream = iter(listed)
     while block := list(islice(stream, BLOCK)):
-        names.append(np.array([name.encode("utf-8", errors="replace") for name, _ in block]))
+        names.append(np.array([name.encode("utf-8", errors="backslashreplace") for name, _ in block]))
         numbers.append(np.array([tuple(member) for _, member in block], dtype=MEMBER))
     all_names = np.concatenate(names)
     order = np.argsort(all_names, kind="stable")

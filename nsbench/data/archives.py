@@ -21,7 +21,7 @@ from nsbench.files import open_regular
 
 SUFFIXES = (".tar", ".zip")
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-INDEX_VERSION = 2
+INDEX_VERSION = 3
 
 
 def read_member(path: Path, member: Member, name: str) -> bytes:

@@ -25,7 +25,6 @@ path = "objects"
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -35,6 +34,7 @@ from nsbench.data import wnids
 from nsbench.data.find import FOLDERS, Place, find_sets
 from nsbench.data.named_sets import PRESENT, NamedSet, named_sets
 from nsbench.data.numbering import IMAGENET as NUMBERS
+from nsbench.data.own_config import NAME as SOURCE_NAME
 from nsbench.data.source import SurrogateName
 from nsbench.errors import DataError, UnknownName
 from nsbench.files import expanded, read_regular
@@ -72,15 +72,17 @@ def _layout(content: dict[str, object], path: Path) -> Layout:
     if not isinstance(surrogate, str | None):
         raise DataError(f'{path}: surrogate must be a text such as "vit_tiny_patch16_224:tiny.safetensors"')
     masks = content.pop("masks", None)
-    if not isinstance(masks, str | None):
+    if not isinstance(masks, str | None) or "\0" in (masks or ""):
         raise DataError(f"{path}: masks must be the path of a folder")
     sets = named_sets(content.pop("sets", {}), path, wnids.wnids())
     follow_links = content.pop("follow_links", False)
     if not isinstance(follow_links, bool):
         raise DataError(f"{path}: follow_links must be true or false")
-    labels = {key: path.parent / value for key, value in _strings(content.pop("labels", {}), path, "labels")}
+    labels = {key: path.parent / expanded(value) for key, value in _strings(content.pop("labels", {}), path, "labels")}
     classes = {key: _classes(value, path, key) for key, value in _table(content.pop("classes", {}), path, "classes")}
-    places = dict(find_sets(path.parent / expanded(str(root)))) if root is not None else {}
+    if not isinstance(root, str | None) or "\0" in (root or ""):
+        raise DataError(f"{path}: root must be the path of a folder")
+    places = dict(find_sets(path.parent / expanded(root))) if root is not None else {}
     for key, value in _flat(content):
         _known(key)
         places[key] = Place(_paths(value, path, key), labels.get(key))
@@ -91,8 +93,10 @@ def _layout(content: dict[str, object], path: Path) -> Layout:
             )
     if not places and not sets:
         raise DataError(f'{path}: names no set; add a line such as clean = "val"')
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise DataError(f"{path}: the name '{str(name)[:80]}' must consist of letters, digits, '.', '_' and '-'")
+    if not isinstance(name, str) or not SOURCE_NAME.fullmatch(name):
+        raise DataError(
+            f"{path}: the name {str(name)[:80]!r} must consist of letters, digits, '.', '_' and '-', at most 100"
+        )
     if name.lower() in RESERVED or (name.lower() == IMAGENET and name != IMAGENET):
         raise DataError(f"{path}: the name '{name}' is reserved for another source; choose one of your own")
     named = SurrogateName.parse(surrogate, path.parent) if surrogate else None
@@ -108,7 +112,7 @@ def _paths(value: object, config: Path, key: str) -> tuple[Path, ...]:
     paths: list[Path] = []
     for name in names:
         if "**" in name or "\0" in name:
-            raise DataError(f"{config}: '{key}': '{name}' is no path; name the folder, or files with one * a name")
+            raise DataError(f"{config}: '{key}': {name!r} is no path; name the folder, or files with one * a name")
         path = config.parent / expanded(name)
         if not set("*?[") & set(path.name) or os.path.exists(path):
             paths.append(path)
@@ -147,7 +151,7 @@ def _table(value: object, config: Path, name: str) -> list[tuple[str, object]]:
 def _strings(value: object, config: Path, name: str) -> list[tuple[str, str]]:
     strings = []
     for key, item in _table(value, config, name):
-        if not isinstance(item, str):
+        if not isinstance(item, str) or not item or "\0" in item:
             raise DataError(f"{config}: [{name}] {key} must be a path")
         strings.append((key, item))
     return strings

@@ -157,6 +157,8 @@ def open_set(
     missing = next((path for path in paths if not os.path.exists(path)), None)
     if missing is not None:
         raise DataError(f"{missing}: does not exist; correct the path of '{name}'")
+    if len(paths) > 1 and (folder := next(filter(os.path.isdir, paths), None)):
+        raise DataError(f"{folder}: is a folder in the list of '{name}'; list tables or shards, or give one folder")
     tables = {path.suffix.lower() for path in paths} in ({".parquet"}, {".arrow"})
     if not (tables or len(paths) > 1 or is_shard(paths[0])):
         return open_tree_set(name, layouts.open_tree(paths[0], name, follow), place.labels, classes)

@@ -30,9 +30,10 @@ from nsbench.data.source import SetClasses, Split, Subset, digest_of
 from nsbench.data.stored import StoredSplit
 from nsbench.data.trees import Tree
 from nsbench.data.unread import unread_pictures
-from nsbench.errors import DataError
+from nsbench.errors import DataError, is_line
 from nsbench.files import expanded, read_regular
 from nsbench.progress import Progress
+from nsbench.types import GROUPS
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 TEXTS = ("labels", "class_map", "class_map_by", "title", "citation", "licence", "summary")
@@ -70,12 +71,22 @@ def _named(name: str, fields: object, config: Path, order: Mapping[str, int]) ->
     where = f"{config}: [sets.{name}]"
     if not NAME.fullmatch(name) or name in (*FOLDERS, "c", "transfer", "robustbench"):
         raise DataError(f"{where}: give a name of small letters, digits and _ that no set of ImageNet has")
+    if name in (*GROUPS, "all", "extended"):
+        raise DataError(
+            f"{where}: --suite {name} stands for several suites, and this set could not be asked for; rename it"
+        )
     if not isinstance(fields, Mapping) or not isinstance(fields.get("path"), str):
         raise DataError(f'{where}: needs a path, path = "..."')
     if unknown := sorted(set(fields) - {"path", "classes", *TEXTS}):
         raise DataError(f"{where}: {unknown[0]} is none of path, classes, {', '.join(TEXTS)}")
     if odd := [key for key in TEXTS if key in fields and not isinstance(fields[key], str)]:
         raise DataError(f"{where}: {odd[0]} must be a text")
+    if odd := [key for key in TEXTS if not is_line(fields.get(key, ""))]:
+        raise DataError(f"{where}: {odd[0]} holds control characters or ends of lines; write it in one line")
+    if empty := [key for key in ("title", "labels", "class_map") if not fields.get(key, key).strip()]:
+        raise DataError(f"{where}: {empty[0]} is empty; write it out or leave it out")
+    if not fields["path"] or "\0" in fields["path"]:
+        raise DataError(f"{where}: its path must be that of a folder or file")
     by = fields.get("class_map_by", BY[0])
     if by not in BY:
         raise DataError(f"{where}: class_map_by must be one of {', '.join(BY)}")

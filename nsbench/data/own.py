@@ -21,6 +21,7 @@ from nsbench.data.corrupted import ENGINE, corrupted_names, corrupted_of_own_cla
 from nsbench.data.find import read_pieces
 from nsbench.data.hub import name_in_cache, repository
 from nsbench.data.named_sets import NamedSet, folder_split, named_sets, open_of_its_own, score_over_declared
+from nsbench.data.own_config import NAME
 from nsbench.data.own_parts import NAMES, Part, classes_of, find_parts
 from nsbench.data.source import DataSource, Split, Subset, SurrogateName, crop_of_small
 from nsbench.data.stored import StoredSplit
@@ -149,6 +150,6 @@ def source_name(root: Path) -> str:
     """What a folder's source is called in results. Raises DataError for a name that belongs to another source."""
     plain = name_in_cache(repository(root).name) if root.is_dir() else root.name
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", plain.partition(".")[0]).strip("-._")
-    if not name or name.lower() in TAKEN:
+    if not NAME.fullmatch(name) or name.lower() in TAKEN:
         raise DataError(f"{root}: '{name}' cannot name a source of one's own; rename it, or name it in a config file")
     return name

@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nsbench.data.source import SurrogateName
-from nsbench.errors import DataError
+from nsbench.errors import DataError, is_line
 from nsbench.files import expanded, read_regular
 
 KIND = "folder"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a source, which is a folder of results
 KNOWN = ("root", "name", "class_names", "surrogate", "sets")
 
 
@@ -53,12 +54,18 @@ def read_own_config(path: Path) -> OwnConfig | None:
         raise DataError(f"{path}: {unknown[0]} is none of {', '.join(KNOWN)}")
     root, name, surrogate = (content.get(key, "") for key in ("root", "name", "surrogate"))
     classes = content.get("class_names", [])
-    if not isinstance(root, str) or not root:
+    if not isinstance(root, str) or not root or "\0" in root:
         raise DataError(f'{path}: needs the folder of the images, root = "..."')
     if not isinstance(name, str) or (name and not NAME.fullmatch(name)):
-        raise DataError(f"{path}: the name must consist of letters, digits, '.', '_' and '-'")
+        raise DataError(f"{path}: the name must consist of letters, digits, '.', '_' and '-', at most 100")
     if not isinstance(classes, list) or not all(isinstance(one, str) for one in classes):
         raise DataError(f"{path}: class_names must be a list of names")
+    if "class_names" in content and len(classes) < 2:
+        raise DataError(f"{path}: class_names must be at least two names, or be left out")
+    if twice := sorted(name for name, count in Counter(classes).items() if count > 1):
+        raise DataError(f"{path}: class_names holds {twice[0]!r} twice; each class has one place among the outputs")
+    if odd := [name for name in classes if not (name.strip() and is_line(name))]:
+        raise DataError(f"{path}: class_names holds {odd[0]!r}; give names that can be read")
     if not isinstance(surrogate, str):
         raise DataError(f'{path}: surrogate must be a text such as "vit_tiny_patch16_224:tiny.pth"')
     on = SurrogateName.parse(surrogate, path.parent) if surrogate else None

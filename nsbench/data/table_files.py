@@ -22,6 +22,8 @@ from nsbench.files import check_regular
 
 PICTURES = ("image", "img", "jpg", "jpeg", "png", "webp")
 LABELS = ("label", "labels", "cls", "wnid", "synset")
+BYTES = ("binary", "large_binary", "binary_view")  # Arrow's types of pictures, and of names
+TEXT = ("string", "large_string", "string_view")
 PAGE = 16  # rows that are decoded at once
 BROKEN = (  # what pyarrow raises for damaged files
     *(pa.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError),
@@ -71,13 +73,13 @@ class TableFiles(ABC):
             )
         kind = schema.field(picture).type
         inner = kind.field("bytes").type if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 else kind
-        if not (pa.types.is_binary(inner) or pa.types.is_large_binary(inner)):
+        if str(inner) not in BYTES:
             raise DataError(
                 f"{path}: the column '{picture}' holds {kind}, not encoded pictures; save the set again "
                 "with its pictures embedded"
             )
         self.picture, self.label, self.nested = picture, label, inner is not kind
-        self.named = self.nested and kind.get_field_index("path") >= 0 and pa.types.is_string(kind.field("path").type)
+        self.named = self.nested and kind.get_field_index("path") >= 0 and _is_text(kind.field("path").type)
 
 
 class ParquetFiles(TableFiles):
@@ -172,11 +174,25 @@ class ArrowFiles(TableFiles):
 
     def _open(self, number: int) -> None:
         self.opened = number
-        self.table = pa.ipc.open_stream(pa.memory_map(str(check_regular(self.files[number])))).read_all()
-        self._find_columns(self.table.schema, self.files[number])
+        table = pa.ipc.open_stream(pa.memory_map(str(check_regular(self.files[number])))).read_all()
+        self._find_columns(table.schema, self.files[number])
+        self.table = table.select([self.picture, self.label])
+        self.table.validate(full=True)  # Arrow itself would follow damaged offsets out of the file, and end the process
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """However it is stored: the same set must have the same names."""
+    return str(kind.value_type if pa.types.is_dictionary(kind) else kind) in TEXT
 
 
 def _lengths(pictures: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    chunks = pictures.chunks if isinstance(pictures, pa.ChunkedArray) else [pictures]
+    return np.concatenate([np.zeros(0, np.int64), *map(_lengths_of, chunks)])
+
+
+def _lengths_of(pictures: pa.Array) -> np.ndarray:
+    if str(pictures.type) == BYTES[-1]:  # whose lengths Arrow does not give
+        pictures = pictures.cast(pa.large_binary())
     return np.asarray(pc.fill_null(pc.binary_length(pictures), 0).to_numpy(zero_copy_only=False), dtype=np.int64)
 
 

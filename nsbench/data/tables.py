@@ -131,7 +131,7 @@ def _sizes(name: str, files: Sequence[Path], columns: Sequence[Columns], progres
 
 
 def _kind(files: Sequence[Path]) -> type[TableFiles]:
-    return ParquetFiles if files[0].suffix == ".parquet" else ArrowFiles
+    return ParquetFiles if files[0].suffix.lower() == ".parquet" else ArrowFiles
 
 
 def _columns(path: Path) -> Columns:
@@ -139,7 +139,7 @@ def _columns(path: Path) -> Columns:
         return _kind([path])([path]).columns(0)
     except BROKEN as error:
         raise DataError(
-            f"{path}: cannot be read as {path.suffix[1:]} ({_reason(error)}); half copied? Copy it again"
+            f"{path}: cannot be read as {path.suffix.lower()[1:]} ({_reason(error)}); half copied? Copy it again"
         ) from error
 
 

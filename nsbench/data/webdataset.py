@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,8 @@ from nsbench.data.wnids import label_of
 from nsbench.errors import DataError
 
 SIDECARS = (".cls", ".json")
-LOOK = 64  # members by which a shard is recognised
-TABLE_VERSION = 3
+LOOK = 64  # members, without hidden ones, by which a shard is recognised
+TABLE_VERSION = 4
 ROW = [("label", "<i2"), ("bare", "?"), ("shard", "<u4"), *MEMBER]  # of the table of all pictures, after their names
 
 
@@ -32,7 +33,8 @@ def is_shard(path: Path) -> bool:
     """Whether the tar holds pictures with their labels beside them."""
     if path.suffix.lower() != ".tar":
         return False
-    names = [name.decode("utf-8", errors="replace") for name in open_archive(path).names[:LOOK]]
+    decoded = (name.decode("utf-8", errors="replace") for name in open_archive(path).names)
+    names = list(islice((name for name in decoded if not _is_hidden(name)), LOOK))
     pictures = {key for key, ending in map(_key, names) if ending.endswith(IMAGE_SUFFIXES)}
     return any(key in pictures and ending in SIDECARS for key, ending in map(_key, names))
 
@@ -74,7 +76,7 @@ def _shard(number: int, path: Path) -> np.ndarray:
     for at, raw in enumerate(index["name"]):
         name = raw.decode("utf-8", errors="replace")
         key, ending = _key(name)
-        if hidden(name.rsplit("/", 1)[-1]):
+        if _is_hidden(name):
             continue
         if ending.endswith(IMAGE_SUFFIXES):
             if key in pictures:
@@ -92,6 +94,10 @@ def _shard(number: int, path: Path) -> np.ndarray:
     if not len(rows):
         raise DataError(f"{path}: holds no picture; expected <key>.jpg with <key>.cls")
     return rows[np.argsort(rows["offset"])]
+
+
+def _is_hidden(name: str) -> bool:
+    return hidden(name.rsplit("/", 1)[-1])
 
 
 def _key(name: str) -> tuple[str, str]:

@@ -20,12 +20,14 @@ import numpy as np
 from nsbench.data.image_ids import canonical_ids
 from nsbench.results.parquet import LARGEST
 from nsbench.results.parquet_reading import Images, Known, Rows
+from nsbench.results.zip_directory import check_directory
 from nsbench.types import Outcomes
 
 BROKEN = (  # what numpy and zipfile raise for damaged files
     *(zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, LookupError, TypeError),
     *(AttributeError, SyntaxError, TokenError, OverflowError, NotImplementedError, RuntimeError, MemoryError),
 )
+MEMBERS = 20_000
 MEMBER = re.compile(r"(conditions|sets|set\d{1,4}\.(ids|labels)|\d{1,4}\.(predictions|extra\.\w{1,40}))\.npy")
 
 
@@ -67,6 +69,7 @@ def read_columns(content: bytes, columns: Collection[str], known: Known) -> dict
 
 
 def _check_members(content: bytes) -> None:
+    check_directory(BytesIO(content), MEMBERS)
     with zipfile.ZipFile(BytesIO(content)) as archive:
         members = archive.infolist()
     if odd := next((one.filename for one in members if not MEMBER.fullmatch(one.filename)), None):
@@ -79,6 +82,8 @@ def _images(arrays: Mapping[str, np.ndarray], which: int) -> Images:
     ids, labels = _column(arrays, f"set{which}.ids", "S"), _column(arrays, f"set{which}.labels", "iu").astype(np.int64)
     if not len(ids) or len(labels) != len(ids):
         raise ValueError("its arrays have other lengths than their images")
+    if 4 * ids.nbytes > LARGEST:
+        raise ValueError("its ids are too long")
     decoded = np.char.decode(ids, "utf-8")
     if len(np.unique(decoded)) != len(decoded):
         raise ValueError("it names an image twice")

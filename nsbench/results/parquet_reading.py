@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nsbench.data.image_ids import canonical_ids
@@ -194,7 +195,7 @@ def _parts(columns: Mapping[str, pa.Array], known: Known, named: bool) -> tuple[
     if len({places[rows.start] for rows in spans}) != len(spans):
         raise ValueError("a condition in two places")
     mine: dict[bytes, Images] = {}
-    room = LARGEST
+    room = LARGEST - names.nbytes
     parts = []
     for rows in spans:
         key = codes[rows].tobytes() + labels[rows].tobytes()
@@ -217,6 +218,9 @@ def _images(names: np.ndarray, codes: np.ndarray, labels: np.ndarray, known: Kno
 
 def _strings(column: pa.DictionaryArray) -> tuple[np.ndarray, np.ndarray]:
     """(D,) different strings, and (rows,) which of them stands where."""
+    lengths = pc.utf8_length(column.dictionary)
+    if 4 * len(lengths) * (pc.max(lengths).as_py() or 0) > LARGEST:  # bytes of an array, whose strings are equally wide
+        raise ValueError("its strings are too long")
     names, codes = column.dictionary.to_pylist(), _array(column.indices)
     if len(set(names)) != len(names) or not 0 <= codes.min() <= codes.max() < len(names):
         raise ValueError("strings twice or missing")

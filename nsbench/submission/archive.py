@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
 import stat
 import zipfile
@@ -12,12 +13,17 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from nsbench.errors import ResultError, UsageError
-from nsbench.files import check_regular
+from nsbench.files import open_regular
+from nsbench.results import folder_of
+from nsbench.results.npz import MEMBERS
 from nsbench.results.parquet import LARGEST
-from nsbench.submission.pack import FORMAT, MANIFEST
+from nsbench.results.zip_directory import check_directory
 
+FORMAT = 1
+MANIFEST = "manifest.json"
 WORD = r"[A-Za-z0-9_][A-Za-z0-9._+=@-]{0,99}"  # a name that is a file name on every system
 MEMBER = re.compile(rf"results/(?:{WORD}/){{3}}{WORD}\.(?:json|parquet|npz)")
 RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # devices on Windows
@@ -47,18 +53,26 @@ def open_archive(path: Path, limits: Limits | None = None) -> Archive:
 
     Raises UsageError where there is no such file.
     """
-    limits = limits or Limits()
     try:
-        if check_regular(path).stat().st_size > limits.archive:
-            raise ResultError(f"{path}: has {path.stat().st_size:,} bytes; at most {limits.archive:,} are read")
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            _check_members(path, members, limits)
-            files = {info.filename: _read(path, archive, info) for info in members}
+        with open_regular(path) as file:
+            return read_archive(path, file, limits)
     except FileNotFoundError as error:
         raise UsageError(f"{path}: does not exist; make an archive with nsbench submit pack") from error
     except OSError as error:
         raise ResultError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def read_archive(path: Path, file: BinaryIO, limits: Limits | None = None) -> Archive:
+    """The same of an open file, which messages call `path`."""
+    limits = limits or Limits()
+    if (size := file.seek(0, os.SEEK_END)) > limits.archive:
+        raise ResultError(f"{path}: has {size:,} bytes; at most {limits.archive:,} are read")
+    try:
+        check_directory(file, limits.files)
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            _check_members(path, members, limits)
+            files = {info.filename: _read(path, archive, info) for info in members}
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, zlib.error) as error:
         raise ResultError(
             f"{path}: is no archive that can be read ({_line(error)}); make one with nsbench submit pack"
@@ -70,9 +84,12 @@ def open_archive(path: Path, limits: Limits | None = None) -> Archive:
     return Archive(files, hashlib.sha256(manifest).hexdigest())
 
 
+def member_folder(source: str, model: str, method: str) -> str:
+    """Where a result stands in an archive: its folder, in characters that every system can hold."""
+    return "results/" + re.sub(r"[^A-Za-z0-9._+=@/-]", "-", folder_of(source, model, method))
+
+
 def _check_members(path: Path, members: list[zipfile.ZipInfo], limits: Limits) -> None:
-    if len(members) > limits.files:
-        raise ResultError(f"{path}: has {len(members):,} files; at most {limits.files:,} are read")
     total, seen = 0, set()
     for info in members:
         name = shown(info.orig_filename)
@@ -150,6 +167,7 @@ def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def unpacked_size(content: bytes) -> int:
     """Bytes that a zip says it unpacks to. Raises BadZipFile."""
+    check_directory(io.BytesIO(content), MEMBERS)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return sum(info.file_size for info in archive.infolist())
 

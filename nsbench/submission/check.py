@@ -43,16 +43,20 @@ class Checked:
     unknown: tuple[str, ...] = ()  # results on images that nothing here knows, where these are allowed
     rerun: int = 0  # images that were run again and agree, but for DISAGREEMENT
     not_rerun: tuple[str, ...] = ()  # where a re-run was asked for: results that had none, and why
+    not_held_against: tuple[
+        str, ...
+    ] = ()  # held results that cannot be read, and why: the check is weaker without them
 
     @property
     def accepted(self) -> bool:
-        return not self.problems
+        return not (self.problems or self.not_held_against)
 
 
 def check_archive(
     path: Path,
     *,
     held: Sequence[Result] = (),
+    broken: Sequence[str] = (),
     limits: Limits | None = None,
     rerun: Rerun | None = None,
     sample_size: int = 20,
@@ -61,10 +65,11 @@ def check_archive(
 ) -> Checked:
     """Check an archive; the suites' files must be loaded (`registry.load_content`) or are loaded here.
 
-    `held`: results of the leaderboard that it would join; the same images must have the same labels there. `rerun`:
-    runs a random sample of images of each condition again. `allow_unknown_data`: images that neither the embedded
-    source nor a held result has are no problem. Raises ResultError where the archive itself cannot be read or trusted;
-    whatever is wrong with single results is a line in `problems`.
+    `held`: results of the leaderboard that it would join; the same images must have the same labels there. `broken`: a
+    line for each of its files that cannot be read (`read_results` gives both). `rerun`: runs a random sample of images of
+    each condition again. `allow_unknown_data`: images that neither the embedded source nor a held result has are no
+    problem. Raises ResultError where the archive itself cannot be read or trusted; whatever is wrong with single results
+    is a line in `problems`.
     """
     limits = limits or Limits()
     archive = open_archive(path, limits)
@@ -90,6 +95,7 @@ def check_archive(
         unknown if allow_unknown_data else (),
         sum(one.rerun for one in members.values()),
         tuple(f"{name}: {one.not_rerun}" for name, one in members.items() if one.not_rerun),
+        (*broken, *checks.images.unread),
     )
 
 

@@ -74,6 +74,7 @@ class KnownImages:
 
     def __init__(self, held: Sequence[Result], results: Iterable[Result]) -> None:
         self.clean = {one.data_digest for result in (*held, *results) for one in _whole_clean(result)}  # of ImageNet
+        self.unread: list[str] = []  # why held results could not be read, a line each
         self._holders: dict[tuple[str, str], Result] = {}
         for result in held:
             for condition in result.conditions:
@@ -136,8 +137,9 @@ class KnownImages:
     def _read_all(self, holder: Result) -> None:
         try:
             outcomes = read_outcomes(holder)
-        except ResultError:
-            return  # a broken result of ours is no evidence against theirs
+        except ResultError as error:  # no evidence against theirs, and none for them
+            self.unread.append(str(error))
+            return
         for one in holder.conditions:
             where = f"the leaderboard's results with data digest {one.data_digest}"
             self._held.setdefault(

@@ -29,18 +29,26 @@ def merge(
     rerun: Rerun | None = None,
     allow_unknown_data: bool = False,
 ) -> Merged:
-    """Check an archive and add its results. Raises ResultError, and adds nothing, where anything is wrong with it.
+    """Check an archive and add its results. Raises ResultError, and adds nothing, where anything is wrong with it, or
+    where a result that is there cannot be read.
 
     A measurement that is there with the same outcomes is left as it is; with other outcomes it is a conflict. A merge
     that was stopped is run again: what it has added is there with the same outcomes.
     """
-    held = read_results(results_dir)[0] if results_dir.is_dir() else []
-    checked = check_archive(archive, held=held, limits=limits, rerun=rerun, allow_unknown_data=allow_unknown_data)
+    held, broken = read_results(results_dir) if results_dir.is_dir() else ([], [])
+    checked = check_archive(
+        archive, held=held, broken=broken, limits=limits, rerun=rerun, allow_unknown_data=allow_unknown_data
+    )
     if checked.problems:
         others = len(checked.problems) - 1
         raise ResultError(
             f"{archive}: {checked.problems[0]}"
             + (f" (and {others} more: nsbench submit check {archive})" if others else "")
+        )
+    if checked.not_held_against:
+        raise ResultError(
+            f"{results_dir}: what it holds cannot be compared with {archive}, nothing was added; repair or move it: "
+            f"{checked.not_held_against[0]}"
         )
     files = open_archive(archive, limits).files
     ours = {result.identity: result for result in held}

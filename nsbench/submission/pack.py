@@ -13,10 +13,11 @@ from pathlib import Path
 from nsbench import __version__
 from nsbench.errors import ResultError, UsageError
 from nsbench.files import write_atomically, writing
-from nsbench.results import Result, folder_of, outcomes_content, read_results
+from nsbench.results import Result, outcomes_content, read_results
+from nsbench.submission.archive import FORMAT, MANIFEST, Limits, member_folder, read_archive
+from nsbench.submission.schema import submitted_result
+from nsbench.submission.values import outcomes_of
 
-FORMAT = 1
-MANIFEST = "manifest.json"
 DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
 
 
@@ -31,8 +32,8 @@ class Packed:
 def pack(results_dir: Path, out: Path, methods: Sequence[str] = ()) -> Packed:
     """Archive the results below a folder, those of `methods` where any are named.
 
-    Raises ResultError for a result that is broken or whose outcomes differ from their digest, UsageError for a method
-    without results or a folder without any.
+    Raises ResultError for a result that is broken, whose outcomes differ from their digest, or that no check would let
+    through whatever its figures are; UsageError for a method without results or a folder without any.
     """
     found, problems = read_results(results_dir)
     if problems:
@@ -48,8 +49,9 @@ def pack(results_dir: Path, out: Path, methods: Sequence[str] = ()) -> Packed:
         )
     files: dict[str, bytes] = {}
     for result in chosen:
-        files |= _files(result)
+        _add(files, result)
     content, digest = archive_of(files)
+    read_archive(out, io.BytesIO(content))
     with writing(out, ResultError, "choose another place with --out", what="the archive cannot be written"):
         write_atomically(out, content)
     return Packed(out, digest, len(chosen), len(content))
@@ -70,13 +72,28 @@ def archive_of(files: dict[str, bytes]) -> tuple[bytes, str]:
     return buffer.getvalue(), hashlib.sha256(manifest).hexdigest()
 
 
-def _files(result: Result) -> dict[str, bytes]:
-    """The two files of a result under the names that its own words give them."""
+def _add(files: dict[str, bytes], result: Result) -> None:
+    """The two files of a result under the names that its own words give them. Raises ResultError."""
     assert result.path is not None
     outcomes = outcomes_content(result)
     try:
         record = result.path.read_bytes()
     except OSError as error:
         raise ResultError(f"{error.filename}: cannot be read ({error.strerror})") from error
-    stem = f"results/{folder_of(result.source, result.model, result.method)}/{result.path.stem}"
-    return {f"{stem}.json": record, f"{stem}.{result.outcomes_format}": outcomes}
+    stem = f"{member_folder(result.source, result.model, result.method)}/{result.path.stem}"
+    if f"{stem}.json" in files:  # of a model whose name differs in what is no letter
+        stem = f"{stem.removesuffix(f'.{result.identity}')}.{result.identity}"
+    name = f"{stem}.json"
+    if files.get(name, record) != record:
+        raise ResultError(f"{result.path}: is the same measurement as another result here; move one of them away")
+    form, problems = submitted_result(name, record)
+    try:
+        if form is not None and not problems:
+            outcomes_of(form, outcomes, Limits())
+    except ResultError as error:
+        problems = [str(error)]
+    if problems:
+        raise ResultError(
+            f"{result.path}: cannot be submitted: {problems[0]}; correct it and run again, or move it away"
+        )
+    files |= {name: record, f"{stem}.{result.outcomes_format}": outcomes}

@@ -13,8 +13,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from nsbench.errors import ResultError
-from nsbench.results import SCHEMA, UPGRADES, ConditionResult, Result, folder_of, typed
-from nsbench.submission.archive import WORD, parse, printable, shown
+from nsbench.results import SCHEMA, UPGRADES, ConditionResult, Result, typed
+from nsbench.submission.archive import WORD, member_folder, parse, printable, shown
 from nsbench.types import ROLES
 
 DEPTH, NODES, TEXT = 8, 100_000, 4000  # nesting, values and characters of one text
@@ -32,7 +32,10 @@ class Form:
 
 
 NAME = Form("a name of letters, digits and . _ + = @ -", re.compile(WORD))
-MODEL = Form("a model's name, or LIBRARY:NAME:THREAT", re.compile(rf"{WORD}(:{WORD}){{0,2}}"))  # robustbench:NAME:Linf
+WORDS = rf"{WORD}( +{WORD}){{0,9}}"  # a file of one's own may have such a name
+MODEL = Form(
+    "a model's name, or LIBRARY:NAME:THREAT", re.compile(rf"{WORDS}(:{WORDS}){{0,2}}")
+)  # robustbench:NAME:Linf
 DIGEST = Form("a digest of 16 hex digits", re.compile(r"[0-9a-f]{16}"))
 OLD_DIGEST = Form("a digest of 16 hex digits, or empty", re.compile(r"([0-9a-f]{16})?"))  # old versions kept none
 SHA256 = Form("a SHA-256 of 64 hex digits", re.compile(r"[0-9a-f]{64}"))
@@ -160,10 +163,9 @@ def _odd_course(condition: ConditionResult) -> list[str]:
 
 def _misplaced(name: str, result: Result) -> list[str]:
     """Its place in the archive must be the one that its own words give."""
-    *folders, file = name.split("/")[1:]
+    folder, _, file = name.rpartition("/")
     stem = rf"{re.escape(result.suite)}\.seed{result.seed}(\.{result.identity})?\.json"
-    place = folder_of(result.source, result.model, result.method)
-    if "/".join(folders) != place or not re.fullmatch(stem, file):
+    if folder != member_folder(result.source, result.model, result.method) or not re.fullmatch(stem, file):
         return [f"stands in another place than that of {result.method} x {result.suite}, seed {result.seed}"]
     return []
 

@@ -105,6 +105,13 @@ def test_a_model_keeps_its_own_outputs() -> None:
         ("[sets.objects]\ntitle = 'x'", "needs a path"),
         ("[sets.Objects]\npath = 'objects'", "small letters"),
         ("[sets.clean]\npath = 'objects'", "that no set of ImageNet has"),
+        *(
+            (f"[sets.{name}]\npath = 'objects'", f"--suite {name} stands for several suites")
+            for name in ("all", "extended", "ood", "adversarial")
+        ),
+        ('[sets.objects]\npath = "objects"\ntitle = "a\\nb\\u001b[31m"', "title holds control characters"),
+        ('[sets.objects]\npath = "objects"\nsummary = "a\\u202eb"', "summary holds control characters"),
+        ('[sets.objects]\npath = "objects"\ntitle = " "', "title is empty"),
         ("[sets.objects]\npath = 'objects'\ncolour = 'red'", "colour is none of path, classes, labels"),
         ("[sets.objects]\npath = 'objects'\ntitle = 3", "title must be a text"),
         ("[sets.objects]\npath = 'objects'\nclass_map = 'map.json'\nclass_map_by = 'luck'", "one of sum, mean, max"),

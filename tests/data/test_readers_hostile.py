@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pwd
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from nsbench.data.decode import decode, probe
 from nsbench.data.imagenet import ImageNetTree
 from nsbench.data.kept import keep_array, kept_array
 from nsbench.data.manifest import content_digest, manifest
+from nsbench.data.own import OwnSource
 from nsbench.data.stored import StoredSplit
 from nsbench.errors import CorruptImage, DataError, UsageError
 from nsbench.files import cache_folder, check_regular, open_regular, read_regular
@@ -150,6 +152,46 @@ def test_the_formats_of_the_sets_are_read_whatever_their_name(kind: str) -> None
     assert decode(file, "a.gif").size == (20, 10)
 
 
+GREY = np.tile(np.arange(0, 256, 8), (32, 1))
+NO_RANGE = {
+    "float, 0 to 1": ("F", (GREY / 255).astype("<f4")),
+    "float, 0 to 255": ("F", GREY.astype("<f4")),
+    "32 bits, 0 to 255": ("I", GREY.astype("<i4")),
+    "32 bits": ("I", (GREY.astype("<i8") * (2**31 // 256)).astype("<i4")),
+    "16 bits, white is 0": ("I;16", (GREY * 257).astype("<u2")),
+    "12 bits": ("I;16", (GREY * 257).astype("<u2")),
+}
+INVERTED = (struct.pack("<HHIHH", 262, 3, 1, 1, 0), struct.pack("<HHIHH", 262, 3, 1, 0, 0))  # an entry of a TIFF
+TWELVE = (struct.pack("<HHIHH", 258, 3, 1, 16, 0), struct.pack("<HHIHH", 258, 3, 1, 12, 0))
+CHANGED = {"16 bits, white is 0": INVERTED, "12 bits": TWELVE}
+
+
+@pytest.mark.parametrize("case", NO_RANGE)
+@pytest.mark.parametrize("read", [decode, probe])
+def test_grey_values_whose_range_nobody_knows_are_unreadable(
+    case: str, read: Callable[[io.BytesIO, str], object]
+) -> None:
+    """Black, white or inverted pictures would be evaluated as if they were the set's."""
+    mode, values = NO_RANGE[case]
+    file = io.BytesIO()
+    Image.frombytes(mode, (32, 32), values.tobytes()).save(file, "TIFF")
+    content = file.getvalue()
+    if case in CHANGED:
+        assert content.count(CHANGED[case][0]) == 1
+        content = content.replace(*CHANGED[case])
+    with pytest.raises(CorruptImage, match=r"a\.tif: cannot be decoded \(its grey values are .*; save it with 8 bits"):
+        read(io.BytesIO(content), "a.tif")
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("I;16", "PNG"), ("I;16", "TIFF"), ("I;16B", "TIFF"), ("L", "TIFF")])
+def test_grey_of_8_and_16_bits_is_what_it_is(mode: str, kind: str) -> None:
+    values = GREY.astype(np.uint8) if mode == "L" else (GREY * 257).astype(">u2" if mode.endswith("B") else "<u2")
+    file = io.BytesIO()
+    Image.frombytes(mode, (32, 32), values.tobytes()).save(file, kind)
+    file.seek(0)
+    assert (np.asarray(decode(file, "a"))[..., 1] == GREY).all()
+
+
 def test_every_picture_is_opened_with_its_formats_named() -> None:
     package = Path(__file__).parents[2] / "nsbench"
     for path in package.rglob("*.py"):
@@ -238,6 +280,20 @@ def test_labels_of_shards_that_are_no_labels(
         ('clean = "val"\nclasses = [1]', "classes must be a table"),
         ('clean = "/**"', "is no path"),
         ('clean = "a\\u0000b"', "is no path"),
+        ('clean = ["val", "val"]', "val: is a folder in the list of 'clean'"),
+        ('clean = "val"\n[labels]\nclean = "a\\u0000b"', "clean must be a path"),
+        ('root = "a\\u0000b"', "root must be the path of a folder"),
+        ('masks = "a\\u0000b"', "masks must be the path of a folder"),
+        ('[sets.objects]\npath = "a\\u0000b"', "its path must be that of a folder or file"),
+        ('[sets.objects]\npath = "val"\nlabels = "a\\u0000b"', "labels holds control characters"),
+        (f'clean = "val"\nname = "{"a" * 101}"', "must consist of letters, .*at most 100"),
+        (f'source = "folder"\nroot = "val"\nname = "{"a" * 101}"', "must consist of letters, .*at most 100"),
+        ('source = "folder"\nroot = "a\\u0000b"', "needs the folder of the images"),
+        ('source = "folder"\nroot = "val"\nclass_names = ["cat", "dog", "cat"]', "class_names holds 'cat' twice"),
+        ('source = "folder"\nroot = "val"\nclass_names = ["cat"]', "class_names must be at least two names"),
+        ('source = "folder"\nroot = "val"\nclass_names = []', "class_names must be at least two names"),
+        ('source = "folder"\nroot = "val"\nclass_names = ["cat", " "]', "class_names holds ' '; give names"),
+        ('source = "folder"\nroot = "val"\nclass_names = ["cat", "a\\u001b"]', "class_names holds 'a.x1b'"),
         ('clean = "val"\nname = "shapes10"', "the name 'shapes10' is reserved for another source"),
         ('clean = "val"\nname = "Shapes10"', "the name 'Shapes10' is reserved"),
         ('clean = "val"\nname = "ImageNet"', "the name 'ImageNet' is reserved"),
@@ -250,7 +306,12 @@ def test_config_files_that_are_wrong_in_other_ways(tmp_path: Path, text: str, wo
     (tmp_path / "val").mkdir()
     (tmp_path / "data.toml").write_text(text)
     with pytest.raises((DataError, UsageError), match=words):
-        open_source(str(tmp_path / "data.toml"))
+        open_source(str(tmp_path / "data.toml")).split("clean")
+
+
+def test_a_folder_whose_name_no_result_could_have(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot name a source of one's own; rename it"):
+        OwnSource(tmp_path / ("a" * 101))
 
 
 def test_a_marker_that_is_nested_beyond_reason(tmp_path: Path, pictures: Pictures) -> None:

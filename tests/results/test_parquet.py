@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -221,6 +222,20 @@ def test_many_rows_of_one_long_string_are_not_spelt_out() -> None:
     columns = {"condition": pa.array([f"c{k}" for k in range(n)]), "id": long, "label": pa.array(np.arange(n)),
                "prediction": pa.array(np.zeros(n, np.int64))}  # fmt: skip
     assert_refused(table(columns, store_schema=False, write_statistics=False), "too long")
+
+
+def test_one_long_string_does_not_widen_the_others() -> None:
+    """A table of 2 MB whose ids would be 2 GB: arrays hold strings of one width."""
+    n = 500_000
+    ids = pa.array([f"{k:07}" for k in range(n - 1)] + ["x" * 1000])
+    zeros = pa.array(np.zeros(n, np.uint8))
+    content = table({"condition": pa.array(["a"] * n), "id": ids, "label": zeros, "prediction": zeros}, row_group_size=n,
+                    use_dictionary=["condition", "label", "prediction"])  # fmt: skip
+    assert len(content) < 3 << 20
+    tracemalloc.start()
+    assert_refused(content, "too long")
+    assert tracemalloc.get_traced_memory()[1] < 200 << 20
+    tracemalloc.stop()
 
 
 def test_a_table_that_declares_too_many_rows() -> None:

@@ -1,6 +1,7 @@
 """Archives of results: reproducible, and readable by nobody's trust."""
 
 import stat
+import struct
 import zipfile
 from dataclasses import replace
 
@@ -10,8 +11,9 @@ from submissions import STEM, problems, store
 from nsbench import registry
 from nsbench.data.robustbench_images import ROBUSTBENCH
 from nsbench.errors import ResultError, UsageError
-from nsbench.results import outcomes_path
+from nsbench.results import npz, outcomes_path, read_results
 from nsbench.submission import Limits, check_archive, merge, open_archive, pack
+from nsbench.submission.archive import unpacked_size
 
 
 def test_packing_is_reproducible_and_passes_the_check(packed, tmp_path):
@@ -39,6 +41,52 @@ def test_a_model_of_a_zoo_can_be_shared(tmp_path):
     assert problems(packed) == ()
     (added,) = merge(packed, tmp_path / "merged").added
     assert added.relative_to(tmp_path).parts[2] == "robustbench@Salman2020Do_R50@Linf"
+
+
+def test_a_model_whose_file_has_a_space_can_be_shared(tmp_path):
+    """`./my model.py:three`: the member's name is safe, and two that become one stand beside each other."""
+    names = ("my model:three", "my-model:three")
+    for digit, name in zip("67", names, strict=True):
+        own = made_by(digit)
+        store(tmp_path / "results", change=lambda result, name=name, own=own: own(replace(result, model=name)))
+    packed = pack(tmp_path / "results", tmp_path / "own.zip")
+    members = [name for name in open_archive(packed.path).files if name.endswith(".json")]
+    assert len(members) == packed.results == 2
+    assert {name.rpartition("/")[0] for name in members} == {"results/shapes10/my-model@three/ns"}
+    assert problems(packed.path) == ()
+    merge(packed.path, tmp_path / "merged")
+    assert sorted(result.model for result in read_results(tmp_path / "merged")[0]) == sorted(names)
+    assert pack(tmp_path / "merged", tmp_path / "again.zip").digest == packed.digest
+
+
+def made_by(digit):
+    """A change to a result of other weights."""
+
+    def change(result):
+        own = replace(result.provenance, weights_digest=digit * 16, fit_key=digit * 16, parent_digest=f"a{digit}" * 8)
+        return replace(result, identity=digit * 16, provenance=own)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": "vit\x1b[31m"}, "'model': holds control or invisible characters"),
+        ({"model": "vit<b>"}, "holds markup"),
+        ({"model": "v" * 101}, "is not a model's name"),
+        ({"model": "模型"}, "is not a model's name"),
+        ({"seed": 2**63}, "'seed': is larger than any count"),
+        ({"title": ""}, "title: '' is not 1 to 200 characters"),
+    ],
+)
+def test_what_no_check_would_accept_is_not_packed(tmp_path, change, words):
+    stored = store(tmp_path / "results", change=lambda result: replace(result, **change))
+    with pytest.raises(ResultError, match="cannot be submitted: ") as raised:
+        pack(tmp_path / "results", tmp_path / "x.zip")
+    assert f"{stored.path}: cannot be submitted: " in str(raised.value)
+    assert words in str(raised.value)
+    assert not (tmp_path / "x.zip").exists()
 
 
 def test_packing_chooses_methods_and_refuses_what_is_broken(tmp_path):
@@ -124,8 +172,44 @@ def test_sizes_are_limited_before_anything_is_unpacked(tmp_path):
         open_archive(bomb, Limits(archive=1 << 20, json=8 << 20))
     with pytest.raises(ResultError, match="bytes; at most 10 are read"):
         open_archive(bomb, Limits(archive=10))
-    with pytest.raises(ResultError, match="has 1 files; at most 0"):
+    with pytest.raises(ResultError, match="lists more than 0 members"):
         open_archive(bomb, Limits(files=0))
+
+
+ENTRY = b"PK\x01\x02" + struct.pack("<6H3L5H2L", 20, 20, 0, 0, 0, 33, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
+
+
+def listing(count, stated, wide):
+    """A zip's list of so many members without the members, and its end; `wide`: with the end of 64 bits."""
+    size = count * len(ENTRY)
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, stated, stated, size, 0, 0)
+    if wide:
+        before = b"PK\6\6" + struct.pack("<Q2H2L4Q", 44, 45, 45, 0, 0, count, count, size, 0)
+        before += b"PK\6\7" + struct.pack("<LQL", 0, size, 1)
+        end = before + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 2**32 - 1, 2**32 - 1, 0)
+    return ENTRY * count + end
+
+
+@pytest.mark.parametrize(("stated", "wide"), [(65000, False), (3, False), (0, True)])
+def test_long_lists_of_members_are_refused_before_they_become_objects(tmp_path, monkeypatch, stated, wide):
+    path = tmp_path / "x.zip"
+    path.write_bytes(listing(200_000, stated, wide))
+    monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("all members were made objects of"))
+    with pytest.raises(ResultError, match="lists more than 20,000 members"):
+        open_archive(path)
+    with pytest.raises(zipfile.BadZipFile, match="lists more than 20,000 members"):
+        unpacked_size(path.read_bytes())
+    with pytest.raises(ValueError, match="lists more than 20,000 members"):
+        npz.unpack(path.read_bytes())
+
+
+def test_nothing_in_an_archive_is_left_unread(packed, tmp_path):
+    content = packed.path.read_bytes()
+    comment = content[:-2] + b"\x03\0abc"
+    for changed in (content + b"x", content + b"\0" * 70_000, b"x" + content, comment, content + content[-22:]):
+        packed.path.write_bytes(changed)
+        with pytest.raises(ResultError, match=r"ns\.zip: is no archive that can be read .*(bytes|members)"):
+            open_archive(packed.path)
 
 
 def test_digests_must_be_those_of_the_manifest(packed):

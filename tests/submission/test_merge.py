@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from submissions import STEM, as_npz, edited, outcomes, problems, put, rewritten, store, with_npz
 
 from nsbench import registry
+from nsbench.cli import main
 from nsbench.errors import ResultError
 from nsbench.results import read_outcomes, read_results
 from nsbench.submission import check_archive, merge, open_archive, pack
@@ -31,6 +33,29 @@ def test_merging_adds_what_is_new_and_leaves_what_is_there(packed, tmp_path):
     again = merge(packed.path, target)
     assert (again.added, len(again.held)) == ((), 2)
     assert snapshot(target) == before
+
+
+def test_held_results_that_cannot_be_read_are_named_and_nothing_is_merged(packed, tmp_path):
+    """A check against fewer results would let more through, and nobody would know."""
+    target = tmp_path / "board"
+    stored = store(target, method="madry")
+    stored.path.write_text("{")
+    told = CliRunner().invoke(main, ["submit", "check", str(packed.path), "--results", str(target)])
+    assert (told.exit_code, f"not held against: {stored.path}: is no complete result" in told.output) == (1, True)
+    before = snapshot(target)
+    with pytest.raises(ResultError, match=r"board: what it holds cannot be compared .*: is no complete result"):
+        merge(packed.path, target)
+    assert snapshot(target) == before
+    stored.path.unlink()
+    assert len(merge(packed.path, target).added) == 2
+
+
+def test_a_mistyped_results_folder_is_refused(packed, tmp_path, monkeypatch):
+    told = CliRunner().invoke(main, ["submit", "check", str(packed.path), "--results", str(tmp_path / "typo")])
+    assert told.exit_code == 2
+    assert f"--results {tmp_path / 'typo'}: is no folder" in str(told.exception or told.output) + told.output
+    monkeypatch.chdir(tmp_path)  # which has no reports/results
+    assert CliRunner().invoke(main, ["submit", "check", str(packed.path)]).exit_code == 0
 
 
 def another(provenance):

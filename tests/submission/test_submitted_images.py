@@ -17,7 +17,7 @@ from nsbench.data.corrupted import digest_in_memory
 from nsbench.data.robustbench_images import ROBUSTBENCH, stems
 from nsbench.data.source import digest_of
 from nsbench.making import expected
-from nsbench.results import read_results
+from nsbench.results import outcomes_path, read_results
 from nsbench.submission import check_archive
 from nsbench.submission.imagenet import origin_problems, set_problems
 
@@ -153,6 +153,18 @@ def test_images_that_nothing_here_has_are_named_and_need_a_switch(tmp_path):
     assert "no known set and no held result" in problems(other, held=held)[0]
 
 
+def test_held_outcomes_that_cannot_be_read_are_named(tmp_path):
+    path = archived(imagenet(tmp_path / "results"), tmp_path / "x.zip")
+    held = read_results(tmp_path / "results")[0]
+    damaged = outcomes_path(held[0])
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    checked = check_archive(path, held=held, allow_unknown_data=True)
+    assert not checked.accepted
+    assert checked.not_held_against == (
+        f"{damaged}: differs from the digest in its result; it was changed or half copied",
+    )
+
+
 def test_held_data_have_one_origin(tmp_path):
     held = read_results(imagenet(tmp_path / "results"))[0]
     path = archived(imagenet(tmp_path / "other", origin="generated-png"), tmp_path / "x.zip")
@@ -179,6 +191,7 @@ def test_probabilities_belong_to_a_result(tmp_path):
 
 def test_the_command_line_has_the_switch(tmp_path):
     path, board = archived(imagenet(tmp_path / "results"), tmp_path / "x.zip"), str(tmp_path / "board")
+    (tmp_path / "board").mkdir()
 
     def said(command, *options):
         done = CliRunner().invoke(main, ["submit", command, str(path), "--results", board, *options])

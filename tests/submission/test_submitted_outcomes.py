@@ -8,6 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from submissions import N, as_npz, only, outcomes, problems, store, with_npz
+from tampering import archived
 
 from nsbench import registry
 from nsbench.cli import main
@@ -25,7 +26,7 @@ def tampered(tmp_path, change):
         return change(outcomes(condition, seed))
 
     store(tmp_path / "results", measure=measure)
-    return pack(tmp_path / "results", tmp_path / "x.zip").path
+    return archived(tmp_path / "results", tmp_path / "x.zip")
 
 
 @pytest.mark.parametrize(
@@ -155,6 +156,7 @@ def test_weights_at_hand_are_run_again(tmp_path):
     run = ["run", "--method", "pretrained", "--suite", "clean,fgsm", "--limit", "24", "--results"]
     assert CliRunner().invoke(main, [*run, str(tmp_path / "results")]).exit_code == 0
     packed = pack(tmp_path / "results", tmp_path / "own.zip")
+    (tmp_path / "none").mkdir()
     done = CliRunner().invoke(
         main,
         [
