@@ -175,11 +175,7 @@ def test_the_page_of_flips_is_one_landmark_and_the_keyboard_scrolls_its_table(fo
     body = page.partition("<body>")[2].partition("</body>")[0].strip()
     assert body.startswith("<main>")
     assert body.endswith("</main>")
-    assert (
-        body.count('<div class="scroll"')
-        == body.count('<div class="scroll" tabindex="0" role="region" aria-label=')
-        == 1
-    )
+    assert body.count('<div class="scroll"') == body.count('<div class="scroll" tabindex="0" role="region" ') == 1
 
 
 def test_json_holds_everything(found: BaselineCheck) -> None:
