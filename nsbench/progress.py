@@ -22,9 +22,11 @@ from nsbench.errors import UsageError, without_controls
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
+    from rich.text import Text
 
 
 WIDE = 240  # columns of a table that goes to a file or a pipe
+SHORTEST_NOTE = 8  # columns beside a bar
 MINUTE = 60.0  # seconds of work for which a file or a pipe gets a line
 LASTING = ("pair", "held")  # events that a terminal shows, too, where bars come and go
 WORDY = ("task",)  # events that are printed with -v alone
@@ -154,7 +156,8 @@ class ConsoleProgress(Progress):
     ) -> None:
         if self.log:
             self.log.write(kind, {"text": text} | ({"within": within} if within else {}) | dict(facts))
-        text = " · ".join(filter(None, (within, text)))
+        parts = (text, within) if kind in LASTING else (within, text)  # what comes in columns begins the line
+        text = " · ".join(filter(None, parts))
         if (kind in WORDY and self.verbosity < 1) or (kind not in LASTING and self.verbosity < 0):
             return
         if not self.console.is_terminal:
@@ -234,22 +237,84 @@ def rate(speed: float, unit: str) -> str:
     return f"{speed:,.{0 if speed >= 10 else 1}f} {unit}/s"
 
 
-def _bars(console: Console, unit: str) -> Bars:
-    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
+@dataclass
+class BarLine:
+    """A task as one line of a terminal, which is never wrapped.
+
+    Where it is too long the speed goes first, then most of the bar, then the bar, then the ends of note and name. What
+    has gone stays away, so that the line does not jump as its numbers grow.
+    """
+
+    what: str
+    unit: str
+    layout: int = 0  # in LAYOUTS
+
+    def text(self, width: int, done: int, total: int, speed: float | None, left: float | None, note: str) -> Text:
+        """For so many columns; speed in units a second, and seconds left, where they are known."""
+        pace = rate(speed, self.unit) if speed else ""
+        count = f"{done:>{len(str(total))}}/{total}"
+        while True:
+            columns, shows_speed = LAYOUTS[self.layout]
+            fixed = _fixed(columns, done / max(total, 1), count, pace if shows_speed else None, left)
+            needed = len(f"  {self.what} ") + fixed.cell_len + len(f" {note}")
+            if needed < width or self.layout == len(LAYOUTS) - 1:
+                break
+            self.layout += 1
+        return _cut(f"  {self.what}", fixed, note, width)
+
+
+LAYOUTS = ((28, True), (28, False), (10, False), (0, False))  # columns of the bar, and whether the speed is shown
+
+
+def _fixed(columns: int, share: float, count: str, pace: str | None, left: float | None) -> Text:
+    """What is never cut: bar, count, speed (None: not shown) and time left."""
     from rich.text import Text
 
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(rate(task.speed, unit) if task.speed else "", style="cyan")
-
-    return Bars(
-        TextColumn("  {task.description}", markup=False),
-        BarColumn(bar_width=28),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[note]}", style="dim", markup=False),
-        console=console,
-        transient=True,
+    full = round(columns * min(share, 1.0))
+    clock = "--:--" if left is None else _clock(left)
+    return Text.assemble(
+        ("━" * full, "bar.complete"),
+        ("─" * (columns - full), "bar.back"),
+        " " * bool(columns),
+        (count, "progress.download"),
+        (f" {pace:>14}" if pace is not None else "", "cyan"),
+        (f" {clock:>7}", "progress.remaining"),
     )
+
+
+def _cut(what: str, fixed: Text, note: str, width: int) -> Text:
+    """All of it in one line: a note that gets no room goes, and a name keeps what is left."""
+    from rich.text import Text
+
+    line, behind = Text(what), Text(f" {note}" if note else "", style="dim")
+    room = width - 2 - fixed.cell_len  # one column stays free: a full line would make some terminals begin a new one
+    line.truncate(room, overflow="ellipsis")
+    room -= line.cell_len
+    if room >= SHORTEST_NOTE:
+        behind.truncate(room, overflow="ellipsis")
+        return Text.assemble(line, " ", fixed, behind, no_wrap=True, end="")
+    return Text.assemble(line, " ", fixed, no_wrap=True, end="")
+
+
+def _clock(seconds: float) -> str:
+    """ "01:05", "3:02:01"."""
+    minutes, second = divmod(round(seconds), 60)
+    return f"{minutes:02}:{second:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{second:02}"
+
+
+def _bars(console: Console, unit: str) -> Bars:
+    from rich.progress import Progress as Bars
+    from rich.progress import ProgressColumn, Task
+    from rich.table import Column
+
+    class Line(ProgressColumn):
+        def __init__(self) -> None:
+            super().__init__(Column(no_wrap=True))
+            self.line = BarLine("", unit)
+
+        def render(self, task: Task) -> Text:
+            self.line.what = task.description
+            done, total = int(task.completed), int(task.total or 0)
+            return self.line.text(console.width, done, total, task.speed, task.time_remaining, task.fields["note"])
+
+    return Bars(Line(), console=console, transient=True)

@@ -60,7 +60,8 @@ def device_name(device: str) -> str:
     together = f", {processes.count()} processes" if processes.count() > 1 else ""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device) + together
-    return f"CPU ({platform.machine()}), {torch.get_num_threads()} threads{together}"
+    threads = torch.get_num_threads()
+    return f"CPU ({platform.machine()}), {threads} thread{'s' if threads > 1 else ''}{together}"
 
 
 def peak_memory_mib(device: str) -> int | None:

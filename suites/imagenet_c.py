@@ -13,7 +13,8 @@ import nsbench as nb
 )
 def imagenet_c() -> list[nb.Condition]:
     """Mean corruption error: over fifteen corruptions, the mean error over severities 1 to 5 divided by AlexNet's,
-    times 100; lower is better. The images are ready and never resized."""
+    times 100; lower is better. Corrupted images, ready-made or made in memory from clean ones, are not
+    resized."""
     return [
         nb.Condition(f"{corruption}/{severity}", split=f"c/{corruption}/{severity}", preprocess="none")
         for corruption in nb.CORRUPTIONS

@@ -13,7 +13,7 @@ import nsbench as nb
 )
 def imagenet_c_severity3() -> list[nb.Condition]:
     """Mean error over the fifteen corruptions at severity 3 alone: a part of ImageNet-C for small runs, and no mCE.
-    The images are ready and never resized."""
+    Corrupted images, ready-made or made in memory from clean ones, are not resized."""
     return [
         nb.Condition(f"{corruption}/3", split=f"c/{corruption}/3", preprocess="none") for corruption in nb.CORRUPTIONS
     ]

@@ -9,7 +9,7 @@ import click
 
 from nsbench import registry
 from nsbench.cli.completion import complete_methods, complete_suites
-from nsbench.cli.options import given_names, record_options
+from nsbench.cli.options import Sectioned, given_names, record_options
 from nsbench.cli.stopping import WHOLE, when_stopped
 from nsbench.errors import UsageError
 from nsbench.files import importing
@@ -34,7 +34,7 @@ def baseline() -> None:
     """Record what `nsbench check` compares with."""
 
 
-@baseline.command("record")
+@baseline.command("record", cls=Sectioned)
 @click.option(
     "--method", "methods", shell_complete=complete_methods, required=True, help="Methods, comma-separated, or 'all'."
 )

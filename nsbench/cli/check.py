@@ -12,7 +12,7 @@ import click
 from nsbench import registry
 from nsbench.cli.completion import complete_methods, complete_suites
 from nsbench.cli.ending import say_error
-from nsbench.cli.options import check_options, given_names
+from nsbench.cli.options import Sectioned, check_options, given_names
 from nsbench.cli.stopping import WHOLE, when_stopped
 from nsbench.errors import NsbenchError, ResultError, UsageError, without_controls
 from nsbench.files import importing, write_atomically, writing
@@ -25,7 +25,7 @@ INCOMPARABLE = 3  # exit status
 ALSO_WITHOUT_RUN = ("results", "data", "follow_links")
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.option("--baseline", "file", type=FILE, required=True, help="A file of `nsbench baseline record`.")
 @click.option(
     "--run",

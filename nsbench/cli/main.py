@@ -21,7 +21,7 @@ from nsbench.cli.ending import Commands
 from nsbench.cli.export import export
 from nsbench.cli.listing import list_
 from nsbench.cli.nullspace_images import nullspace
-from nsbench.cli.options import DEFAULT_RESULTS, engine_options, run_options
+from nsbench.cli.options import DEFAULT_RESULTS, EVALUATION, OUTPUT, WHAT, Sectioned, engine_options, of, run_options
 from nsbench.cli.plan import print_plan
 from nsbench.cli.site import SiteOptions, make_site, refuse_beside_site, site_options
 from nsbench.cli.status import status
@@ -64,50 +64,72 @@ main.add_command(status)
 main.add_command(submit)
 
 
-@main.command()
-@click.option(
-    "--method",
-    "methods",
-    shell_complete=complete_methods,
-    help="Methods, comma-separated, or 'all'; first+second goes on from the first. See: nsbench list methods",
+@main.command(cls=Sectioned)
+@of(
+    WHAT,
+    click.option(
+        "--method",
+        "methods",
+        shell_complete=complete_methods,
+        help="Methods, comma-separated, or 'all'; first+second goes on from the first. See: nsbench list methods",
+    ),
 )
-@click.option(
-    "--suite",
-    "suites",
-    shell_complete=complete_suites,
-    help="Suites, comma-separated, or a group: all (the paper's eleven), adversarial, ood, extended.",
+@of(
+    WHAT,
+    click.option(
+        "--suite",
+        "suites",
+        shell_complete=complete_suites,
+        help="Suites, comma-separated, or a group: all (the paper's eleven), adversarial, ood, extended.",
+    ),
 )
-@click.option(
-    "--study",
-    shell_complete=complete_studies,
-    metavar="NAME|FILE",
-    help="A grid of methods, settings and suites instead: table3, table4, or a TOML file. See: nsbench list studies",
+@of(
+    WHAT,
+    click.option(
+        "--study",
+        shell_complete=complete_studies,
+        metavar="NAME|FILE",
+        help="A grid of methods, settings and suites instead: table2, table3, table4, or a TOML file. See: nsbench list "
+        "studies",
+    ),
 )
 @run_options
 @engine_options
-@click.option(
-    "--set-attack",
-    "attack_settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    callback=attack_settings_of,
-    help="Change a setting of the suites' attacks, such as eot=16 or steps=100; repeatable. A column of its own.",
+@of(
+    EVALUATION,
+    click.option(
+        "--set-attack",
+        "attack_settings",
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=attack_settings_of,
+        help="Change a setting of the suites' attacks, such as eot=16 or steps=100; repeatable. A column of its own.",
+    ),
 )
-@click.option(
-    "--log-file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE.jsonl",
-    help="Write what happens there too, one JSON object per event; see docs/logs.md.",
+@of(
+    OUTPUT,
+    click.option(
+        "--log-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE.jsonl",
+        help="Write what happens there too, one JSON object per event; see docs/logs.md.",
+    ),
 )
-@click.option("-q", "--quiet", is_flag=True, help="Only results, and what needs attention.")
-@click.option("-v", "--verbose", is_flag=True, help="Also a line for each finished part of the work.")
-@click.option(
-    "--dry-run",
-    is_flag=True,
-    help="Only say what is held already, what would be run, and what it takes: passes, hours, disk; see docs/scale.md.",
+@of(OUTPUT, click.option("-q", "--quiet", is_flag=True, help="Only results, and what needs attention."))
+@of(OUTPUT, click.option("-v", "--verbose", is_flag=True, help="Also a line for each finished part of the work."))
+@of(
+    WHAT,
+    click.option(
+        "--dry-run",
+        is_flag=True,
+        help="Only say what is held already, what would be run, and what it takes: passes, hours, disk; see docs/scale.md.",
+    ),
 )
-@click.option(
-    "--no-measure", is_flag=True, help="Of --dry-run: no hours, for which the model is timed for ten seconds."
+@of(
+    WHAT,
+    click.option(
+        "--no-measure", is_flag=True, help="Of --dry-run: no hours, for which the model is timed for ten seconds."
+    ),
 )
 @click.pass_context
 def run(

@@ -24,8 +24,42 @@ from nsbench.cli.values import (
 )
 
 DEFAULT_RESULTS = Path("reports/results")
+WHAT, DATA, MODEL, TRAINING = "What to run", "Data", "Model", "Training"  # sections of `nsbench run --help`, in order
+EVALUATION, MACHINES, OUTPUT = "Evaluation", "Machines and clusters", "Results and output"
+SECTIONS = (WHAT, DATA, MODEL, TRAINING, EVALUATION, MACHINES, OUTPUT)
+SECTION = "section"  # attribute of an option
 
-_MODEL: list[Callable[[Any], Any]] = [
+
+class Sectioned(click.Command):
+    """Its help shows options below the heading of their section; those of none come first."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        found: dict[str, list[tuple[str, str]]] = {title: [] for title in ("Options", *SECTIONS)}
+        for parameter in self.get_params(ctx):
+            if record := parameter.get_help_record(ctx):
+                found[getattr(parameter, SECTION, "Options")].append(record)
+        for title, records in found.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+def of(section: str, one: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The option, which belongs to a section of the help."""
+
+    def marked(command: Any) -> Any:
+        command = one(command)
+        setattr(command.__click_params__[-1], SECTION, section)
+        return command
+
+    return marked
+
+
+def section(title: str, options: list[Callable[[Any], Any]]) -> list[Callable[[Any], Any]]:
+    return [of(title, one) for one in options]
+
+
+_DATA: list[Callable[[Any], Any]] = [
     option(
         "--data",
         default="shapes10",
@@ -38,6 +72,9 @@ _MODEL: list[Callable[[Any], Any]] = [
         is_flag=True,
         help="Links in the data may lead out of their set, as those of the hub's cache do.",
     ),
+]
+
+_NETWORK: list[Callable[[Any], Any]] = [
     option(
         "--model",
         shell_complete=complete_models,
@@ -86,7 +123,7 @@ _MODEL: list[Callable[[Any], Any]] = [
         help="Several outputs of one class: the sum of their probabilities, or the largest logit.",
     ),
 ]
-
+_MODEL = [*section(DATA, _DATA), *section(MODEL, _NETWORK)]
 
 include = option(
     "--include",
@@ -101,131 +138,175 @@ include = option(
 
 
 _RUN: list[Callable[[Any], Any]] = [
-    include,
+    of(WHAT, include),
     *_MODEL,
-    option(
-        "--recipe",
-        shell_complete=complete_recipes,
-        help="Finetuning recipe. Default: the data source's own. See: nsbench list recipes",
+    *section(
+        TRAINING,
+        [
+            option(
+                "--recipe",
+                shell_complete=complete_recipes,
+                help="Finetuning recipe. Default: the data source's own. See: nsbench list recipes",
+            ),
+            option(
+                "--set",
+                "settings",
+                multiple=True,
+                metavar="FIELD=VALUE",
+                callback=settings_of,
+                help="Change a field of the recipe, such as rounds=5, or a method's own setting, such as sam.rho=0.1; "
+                "repeatable.",
+            ),
+            option(
+                "--seed",
+                "seeds",
+                default="0",
+                show_default=True,
+                metavar="N[,N...]",
+                callback=seeds_of,
+                help="Several seeds, comma-separated, give the spread over seeds.",
+            ),
+            option(
+                "--match",
+                type=click.Choice(["steps", "compute"]),
+                default="steps",
+                show_default=True,
+                help="Give every method equal steps, or as much compute as ns takes.",
+            ),
+            option(
+                "--watch",
+                type=click.IntRange(min=0),
+                default=0,
+                metavar="K",
+                help="Evaluate on 200 images (clean, fgsm, imagenet_r) after every K rounds of a training.",
+            ),
+            option(
+                "--watch-suites",
+                metavar="NAMES",
+                default="",
+                shell_complete=complete_suites,
+                callback=suites_of,
+                help="What --watch evaluates instead, each on 200 images: suites, or a group as of --suite.",
+            ),
+            option("--log", type=click.Choice(["tensorboard", "wandb"]), help="Send each round there too."),
+        ],
     ),
-    option(
-        "--set",
-        "settings",
-        multiple=True,
-        metavar="FIELD=VALUE",
-        callback=settings_of,
-        help="Change a field of the recipe, such as rounds=5, or a method's own setting, such as sam.rho=0.1; repeatable.",
+    of(
+        EVALUATION,
+        option("--limit", type=click.IntRange(min=1), help="Images per condition: a stable, class-balanced subset."),
     ),
-    option(
-        "--seed",
-        "seeds",
-        default="0",
-        show_default=True,
-        metavar="N[,N...]",
-        callback=seeds_of,
-        help="Several seeds, comma-separated, give the spread over seeds.",
+    *section(
+        MACHINES,
+        [
+            option(
+                "--batch-size",
+                type=click.IntRange(min=1),
+                help="Images per batch of the evaluation. Moves no figure beyond rounding.",
+            ),
+            option("--workers", type=click.IntRange(min=0), help="Processes that decode images. Moves no figure."),
+            option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+        ],
     ),
-    option(
-        "--match",
-        type=click.Choice(["steps", "compute"]),
-        default="steps",
-        show_default=True,
-        help="Give every method equal steps, or as much compute as ns takes.",
+    of(
+        OUTPUT,
+        option(
+            "--results", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_RESULTS, show_default=True
+        ),
     ),
-    option(
-        "--watch",
-        type=click.IntRange(min=0),
-        default=0,
-        metavar="K",
-        help="Evaluate on 200 images (clean, fgsm, imagenet_r) after every K rounds of a training.",
+    *section(
+        EVALUATION,
+        [
+            option(
+                "--corruption-engine",
+                type=click.Choice(["nsbench", "imagecorruptions"]),
+                default="nsbench",
+                show_default=True,
+                help="Makes ImageNet-C where it is not on disk.",
+            ),
+            option(
+                "--surrogate",
+                metavar="NAME[:CHECKPOINT]",
+                help="What the transfer suite attacks. Default: what the data source names.",
+            ),
+        ],
     ),
-    option(
-        "--watch-suites",
-        metavar="NAMES",
-        default="",
-        shell_complete=complete_suites,
-        callback=suites_of,
-        help="What --watch evaluates instead, each on 200 images: suites, or a group as of --suite.",
+    *section(
+        OUTPUT,
+        [
+            option(
+                "--name",
+                default="",
+                help="What to call the checkpoint in rows. Default: its file's name where rows need one.",
+            ),
+            option(
+                "--about",
+                type=click.Path(path_type=Path, exists=True, dir_okay=False),
+                callback=about_of,
+                metavar="FILE.toml",
+                help="Whose the rows are: title, authors, paper, code, weights, licence, date; shown and linked. "
+                "Moves no figure.",
+            ),
+            option("--force", is_flag=True, help="Compute again what is stored, fitted weights included."),
+        ],
     ),
-    option("--log", type=click.Choice(["tensorboard", "wandb"]), help="Send each round there too."),
-    option("--limit", type=click.IntRange(min=1), help="Images per condition: a stable, class-balanced subset."),
-    option("--batch-size", type=click.IntRange(min=1), help="Images per batch of the evaluation. Moves no figure."),
-    option("--workers", type=click.IntRange(min=0), help="Processes that decode images. Moves no figure."),
-    option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
-    option("--results", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_RESULTS, show_default=True),
-    option(
-        "--corruption-engine",
-        type=click.Choice(["nsbench", "imagecorruptions"]),
-        default="nsbench",
-        show_default=True,
-        help="Makes ImageNet-C where it is not on disk.",
-    ),
-    option(
-        "--surrogate",
-        metavar="NAME[:CHECKPOINT]",
-        help="What the transfer suite attacks. Default: what the data source names.",
-    ),
-    option(
-        "--name", default="", help="What to call the checkpoint in rows. Default: its file's name where rows need one."
-    ),
-    option(
-        "--about",
-        type=click.Path(path_type=Path, exists=True, dir_okay=False),
-        callback=about_of,
-        metavar="FILE.toml",
-        help="Whose the rows are: title, authors, paper, code, weights, licence, date; shown and linked. Moves no figure.",
-    ),
-    option("--force", is_flag=True, help="Compute again what is stored, fitted weights included."),
-    option("--allow-missing", is_flag=True, help="Accept results without the images that cannot be read."),
-    option(
-        "--resize-ready",
-        is_flag=True,
-        help="Evaluate ready-made sets (C, Stylized, DAmageNet) of another size than the model's, resized; their columns "
-        "and the average say so.",
+    *section(
+        EVALUATION,
+        [
+            option("--allow-missing", is_flag=True, help="Accept results without the images that cannot be read."),
+            option(
+                "--resize-ready",
+                is_flag=True,
+                help="Evaluate ready-made sets (C, Stylized, DAmageNet) of another size than the model's, resized; their "
+                "columns and the average say so.",
+            ),
+        ],
     ),
 ]
 
-_ENGINE: list[Callable[[Any], Any]] = [
-    option(
-        "--engine",
-        default="local",
-        show_default=True,
-        metavar="local|ray|ray://ADDRESS|slurm",
-        callback=engine_of,
-        help="Where the work is done: here, as tasks of Ray on this machine or a cluster, or as jobs of SLURM; see "
-        "docs/scale.md.",
-    ),
-    option(
-        "--shard-images",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Of --engine ray and slurm: at most so many images of a condition in a task. Default: all.",
-    ),
-    option(
-        "--task-cpus",
-        type=click.FloatRange(min=0, min_open=True),
-        help="Of --engine ray and slurm: cores for each task.",
-    ),
-    option(
-        "--task-gpus",
-        type=click.FloatRange(min=0),
-        help="Of --engine ray and slurm: GPUs for each task; with Ray also a part of one, such as 0.5.",
-    ),
-    option(
-        "--task-memory",
-        type=click.FloatRange(min=0, min_open=True),
-        metavar="GB",
-        help="Of --engine ray and slurm: memory that each task claims. Default: none is claimed.",
-    ),
-    option(
-        "--slurm",
-        multiple=True,
-        metavar="KEY=VALUE",
-        callback=slurm_of,
-        help="Of --engine slurm: what its jobs ask for, such as partition=gpu or time=4:00:00, in place of "
-        "[tool.nsbench.slurm] in pyproject.toml; repeatable.",
-    ),
-]
+_ENGINE: list[Callable[[Any], Any]] = section(
+    MACHINES,
+    [
+        option(
+            "--engine",
+            default="local",
+            show_default=True,
+            metavar="local|ray|ray://ADDRESS|slurm",
+            callback=engine_of,
+            help="Where the work is done: here, as tasks of Ray on this machine or a cluster, or as jobs of SLURM; see "
+            "docs/scale.md.",
+        ),
+        option(
+            "--shard-images",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Of --engine ray and slurm: at most so many images of a condition in a task. Default: all.",
+        ),
+        option(
+            "--task-cpus",
+            type=click.FloatRange(min=0, min_open=True),
+            help="Of --engine ray and slurm: cores for each task.",
+        ),
+        option(
+            "--task-gpus",
+            type=click.FloatRange(min=0),
+            help="Of --engine ray and slurm: GPUs for each task; with Ray also a part of one, such as 0.5.",
+        ),
+        option(
+            "--task-memory",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="GB",
+            help="Of --engine ray and slurm: memory that each task claims. Default: none is claimed.",
+        ),
+        option(
+            "--slurm",
+            multiple=True,
+            metavar="KEY=VALUE",
+            callback=slurm_of,
+            help="Of --engine slurm: what its jobs ask for, such as partition=gpu or time=4:00:00, in place of "
+            "[tool.nsbench.slurm] in pyproject.toml; repeatable.",
+        ),
+    ],
+)
 
 STATED_BY_A_BASELINE = ("normalisation", "which", "seeds", "match", "corruption_engine")  # those with a default
 DEFAULT_LABORATORY = Path("reports/nullspace")

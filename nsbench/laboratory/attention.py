@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsbench.laboratory import Bench
-from nsbench.laboratory.figures import INK, PALETTE, SOFT, new_figure, titles
+from nsbench.laboratory.figures import ON_DARK, ON_LIGHT, PALETTE, SOFT, new_figure, titles
 from nsbench.laboratory.page import Sheet, short
 from nsbench.nullspace.attention_conditions import TOLERANCE, LayerConditions, attention_conditions
 
@@ -53,7 +53,7 @@ def attention_sheet(bench: Bench, *, tolerance: float = TOLERANCE) -> Sheet:
     ]
     return bench.write(
         "attention",
-        f"Proposition 1 on {bench.model.name}",
+        "The conditions of proposition 1",
         "How far every attention head is from the paper's sufficient conditions for a nullspace.",
         columns,
         rows,
@@ -116,7 +116,7 @@ def _cells(axes: Axes, values: np.ndarray, most: float, form: str) -> None:
                 ha="center",
                 va="center",
                 fontsize=7,
-                color="white" if value > 0.55 * most else INK,
+                color=ON_DARK if value > 0.55 * most else ON_LIGHT,
             )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsbench.errors import ModelError
-from nsbench.laboratory.figures import from_zero, legend, new_figure, reference_line, series, titles
+from nsbench.laboratory.figures import INK, from_zero, legend, new_figure, reference_line, series, titles
 from nsbench.laboratory.page import Sheet, write_sheet
 from nsbench.models import Model
 from nsbench.models.untrained import untrained_model
@@ -146,6 +146,6 @@ def spectra_figure(names: Sequence[str], found: Sequence[PatchSpectrum]) -> Figu
     )
     tolerance = max(spectrum.tolerance for spectrum in found)
     reference_line(left, tolerance, f"tolerance {tolerance:.1e}")
-    right.axvline(tolerance, color="#191b1f", linewidth=1, dashes=(4, 3))
+    right.axvline(tolerance, color=INK, linewidth=1, dashes=(4, 3))
     legend(figure, loc="outside lower center", ncols=2 if len(names) > 1 else 1)
     return figure

@@ -11,7 +11,7 @@ import numpy as np
 
 from nsbench.errors import UsageError
 from nsbench.laboratory import Bench, Images
-from nsbench.laboratory.figures import picture_grid, plain
+from nsbench.laboratory.figures import percent, picture_grid, plain
 from nsbench.laboratory.page import Sheet, short
 from nsbench.laboratory.pictures import save_pictures, space_facts
 from nsbench.nullspace.disguise import ROLES, Disguised, disguise
@@ -76,7 +76,7 @@ def disguise_sheet(
     figure = disguise_figure(sources.pixels_BCHW[first], targets.pixels_BCHW[first], few, bench.source.class_names)
     return bench.write(
         "disguise",
-        f"Sources moved towards targets, unseen by {bench.model.name}",
+        "Sources moved towards targets, unseen by the model",
         f"{matches:.1f} % of {len(rows)} disguised sources keep the source's class; the least correlation of a "
         f"saliency map with the source's is {least:.4f}.",
         columns,
@@ -93,7 +93,7 @@ def disguise_sheet(
             "Maps explain the source's class in all three images; r is Pearson's correlation of the disguised "
             f"image's map with the source's (least of {', '.join(methods)}) and with the target's (most).",
             "What the nullspace cannot hold stays the source's: on average the disguise covers "
-            f"{np.mean([record['approach'] for record in done.figures]):.0%} of the l2 distance to the target.",
+            f"{percent(float(np.mean([record['approach'] for record in done.figures])))} of the l2 distance to the target.",
             *([f"Disguised pictures: {save}"] if save else []),
         ],
         data={"records": done.figures, "roles": ROLES},
@@ -138,7 +138,7 @@ def disguise_figure(sources: Tensor, targets: Tensor, done: Disguised, names: Se
                 else ""
             )
             word = names[record["prediction"][role]].split(",")[0].strip()[:20]
-            row = [(plain(images[role][index]), f"{role}: {word}, {record['confidence'][role]:.1%}\n{alike}")]
+            row = [(plain(images[role][index]), f"{role}: {word}, {percent(record['confidence'][role], 1)}\n{alike}")]
             for method, maps_3Bhw in done.maps.items():
                 same = record["saliency"][method]
                 caption = (

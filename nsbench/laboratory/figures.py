@@ -28,6 +28,8 @@ SEQUENTIAL = "cividis"  # of heat maps: rises in lightness, so it reads in grey 
 CELL = 1.75  # inches of a thumbnail
 OTHER_OUT = "choose another folder with --out"  # what to do where a sheet or a figure cannot be written
 INK, SOFT, LINE = "#191b1f", "#5a606b", "#e4e5e8"
+EDGE, FAINT = "#b9bdc5", "#8d939d"  # of axes; what stands behind the figures
+ON_LIGHT, ON_DARK = "#101114", "#fefefe"  # on coloured cells, which stay as they are where the page is dark
 STYLE: Any = {
     "font.size": 9,
     "font.family": "sans-serif",
@@ -36,7 +38,7 @@ STYLE: Any = {
     "axes.titlelocation": "left",
     "axes.labelsize": 9,
     "axes.labelcolor": SOFT,
-    "axes.edgecolor": "#b9bdc5",
+    "axes.edgecolor": EDGE,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -158,6 +160,11 @@ def picture_grid(heads: Sequence[str], rows: Sequence[Sequence[tuple[np.ndarray,
     for column, head in enumerate(heads):
         axes[0, column].set_title(head, fontsize=8.5, fontweight="bold", loc="left")
     return figure
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """ "91 %"; "91.2 %" with one digit."""
+    return f"{100 * share:.{digits}f} %"
 
 
 def plain(image_3HW: Tensor) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from nsbench.errors import UsageError
 from nsbench.laboratory import Bench, Images
-from nsbench.laboratory.figures import LINE, PALETTE, new_figure, picture_grid, plain, titles
+from nsbench.laboratory.figures import FAINT, LINE, PALETTE, new_figure, picture_grid, plain, titles
 from nsbench.laboratory.page import Sheet
 from nsbench.laboratory.pictures import save_pictures
 from nsbench.models import Model, load_model
@@ -93,7 +93,7 @@ def fingerprint_sheet(
     claimed = [name for name in suspects if found[name].owned]
     return bench.write(
         "fingerprint",
-        f"Whose model is it? The fingerprint of {bench.model.name}",
+        "Whose model is it? The owner's fingerprint",
         (
             f"{len(claimed)} of {len(suspects)} suspects share the owner's patch embedding at alpha = {alpha:g}."
             if suspects
@@ -155,7 +155,7 @@ def verification_figure(found: Mapping[str, Verification]) -> Figure:
             [100 * value for value in one.decoys],
             [row] * len(one.decoys),
             "|",
-            color="#8d939d",
+            color=FAINT,
             markersize=11,
             label="decoys" if row == 0 else None,
         )

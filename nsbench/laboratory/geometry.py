@@ -9,7 +9,8 @@ import numpy as np
 
 from nsbench.laboratory import Bench
 from nsbench.laboratory.figures import (
-    INK,
+    ON_DARK,
+    ON_LIGHT,
     PALETTE,
     from_zero,
     heat_map,
@@ -20,7 +21,7 @@ from nsbench.laboratory.figures import (
     titles,
 )
 from nsbench.laboratory.learn import learn_many, qualifier, unfinished
-from nsbench.laboratory.page import Sheet
+from nsbench.laboratory.page import MSE_PROBABILITY, Sheet
 from nsbench.nullspace.geometry import combination_grid, convex_line, pairs_of, scaling
 from nsbench.nullspace.layers import at_layer
 from nsbench.nullspace.probe import Probe, permuted
@@ -71,7 +72,7 @@ def geometry_sheet(
         "Geometry of the approximate nullspace",
         "Influence of a scaled noise, and of combinations of two that were learnt independently: in a vector space all "
         "of them would be as harmless as the noises themselves (figure 5).",
-        ["alpha", "MSE prob., learnt", "MSE prob., permuted"],
+        ["alpha", "MSE probability, learnt", "MSE probability, permuted"],
         rows,
         figures={"": geometry_figure(alphas, scaled, grid, combined_AA, epsilon, at_one)},
         facts={
@@ -83,7 +84,7 @@ def geometry_sheet(
             "images": f"{images} train, {len(probe)} val",
             "inside epsilon": f"{sum(one.converged for one in learnt)} of {len(learnt)}",
         },
-        notes=[*notes, *unfinished(sum(not one.converged for one in learnt), max_steps)],
+        notes=[*notes, MSE_PROBABILITY, *unfinished(sum(not one.converged for one in learnt), max_steps)],
         data={
             "grid": list(map(float, grid)),
             "mse_probability": combined_AA.tolist(),
@@ -106,7 +107,7 @@ def geometry_figure(
     """Left: influence over the scale, mean and range. Right: over (a, b), with contours and the line a + b = 1."""
     from matplotlib.patheffects import withStroke
 
-    outline = [withStroke(linewidth=2.6, foreground=INK)]  # white reads on the light cells too
+    outline = [withStroke(linewidth=2.6, foreground=ON_LIGHT)]  # white reads on the light cells too
     figure, axes = new_figure(1, 2, width=5.0, height=3.9)
     left, right = axes[0]
     for index, (kind, values) in enumerate(scaled.items()):
@@ -121,16 +122,16 @@ def geometry_figure(
     for level, dash, name in contours:
         if combined_AA.min() < level < combined_AA.max():
             drawn = right.contour(
-                grid, grid, combined_AA, levels=[level], colors="white", linewidths=1.6, linestyles=dash
+                grid, grid, combined_AA, levels=[level], colors=ON_DARK, linewidths=1.6, linestyles=dash
             )
             drawn.set(path_effects=outline)
-            for words in right.clabel(drawn, fmt={level: name}, fontsize=7, colors="white"):
+            for words in right.clabel(drawn, fmt={level: name}, fontsize=7, colors=ON_DARK):
                 words.set_path_effects(outline)
-    right.plot([0, 1], [1, 0], color="white", linewidth=1.4, dashes=(1, 1.5), path_effects=outline)
+    right.plot([0, 1], [1, 0], color=ON_DARK, linewidth=1.4, dashes=(1, 1.5), path_effects=outline)
     right.annotate(
         "a + b = 1",
         (0.18, 0.82),
-        color="white",
+        color=ON_DARK,
         fontsize=8,
         rotation=-45,
         ha="center",

@@ -13,7 +13,7 @@ from nsbench.errors import UsageError
 from nsbench.laboratory import Bench
 from nsbench.laboratory.figures import INK, PALETTE, legend, new_figure, reference_line, series, titles
 from nsbench.laboratory.learn import learn_many, unfinished
-from nsbench.laboratory.page import Sheet
+from nsbench.laboratory.page import MSE_PROBABILITY, Sheet
 from nsbench.nullspace.layers import at_layer
 from nsbench.nullspace.probe import Influence, Probe, permuted, random_direction, scaled_to_influence
 from nsbench.progress import ConsoleProgress
@@ -57,8 +57,8 @@ def layers_sheet(
             "permuted, val",
             "learnt / random, train",
             "learnt / random, val",
-            "MSE prob., train",
-            "MSE prob., val",
+            "MSE probability, train",
+            "MSE probability, val",
             "match %, val",
             "norm of the tokens",
         ],
@@ -69,6 +69,7 @@ def layers_sheet(
             "random and permuted: the norm at which such noise has the learnt noise's influence, on as many "
             f"training images as val images ({len(val_BCHW)}), or on these, mean of {repeats} draws. norm of the "
             "tokens: l2 over all tokens of one image, mean over images. –: no norm of such noise does as much.",
+            MSE_PROBABILITY,
             *unfinished(sum(not row[2] for row in rows), max_steps),
         ],
         order=50,
@@ -141,7 +142,7 @@ def layers_figure(rows: Sequence[Sequence[Any]], epsilon: float) -> Figure:
         bars = right.bar(
             places + 0.4 * index - 0.2,
             [row[column] for row in rows],
-            color=PALETTE[2 * index],
+            color=PALETTE[len(kinds) + index],  # colours that the left panel has not
             width=0.36,
             label=kind,
             hatch=("", "///")[index],

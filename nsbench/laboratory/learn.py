@@ -80,7 +80,7 @@ def learn_sheet(
             "lambda",
             "norm, l2",
             *(f"match %, {kind}" for kind in kinds),
-            *(f"MSE conf., {kind}" for kind in kinds),
+            *(f"MSE confidence, {kind}" for kind in kinds),
         ],
         rows,
         figures={"": exploratory_figure(rows)},
@@ -92,7 +92,7 @@ def learn_sheet(
         },
         notes=[
             "start: the noise begins uniform in (-start, start). match: share of images whose prediction stays. "
-            "MSE conf.: mean squared change of the clean prediction's probability. permuted: the same noise with "
+            "MSE confidence: mean squared change of the clean prediction's probability. permuted: the same noise with "
             "its elements in a random order."
         ],
         qualifier=qualifier(layer),

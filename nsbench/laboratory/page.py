@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from nsbench import provenance
 from nsbench.errors import ResultError
 from nsbench.files import read_regular, write_atomically, writing
+from nsbench.laboratory.dark import at_night, natural_width
 from nsbench.laboratory.figures import OTHER_OUT, save_figure
 from nsbench.progress import table_console
 
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 PAGE = "index.html"
 KIND = "nsbench laboratory sheet"  # marks our JSON files in a folder that may hold others
 SVG_LIMIT = 600_000  # bytes; a larger figure is shown on the page as its PNG
+READABLE = 0.8  # of its own width: no figure is shown smaller, a narrow screen scrolls it
+MSE_PROBABILITY = (
+    "MSE probability: squared changes of the probabilities, summed over classes, mean over images; what epsilon bounds."
+)
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ def print_sheet(sheet: Sheet, console: Console) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    console.print(sheet.title, style="bold", markup=False)
+    console.print(f"{sheet.title} · {sheet.subject}", style="bold", markup=False)
     console.print(sheet.lede, style="dim", markup=False)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(sheet.columns):
@@ -162,7 +167,7 @@ def to_page(sheets: Sequence[Mapping[str, Any]], out: Path, problems: Sequence[s
     views = [
         {
             **sheet,
-            "pictures": [_data_uri(out, stem) for stem in sheet["figures"]],
+            "pictures": [one for stem in sheet["figures"] if (one := _picture(out, stem))],
             "numeric": [_numeric(sheet["rows"], index) for index in range(len(sheet["columns"]))],
         }
         for sheet in sheets
@@ -210,13 +215,28 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _data_uri(out: Path, stem: str) -> str:
-    """The figure as it goes into an <img>; "" where its files are gone."""
-    for suffix, kind in ((".svg", "image/svg+xml"), (".png", "image/png")):
-        path = out / f"{stem}{suffix}"
-        if path.is_file() and (suffix == ".png" or path.stat().st_size <= SVG_LIMIT):
-            return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
-    return ""
+@dataclass(frozen=True)
+class _Picture:
+    """A figure as it goes into the page."""
+
+    uri: str
+    least: int | None  # CSS pixels that it needs to be read
+    paper: bool  # on white, whatever the page is
+
+
+def _picture(out: Path, stem: str) -> _Picture | None:
+    """The figure of this name; None where its files are gone."""
+    svg, png = (out / f"{stem}.{kind}" for kind in ("svg", "png"))
+    if svg.is_file() and svg.stat().st_size <= SVG_LIMIT:
+        text = svg.read_text(encoding="utf-8")
+        wide = natural_width(text)
+        least = round(READABLE * wide) if wide else None
+        return _Picture(_data_uri("image/svg+xml", at_night(text).encode()), least, paper=False)
+    return _Picture(_data_uri("image/png", png.read_bytes()), None, paper=True) if png.is_file() else None
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _write(path: Path, text: str) -> Path:

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nsbench.laboratory import Bench
-from nsbench.laboratory.figures import PALETTE, SOFT, legend, new_figure, picture, reference_line, series, titles
+from nsbench.laboratory.figures import (
+    PALETTE,
+    SOFT,
+    legend,
+    new_figure,
+    percent,
+    picture,
+    reference_line,
+    series,
+    titles,
+)
 from nsbench.laboratory.page import Sheet
 from nsbench.models import Model
 from nsbench.nullspace.exact import PatchNullspace, from_patches, patch_nullspace, patch_spectrum
@@ -183,4 +193,4 @@ def _said(model: Model, class_names: Sequence[str], image_CHW: torch.Tensor) -> 
     """Predicted class and its probability."""
     probability, index = model(image_CHW[None]).softmax(dim=1).max(dim=1)
     name = str(class_names[int(index)])
-    return f"{name[:16]} {100 * probability.item():.1f} %"
+    return f"{name[:16]} {percent(probability.item(), 1)}"

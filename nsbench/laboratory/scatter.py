@@ -31,9 +31,9 @@ def scatter_sheet(bench: Bench, results: Path, *, images: int, epsilon: float, m
     fits = [fit for fit in fits if fit.label in loaded]
     if len(fits) < 2:
         raise UsageError(
-            f"{results}: the weights of {len(fits)} methods on {bench.source.name} with "
-            f"{bench.model.name} are here, and a relation needs at least 2; run the methods on this "
-            "machine, or point NSBENCH_CACHE to the cache they were fitted into"
+            f"--results {results}: of the methods that were run there on {bench.source.name} with {bench.model.name}, "
+            f"the weights of {len(fits)} are on this machine, and a relation needs 2; point NSBENCH_CACHE to the "
+            "cache that they were fitted into, or run the methods into another folder: nsbench run --results FOLDER"
         )
     shared: list[str] = sorted(set.intersection(*({one.suite for one in fit.results} for fit in fits)))
     rows: list[list[Any]] = []
@@ -95,8 +95,11 @@ def _weights(fit: Fit, parent: Model) -> Model | None:
     own = fit.first.provenance
     if weights_digest(parent) == own.weights_digest:
         return parent
+    path = kept_at(None, own.fit_key)
+    if not path.is_file():
+        return None
     try:
-        model = with_weights(parent, kept_at(None, own.fit_key))
+        model = with_weights(parent, path)
     except ModelError:
         return None
     return model if weights_digest(model) == own.weights_digest else None

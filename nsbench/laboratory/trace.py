@@ -23,7 +23,7 @@ from nsbench.laboratory.figures import (
     series,
     titles,
 )
-from nsbench.laboratory.page import Sheet, write_sheet
+from nsbench.laboratory.page import MSE_PROBABILITY, Sheet, write_sheet
 from nsbench.registry import content_folder
 from nsbench.results import NoiseOfRound, Result, Round, read_results
 
@@ -107,6 +107,7 @@ def trace_sheet(results: Path, out: Path, *, source: str, model: str, method: st
     notes = [
         _compared([noise.mse_probability for fit in fits for noise in fit.noises], published, bound),
         *_moves(fits),
+        MSE_PROBABILITY,
         *([] if watched else [f"No metrics were watched: nsbench run --method {name} --watch 1 adds them."]),
     ]
     columns = [
@@ -115,8 +116,8 @@ def trace_sheet(results: Path, out: Path, *, source: str, model: str, method: st
         "noise norm, l2",
         "noise steps",
         "inside epsilon",
-        "MSE prob., learnt on",
-        "MSE prob., held out",
+        "MSE probability, learnt on",
+        "MSE probability, held out",
         *(f"{suite}, %" for suite in watched),
     ]
     sheet = Sheet(
@@ -178,7 +179,10 @@ def _moves(fits: Sequence[Fit]) -> list[str]:
 def trace_figure(
     fits: Sequence[Fit], watched: Sequence[str], published: Sequence[tuple[int, float]], epsilon: float | None
 ) -> Figure:
-    """Norm, influence (with the published one) and watched accuracies over training steps."""
+    """Norm, influence (with the published one) and watched accuracies over training steps.
+
+    A training has one colour in all panels; values on held-out images are a thin line with hollow marks.
+    """
     figure, axes = new_figure(1, 3 if watched else 2, width=4.3, height=3.3)
     norm, influence = axes[0, 0], axes[0, 1]
     for index, fit in enumerate(fits):
@@ -187,8 +191,8 @@ def trace_figure(
             _of_noise(fit, lambda noise: noise.mse_probability),
             _of_noise(fit, lambda noise: noise.mse_probability_held_out),
         )
-        series(influence, *learnt, 2 * index, f"{fit.label}, learnt on")
-        series(influence, *held_out, 2 * index + 1, f"{fit.label}, held out")
+        series(influence, *learnt, index, f"{fit.label}, learnt on")
+        series(influence, *held_out, index, f"{fit.label}, held out", markerfacecolor="none", linewidth=1)
     influence.plot(
         [step for step, _ in published], [value for _, value in published], "x", color=INK, label="published (table 5)"
     )
@@ -202,12 +206,13 @@ def trace_figure(
     if len(fits) > 1:
         legend(norm)
     if watched:
-        _draw_accuracies(axes[0, 2], fits[0], watched)
+        _draw_accuracies(axes[0, 2], fits[0], watched, len(fits))
     return figure
 
 
-def _draw_accuracies(axes: Axes, fit: Fit, watched: Sequence[str]) -> None:
-    for index, suite in enumerate(watched):
+def _draw_accuracies(axes: Axes, fit: Fit, watched: Sequence[str], first: int) -> None:
+    """A line for each suite, in the palette from `first` on: the colours before it are those of trainings."""
+    for index, suite in enumerate(watched, first):
         steps, values = _points(fit.history, partial(_accuracy, suite))
         series(axes, steps, values, index)
         if steps:

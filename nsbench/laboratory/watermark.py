@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from nsbench.laboratory import Bench, Images
-from nsbench.laboratory.figures import picture_grid, plain
+from nsbench.laboratory.figures import percent, picture_grid, plain
 from nsbench.laboratory.page import Sheet, short
 from nsbench.laboratory.pictures import save_pictures, space_facts
 from nsbench.nullspace.exact import patch_nullspace
@@ -63,7 +63,7 @@ def watermark_sheet(
     )
     return bench.write(
         "watermark",
-        f"Watermarks that {bench.model.name} does not see",
+        "Watermarks that the model does not see",
         f"{summary['label match (%)']:.1f} % of {len(rows)} marked images keep their class; largest change of "
         f"confidence {100 * summary['largest confidence difference']:.3f} points.",
         columns,
@@ -101,7 +101,7 @@ def _notes(summary: dict[str, float], bounded: bool, save: Path | None) -> list[
         "keep their class: rounding itself leaves the nullspace a little.",
         f"Visibility: SSIM {summary['mean SSIM to the image']:.3f} and PSNR "
         f"{summary['mean PSNR to the image (dB)']:.1f} dB between image and marked image (lower is more visible); "
-        f"{summary['mean share of the mark retained']:.0%} of the wanted change survives.",
+        f"{percent(summary['mean share of the mark retained'])} of the wanted change survives.",
     ]
     if not bounded:
         notes.append(
@@ -119,7 +119,7 @@ def watermark_figure(
         same = "✓ same class" if row["label_match"] else "✗ other class"
         rows.append(
             [
-                (plain(image), f"{name[-26:]}\nclass {row['prediction']}, {row['confidence']:.1%}"),
+                (plain(image), f"{name[-26:]}\nclass {row['prediction']}, {percent(row['confidence'], 1)}"),
                 (plain(asked), "laid on without\nthe nullspace"),
                 (
                     plain(done),
@@ -127,7 +127,7 @@ def watermark_figure(
                 ),
                 (
                     plain(0.5 + 1.5 * (done - image)),
-                    f"contrast {255 * row['contrast']:.0f}/255\n{row['retained']:.0%} of the mark kept",
+                    f"contrast {255 * row['contrast']:.0f}/255\n{percent(row['retained'])} of the mark kept",
                 ),
             ]
         )

@@ -64,7 +64,7 @@ def check_sets(
         report, split = _check_labelling(source, name, val)
         if split is not None:
             report = _check_pictures(report, split, model, limit, read, workers, progress)
-        progress.line(f"{name}: {'ok' if not report.problems else report.problems[0]}", style="dim")
+        progress.line(f"{name}: {report.state}", style="dim")
         sets.append(report)
     if "c" in source.layout.places:
         sets += _absent_corruptions(source, names)

@@ -47,7 +47,7 @@ def check_own(
                 report = check_accuracy(report, split.limited(limit), model, workers, progress)
         except NsbenchError as error:
             report = report.with_problem(str(error))
-        progress.line(f"{name}: {'ok' if not report.problems else report.problems[0]}", style="dim")
+        progress.line(f"{name}: {report.state}", style="dim")
         sets.append(report)
     if source.parts.clean is not None and len(contents) == 2:
         sets[-1] = _apart(sets[-1], contents)

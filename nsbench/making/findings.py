@@ -30,6 +30,12 @@ class SetReport:
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def state(self) -> str:
+        """ "ok", or how many problems there are; the report has their words."""
+        many = len(self.problems)
+        return f"{many} problem{'s' if many > 1 else ''}" if many else "ok"
+
     def with_problem(self, text: str) -> SetReport:
         return replace(self, problems=(*self.problems, text))
 

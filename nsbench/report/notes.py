@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nsbench.leaderboard import Row, RowFlag, Table
+from nsbench.leaderboard import AVERAGE, Row, RowFlag, Table
 from nsbench.report.numbers import ONCE, average_column
-from nsbench.report.side_columns import side_notes
+from nsbench.report.side_columns import COST, side_notes
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,17 @@ def notes(table: Table) -> list[str]:
 
 
 def text_notes(table: Table) -> list[str]:
-    """Below a table that has no page around it: also its order, its average and its health flags."""
+    """Below a table that has no page around it: also its order, its average, its costs and its health flags."""
     first = [order_note(table), average_column(table).summary if table.partial_suites else ""]
-    return [*filter(None, first), *notes(table), *health_notes(table)]
+    return [*filter(None, first), *notes(table), *side_notes(table, [COST]), *health_notes(table)]
+
+
+def marks_note(table: Table, best: str, tied: str) -> str:
+    """How the best of a column is marked, and what cannot be told from it; "" where no figure has a mark."""
+    cells = [cell for row in table.rows for cell in (*row.cells.values(), row.cell(AVERAGE)) if cell]
+    words = [f"{best}: the best of its column"] if any(cell.best for cell in cells) else []
+    words += [f"{tied}: cannot be told from the best (paired tests, Holm)"] if any(cell.tied for cell in cells) else []
+    return f"{'; '.join(words)}." if words else ""
 
 
 def order_note(table: Table, what: str = "") -> str:

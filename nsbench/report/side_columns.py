@@ -43,8 +43,16 @@ def side_columns(table: Table) -> list[SideColumn]:
     return [column for column in found if column.values]
 
 
-def side_notes(table: Table) -> list[str]:
-    """What the lines are fitted on, why columns under shift have none, and whose confidence is shown."""
+def side_notes(table: Table, groups: Sequence[str] = (BEYOND, CONFIDENCE)) -> list[str]:
+    """What the columns of these groups mean: what lines are fitted on, whose confidence it is, what is counted as cost."""
+    of = {BEYOND: _beyond_notes, CONFIDENCE: _confidence_notes, COST: _cost_notes}
+    return [note for group in groups for note in of[group](table)]
+
+
+# --- effective robustness -------------------------------------------------------------------------------------------
+
+
+def _beyond_notes(table: Table) -> list[str]:
     titles = {column.suite: column.title for column in table.columns}
     notes = []
     if table.lines:
@@ -55,11 +63,7 @@ def side_notes(table: Table) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for suite, why in table.no_lines.items():
         reasons.setdefault(why, []).append(titles[suite])
-    notes += [f"No effective robustness for {', '.join(mine)}: {why}." for why, mine in reasons.items()]
-    return [*notes, *_confidence_notes(table)]
-
-
-# --- effective robustness -------------------------------------------------------------------------------------------
+    return notes + [f"No effective robustness for {', '.join(mine)}: {why}." for why, mine in reasons.items()]
 
 
 def _beyond(table: Table) -> list[SideColumn]:
@@ -176,6 +180,13 @@ COSTS: Sequence[tuple[str, str, Callable[[RowCost], float | None], Callable[[flo
         "{:,.0f} MiB".format,
     ),
 ]
+
+
+def _cost_notes(table: Table) -> list[str]:
+    """What each column that has a value counts, in one line; a device needs no words."""
+    known = {column.title for column in _cost(table) if column.values}
+    words = [f"{title}: {summary[0].lower()}{summary[1:]}" for title, summary, *_ in COSTS if title in known]
+    return [" ".join(words)] if words else []
 
 
 def _cost(table: Table) -> list[SideColumn]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nsbench import processes, registry, results
@@ -179,6 +180,12 @@ def say_done(job: Job, pair: Pair, result: Result, doubts: Sequence[str]) -> Non
         "n": score.n,
         "seconds": seconds,
     }
-    job.progress.event("pair", result_line(pair, result), facts_of(pair) | figures)
+    job.progress.event("pair", result_line(pair, result, _widest(job, pair)), facts_of(pair) | figures)
     for doubt in doubts:
         job.progress.line(f"{pair}: {doubt}", style="yellow")
+
+
+def _widest(job: Job, pair: Pair) -> int:
+    """Characters of the longest name of a pair of this run, so that figures stand below each other."""
+    options = job.options
+    return max(len(str(replace(pair, method=one, suite=suite))) for one in options.methods for suite in options.suites)

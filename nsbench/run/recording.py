@@ -172,13 +172,13 @@ def _provenance(
     )
 
 
-def result_line(pair: Pair, result: Result) -> str:
-    """What the terminal says of a finished pair."""
+def result_line(pair: Pair, result: Result, wide: int = 28) -> str:
+    """What the terminal says of a finished pair, in columns; `wide`: of the longest name of a pair."""
     score, seconds = result.score, result.provenance.seconds or 0.0
-    arrow = " (lower is better)" if result.lower_is_better else ""
-    unit = "%" if result.unit == "%" else f" {result.unit}"
+    unit = f"{result.unit} ↓" if result.lower_is_better else result.unit
     images = sum(condition.n for condition in result.conditions)
+    interval = f"{score.low:.1f} to {score.high:.1f}"
     return (
-        f"{pair!s:<28} {score.value:5.1f}{unit}  [{score.low:.1f}, {score.high:.1f}]{arrow}  "
-        f"n = {score.n:,}  {seconds:.1f} s, {rate(images / max(seconds, 1e-9), 'images')}"
+        f"{pair!s:<{wide}}  {score.value:5.1f} {unit:<5}  {interval:<14}  n = {score.n:<6,}  "
+        f"{seconds:.1f} s, {rate(images / max(seconds, 1e-9), 'images')}"
     )

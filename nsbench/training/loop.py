@@ -198,7 +198,7 @@ def _round(
         advance(0, note=f"{name}: noise")
 
         def watch(step: int, distance: float) -> None:
-            advance(0, note=f"{name}: noise, step {step}, {distance:.3f} of ε {recipe.epsilon:g}")
+            advance(0, note=f"{name}: noise at {distance:.3f}, ε {recipe.epsilon:g}, step {step}")
 
         with state.cost.of_all_processes():
             noise, learnt = round_noise(

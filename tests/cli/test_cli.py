@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import click
 import pytest
 from boards import SUITES
 from click.testing import CliRunner, Result
 
 from nsbench.cli import main
+from nsbench.cli.options import SECTIONS
 from nsbench.registry import load_content, resolve_suites
 
 REPOSITORY = Path(__file__).parents[2]
@@ -248,3 +251,19 @@ def test_recipes_are_listed_with_their_fields_and_what_differs() -> None:
     from nsbench.training import Recipe
 
     assert set(rows) >= set(Recipe.model_fields) - {"name", "seed"}
+
+
+def test_help_of_run_has_its_options_in_sections() -> None:
+    """Every option stands below a heading that says what it is about, once."""
+    shown = CliRunner().invoke(main, ["run", "--help"]).output
+    heads = re.findall(r"^(\S.*):$", shown, re.MULTILINE)
+    assert heads == ["Options", *SECTIONS]
+    sections = dict(zip(heads, re.split(r"^\S.*:$", shown, flags=re.MULTILINE)[-len(heads) :], strict=True))
+    assert re.findall(r"^  (-\S+)", sections["Options"], re.MULTILINE) == ["-h,"]
+    for head, option in (("Training", "--recipe"), ("Model", "--checkpoint"), ("Machines and clusters", "--slurm")):
+        assert re.search(rf"^  {option} ", sections[head], re.MULTILINE), option
+    for parameter in main.commands["run"].params:
+        if isinstance(parameter, click.Option):
+            assert len(re.findall(rf"^  (?:-\w, )?{parameter.opts[-1]}\b(?!-)", shown, re.MULTILINE)) == 1, (
+                parameter.name
+            )

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from nsbench import progress
 from nsbench.cli.main import main
 from nsbench.errors import UsageError
-from nsbench.progress import ConsoleProgress, Course, Within, duration, rate
+from nsbench.progress import BarLine, ConsoleProgress, Course, Within, duration, rate
 
 
 def test_slow_work_shows_seconds_for_each() -> None:
@@ -51,6 +51,46 @@ def test_time_left_is_that_of_the_pairs_that_follow(clock: Clock) -> None:
     clock.now += 120
     course.number, course.computed = 3, 1  # one was held
     assert str(course) == "pair 3/11, 16 min left"
+
+
+LONG = "pair 10/11, 14 s left · random_noise x imagenet_c · gaussian_noise/1 [1/75]"
+NOTE = "round 2/8: noise at 0.052, ε 0.03, step 12"
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 100, 140, 200])
+@pytest.mark.parametrize("what", ["pair 1/1 · ns · training", "pair 1/11, 3 min left · ns · training", LONG])
+@pytest.mark.parametrize("note", ["", NOTE])
+def test_a_bar_is_one_line_that_keeps_its_count(width: int, what: str, note: str) -> None:
+    shown = BarLine(what, "steps").text(width, 38, 160, 1.6, 190.0, note).plain
+    assert len(shown) < width
+    assert " 38/160" in shown
+    assert "03:10" in shown
+
+
+def test_a_narrow_line_gives_up_the_speed_first_and_what_is_gone_stays_away() -> None:
+    line = BarLine("pair 1/1 · ns · training", "steps")
+    wide, less, least = (line.text(width, 38, 160, 1.6, 190.0, NOTE).plain for width in (140, 125, 80))
+    assert [("steps/s" in shown, "━" in shown, NOTE in shown) for shown in (wide, less, least)] == [
+        (True, True, True),
+        (False, True, True),
+        (False, False, False),
+    ]
+    assert least == "  pair 1/1 · ns · training  38/160   03:10 round 2/8: noise at 0.052, ε 0.03, …"
+    assert "━" not in line.text(80, 39, 160, 1.6, 189.0, "").plain
+
+
+def test_figures_of_pairs_stand_below_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    """What varies, how far the run is and how long it takes still, stands behind them."""
+    shown = ConsoleProgress()
+    for text, within in (
+        ("ns x clean  96.0 %", "pair 9/12, 14 s left"),
+        ("ns x cw      1.0 %", "pair 10/12, 3 min left"),
+    ):
+        shown.event("pair", text, within=within)
+    assert [line[10:] for line in capsys.readouterr().out.splitlines()] == [
+        "ns x clean  96.0 % · pair 9/12, 14 s left",
+        "ns x cw      1.0 % · pair 10/12, 3 min left",
+    ]
 
 
 def worked(clock: Clock, shown: ConsoleProgress) -> None:
@@ -111,6 +151,7 @@ def test_a_run_tells_its_rounds_and_pairs(tmp_path: Path) -> None:
     shown = CliRunner().invoke(main, ["run", "--method", "ns", "--suite", "clean", *short, *where])
     assert shown.exit_code == 0, shown.output
     assert re.search(r"^\d\d:\d\d:\d\d  pair 1/1 · ns · round 1/2: loss ", shown.output, re.MULTILINE)
+    assert re.search(r"  ns x clean +\d+\.\d %  +\d+\.\d to \d+\.\d +n = 4 .* · pair 1/1$", shown.output, re.MULTILINE)
     events = [json.loads(line) for line in log.read_text().splitlines()]
     rounds = [one for one in events if one["event"] == "round"]
     assert [one["round"] for one in rounds] == [1, 2]

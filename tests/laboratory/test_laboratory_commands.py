@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import re
 from pathlib import Path
+from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import made
 import numpy as np
@@ -16,12 +20,14 @@ from timm.models.vision_transformer import VisionTransformer
 from nsbench.cli import main
 from nsbench.errors import UsageError
 from nsbench.laboratory import Bench, Images
+from nsbench.laboratory.dark import natural_width
+from nsbench.laboratory.figures import PALETTE, new_figure, titles
 from nsbench.laboratory.geometry import geometry_sheet
 from nsbench.laboratory.layers import layers_sheet
 from nsbench.laboratory.learn import learn_sheet
 from nsbench.laboratory.page import Sheet, read_sheets, shown, to_page, write_sheet
 from nsbench.laboratory.scatter import _correlation, scatter_sheet
-from nsbench.laboratory.trace import published_influence
+from nsbench.laboratory.trace import published_influence, trace_figure
 from nsbench.models import Model, Preprocessing, weights_digest
 from nsbench.results import NoiseOfRound, Round
 from nsbench.statistics import accuracy
@@ -160,7 +166,7 @@ def test_geometry_and_learn_sheets(bench: Bench) -> None:
 def test_trace_of_the_stored_results(tmp_path: Path) -> None:
     invoke("trace", "--results", Path(__file__).parents[2] / "reports/showcase/shapes10/results", "--out", tmp_path)
     (sheet,), _ = read_sheets(tmp_path)
-    assert {"step", "noise norm, l2", "MSE prob., held out"} <= set(sheet["columns"])
+    assert {"step", "noise norm, l2", "MSE probability, held out"} <= set(sheet["columns"])
     assert sheet["data"]["published"] == [list(point) for point in published_influence()]
     assert all(row[2] > 0 for row in sheet["rows"])
 
@@ -246,8 +252,20 @@ def test_scatter_of_two_methods(bench: Bench, tmp_path: Path) -> None:
     assert sheet.rows[0][1:5] == sheet.rows[1][1:5]
     assert [row[5:] for row in sheet.rows] == [[60.0] * 3, [90.0] * 3]
     assert (bench.out / "scatter.small.svg").is_file()
-    with pytest.raises(UsageError, match="the weights of 0 methods"):
+    with pytest.raises(UsageError, match="the weights of 0 are on this machine"):
         scatter_sheet(bench, tmp_path / "nothing", images=24, epsilon=0.05, max_steps=30, noises=1)
+
+
+def test_scatter_says_in_a_line_that_weights_of_a_folder_are_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NSBENCH_CACHE", str(tmp_path / "cache"))
+    showcase = Path(__file__).parents[2] / "reports/showcase/shapes10/results"
+    done = CliRunner().invoke(main, ["nullspace", "scatter", "--results", str(showcase), "--out", str(tmp_path)])
+    assert done.exit_code == 2
+    assert f"nsbench: --results {showcase}: of the methods that were run there" in done.output
+    assert "point NSBENCH_CACHE to" in done.output
+    assert "safetensors" not in done.output
 
 
 def test_the_papers_set_up_of_figure_3_and_what_is_given_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,3 +279,38 @@ def test_the_papers_set_up_of_figure_3_and_what_is_given_beside_it(monkeypatch: 
     assert (asked["images"], asked["val_images"], asked["lr"]) == (64, 3925, 1)
     invoke("learn")
     assert (asked["images"], asked["val_images"], asked["lr"]) == (1024, 128, 3)
+
+
+def test_figures_follow_the_page_into_the_dark_and_stay_readable_on_a_phone(tmp_path: Path) -> None:
+    figure, axes = new_figure(1, 2)
+    for place in axes[0]:
+        place.plot([0, 1], [0, 1], color=PALETTE[0])
+        titles(place, "one", "x", "y")
+    write_sheet(Sheet("dims", "a", "A title", "Words.", [], []), tmp_path, {"": figure})
+    page = (tmp_path / "index.html").read_text()
+    (uri,) = re.findall(r"data:image/svg\+xml;base64,([^\"]*)", page)
+    drawn, wide = base64.b64decode(uri).decode(), 800
+    assert ElementTree.fromstring(drawn).tag.endswith("svg")
+    style = drawn[drawn.index("prefers-color-scheme:dark") :].partition("</style>")[0]
+    assert set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", drawn.partition("</style>")[2])) <= {
+        light for light in re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", style)
+    }, "a colour that stays as it is in the dark"
+    assert (natural_width(drawn) or 0) > wide
+    assert f"min-width: {round(0.8 * (natural_width(drawn) or 0))}px" in page
+    assert "<style>@media" not in (tmp_path / "dims.a.svg").read_text()  # the file is as it was drawn
+
+
+def test_a_training_has_one_colour_in_all_panels() -> None:
+    rounds = [Round(round=k, step=k, lr=0.1, losses={}, seconds=1.0, noise=noise_of(k)) for k in (1, 2)]
+    fits = [SimpleNamespace(label=f"ns, seed {seed}", history=rounds) for seed in (0, 1)]
+    norm, influence = trace_figure(fits, [], [(1, 0.02)], 0.03).axes
+    colours = [line.get_color() for line in norm.lines]
+    assert colours == list(PALETTE[:2])
+    assert [line.get_color() for line in influence.lines[:4]] == [colours[0]] * 2 + [colours[1]] * 2
+    assert [line.get_markerfacecolor() == "none" for line in influence.lines[:4]] == [False, True, False, True]
+
+
+def noise_of(k: int) -> NoiseOfRound:
+    return NoiseOfRound(
+        norm=1.0 * k, steps=k, converged=True, mse_probability=0.01 * k, mse_probability_held_out=0.02 * k
+    )

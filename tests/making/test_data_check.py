@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 
+from nsbench.cli import main
 from nsbench.data import manifest, wnids
 from nsbench.data.imagenet import ImageNetTree
 from nsbench.data.made import MARKER
@@ -387,3 +389,10 @@ def test_masks_against_brute_force(root: Path, classes: tuple[int, ...]) -> None
     rows = torch.cat(model.seen[2:]).tolist()  # after the two looks at the outputs
     assert outcomes.predictions.tolist() == [max(classes, key=row.__getitem__) for row in rows]
     assert outcomes.extra["predictions_all"].tolist() == [row.index(max(row)) for row in rows]
+
+
+def test_a_problem_is_named_once(root: Path) -> None:
+    next((root / "val").rglob("*.JPEG")).write_bytes(b"no picture")
+    shown = CliRunner().invoke(main, ["data", "check", str(root)]).output
+    assert shown.count("cannot be decoded") == 1
+    assert re.search(r"^(\d\d:\d\d:\d\d  )?clean: \d+ problems?$", shown, re.MULTILINE)

@@ -170,6 +170,14 @@ def test_the_page_of_flips_escapes_names(found: BaselineCheck) -> None:
     assert page.tags.count("li") >= 24 + 12, "the flips"
 
 
+def test_the_page_of_flips_is_one_landmark_and_the_keyboard_scrolls_its_table(found: BaselineCheck) -> None:
+    page = to_html(found, None)
+    body = page.partition("<body>")[2].partition("</body>")[0].strip()
+    assert body.startswith("<main>")
+    assert body.endswith("</main>")
+    assert body.count('<div class="scroll"') == body.count('<div class="scroll" tabindex="0" role="region" ') == 1
+
+
 def test_json_holds_everything(found: BaselineCheck) -> None:
     record = json.loads(to_json(found))
     assert [c["verdict"] for c in record["comparisons"]] == ["ok", "regressed", "improved", "incomparable"]

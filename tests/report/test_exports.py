@@ -66,10 +66,13 @@ GOLDEN_MARKDOWN = """\
 | ns † | 0.0 | 10 s | 4 s | 100 MiB | CPU |
 | tiny † | 0.0 | 10 s | 4 s | 100 MiB | CPU |
 
+- Bold: the best of its column; underlined: cannot be told from the best (paired tests, Holm).
 - † One training: interval, bold, rank and verdict are over images and speak of these weights. How another training of \
 the method would come out is not known from it: several seeds tell (nsbench run --seed 0,1,2,3,4).
 - Effective robustness: percentage points above the line of least squares on logit axes over the 3 rows of this \
 table that have both figures; it moves with the rows that are here.
+- Training: time of one training run, mean over seeds. Evaluation: time of all evaluations of this row, all seeds. \
+Memory: peak memory of the process, the largest of its evaluations.
 """
 
 GOLDEN_LATEX = r"""
@@ -242,6 +245,14 @@ def test_huggingface_reads_a_model_card_for_each_row(small):
         assert all(one.dataset_revision for one in results)
 
 
+def test_a_model_card_says_what_its_intervals_take_as_drawn(tmp_path, committed):
+    """A row of several seeds has an interval over images and trainings, in a column and in the average."""
+    store(tmp_path, "ns", "clean", np.arange(N) < 100)
+    for board, drawn in ((board_of(tmp_path), "95 % over images"), (committed, "95 % over images and trainings")):
+        for card in to_huggingface(board).values():
+            assert {*re.findall(r'interval: "(.*)"', card)} == {drawn}
+
+
 def test_robustbench_has_what_its_model_info_asks_for(small):
     files = to_robustbench(board_of(small))
     assert sorted(files) == [f"model_info/shapes10/corruptions/{m}.json" for m in ("finetune", "ns", "tiny")]
@@ -348,6 +359,16 @@ def test_the_committed_leaderboard_is_whole_at_any_width(committed, width):
             assert any(
                 f"{figure(row.cells[column.suite].value)} {margin(row.cells[column.suite])}" in line for line in lines
             )
+
+
+@pytest.mark.parametrize(("terminal", "best", "tied"), [(True, "Bold", "underlined"), (False, "\\*", "≈")])
+def test_marks_are_explained_and_are_signs_where_nothing_is_bold(small, terminal, best, tied):
+    console = Console(file=io.StringIO(), width=250, force_terminal=terminal, _environ={"TERM": "xterm"})
+    report.print_tables(board_of(small), console)
+    shown = console.file.getvalue()
+    assert re.search(f"{best}: the best of its column; {tied}: cannot be told from the best", shown)
+    assert [sign in shown for sign in ("\x1b[1m65.0", "\x1b[4m66.6")] == [terminal, terminal]
+    assert [sign in shown for sign in ("* 65.0 ±", "≈ 66.6 ±")] == [not terminal, not terminal]
 
 
 def test_the_terminal_says_what_is_separable(tmp_path):

@@ -94,7 +94,7 @@ def test_every_table_of_the_showcase_fits_the_page(committed, layout):
         assert set_width(table) <= PAGE
         assert "resizebox" not in table
     adversarial, shifted = tables[:2]
-    assert "Table 1 of 2 (Clean, Adversarial, All eleven): all columns together are wider than the page" in adversarial
+    assert "Part 1 of 2 (Clean, Adversarial, All eleven): all columns together are wider than the page" in adversarial
     assert [suite in adversarial for suite in ("FGSM $", "Sketch $")] == [True, False]
     assert [suite in shifted for suite in ("FGSM $", "Sketch $")] == [False, True]
     assert all("Average $\\uparrow$" in table for table in (adversarial, shifted))
@@ -109,6 +109,12 @@ def test_the_caption_has_the_protocol(committed):
     for words in ("at most 1,000 a condition", "crop 48", "recipe shapes10", "FGSM l-inf 1/255", "CW l2 unbounded"):
         assert words in adversarial
     assert "FGSM" not in shifted  # of columns that are not here nothing is said
+
+
+def test_a_caption_explains_the_columns_of_its_own_table(committed):
+    beyond, cost = [re.search(r"\\caption\{(.*)\}", table)[1] for table in tables_of(to_latex(committed))[2:]]
+    assert [word in beyond for word in ("Effective robustness: percentage", "Forwards: what")] == [True, False]
+    assert [word in cost for word in ("Effective robustness", "Forwards: what one training run cost")] == [False, True]
 
 
 def test_columns_are_suites_and_groups(committed):

@@ -99,7 +99,7 @@ def _evaluation(table: Table, column: Column, cell: Cell) -> dict[str, Any]:
             "high": round(cell.high, 4),
             "n": cell.n,
             "seeds": list(cell.seeds),
-            "interval": "95 % over images",
+            "interval": _drawn(cell),
             "suite_version": column.version,
         }
         | ({} if cell.deviation is None else {"seed_deviation": round(cell.deviation, 4)}),
@@ -116,6 +116,11 @@ def _evaluation(table: Table, column: Column, cell: Cell) -> dict[str, Any]:
         "dataset": dataset,
         "metrics": [metric],
     }
+
+
+def _drawn(cell: Cell) -> str:
+    """What the interval of a figure takes as drawn."""
+    return f"95 % over images{' and trainings' if len(cell.seeds) > 1 else ''}"
 
 
 def _yaml(value: Any, depth: int) -> list[str]:

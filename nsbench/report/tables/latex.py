@@ -72,7 +72,7 @@ def _place(k: int, titles: Sequence[str]) -> str:
     """Which part of a table this is; "" for a whole one."""
     if len(titles) == 1:
         return ""
-    return f"Table {k} of {len(titles)} ({titles[k - 1]}): all columns together are wider than the page at 8 pt."
+    return f"Part {k} of {len(titles)} ({titles[k - 1]}): all columns together are wider than the page at 8 pt."
 
 
 def _wide(table: Table, layout: PaperLayout, column: Column) -> float:
@@ -109,10 +109,9 @@ def _side(table: Table, label: str) -> list[str]:
     widths = [max(map(width, (column.title, *map(column.text, names)))) for column in columns]
     first = min(max(map(width, ("Method", *names))), NAME)
     found = parts([column.group != BEYOND for column in columns], widths, first, 0.0)
-    caption = escape(" ".join([f"{heading(table)}: what stands beside the figures.", *side_notes(table)]))
     return [
         floating(
-            caption,
+            _side_caption(table, list(dict.fromkeys(columns[j].group for j in part))),
             f"{label}-{k}" if len(found) > 1 else label,
             name_column(names) + "r" * len(part),
             [
@@ -122,6 +121,12 @@ def _side(table: Table, label: str) -> list[str]:
         )
         for k, part in enumerate(found, 1)
     ]
+
+
+def _side_caption(table: Table, groups: Sequence[str]) -> str:
+    """What stands in this part, and what it means."""
+    what = " and ".join(groups).lower()
+    return escape(" ".join([f"{heading(table)}: {what}.", *side_notes(table, groups)]))
 
 
 def _caption(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich import box
 from rich.console import Console
@@ -12,7 +13,7 @@ from rich.text import Text
 from nsbench.errors import UsageError
 from nsbench.leaderboard import BETTER, Cell, Delta, Leaderboard, Row, RowComparison, Table, compare, find_row
 from nsbench.report.answer import answer
-from nsbench.report.notes import text_notes
+from nsbench.report.notes import marks_note, text_notes
 from nsbench.report.numbers import (
     MISSING,
     ONCE,
@@ -30,14 +31,29 @@ from nsbench.report.side_columns import side_columns
 from nsbench.report.tables.text import cells_of, columns_of, name_of
 
 
+@dataclass(frozen=True)
+class Marks:
+    """How the best of a column is told, and what cannot be told from it: rich's style and a sign before the figure."""
+
+    best: tuple[str, str]
+    best_is: str  # for the note below the table
+    tied: tuple[str, str]
+    tied_is: str
+
+
+STYLES = Marks(("bold", ""), "Bold", ("underline", ""), "underlined")
+SIGNS = Marks(("", "* "), "*", ("", "≈ "), "≈")  # where nothing can be bold: a file, a pipe, a terminal without styles
+
+
 def print_tables(board: Leaderboard, console: Console) -> None:
-    """Print what every table says, and the table; bold is the best of a column, underlined is not separable from it."""
+    """Print what every table says, and the table, with the best of a column marked, and what is not separable from it."""
+    marks = STYLES if console.color_system else SIGNS
     for table in board.tables:
         for one in answer(table):
             console.print(one.sentence, markup=False, highlight=False)
-        for drawn in (*_score_tables(table, console.width), *_side_tables(table, console.width)):
+        for drawn in (*_score_tables(table, console.width, marks), *_side_tables(table, console.width)):
             console.print(drawn)
-        for line in text_notes(table):
+        for line in filter(None, [marks_note(table, marks.best_is, marks.tied_is), *text_notes(table)]):
             console.print(line, style="dim", markup=False, highlight=False)
     for problem in board.problems:
         console.print(f"problem: {problem}", style="yellow", markup=False, highlight=False)
@@ -124,9 +140,9 @@ def _compared(found: RowComparison) -> list[str]:
     ]
 
 
-def _score_tables(table: Table, width: int) -> list[RichTable]:
+def _score_tables(table: Table, width: int, marks: Marks) -> list[RichTable]:
     heads = ["Rank", *(f"{column.title} {column.arrow}" for column in columns_of(table))]
-    cells = [[Text(rank(row)), *map(_rich_cell, cells_of(table, row))] for row in table.rows]
+    cells = [[Text(rank(row)), *(_rich_cell(cell, marks) for cell in cells_of(table, row))] for row in table.rows]
     return _fitting(heading(table), heads, table.rows, cells, width, before=1)
 
 
@@ -200,9 +216,9 @@ def _empty(title: str) -> RichTable:
     return RichTable(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
-def _rich_cell(cell: Cell | None) -> Text:
+def _rich_cell(cell: Cell | None, marks: Marks) -> Text:
     if cell is None:
         return Text(MISSING, style="dim")
-    style = "bold" if cell.best else "underline" if cell.tied else ""
-    mark = "" if cell.comparable else "≠ "
-    return Text.assemble((f"{mark}{figure(cell.value)}", style), (f" {margin(cell)}{deviation(cell)}", "dim"))
+    style, sign = marks.best if cell.best else marks.tied if cell.tied else ("", "")
+    value = f"{'' if cell.comparable else '≠ '}{figure(cell.value)}"
+    return Text.assemble(sign, (value, style), (f" {margin(cell)}{deviation(cell)}", "dim"))

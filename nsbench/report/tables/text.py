@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nsbench.leaderboard import AVERAGE, Cell, Column, Leaderboard, Row, Table
 from nsbench.report.answer import answer
-from nsbench.report.notes import text_notes
+from nsbench.report.notes import marks_note, text_notes
 from nsbench.report.numbers import (
     MISSING,
     ONCE,
@@ -56,7 +56,8 @@ def _markdown_table(table: Table) -> str:
         for row in reported
     ]
     side = _markdown_side(table, side_columns(table))
-    notes = text_notes(table) + (
+    marks = marks_note(table, "Bold", "underlined")
+    notes = [*([marks] if marks else []), *text_notes(table)] + (
         [
             f"Rows in italics are as reported in {SOURCE}; they are not ranked.",
             *printed_otherwise(reported, table.columns),
