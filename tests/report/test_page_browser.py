@@ -434,7 +434,7 @@ def test_the_keyboard_reaches_every_figure(page):
 
 def test_commands_are_copied(page):
     run(page, "navigator.clipboard.writeText = async text => { window.copied = text; }")
-    click(page, "#t1 .card [data-copy]")
+    click(page, "#t1 .card .copy.all")
     assert run(page, "return window.copied").startswith("nsbench run --method ")
 
 

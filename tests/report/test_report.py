@@ -76,7 +76,7 @@ def test_the_page_has_curve_heat_map_dynamics_and_commands(results, tmp_path):
     assert text.count('<td style="--h:') == 75
     assert "Accuracy as the attack grows" in text
     assert "accuracy, % over ε in 1/255, ℓ∞: NS from 95 to 15" in text  # from the clean images at zero
-    assert "Norm of the learned noise" in text
+    assert "Norm of the noise" in text
     assert "ε = 0.03" in text
     assert "In 1 of 3 rounds the noise was still outside ε" in text
     assert "nsbench run --method ns --suite clean" in text

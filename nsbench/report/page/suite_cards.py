@@ -8,6 +8,7 @@ from typing import Literal
 
 from nsbench.leaderboard import Cell, Column, Row
 from nsbench.leaderboard.details import Details, corruption_errors
+from nsbench.report.commands import commands_of
 from nsbench.report.numbers import MISSING, budget, figure
 from nsbench.report.page.pictures import PictureBook, SuitePictures
 from nsbench.report.page.rows import Limits, left_out, reference_name
@@ -29,7 +30,7 @@ class AttackTable:
 @dataclass(frozen=True)
 class SuiteCard:
     column: Column
-    result: Result  # the newest one: its conditions and command stand for the suite
+    result: Result  # the newest one: its conditions stand for the suite
     figures: SuiteFigures
     extra_names: Sequence[str]
     extra_rows: Sequence[tuple[Row, Sequence[str]]]
@@ -37,6 +38,11 @@ class SuiteCard:
     differences: Sequence[Heat]
     left_out: Sequence[str]  # sentences about rows that are not drawn
     pictures: SuitePictures | None
+
+    @property
+    def commands(self) -> list[str]:
+        """That make the figures of the rows whose places are drawn again."""
+        return commands_of([result for _, cell in self.figures.listed for result in cell.results])
 
     @property
     def facts(self) -> list[tuple[str, str]]:
@@ -76,7 +82,7 @@ def suite_card(
     result = max((r for row in found.rows for r in row.cells[column.suite].results), key=lambda r: r.provenance.date)
     names, extra = _extras(details, column.suite, found.listed, result)
     reference = reference_of(found.heats, reference_name(details.table))
-    told = [left_out(len(found.listed), len(found.rows), "Places drawn")]
+    told = [left_out(len(found.listed), len(found.rows), "Places and commands")]
     if found.curve or found.norms or found.heats or found.against_clean or found.iterations:
         told.append(left_out(len(found.few), len(found.rows), "Curves, norms, names and heat maps drawn"))
     return SuiteCard(
@@ -103,6 +109,7 @@ def _extras(
     if corruption_errors([result]):
         relative = [details.relative_mce(row, suite) for row, _ in rows]
         columns |= {RELATIVE: relative} if any(error is not None for error in relative) else {}
+    columns = {name: values for name, values in columns.items() if any(value is not None for value in values)}
     if not columns:
         return [], []
     texts = [
