@@ -15,7 +15,7 @@ from nsbench.leaderboard.details import Details
 from nsbench.leaderboard.history import NEW_DAYS
 from nsbench.report import numbers, published
 from nsbench.report.answer import Finding, Where, answer
-from nsbench.report.notes import health_notes, notes, order_note
+from nsbench.report.notes import health_notes, notes, order_note, shared_note
 from nsbench.report.numbers import GROUP_TITLES, all_of, average_column, group_title
 from nsbench.report.page import charts
 from nsbench.report.page.diagrams import caption
@@ -221,6 +221,11 @@ class TableView:
         """(name, file, text) of the table for papers and repositories."""
         board = Leaderboard((self.table,))
         return [("Markdown", "leaderboard.md", to_markdown(board)), ("LaTeX", "leaderboard.tex", to_latex(board))]
+
+    @property
+    def shared(self) -> str:
+        """The sentence above the table."""
+        return shared_note(self.table)
 
     @property
     def neighbours(self) -> str:
