@@ -34,6 +34,13 @@ def figure(value: float) -> str:
     return f"{value:.1f}"
 
 
+def plain(value: float, digits: int = 4) -> float:
+    """For the page's scripts: to so many digits where those print as the value does, else the value itself."""
+    short = round(value, digits)
+    alike = figure(short) == figure(value) and f"{short:.2f}" == f"{value:.2f}"
+    return short if alike else value
+
+
 def margin(cell: Cell) -> str:
     """Half the width of the 95 % interval; the exact ends stand in `sentence`."""
     return f"±{(cell.high - cell.low) / 2:.1f}"
