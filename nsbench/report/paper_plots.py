@@ -71,7 +71,12 @@ def _marks(look: Look) -> dict[str, Any]:
     """Colour and marker of a row; hollow ones are white inside."""
     at = look.colour % len(PALETTE)
     inside = "white" if look.hollow else PALETTE[at]
-    return {"color": PALETTE[at], "marker": MARKERS[at], "markerfacecolor": inside, "markeredgecolor": PALETTE[at]}
+    return {
+        "color": PALETTE[at],
+        "marker": MARKERS[(at + look.shape) % len(MARKERS)],
+        "markerfacecolor": inside,
+        "markeredgecolor": PALETTE[at],
+    }
 
 
 def _listed(axes: Axes, labels: Sequence[str], beside: Sequence[str], unit: str) -> None:

@@ -15,14 +15,15 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
 
 @dataclass(frozen=True)
 class Look:
-    """The colour of a method, the same on every figure; further rows of one colour are drawn hollow."""
+    """Colour and mark of a row, the same on every figure."""
 
     colour: int  # place in the series of colours
     hollow: bool = False
+    shape: int = 0  # circle, square, triangle, diamond, triangle upside down
 
     def __str__(self) -> str:
         """The page's CSS classes of it."""
-        return f"k{self.colour}{' hollow' if self.hollow else ''}"
+        return f"k{self.colour}{f' m{self.shape}' if self.shape else ''}{' hollow' if self.hollow else ''}"
 
 
 @dataclass(frozen=True)

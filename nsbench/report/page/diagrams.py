@@ -26,6 +26,7 @@ from nsbench.report.page.charts import (
     axes,
     clipped,
     drawing,
+    marker,
     scale,
     tag,
     ticks,
@@ -65,7 +66,9 @@ def cloud(plot: Cloud) -> Markup:
         if spot.y_ends:
             ends = f"M{x(spot.x):.1f} {y(spot.y_ends[0]):.1f}V{y(spot.y_ends[1]):.1f}"
             parts.append(tag("path", d=ends, class_=f"{spot.look} lead"))
-    parts += [tag("circle", cx=x(spot.x), cy=y(spot.y), r=3.6, class_=f"{spot.look} dot") for spot in shown]
+    parts += [
+        marker(spot.look, x(spot.x), y(spot.y), 3.6, f"{spot.label}: {spot.y:.1f} at {words(spot.x)}") for spot in shown
+    ]
     return drawing([*parts, *_names(plot, shown, x, y)], WIDTH, HEIGHT, plot.summary)
 
 
@@ -209,6 +212,6 @@ def _place(label: str, look: Look, rank: float, x: float, y: float, left: bool) 
     ).format(clipped(label, LONGEST), f"{rank:.2f}")
     return [
         tag("path", d=f"M{x:.1f} {AXIS}V{y:.1f}H{end}", class_=f"{look} lead"),
-        tag("circle", cx=x, cy=float(AXIS), r=3.2, class_=f"{look} dot"),
+        marker(look, x, float(AXIS), 3.2, f"{label}: {rank:.2f}"),
         tag("text", text, x=end + (-5 if left else 5), y=y + 4, class_="end" if left else "start"),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nsbench.leaderboard import Measurement, Row
 from nsbench.report.commands import commands_of
@@ -159,7 +159,7 @@ def _dynamics(row: Row, own: Provenance, look: Look) -> list[Figure]:
     noises = [(one.round, one.noise) for one in rounds if one.noise]
     epsilon = own.recipe.settings.get("epsilon") if own.recipe else None
     reference = (float(epsilon), f"ε = {epsilon:g}") if isinstance(epsilon, (int, float)) else None
-    hollow = Look(look.colour, hollow=True)
+    hollow = replace(look, hollow=not look.hollow)
     norm = _series(row.title, look, [(k, noise.norm) for k, noise in noises])
     reached = _series("its batch", look, [(k, noise.mse_probability) for k, noise in noises])
     reached += _series("held out", hollow, [(k, noise.mse_probability_held_out) for k, noise in noises])
