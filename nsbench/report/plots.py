@@ -35,8 +35,9 @@ class Sheet:
 
     @property
     def texts(self) -> list[list[str]]:
-        """As text, numbers to four decimals."""
-        return [[_text(value) for value in line] for line in self.lines]
+        """As text, the numbers of a column to the same number of decimals: four, or two where they are large."""
+        columns = [_texts(column) for column in zip(*self.lines, strict=True)]
+        return [list(line) for line in zip(*columns, strict=True)]
 
     @property
     def csv(self) -> str:
@@ -44,10 +45,19 @@ class Sheet:
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(self.heads)
-        for line, texts in zip(self.lines, self.texts, strict=True):
+        for line in self.lines:
             named = [isinstance(value, str) and value.startswith(_FORMULA) for value in line]
+            texts = map(_text, line)
             writer.writerow([f"'{text}" if risky else text for text, risky in zip(texts, named, strict=True)])
         return out.getvalue()
+
+
+def _texts(column: Sequence[Value]) -> list[str]:
+    """Numbers with as many decimals as the one that needs the most of them, two at most where any is 10 or more."""
+    numbers = [value for value in column if isinstance(value, float)]
+    most = 2 if any(abs(value) >= 10 for value in numbers) else 4
+    digits = max((len(_text(round(value, most)).partition(".")[2]) for value in numbers), default=0)
+    return [f"{value + 0.0:.{digits}f}" if isinstance(value, float) else _text(value) for value in column]
 
 
 def _text(value: Value) -> str:

@@ -62,7 +62,7 @@ def rendered(results, tmp_path):
 def test_the_page_shows_values_intervals_best_and_missing(results, tmp_path):
     text = rendered(results, tmp_path)
     found = Page(text)
-    assert '<span class="v">95.0</span><span class="ci">±4.5</span>' in text  # Wilson: 88.8 to 97.8
+    assert '<span class="v">95.0</span><span class="ci">+2.8\n−6.2</span>' in text  # Wilson: 88.8 to 97.8
     assert len(found.all("td", "best")) == 1  # the only column with two rows
     assert len(found.all("td", "missing")) == 4  # two suites of pretrained, and both averages
     assert any("n = 100 images" in (cell.get("title") or "") for cell in found.all("td"))

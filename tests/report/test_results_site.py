@@ -145,7 +145,7 @@ def test_the_method_s_page_has_its_figures_on_all_boards(site):
         "+15.0 (",
         "better",
         "eps 1/255",
-        "linf 1/255",
+        "ℓ∞ 1/255",
         "51.0",
         "nsbench run --method ns",
     ):

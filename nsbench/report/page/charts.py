@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from markupsafe import Markup, escape
 
-from nsbench.report.numbers import figure
+from nsbench.report.numbers import ends, figure
 from nsbench.report.plots import Lines, Look, Places, Series, Strips
 
 SERIES = 8
@@ -65,7 +65,7 @@ def marker(look: Look, x: float, y: float, r: float, title: str = "", *, kind: s
     content = tag("title", title) if title else None
     if not look.shape:
         return tag("circle", content, cx=x, cy=y, r=r, class_=f"{look} {kind}")
-    corners = "L".join(f"{x + r * across:.1f} {y + r * down:.1f}" for across, down in OUTLINES[look.shape])
+    corners = " ".join(f"{x + r * across:.1f} {y + r * down:.1f}" for across, down in OUTLINES[look.shape])
     return tag("path", content, d=f"M{corners}Z", class_=f"{look} {kind}")
 
 
@@ -82,7 +82,7 @@ def balanced(low: float, high: float, value: float, most: float) -> str:
 
 def forest(plot: Places) -> Markup:
     """Dot and whisker of every row on one labelled axis."""
-    left, right, step, width = 144, 82, 22, 460
+    left, right, step, width = 144, 108, 22, 460
     low, high = min(row.low for row in plot.rows), max(row.high for row in plot.rows)
     pad = max((high - low) * 0.06, 0.5)
     low, high = max(low - pad, 0), high + pad
@@ -96,8 +96,8 @@ def forest(plot: Places) -> Markup:
             marker(row.look, x(row.value), y, 4.0),
             tag(
                 "text",
-                Markup('{} <tspan class="light">±{}</tspan>').format(
-                    figure(row.value), figure((row.high - row.low) / 2)
+                Markup('{} <tspan class="light">{}</tspan>').format(
+                    figure(row.value), ends(row.value, row.low, row.high).replace("\n", " ")
                 ),
                 x=width - right + 10,
                 y=y + 4,

@@ -9,7 +9,7 @@ from typing import Literal
 from nsbench.leaderboard import Cell, Column, Row
 from nsbench.leaderboard.details import Details, corruption_errors
 from nsbench.report.commands import commands_of
-from nsbench.report.numbers import MISSING, budget, figure
+from nsbench.report.numbers import MISSING, budget, figure, norms
 from nsbench.report.page.pictures import PictureBook, SuitePictures
 from nsbench.report.page.rows import Limits, left_out, reference_name
 from nsbench.report.page.suite_figures import Heat, SuiteFigures, against, figures_of, reference_of
@@ -48,7 +48,7 @@ class SuiteCard:
     def facts(self) -> list[tuple[str, str]]:
         conditions = self.result.conditions
         return [
-            (what, text)
+            (what, norms(text))
             for what, text in (
                 ("images", " / ".join(_unique(f"{one.n:,}" for one in conditions))),
                 ("split", _several(one.split for one in conditions)),
@@ -116,7 +116,7 @@ def _extras(
         [_text(name, value) for name, value in zip(columns, values, strict=True)]
         for values in zip(*columns.values(), strict=True)
     ]
-    return list(columns), [(row, mine) for (row, _), mine in zip(rows, texts, strict=True)]
+    return [norms(name) for name in columns], [(row, mine) for (row, _), mine in zip(rows, texts, strict=True)]
 
 
 def _text(name: str, value: float | None) -> str:
@@ -142,7 +142,7 @@ def attack_table(conditions: Sequence[ConditionResult]) -> AttackTable | None:
     columns: list[tuple[str, list[str | None]]] = [
         ("attack", [one.attack for one, _ in found]),
         ("images attacked", [f"{card.images:,}" for _, card in found]),
-        ("norm", [threat.norm if threat else None for threat in threats]),
+        ("norm", [norms(threat.norm) if threat else None for threat in threats]),
         ("eps", [budget(threat) if threat else None for threat in threats]),
         ("patches", [str(threat.patches) if threat and threat.norm == "patch" else None for threat in threats]),
         ("share of the side", [f"{100 * one.share:.3g} %" if one and one.share else None for one in threats]),

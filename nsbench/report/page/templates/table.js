@@ -57,7 +57,7 @@ page.all("table.scores").forEach(table => {
   const count = () => {  // of what is on the screen
     const shown = own.filter(row => !row.hidden).length, reported = every.filter(row => !row.hidden).length - shown;
     const drawn = table.classList.contains("capped") ? Math.min(shown, 200) : shown;
-    form.querySelector("output").textContent = `${number(drawn)} of ${number(own.length)} rows${reported ? ` and ${reported} reported` : ""}`;
+    form.querySelector("output").textContent = `${number(drawn)} of ${number(own.length)} rows${shown || reported ? "" : ": the filter fits none"}${reported ? ` and ${reported} reported` : ""}`;
   };
   const filter = () => {
     wanted = page.filterOf(text.value, table);
