@@ -106,7 +106,8 @@ def budget(threat: ThreatModel) -> str:
 
 
 def norms(text: str) -> str:
-    """As the page writes them: "ℓ2", "ℓ∞"."""
+    """Norms and budgets as the page writes them: "ℓ2", "ℓ∞", "8/255"."""
+    text = re.sub(r"(\d) /255", r"\1/255", text)
     return re.sub(r"\bl([12])\b", r"ℓ\1", re.sub(r"\bl-?inf\b|\bl∞", "ℓ∞", text))
 
 

@@ -35,7 +35,7 @@ class Sheet:
 
     @property
     def texts(self) -> list[list[str]]:
-        """As text, the numbers of a column to the same number of decimals: four, or two where they are large."""
+        """As text, the numbers of a column to the same number of decimals, four at most."""
         columns = [_texts(column) for column in zip(*self.lines, strict=True)]
         return [list(line) for line in zip(*columns, strict=True)]
 
@@ -53,10 +53,9 @@ class Sheet:
 
 
 def _texts(column: Sequence[Value]) -> list[str]:
-    """Numbers with as many decimals as the one that needs the most of them, two at most where any is 10 or more."""
+    """Numbers with as many decimals as the one that needs the most of them."""
     numbers = [value for value in column if isinstance(value, float)]
-    most = 2 if any(abs(value) >= 10 for value in numbers) else 4
-    digits = max((len(_text(round(value, most)).partition(".")[2]) for value in numbers), default=0)
+    digits = max((len(_text(value).partition(".")[2]) for value in numbers), default=0)
     return [f"{value + 0.0:.{digits}f}" if isinstance(value, float) else _text(value) for value in column]
 
 

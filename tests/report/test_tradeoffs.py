@@ -88,7 +88,7 @@ def test_every_figure_of_the_page_carries_its_numbers(table):
     cells = re.findall(r"<td>([^<]*)", part[: part.index("</figure>")])
     best = table.rows[0].cells["fgsm"]
     assert cells[0] == "NS"
-    assert [float(cell) for cell in cells[1:4]] == pytest.approx([best.value, best.low, best.high], abs=5e-3)
+    assert [float(cell) for cell in cells[1:4]] == pytest.approx([best.value, best.low, best.high], abs=5e-5)
 
 
 def test_sheets_write_numbers_plainly_and_disarm_formulas():
