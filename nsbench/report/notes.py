@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nsbench.leaderboard import AVERAGE, Row, RowFlag, Table
 from nsbench.report.numbers import ONCE, average_column
 from nsbench.report.side_columns import COST, side_notes
+from nsbench.report.words import listed
+from nsbench.results.record import RecipeUsed
+from nsbench.training.recipe import LATER
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,47 @@ def order_note(table: Table, what: str = "") -> str:
     if not pairs:
         return ""
     return f"By average {separable} of {pairs} adjacent pair{'s' if pairs > 1 else ''}{what} can be told apart."
+
+
+def shared_note(table: Table) -> str:
+    """What all rows share, in what they differ beside their method, and in which order they stand: the sentence above a
+    table."""
+    many = f"{len(table.rows):,} row{'s' if len(table.rows) > 1 else ''}"
+    apart = " (but for the figures marked ≠)" if cells_apart(table) else ""
+    differs = _differs(table)
+    recipe = (
+        f" and recipe ({table.recipes[0]})" if len(table.recipes) == 1 and "recipe" not in " ".join(differs) else ""
+    )
+    other = f"; beside their method they differ in {listed(differs)}" if differs else ""
+    held = sum(row.cell(AVERAGE) is not None for row in table.rows)
+    by_method = "in the order of the methods"
+    order = (
+        by_method if not held else "by average" if held == len(table.rows) else f"by average, the others {by_method}"
+    )
+    return f"{many} under the same protocol{apart}{recipe}{other}; {order}."
+
+
+def _differs(table: Table) -> list[str]:
+    """What is not the same for all rows, and no part of the protocol."""
+    kin = [row.kin for row in table.rows]
+    recipes = [one.provenance.recipe for row in table.rows for one in row.results[:1] if one.provenance.recipe]
+    names = {one.name for one in recipes}
+    fields = sorted(set().union(*(_changed([one for one in recipes if one.name == name]) for name in names)))
+    found = (
+        ("model", len({one.model for one in kin}) > 1),
+        ("starting weights", len({(one.model, one.parent_digest) for one in kin}) > len({one.model for one in kin})),
+        ("normalisation", len({one.normalisation for one in kin}) > 1),
+        ("recipe", len(names) > 1),
+        (f"the recipe's {listed([field.replace('_', ' ') for field in fields], most=4)}", bool(fields)),
+    )
+    return [word for word, differs in found if differs]
+
+
+def _changed(namesakes: Sequence[RecipeUsed]) -> set[str]:
+    """Fields that are not the same in all recipes of one name; what older ones do not state is what it was then."""
+    stated = [{**LATER, **one.settings} for one in namesakes]
+    common = set(stated[0]).intersection(*stated)
+    return {field for field in common if len({str(one[field]) for one in stated}) > 1}
 
 
 def lent_notes(table: Table) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -34,9 +35,24 @@ def figure(value: float) -> str:
     return f"{value:.1f}"
 
 
+def plain(value: float, digits: int = 4) -> float:
+    """For the page's scripts: to so many digits where those print as the value does, else the value itself."""
+    short = round(value, digits)
+    alike = figure(short) == figure(value) and f"{short:.2f}" == f"{value:.2f}"
+    return short if alike else value
+
+
 def margin(cell: Cell) -> str:
     """Half the width of the 95 % interval; the exact ends stand in `sentence`."""
     return f"±{(cell.high - cell.low) / 2:.1f}"
+
+
+def ends(value: float, low: float, high: float) -> str:
+    """For the page: "±0.4", or where one side of the interval is more than twice the other, both, a line each."""
+    up, down = high - value, value - low
+    if max(up, down) <= 2 * min(up, down) or max(up, down) < 0.5:
+        return f"±{figure((high - low) / 2)}"
+    return f"+{figure(abs(up))}\n−{figure(abs(down))}"
 
 
 def deviation(cell: Cell) -> str:
@@ -87,6 +103,12 @@ def budget(threat: ThreatModel) -> str:
     if threat.eps is None:
         return "unbounded"
     return f"{255 * threat.eps:g}/255" if threat.norm == "linf" else f"{threat.eps:g}"
+
+
+def norms(text: str) -> str:
+    """Norms and budgets as the page writes them: "ℓ2", "ℓ∞", "8/255"."""
+    text = re.sub(r"(\d) /255", r"\1/255", text)
+    return re.sub(r"\bl([12])\b", r"ℓ\1", re.sub(r"\bl-?inf\b|\bl∞", "ℓ∞", text))
 
 
 def average_column(table: Table) -> Column:

@@ -71,7 +71,12 @@ def _marks(look: Look) -> dict[str, Any]:
     """Colour and marker of a row; hollow ones are white inside."""
     at = look.colour % len(PALETTE)
     inside = "white" if look.hollow else PALETTE[at]
-    return {"color": PALETTE[at], "marker": MARKERS[at], "markerfacecolor": inside, "markeredgecolor": PALETTE[at]}
+    return {
+        "color": PALETTE[at],
+        "marker": MARKERS[(at + look.shape) % len(MARKERS)],
+        "markerfacecolor": inside,
+        "markeredgecolor": PALETTE[at],
+    }
 
 
 def _listed(axes: Axes, labels: Sequence[str], beside: Sequence[str], unit: str) -> None:
@@ -177,10 +182,12 @@ def _ranks(axes: Axes, plot: Ranks) -> None:
         axes.plot([rank], [0], linestyle="none", clip_on=False, zorder=3, **_marks(look))
         text = f"{_name(label)}  {rank:.2f}  " if left else f"  {rank:.2f}  {_name(label)}"
         axes.annotate(text, (end, depth), ha="right" if left else "left", va="center", annotation_clip=False)
-    axes.plot([1, 1 + found.difference], [1.6, 1.6], color=SOFT, linewidth=1.2, marker="|", clip_on=False)
+    end = min(1 + found.difference, last)
+    longer = " (longer than the axis)" if 1 + found.difference > last else ""
+    axes.plot([1, end], [1.6, 1.6], color=SOFT, linewidth=1.2, marker="|", clip_on=False)
     axes.annotate(
-        f"CD {found.difference:.2f}",
-        (1 + found.difference, 1.6),
+        f"CD {found.difference:.2f}{longer}",
+        (end, 1.6),
         xytext=(5, 0),
         textcoords="offset points",
         va="center",

@@ -15,14 +15,15 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
 
 @dataclass(frozen=True)
 class Look:
-    """The colour of a method, the same on every figure; further rows of one colour are drawn hollow."""
+    """Colour and mark of a row, the same on every figure."""
 
     colour: int  # place in the series of colours
     hollow: bool = False
+    shape: int = 0  # circle, square, triangle, diamond, triangle upside down
 
     def __str__(self) -> str:
         """The page's CSS classes of it."""
-        return f"k{self.colour}{' hollow' if self.hollow else ''}"
+        return f"k{self.colour}{f' m{self.shape}' if self.shape else ''}{' hollow' if self.hollow else ''}"
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,9 @@ class Sheet:
 
     @property
     def texts(self) -> list[list[str]]:
-        """As text, numbers to four decimals."""
-        return [[_text(value) for value in line] for line in self.lines]
+        """As text, the numbers of a column to the same number of decimals, four at most."""
+        columns = [_texts(column) for column in zip(*self.lines, strict=True)]
+        return [list(line) for line in zip(*columns, strict=True)]
 
     @property
     def csv(self) -> str:
@@ -43,10 +45,18 @@ class Sheet:
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(self.heads)
-        for line, texts in zip(self.lines, self.texts, strict=True):
+        for line in self.lines:
             named = [isinstance(value, str) and value.startswith(_FORMULA) for value in line]
+            texts = map(_text, line)
             writer.writerow([f"'{text}" if risky else text for text, risky in zip(texts, named, strict=True)])
         return out.getvalue()
+
+
+def _texts(column: Sequence[Value]) -> list[str]:
+    """Numbers with as many decimals as the one that needs the most of them."""
+    numbers = [value for value in column if isinstance(value, float)]
+    digits = max((len(_text(value).partition(".")[2]) for value in numbers), default=0)
+    return [f"{value + 0.0:.{digits}f}" if isinstance(value, float) else _text(value) for value in column]
 
 
 def _text(value: Value) -> str:

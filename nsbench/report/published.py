@@ -93,11 +93,15 @@ def _differs(row: Row, suite: str, cell: Cell, theirs: Published) -> tuple[str, 
         words.append(
             f"recipe: '{provenance.recipe.name}' here; the authors' code adds augmentation that the paper does not state"
         )
-    full = images_of_suites().get(suite, 0)
-    if cell.n < full:
-        words.append(f"images: {cell.n:,} here, {full:,} there")
+    if not is_whole(suite, cell):
+        words.append(f"images: {cell.n:,} here, {images_of_suites()[suite]:,} there")
     origins = sorted({c.origin for r in cell.results for c in r.conditions} - {"official"})
     return (*words, f"origin of the images here: {', '.join(origins)}") if origins else tuple(words)
+
+
+def is_whole(suite: str, cell: Cell) -> bool:
+    """On as many images as the paper's figure."""
+    return cell.n >= images_of_suites().get(suite, 0)
 
 
 def published_rows(source: str, *models: str, folder: Path | None = None) -> list[Published]:

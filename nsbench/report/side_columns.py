@@ -76,8 +76,9 @@ def _beyond(table: Table) -> list[SideColumn]:
                 BEYOND,
                 titles[line.suite],
                 (
-                    f"Accuracy on {titles[line.suite]} minus what clean accuracy lets expect, percentage points. The line: "
-                    f"logit(shifted) = {line.intercept:.2f} + {line.slope:.2f} logit(clean), {line.fitted_on}."
+                    f"Accuracy on {titles[line.suite]} minus what its clean accuracy predicts, percentage points. "
+                    f"The line: logit(shifted) = {_with_sign(line.intercept)} {'−' if line.slope < 0 else '+'} "
+                    f"{abs(line.slope):.2f} logit(clean), {line.fitted_on}."
                 ),
                 values,
                 {label: signed(value) for label, value in values.items()},
@@ -86,6 +87,10 @@ def _beyond(table: Table) -> list[SideColumn]:
             )
         )
     return found
+
+
+def _with_sign(number: float) -> str:
+    return f"{number:.2f}".replace("-", "−")
 
 
 # --- confidence -----------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nsbench.leaderboard import BETTER, WORSE, Cell, Column, Delta, Row, Table, compare
-from nsbench.report.published import Published, read_rows
+from nsbench.report.published import Published, is_whole, read_rows
 from nsbench.report.words import UNTOUCHED, listed
 from nsbench.run.study import Study, fits, known_studies, load_study
 
@@ -20,12 +20,27 @@ class Line:
     row: Row
     reported: Published | None
 
+    @property
+    def other_model(self) -> bool:
+        """Than that of the paper's row."""
+        return self.reported is not None and not self.row.model.startswith(self.reported.model)
+
+    @property
+    def other_images(self) -> bool:
+        """Than ImageNet's, all of them."""
+        theirs = self.reported.figures if self.reported else {}
+        cells = [(suite, cell) for suite, cell in self.row.cells.items() if suite in theirs]
+        of_imagenet = self.row.results[0].source.startswith("imagenet")
+        return not of_imagenet or not all(is_whole(suite, cell) for suite, cell in cells)
+
     def cell(self, column: Column) -> Cell | None:
         return self.row.cells.get(column.suite)
 
     def difference(self, column: Column) -> float | None:
-        """Ours minus the paper's; None where one is missing or the printed figure is another measure."""
+        """Ours minus the paper's; None where one is missing, or the two are not of the same model, images and measure."""
         cell, theirs = self.cell(column), self.reported
+        if self.other_model or self.other_images:
+            return None
         if cell is None or theirs is None or column.suite not in theirs.figures or theirs.other(column.suite):
             return None
         return cell.value - theirs.figures[column.suite]
@@ -36,6 +51,13 @@ class StudyView:
     study: Study
     columns: Sequence[Column]
     lines: Sequence[Line]
+
+    @property
+    def not_theirs(self) -> str:
+        """What our rows do not share with the paper's: "images", "models", both, or nothing."""
+        mine = [line for line in self.lines if line.reported]
+        found = (("images", any(one.other_images for one in mine)), ("models", any(one.other_model for one in mine)))
+        return " and ".join(word for word, other in found if other)
 
     @property
     def reported(self) -> list[Published]:

@@ -62,7 +62,7 @@ def rendered(results, tmp_path):
 def test_the_page_shows_values_intervals_best_and_missing(results, tmp_path):
     text = rendered(results, tmp_path)
     found = Page(text)
-    assert '<span class="v">95.0</span><span class="ci">±4.5</span>' in text  # Wilson: 88.8 to 97.8
+    assert '<span class="v">95.0</span><span class="ci">+2.8\n−6.2</span>' in text  # Wilson: 88.8 to 97.8
     assert len(found.all("td", "best")) == 1  # the only column with two rows
     assert len(found.all("td", "missing")) == 4  # two suites of pretrained, and both averages
     assert any("n = 100 images" in (cell.get("title") or "") for cell in found.all("td"))
@@ -76,7 +76,7 @@ def test_the_page_has_curve_heat_map_dynamics_and_commands(results, tmp_path):
     assert text.count('<td style="--h:') == 75
     assert "Accuracy as the attack grows" in text
     assert "accuracy, % over ε in 1/255, ℓ∞: NS from 95 to 15" in text  # from the clean images at zero
-    assert "Norm of the learned noise" in text
+    assert "Norm of the noise" in text
     assert "ε = 0.03" in text
     assert "In 1 of 3 rounds the noise was still outside ε" in text
     assert "nsbench run --method ns --suite clean" in text

@@ -18,6 +18,7 @@ from test_page import synthetic, with_pictures
 from nsbench.cli import main
 from nsbench.errors import ResultError, UsageError
 from nsbench.leaderboard import build
+from nsbench.report.numbers import plain
 from nsbench.report.site import CARDS, SENTENCES, site_of, write_site
 from nsbench.report.site.boards import Board, read_boards
 from nsbench.report.site.changes import changes_of
@@ -144,7 +145,7 @@ def test_the_method_s_page_has_its_figures_on_all_boards(site):
         "+15.0 (",
         "better",
         "eps 1/255",
-        "linf 1/255",
+        "ℓ∞ 1/255",
         "51.0",
         "nsbench run --method ns",
     ):
@@ -226,7 +227,7 @@ def test_rows_of_a_large_board_hold_the_same_figures():
     text = page_of_rows(SENTENCES + 1)
     shown = re.findall(r"data-v=([\d.]+)><b class=v>([\d.]+)</b><i class=ci>±([\d.]+)</i>", text)
     wanted = [
-        (f"{cell.value:.2f}", f"{cell.value:.1f}", f"{(cell.high - cell.low) / 2:.1f}")
+        (str(plain(cell.value, 2)), f"{cell.value:.1f}", f"{(cell.high - cell.low) / 2:.1f}")
         for row in table.rows
         for cell in (row.cell("average"), *(row.cells[column.suite] for column in table.columns))
         if cell

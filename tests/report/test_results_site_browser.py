@@ -9,6 +9,7 @@ from test_page_browser import axe
 from test_results_site import files, root, site  # noqa: F401  fixtures
 
 from nsbench.leaderboard import build
+from nsbench.report.numbers import plain
 from nsbench.report.site import site_of
 from nsbench.report.site.boards import Board
 
@@ -65,7 +66,7 @@ def test_a_large_board_opens_quietly_sorts_and_shows_differences(driver, tmp_pat
     read = "return [...document.querySelectorAll('tbody.own tr')].map(row => +row.cells[4].dataset.v)"
     values = driver.execute_script(read)
     assert values == sorted(values, reverse=True)
-    assert values == sorted((round(row.cells["s1"].value, 2) for row in table.rows), reverse=True)
+    assert values == sorted((plain(row.cells["s1"].value, 2) for row in table.rows), reverse=True)
     driver.execute_script("document.querySelector('[name=difference]').click()")
     shown = driver.execute_script("return document.querySelector('tbody.own tr').cells[4].textContent")
     control = next(row for row in table.rows if row.role == "control").cells["s1"].value

@@ -13,12 +13,19 @@ from functools import lru_cache
 
 from markupsafe import Markup, escape
 
-from nsbench.report.numbers import figure
-from nsbench.report.plots import Lines, Places, Series, Strips
+from nsbench.report.numbers import ends, figure
+from nsbench.report.plots import Lines, Look, Places, Series, Strips
 
 SERIES = 8
 WIDTH, NARROW, HEIGHT = 460, 300, 250  # narrow: two of them side by side in a card
 LEFT, LABELS, NARROW_LABELS, TOP, BOTTOM = 40, 124, 76, 26, 40
+OUTLINES = (  # of marks by shape, in radii; the first is a circle
+    (),
+    ((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)),
+    ((0, -1.2), (1.15, 0.9), (-1.15, 0.9)),
+    ((0, -1.35), (1.35, 0), (0, 1.35), (-1.35, 0)),
+    ((0, 1.2), (1.15, -0.9), (-1.15, -0.9)),
+)
 DOTTED = 10  # points of a line that are marked
 
 
@@ -53,6 +60,15 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     return [round(index * step, 10) for index in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+def marker(look: Look, x: float, y: float, r: float, title: str = "", *, kind: str = "dot") -> Markup:
+    """The mark of a row in its shape; `title` is shown when the pointer is on it."""
+    content = tag("title", title) if title else None
+    if not look.shape:
+        return tag("circle", content, cx=x, cy=y, r=r, class_=f"{look} {kind}")
+    corners = " ".join(f"{x + r * across:.1f} {y + r * down:.1f}" for across, down in OUTLINES[look.shape])
+    return tag("path", content, d=f"M{corners}Z", class_=f"{look} {kind}")
+
+
 def whisker(value: float, low: float, high: float, start: float, end: float) -> str:
     """CSS variables of a dot with its interval on the column's common scale [start, end], drawn by the class `w`."""
     x = scale(start, end, 3, 69)
@@ -66,7 +82,7 @@ def balanced(low: float, high: float, value: float, most: float) -> str:
 
 def forest(plot: Places) -> Markup:
     """Dot and whisker of every row on one labelled axis."""
-    left, right, step, width = 144, 82, 22, 460
+    left, right, step, width = 144, 108, 22, 460
     low, high = min(row.low for row in plot.rows), max(row.high for row in plot.rows)
     pad = max((high - low) * 0.06, 0.5)
     low, high = max(low - pad, 0), high + pad
@@ -77,11 +93,11 @@ def forest(plot: Places) -> Markup:
         parts += [
             tag("text", clipped(row.label, 21), x=left - 10, y=y + 4, class_="end"),
             tag("path", d=f"M{x(row.low):.1f} {y}H{x(row.high):.1f}", class_=f"{row.look} bar"),
-            tag("circle", cx=x(row.value), cy=y, r=4.0, class_=f"{row.look} dot"),
+            marker(row.look, x(row.value), y, 4.0),
             tag(
                 "text",
-                Markup('{} <tspan class="light">±{}</tspan>').format(
-                    figure(row.value), figure((row.high - row.low) / 2)
+                Markup('{} <tspan class="light">{}</tspan>').format(
+                    figure(row.value), ends(row.value, row.low, row.high).replace("\n", " ")
                 ),
                 x=width - right + 10,
                 y=y + 4,
@@ -105,7 +121,7 @@ def strips(plot: Strips) -> Markup:
             tag("text", clipped(row.label, 21), x=left - 10, y=y + 4, class_="end"),
             tag("path", d=f"M{least:.1f} {y}H{most:.1f}", class_=f"{row.look} bar thin"),
             tag("path", d=f"M{lower:.1f} {y}H{upper:.1f}", class_=f"{row.look} bar thick"),
-            tag("circle", cx=median, cy=y, r=3.4, class_=f"{row.look} dot ringed"),
+            marker(row.look, median, y, 3.4, kind="dot ringed"),
             tag(
                 "text",
                 Markup('{} <tspan class="light">n {}</tspan>').format(f"{row.quantiles[2]:.2f}", f"{row.n:,}"),
@@ -165,7 +181,7 @@ def _line(one: Series, frame: Frame) -> list[Markup]:
     return [
         *_band(one, x, y),
         tag("path", d=path, class_=f"{one.look} line"),
-        *(tag("circle", cx=x(p.x), cy=y(p.y), r=2.8, class_=f"{one.look} dot") for p in dots),
+        *(marker(one.look, x(p.x), y(p.y), 2.8) for p in dots),
     ]
 
 

@@ -26,11 +26,13 @@ from nsbench.report.page.charts import (
     axes,
     clipped,
     drawing,
+    marker,
     scale,
     tag,
     ticks,
 )
 from nsbench.report.plots import Cloud, Look, Ranks, Spot, short
+from nsbench.report.side_columns import many
 
 POINTS = 200  # of a scatter that are all drawn; of more only the named ones
 NAMED = 8  # as many points as this have their name beside them
@@ -38,6 +40,8 @@ BROAD, SIDE, LONGEST = 700, 236, 28  # px of the diagram of ranks, room for labe
 AXIS, STEP, BAR = 44, 19, 7  # height of the axis, of a label, of a bar
 TALL = 14.5  # px that a name takes
 TOUCH = 14  # px between points that a name need not tell apart
+TITLED = 40  # points of a scatter that say what they are when the pointer is on them; of more the table has the names
+FAR = (-39, 39, -52, 52, -65, 65, -78, 78)  # px up or down to a name that a line joins to its point
 DOT = 4  # px that a point takes to each side
 MOST = 24  # rows that are drawn, the best ones
 
@@ -65,15 +69,17 @@ def cloud(plot: Cloud) -> Markup:
         if spot.y_ends:
             ends = f"M{x(spot.x):.1f} {y(spot.y_ends[0]):.1f}V{y(spot.y_ends[1]):.1f}"
             parts.append(tag("path", d=ends, class_=f"{spot.look} lead"))
-    parts += [tag("circle", cx=x(spot.x), cy=y(spot.y), r=3.6, class_=f"{spot.look} dot") for spot in shown]
+    said = [f"{spot.label}: {spot.y:.1f} at {many(spot.x) if plot.counts else f'{spot.x:.1f}'}" for spot in shown]
+    titles = said if len(shown) <= TITLED else [""] * len(shown)
+    parts += [marker(one.look, x(one.x), y(one.y), 3.6, title) for one, title in zip(shown, titles, strict=True)]
     return drawing([*parts, *_names(plot, shown, x, y)], WIDTH, HEIGHT, plot.summary)
 
 
 def _names(
     plot: Cloud, shown: Sequence[Spot], x: Callable[[float], float], y: Callable[[float], float]
 ) -> list[Markup]:
-    """Beside their points, off intervals and steps; a name over another, over a point or nearer to another point says
-    nothing, and is left out where no place is free. Those of the front cover a point where they must."""
+    """Beside their points, off intervals and steps; where another point is nearer, a line joins a name to its own. A name
+    over another or over a point is left out where no place is free. Those of the front cover a point where they must."""
     offsets = (-11, 15, -26, 30) if plot.front or any(spot.x_ends for spot in shown) else (0, -13, 13, -26, 26)
     points = [(x(spot.x), y(spot.y)) for spot in shown]
     dots = [(at - DOT, at + DOT, height, DOT + TALL / 2) for at, height in points]
@@ -86,6 +92,14 @@ def _names(
         places = _places(*own, 7.2 * min(len(spot.label), 20), offsets)
         free = [box for box in places if not _covers(box, names)]
         chosen = next((box for box in free if not _covers(box, dots) and _is_nearest(box, own, points)), None)
+        if not chosen:
+            far = [*free, *_places(*own, 7.2 * min(len(spot.label), 20), FAR)]
+            chosen = next((box for box in far if not _covers(box, names) and not _covers(box, dots)), None)
+            if chosen:
+                end = (chosen[0] if chosen[0] > own[0] else chosen[1]), chosen[2]
+                parts.append(
+                    tag("path", d=f"M{own[0]:.1f} {own[1]:.1f}L{end[0]:.1f} {end[1]:.1f}", class_=f"{spot.look} lead")
+                )
         if chosen or (free and spot.label in plot.front):
             chosen = chosen or free[0]
             left = chosen[0] < own[0]
@@ -146,7 +160,10 @@ def diagram(plot: Ranks) -> Markup:
     cliques = [kept for one in found.cliques if len(kept := [i for i in one if i < MOST]) > 1]
     top = AXIS + 16 + BAR * len(cliques)
     half = (len(ranks) + 1) // 2
-    parts = [*_scale_bar(x(1), x(1 + min(found.difference, last - 1)), found), *_rank_axis(x, last)]
+    parts = [
+        *_scale_bar(x(1), x(1 + min(found.difference, last - 1)), found, found.difference > last - 1),
+        *_rank_axis(x, last),
+    ]
     for index, (label, rank) in enumerate(zip(labels, ranks, strict=True)):
         left = index < half
         y = top + STEP * (index if left else len(ranks) - 1 - index)
@@ -185,10 +202,12 @@ def caption(found: CriticalDifference, table: Table) -> str:
     )
 
 
-def _scale_bar(start: float, end: float, found: CriticalDifference) -> list[Markup]:
+def _scale_bar(start: float, end: float, found: CriticalDifference, cut: bool) -> list[Markup]:
+    """Open at its end where it is longer than the axis."""
+    stop, words = ("", ", longer than this axis") if cut else (f"M{end:.1f} 12v6", "")
     return [
-        tag("path", d=f"M{start:.1f} 12v6M{start:.1f} 15H{end:.1f}M{end:.1f} 12v6", class_="ruler"),
-        tag("text", f"CD {found.difference:.2f}", x=(start + end) / 2, y=9, class_="mid light"),
+        tag("path", d=f"M{start:.1f} 12v6M{start:.1f} 15H{end:.1f}{stop}", class_="ruler"),
+        tag("text", f"CD {found.difference:.2f}{words}", x=(start + end) / 2, y=9, class_="mid light"),
     ]
 
 
@@ -209,6 +228,6 @@ def _place(label: str, look: Look, rank: float, x: float, y: float, left: bool) 
     ).format(clipped(label, LONGEST), f"{rank:.2f}")
     return [
         tag("path", d=f"M{x:.1f} {AXIS}V{y:.1f}H{end}", class_=f"{look} lead"),
-        tag("circle", cx=x, cy=float(AXIS), r=3.2, class_=f"{look} dot"),
+        marker(look, x, float(AXIS), 3.2, f"{label}: {rank:.2f}"),
         tag("text", text, x=end + (-5 if left else 5), y=y + 4, class_="end" if left else "start"),
     ]

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nsbench.leaderboard import Measurement, Row
+from nsbench.report.commands import commands_of
 from nsbench.report.plots import Figure, Lines, Look, Point, Series
 from nsbench.results.record import Provenance, RecipeUsed, Result, Round
 from nsbench.types import Setting
+
+OF_255 = ("attack_eps", "attack_step_size")  # fields of a recipe in l-infinity, written as shares of 255
 
 
 @dataclass(frozen=True)
 class MethodCard:
     row: Row
-    result: Result  # the newest one
+    result: Result  # of the first seed the newest one: lineage, weights, date and dynamics are its
     dynamics: Sequence[Figure]
+
+    @property
+    def commands(self) -> list[str]:
+        """That make every figure of the row again."""
+        return commands_of(self.row.results)
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({result.seed for result in self.row.results})
+
+    @property
+    def of_seed(self) -> str:
+        """Behind what is of one seed, where the row has several; "" where it has one."""
+        return f", seed {self.result.seed}" if len(self.seeds) > 1 and self.recipe else ""
 
     @property
     def recipe(self) -> RecipeUsed | None:
@@ -27,26 +44,26 @@ class MethodCard:
         return f"recipe {self.recipe.name}" if self.recipe else "no training"
 
     @property
-    def settings(self) -> list[tuple[str, object]]:
+    def settings(self) -> list[tuple[str, str]]:
         """The method's own settings, then every field of the recipe, with their values, in words."""
         if self.recipe is None:
             return []
         fields: dict[str, Setting] = {name: one.value for name, one in self.result.provenance.own_settings.items()}
-        fields |= {"name": self.recipe.name, "seed": self.recipe.seed, **self.recipe.settings}
-        return [
-            (name.replace("_", " "), list(value) if isinstance(value, tuple) else value)
-            for name, value in fields.items()
-        ]
+        fields |= {"name": self.recipe.name, "seed": ", ".join(map(str, self.seeds)), **self.recipe.settings}
+        return [(name.replace("_", " "), _setting(name, value)) for name, value in fields.items()]
 
     @property
     def warning(self) -> str:
         """What a reader must know about the training."""
-        noises = [one.noise for one in self.result.provenance.history if one.noise]
+        newest_last = sorted(self.row.results, key=lambda one: one.provenance.date)
+        trainings = {result.seed: result.provenance.history for result in newest_last if result.provenance.history}
+        noises = [one.noise for rounds in trainings.values() for one in rounds if one.noise]
         converged = [noise.converged for noise in noises if noise.converged is not None]
         missed = converged.count(False)
         if not missed:
             return ""
-        return f"In {missed} of {len(converged)} rounds the noise was still outside ε after the last step."
+        of_all = f" of {len(trainings)} trainings" if len(trainings) > 1 else ""
+        return f"In {missed} of {len(converged)} rounds{of_all} the noise was still outside ε after the last step."
 
     @property
     def facts(self) -> list[tuple[str, str]]:
@@ -54,16 +71,16 @@ class MethodCard:
         return [
             (what, text)
             for what, text in (
-                ("lineage", _lineage(self.row, own)),
-                ("weights", own.weights_digest),
+                ("seeds", ", ".join(map(str, self.seeds))),
                 ("checkpoint", own.checkpoint),
                 ("normalisation", own.normalisation),
                 ("prepared", "; ".join(own.prepared)),
-                ("seeds", ", ".join(map(str, sorted({result.seed for result in self.row.results})))),
                 *_cost(self.row),
-                ("device", own.device),
-                ("nsbench", " ".join(filter(None, (own.nsbench, own.commit)))),
-                ("date", own.date),
+                (f"lineage{self.of_seed}", _lineage(self.row, own)),
+                (f"weights{self.of_seed}", own.weights_digest),
+                (f"device{self.of_seed}", own.device),
+                (f"nsbench{self.of_seed}", " ".join(filter(None, (own.nsbench, own.commit)))),
+                (f"date{self.of_seed}", own.date),
             )
             if text
         ]
@@ -95,8 +112,18 @@ class MethodCard:
         return [(cell.results[0].title, self.row.history[name]) for name, cell in cells if name in self.row.history]
 
 
+def _setting(name: str, value: Setting) -> str:
+    """A value in words, as `nsbench list recipes` writes it: shares of 255 as such, "none" where there is none."""
+    if isinstance(value, tuple):
+        return ", ".join(_setting(name, one) for one in value)
+    if name in OF_255 and isinstance(value, float):
+        return f"{255 * value:g}/255"
+    return f"{value:.6g}" if isinstance(value, float) else str(value) or "none"
+
+
 def method_card(row: Row, look: Look) -> MethodCard:
-    result = max(row.results, key=lambda r: r.provenance.date)
+    first = min(result.seed for result in row.results)
+    result = max((one for one in row.results if one.seed == first), key=lambda one: one.provenance.date)
     return MethodCard(row, result, _dynamics(row, result.provenance, look))
 
 
@@ -132,9 +159,9 @@ def _dynamics(row: Row, own: Provenance, look: Look) -> list[Figure]:
     noises = [(one.round, one.noise) for one in rounds if one.noise]
     epsilon = own.recipe.settings.get("epsilon") if own.recipe else None
     reference = (float(epsilon), f"ε = {epsilon:g}") if isinstance(epsilon, (int, float)) else None
-    hollow = Look(look.colour, hollow=True)
+    hollow = replace(look, hollow=not look.hollow)
     norm = _series(row.title, look, [(k, noise.norm) for k, noise in noises])
-    reached = _series("learnt on", look, [(k, noise.mse_probability) for k, noise in noises])
+    reached = _series("its batch", look, [(k, noise.mse_probability) for k, noise in noises])
     reached += _series("held out", hollow, [(k, noise.mse_probability_held_out) for k, noise in noises])
     losses: list[Series] = []
     for name, own_look in zip(_names(one.losses for one in rounds), (look, hollow), strict=False):
@@ -143,7 +170,7 @@ def _dynamics(row: Row, own: Provenance, look: Look) -> list[Figure]:
     for index, name in enumerate(_names(one.accuracies for one in rounds)):
         watched += _series(name, Look(index), [(one.round, one.accuracies.get(name)) for one in rounds])
     found = (
-        ("noise", "Norm of the learned noise", norm, "‖v‖", None),
+        ("noise", "Norm of the noise", norm, "‖v‖", None),
         ("moved", "How far it moves the output", reached, "MSE probability", reference),
         ("loss", "Training loss", losses, "loss", None),
         ("watched", "Accuracy on 200 images", watched, "%", None),

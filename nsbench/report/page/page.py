@@ -15,7 +15,7 @@ from nsbench.leaderboard.details import Details
 from nsbench.leaderboard.history import NEW_DAYS
 from nsbench.report import numbers, published
 from nsbench.report.answer import Finding, Where, answer
-from nsbench.report.notes import health_notes, notes, order_note
+from nsbench.report.notes import health_notes, notes, order_note, shared_note
 from nsbench.report.numbers import GROUP_TITLES, all_of, average_column, group_title
 from nsbench.report.page import charts
 from nsbench.report.page.diagrams import caption
@@ -43,6 +43,7 @@ from nsbench.report.studies import StudyView, study_views, what_holds
 from nsbench.report.tables.latex import to_latex
 from nsbench.report.tables.text import to_markdown
 from nsbench.report.tradeoffs import Cost, calibration, cost
+from nsbench.report.words import listed
 
 
 @without_collection()
@@ -78,7 +79,6 @@ def environment(*folders: Path) -> Environment:
         "OTHER": published.OTHER,
         "what_holds": what_holds,
         "printed_otherwise": published.printed_otherwise,
-        "EVIDENCE": EVIDENCE,
         "draw": draw,
         "NEW": NEW,
     }
@@ -121,9 +121,13 @@ class TableView:
     calibration: Sequence[Figure]  # of single rows
 
     @cached_property
-    def answer(self) -> list[tuple[Finding, str]]:
-        """What the table says, each sentence with the address of its evidence on this page."""
-        return [(one, f"#{self.anchor}-{self._place(one.where)}") for one in answer(self.table)]
+    def answer(self) -> list[tuple[Finding, str, str]]:
+        """What the table says, each sentence with the address of its evidence on this page and what a link to it says."""
+        places = [(one, self._place(one.where)) for one in answer(self.table)]
+        return [
+            (one, f"#{self.anchor}-{place}", EVIDENCE["table" if place == "scores" else one.where.kind])
+            for one, place in places
+        ]
 
     def _place(self, where: Where) -> str:
         labels = [row.label for row in self.table.rows]
@@ -146,7 +150,7 @@ class TableView:
             ("calibration", "Calibration", bool(self.calibration)),
             ("suites", "Suites", bool(self.suites)),
             ("methods", "Methods", bool(self.methods)),
-            ("export", "Take with you", True),
+            ("export", "Take it with you", True),
         )
         return [(f"{self.anchor}-{name}", title) for name, title, there in parts if there] + [
             ("reading", "How to read")
@@ -223,6 +227,16 @@ class TableView:
         return [("Markdown", "leaderboard.md", to_markdown(board)), ("LaTeX", "leaderboard.tex", to_latex(board))]
 
     @property
+    def shared(self) -> str:
+        """The sentence above the table."""
+        return shared_note(self.table)
+
+    @property
+    def suites_named(self) -> str:
+        """What it holds, in short."""
+        return listed([column.title for column in self.table.columns], most=3)
+
+    @property
     def neighbours(self) -> str:
         """How much of the order by average the data support."""
         return order_note(self.table, " of rows")
@@ -279,10 +293,11 @@ class TableView:
 
 def views(board: Leaderboard, limits: Limits, styles: Sequence[Mapping[str, Look]] | None = None) -> list[TableView]:
     """`styles`: the colours of each table's rows, where more than this board shares them."""
-    return [
+    found = [
         _view(table, f"t{index}", own, limits, len(board.tables))
         for index, (table, own) in enumerate(zip(board.tables, styles or looks(board), strict=True))
     ]
+    return sorted(found, key=lambda view: (view.table.source, view.limit or 0))  # all images first, then few to many
 
 
 def _view(table: Table, anchor: str, styles: Mapping[str, Look], limits: Limits, tables: int) -> TableView:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from nsbench.leaderboard import Table
 from nsbench.leaderboard.samples import Album, Gallery, Picture, Swing, Swings
 
-BUDGET = 430_000  # bytes of all pictures of a page
+BUDGET = 425_000  # bytes of all pictures of a page
 EACH = 5  # pictures of a suite with one condition, and of each list of images
 FEW = 3  # a suite with more conditions than this shows one picture of each
 

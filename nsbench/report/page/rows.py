@@ -9,6 +9,7 @@ from math import ceil
 
 from nsbench.leaderboard import Row, RowComparison, Table, compare
 from nsbench.leaderboard.deltas import compare_all
+from nsbench.report.numbers import figure, pvalue
 
 SUBJECT = "subject"  # the role of the method that the benchmark asks about
 LANDMARKS = ("control", "untouched")  # roles of methods that a chart of a few rows shows in any case
@@ -69,20 +70,26 @@ def left_out(shown: int, rows: int, what: str) -> str:
 class Differences:
     """Every pair of a table's rows in every column, and the comparison that the page shows at first."""
 
-    by_suite: Mapping[str, Sequence[tuple[int, int, RowComparison]]]
+    by_suite: Mapping[
+        str, Sequence[tuple[int, int, RowComparison]]
+    ]  # in the order of the first row, then of the second
     first: int  # position of the row that the page compares at first
     second: int
     initial: Mapping[str, RowComparison]  # by suite: `first` with `second`
 
     @property
     def numbers(self) -> dict[str, list[list[float]]]:
-        """By suite one list for each pair: [first, second, low, high, p, only first right, only second right].
+        """By suite the rows that may be compared, then of each two of them, in order, one list: [value, low, high, p, only
+        first right, only second right].
 
-        Differences are first minus second in hundredths of the column's unit; p is after Holm, in hundred-thousandths
-        (rounded up, so that no p is called smaller than it is); the two counts are left out where there are none.
+        Differences are first minus second in hundredths of the column's unit, that print as the differences do; p is after
+        Holm, in hundred-thousandths; the two counts are left out where there are none.
         """
         return {
-            suite: [[first, second, *_numbers(one)] for first, second, one in pairs]
+            suite: [
+                sorted({row for first, second, _ in pairs for row in (first, second)}),
+                *(_numbers(one) for *_, one in pairs),
+            ]
             for suite, pairs in self.by_suite.items()
         }
 
@@ -131,7 +138,19 @@ def initial_pair(table: Table) -> tuple[int, int]:
     return next((pair for pair in chosen if not table.rows[pair[0]].lender), chosen[0])
 
 
+def hundredths(value: float) -> int:
+    """Rounded, but to the side that prints as the value does: 4 of 0.0451, because 0.05 would print as 0.1."""
+    near = round(100 * value)
+    return near if figure(near / 100) == figure(value) else near + (1 if 100 * value > near else -1)
+
+
+def hundred_thousandths(p: float) -> int:
+    """Rounded up, so that no p is called smaller than it is, unless that would print otherwise."""
+    least = min(100_000, ceil(100_000 * p))
+    return least if pvalue(least / 100_000) == pvalue(p) else least - 1
+
+
 def _numbers(one: RowComparison) -> list[float]:
-    low, high = round(100 * one.delta.low), round(100 * one.delta.high)
-    p = min(100_000, ceil(100_000 * one.delta.adjusted))
-    return [low, high, p, *(count for count in (one.only_first, one.only_second) if count is not None)]
+    found = [hundredths(end) for end in (one.delta.value, one.delta.low, one.delta.high)]
+    p = hundred_thousandths(one.delta.adjusted)
+    return [*found, p, *(count for count in (one.only_first, one.only_second) if count is not None)]

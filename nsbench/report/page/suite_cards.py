@@ -8,7 +8,8 @@ from typing import Literal
 
 from nsbench.leaderboard import Cell, Column, Row
 from nsbench.leaderboard.details import Details, corruption_errors
-from nsbench.report.numbers import MISSING, budget, figure
+from nsbench.report.commands import commands_of
+from nsbench.report.numbers import MISSING, budget, figure, norms
 from nsbench.report.page.pictures import PictureBook, SuitePictures
 from nsbench.report.page.rows import Limits, left_out, reference_name
 from nsbench.report.page.suite_figures import Heat, SuiteFigures, against, figures_of, reference_of
@@ -29,7 +30,7 @@ class AttackTable:
 @dataclass(frozen=True)
 class SuiteCard:
     column: Column
-    result: Result  # the newest one: its conditions and command stand for the suite
+    result: Result  # the newest one: its conditions stand for the suite
     figures: SuiteFigures
     extra_names: Sequence[str]
     extra_rows: Sequence[tuple[Row, Sequence[str]]]
@@ -39,10 +40,15 @@ class SuiteCard:
     pictures: SuitePictures | None
 
     @property
+    def commands(self) -> list[str]:
+        """That make the figures of the rows whose places are drawn again."""
+        return commands_of([result for _, cell in self.figures.listed for result in cell.results])
+
+    @property
     def facts(self) -> list[tuple[str, str]]:
         conditions = self.result.conditions
         return [
-            (what, text)
+            (what, norms(text))
             for what, text in (
                 ("images", " / ".join(_unique(f"{one.n:,}" for one in conditions))),
                 ("split", _several(one.split for one in conditions)),
@@ -76,7 +82,7 @@ def suite_card(
     result = max((r for row in found.rows for r in row.cells[column.suite].results), key=lambda r: r.provenance.date)
     names, extra = _extras(details, column.suite, found.listed, result)
     reference = reference_of(found.heats, reference_name(details.table))
-    told = [left_out(len(found.listed), len(found.rows), "Places drawn")]
+    told = [left_out(len(found.listed), len(found.rows), "Places and commands")]
     if found.curve or found.norms or found.heats or found.against_clean or found.iterations:
         told.append(left_out(len(found.few), len(found.rows), "Curves, norms, names and heat maps drawn"))
     return SuiteCard(
@@ -103,13 +109,14 @@ def _extras(
     if corruption_errors([result]):
         relative = [details.relative_mce(row, suite) for row, _ in rows]
         columns |= {RELATIVE: relative} if any(error is not None for error in relative) else {}
+    columns = {name: values for name, values in columns.items() if any(value is not None for value in values)}
     if not columns:
         return [], []
     texts = [
         [_text(name, value) for name, value in zip(columns, values, strict=True)]
         for values in zip(*columns.values(), strict=True)
     ]
-    return list(columns), [(row, mine) for (row, _), mine in zip(rows, texts, strict=True)]
+    return [norms(name) for name in columns], [(row, mine) for (row, _), mine in zip(rows, texts, strict=True)]
 
 
 def _text(name: str, value: float | None) -> str:
@@ -135,7 +142,7 @@ def attack_table(conditions: Sequence[ConditionResult]) -> AttackTable | None:
     columns: list[tuple[str, list[str | None]]] = [
         ("attack", [one.attack for one, _ in found]),
         ("images attacked", [f"{card.images:,}" for _, card in found]),
-        ("norm", [threat.norm if threat else None for threat in threats]),
+        ("norm", [norms(threat.norm) if threat else None for threat in threats]),
         ("eps", [budget(threat) if threat else None for threat in threats]),
         ("patches", [str(threat.patches) if threat and threat.norm == "patch" else None for threat in threats]),
         ("share of the side", [f"{100 * one.share:.3g} %" if one and one.share else None for one in threats]),

@@ -40,6 +40,11 @@ class SuiteFigures:
     heats: Sequence[Heat]
 
     @property
+    def several_seeds(self) -> bool:
+        """Of some row whose lines are drawn: their bands are over images alone, other than the interval of its score."""
+        return any(cell.spread is not None for row, cell in self.listed if row in self.few)
+
+    @property
     def all(self) -> list[Figure]:
         found = (self.places, self.curve, self.against_clean, self.norms, self.iterations)
         return [one for one in found if one is not None]
@@ -174,6 +179,7 @@ def _unbounded_l2(condition: ConditionResult) -> bool:
 
 
 def _point(x: float, measured: Sequence[tuple[float, int]]) -> Point:
+    """With its interval over images alone."""
     accuracy, n = sum(value for value, _ in measured) / len(measured), measured[0][1]
     low, high = wilson(round(accuracy * n / 100), n)
     return Point(x, accuracy, 100 * low, 100 * high)

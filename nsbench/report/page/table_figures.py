@@ -1,8 +1,9 @@
-"""The figures of a whole board: what colour each row has on all of them, and all figures of a table."""
+"""The figures of a whole board: what colour and mark each row has on all of them, and all figures of a table."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from zlib import crc32
 
 from nsbench.leaderboard import AVERAGE, CriticalDifference, Leaderboard, Table
 from nsbench.leaderboard.details import Details
@@ -13,25 +14,52 @@ from nsbench.report.page.rows import Limits, drawn
 from nsbench.report.plots import Figure, Look, Ranks
 from nsbench.report.tradeoffs import calibration, cost
 
+COLOURS, SHAPES = SERIES, 5  # and each shape is filled or hollow
+ALL = [Look(colour, hollow, shape) for shape in range(SHAPES) for hollow in (False, True) for colour in range(COLOURS)]
+
 
 def looks(board: Leaderboard) -> list[dict[str, Look]]:
-    """Of each table, by label: a method has one colour on the whole board.
+    """Of each table, by label: a method has one colour on every board, and one mark.
 
-    Further rows of one colour (a method's other recipes, a ninth method) are drawn hollow.
+    What it declares as its order decides them, so that no other row does: methods of one board that declare orders of
+    their own below 80 look different everywhere. Who declares none gets a look by its name; where that is taken, the next.
     """
     order = {row.method: row.order for table in board.tables for row in table.rows}
-    colours = {
-        method: index % SERIES for index, method in enumerate(sorted(order, key=lambda name: (order[name], name)))
-    }
-    return [_looks(table, colours) for table in board.tables]
+    chosen: dict[str, Look] = {}
+    for method in sorted(order, key=lambda name: (order[name], name)):
+        chosen[method] = _free(_declared(order[method]) or _named(method), chosen.values(), method)
+    return [_looks(table, chosen) for table in board.tables]
 
 
-def _looks(table: Table, colours: Mapping[str, int]) -> dict[str, Look]:
+def _declared(order: int) -> Look | None:
+    """The sum of the two digits gives the colour, the last digit the mark: neighbours differ in colour, and of two orders
+    of one colour the last digits differ."""
+    if not 0 <= order < 10 * COLOURS:
+        return None
+    tens, units = divmod(order, 10)
+    return Look((tens + units) % COLOURS, bool(units % 2), units // 2)
+
+
+def _named(method: str) -> Look:
+    return ALL[crc32(method.encode("utf-8", "replace")) % len(ALL)]
+
+
+def _free(wanted: Look, taken: Collection[Look], method: str) -> Look:
+    """It, or where others have it the first free one from a place that the name gives; of very many methods any."""
+    if wanted not in taken:
+        return wanted
+    start = ALL.index(_named(method))
+    return next((look for look in (*ALL[start:], *ALL[:start]) if look not in taken), wanted)
+
+
+def _looks(table: Table, chosen: Mapping[str, Look]) -> dict[str, Look]:
+    """Further rows of a method have its colour and other marks, as far as there are any."""
     found: dict[str, Look] = {}
-    seen: set[int] = set()
     for row in sorted(table.rows, key=lambda row: len(row.qualifiers)):
-        found[row.label] = Look(colours[row.method], hollow=colours[row.method] in seen)
-        seen.add(colours[row.method])
+        own = chosen[row.method]
+        seen = {*found.values(), *(chosen[other.method] for other in table.rows if other.method != row.method)}
+        marks = [own, *(look for look in ALL if look.colour == own.colour)]
+        found[row.label] = next((look for look in marks if look not in seen), own)
     return found
 
 

@@ -20,7 +20,7 @@ page.all(".compare").forEach(part => {
     const most = Math.max(...found.map(([, , delta]) => Math.max(Math.abs(delta.low), Math.abs(delta.high))));
     const body = table.tBodies[0];
     body.replaceChildren(...found.map(([suite, at, delta]) => {
-      const [a, b] = [one, two].map(row => +rows[row].cells[at].dataset.v), value = a - b;
+      const [a, b] = [one, two].map(row => +rows[row].cells[at].dataset.v), { value } = delta;
       const head = heads[at].firstElementChild, better = head.dataset.down === "1" ? value < 0 : value > 0;
       const verdict = (delta.p > .05 ? "not separable" : better ? "better" : "worse") +
         ([one, two].some(row => "once" in rows[row].dataset) ? " (these weights)" : "");
@@ -30,7 +30,7 @@ page.all(".compare").forEach(part => {
       name.textContent = `${head.firstChild.data.trim()} ${head.dataset.down === "1" ? "↓" : "↑"}`;
       row.append(name);
       const texts = [figure(a), figure(b), signed(value), `${signed(delta.low)} to ${signed(delta.high)}`, "",
-        delta.only ? delta.only.map(many => many.toFixed(delta.only.every(Number.isInteger) ? 0 : 1)).join(" / ") : "–", pvalue(delta.p), verdict];
+        delta.only ? delta.only.map(many => page.fixed(many, delta.only.every(Number.isInteger) ? 0 : 1)).join(" / ") : "–", pvalue(delta.p), verdict];
       const classes = ["", "", "change", "", "w graph", "", "", `verdict ${verdict.split(" ")[0]}`];
       texts.forEach((text, index) => {
         const cell = row.insertCell();

@@ -42,7 +42,7 @@ const page = (() => {
     shown = null;
   };
   const words = target => target.title || [target.closest("table").tHead.rows[1].cells[target.cellIndex].textContent.split("\u00a0")[0],
-    `${(+target.dataset.v).toFixed(2)}, 95 % interval`, target.dataset.i.replace(" ", " to ")].join(" ");
+    `${fixed(+target.dataset.v, 2)}, 95 % interval`, target.dataset.i.replace(" ", " to ")].join(" ");
   const show = target => {
     if (shown && shown.target === target) return;
     hide();
@@ -97,7 +97,8 @@ const page = (() => {
   all("button.copy").forEach(button => {
     button.hidden = !navigator.clipboard;
     button.addEventListener("click", async () => {
-      const text = button.matches(".link") ? location.href : button.dataset.copy || button.closest(".command").querySelector("code, pre").textContent;
+      const near = button.matches(".all") ? all(".command code", button.closest(".card")) : all("code, pre", button.closest(".command") || button);
+      const text = button.matches(".link") ? location.href : near.map(one => one.textContent).join("\n");
       try { await navigator.clipboard.writeText(text); said(button, "Copied"); } catch { said(button, "Not allowed"); }
     });
   });
@@ -127,7 +128,14 @@ const page = (() => {
     if (link && !event.target.closest("a")) link.click();
   }));
 
-  const figure = value => value.toFixed(1);
+  // As the page was printed: what lies exactly in the middle goes to the even digit.
+  const fixed = (value, digits) => {
+    const halves = Math.abs(value) * 2 ** (digits + 1);
+    if (halves % 2 !== 1) return value.toFixed(digits);
+    const even = 2 * Math.round(halves * 5 ** digits / 4);
+    return (Math.sign(value) * even / 10 ** digits).toFixed(digits);
+  };
+  const figure = value => fixed(value, 1);
   const signed = value => { const text = figure(Math.abs(value)); return +text === 0 ? text : (value > 0 ? "+" : "−") + text; };
   const pvalue = p => p < .001 ? "< 0.001" : p.toFixed(3);
   const whisker = (cell, low, value, high, most) => {  // a difference, zero in the middle
@@ -139,17 +147,19 @@ const page = (() => {
   const pairsOf = holder => {
     if (!holder) return () => null;
     let found = null;
-    const read = () => Object.fromEntries(Object.entries(JSON.parse(holder.dataset.pairs)).map(
-      ([suite, pairs]) => [suite, new Map(pairs.map(pair => [`${pair[0]} ${pair[1]}`, pair]))]));
+    const read = () => Object.fromEntries(Object.entries(JSON.parse(holder.dataset.pairs)).map(([suite, [rows, ...pairs]]) => {
+      const each = rows.flatMap((one, at) => rows.slice(at + 1).map(two => `${one} ${two}`));
+      return [suite, new Map(each.map((key, at) => [key, pairs[at]]))];
+    }));
     return (suite, one, two) => {
       found ||= read();
       const pair = (found[suite] || new Map()).get(`${Math.min(one, two)} ${Math.max(one, two)}`);
       if (!pair) return null;
-      const [, , low, high, p, first, second] = pair;
+      const [value, low, high, p, first, second] = pair;
       const turned = one > two;
-      return { low: (turned ? -high : low) / 100, high: (turned ? -low : high) / 100, p: p / 1e5,
+      return { value: (turned ? -value : value) / 100, low: (turned ? -high : low) / 100, high: (turned ? -low : high) / 100, p: p / 1e5,
         only: first === undefined ? null : turned ? [second, first] : [first, second] };
     };
   };
-  return { FIRST: 2, all, state, save, quoted, figure, signed, pvalue, whisker, pairsOf };
+  return { FIRST: 2, all, state, save, quoted, fixed, figure, signed, pvalue, whisker, pairsOf };
 })();

@@ -57,7 +57,7 @@ page.all("table.scores").forEach(table => {
   const count = () => {  // of what is on the screen
     const shown = own.filter(row => !row.hidden).length, reported = every.filter(row => !row.hidden).length - shown;
     const drawn = table.classList.contains("capped") ? Math.min(shown, 200) : shown;
-    form.querySelector("output").textContent = `${number(drawn)} of ${number(own.length)} rows${reported ? ` and ${reported} reported` : ""}`;
+    form.querySelector("output").textContent = `${number(drawn)} of ${number(own.length)} rows${shown || reported ? "" : ": the filter fits none"}${reported ? ` and ${reported} reported` : ""}`;
   };
   const filter = () => {
     wanted = page.filterOf(text.value, table);
@@ -107,7 +107,7 @@ page.all("table.scores").forEach(table => {
     const two = against(row), cell = row.cells[at], other = two === undefined || two === one ? null : rows[two].cells[at];
     if (!fair(cell) || !fair(other)) return null;
     const value = cell.dataset.v - other.dataset.v;
-    return { value, ...(pair(suites[at - FIRST], one, two) || { low: value, high: value }) };
+    return pair(suites[at - FIRST], one, two) || { value, low: value, high: value };
   };
   let columnsOf = [], used = new Set(), painted = new Set();
   const measure = () => {
@@ -128,8 +128,8 @@ page.all("table.scores").forEach(table => {
     const range = tested ? ` (${signed(one.low)} to ${signed(one.high)})` : "", p = tested ? `, p ${one.p < .001 ? "" : "= "}${pvalue(one.p)} after Holm` : "";
     put(cell, `--t:${(Math.abs(one.value) / (most || 1)).toFixed(2)}`,
       `${title(at)}: ${signed(one.value)}${range} against ${rows[against(row)].cells[0].dataset.v}: ${verdict}${once}${p}`,
-      signed(one.value), tested ? `±${((one.high - one.low) / 2).toFixed(1)}` : "");
-    if (+Math.abs(one.value).toFixed(1)) cell.classList.add(better ? "up" : "down");
+      signed(one.value), tested ? `±${page.figure((one.high - one.low) / 2)}` : "");
+    if (+page.figure(one.value)) cell.classList.add(better ? "up" : "down");
     if (even) cell.classList.add("even");
     page.whisker(cell, one.low, one.value, one.high, most);
   };
@@ -198,7 +198,7 @@ page.all("table.scores").forEach(table => {
     const lines = ["source,model,label,suite,value,low,high"];
     for (const row of own) for (const cell of row.querySelectorAll("td[data-i]")) {
       lines.push([quoted(table.dataset.source), quoted(row.dataset.model), quoted(row.cells[0].dataset.v),
-        suites[cell.cellIndex - FIRST], cell.dataset.v, ...cell.dataset.i.split(" ")].join(","));
+        suites[cell.cellIndex - FIRST], page.fixed(+cell.dataset.v, 4), ...cell.dataset.i.split(" ")].join(","));
     }
     page.save("leaderboard.csv", `${lines.join("\n")}\n`);
   });
