@@ -113,7 +113,9 @@ def _defined(result: Result) -> dict[str, object]:
     this in a way of their own."""
     attacks = dict.fromkeys(one.attack for one in result.conditions if one.attack)
     return {
-        "code of the suite or its attacks": _codes(result, f"suite {result.suite}", *(f"attack {one}" for one in attacks)),
+        "code of the suite or its attacks": _codes(
+            result, f"suite {result.suite}", *(f"attack {one}" for one in attacks)
+        ),
         "unit": [result.unit, result.lower_is_better],
         MADE_OF: _made_of(result),
     }
