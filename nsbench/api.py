@@ -150,6 +150,8 @@ def fit(
     from nsbench.run.trainings import fit
 
     asked, parent = _asked(method, (), data, model, preprocessing, name, (seed,), DEFAULT_RESULTS, "fit", options)
+    if len(asked.methods) != 1:
+        raise UsageError(f"method: {method!r} are {len(asked.methods)} methods; fit one, such as 'ns' or 'madry+ns'")
     fitted = fit(asked, _progress(progress), parent)
     return FittedMethod(fitted.model, method, fitted.card, asked, parent)
 
@@ -179,7 +181,9 @@ def evaluate(
         raise UsageError(f"{others[0]}: a fitted method is evaluated as it was fitted; give it to fit")
     if data != "shapes10" or preprocessing is not None:
         raise UsageError("data, preprocessing: a fitted method is evaluated as it was fitted; give them to fit")
-    given: dict[str, Any] = dict(options)
+    from nsbench.run.from_python import checked
+
+    given = checked(options)
     chosen = _suites(suites, given.pop("attack_settings", {}))
     changed: dict[str, Any] = {"suites": chosen, "results": Path(results), **given}
     asked = replace(model.options, name=name or model.options.name, **changed)
@@ -194,6 +198,8 @@ def leaderboard(results: Iterable[Result], *, reference: str | None = None, part
     from nsbench.leaderboard import build
     from nsbench.report.standings import Standings
 
+    if isinstance(results, str | Path):
+        raise UsageError(f"results: {str(results)!r} is a folder; give what read_results gives of it")
     return Standings(build(results, reference=reference, partial=partial))
 
 
@@ -222,12 +228,15 @@ def _asked(
     """The options of a run, and the model where it is no name. Raises UsageError for an option that there is not."""
     from nsbench import registry
     from nsbench.models.preparation import Preparation
+    from nsbench.run.from_python import checked, seeds_of, text
     from nsbench.run.named_suites import register_sets
     from nsbench.run.options import RunOptions
 
     if unknown := sorted(set(options) - set(Options.__annotations__)):
         raise UsageError(f"{unknown[0]}: is no option; known: {', '.join(Options.__annotations__)}")
-    given: dict[str, Any] = dict(options)
+    given, data = checked(options), text("data", data)
+    model = str(model) if isinstance(model, Path) else model
+    _require_model(model)
     asked = Preparation(
         given.pop("mean", None), given.pop("std", None), given.pop("img_size", None), given.pop("crop_pct", None),
         given.pop("interpolation", None),
@@ -239,15 +248,24 @@ def _asked(
     parent = (
         None if isinstance(model, str) or model is None else _wrapped(model, preprocessing, name, asked, data, given)
     )
-    chosen = _suites(suites, given.pop("attack_settings", {}))
+    chosen = _suites(suites, given.pop("attack_settings", {}), fits=called == "fit")
     words = f"nsbench.{called}({parent.name if parent else model or ''})"
     made = RunOptions(
         registry.resolve_methods(_comma(methods)), chosen, data,
         model=model if isinstance(model, str) else None, asked=None if parent else asked,
-        name="" if parent and parent.name == name else name, seeds=tuple(seeds),
+        name="" if parent and parent.name == name else name, seeds=seeds_of(seeds),
         results=Path(results), command=words, **given,
     )  # fmt: skip
     return made, parent
+
+
+def _require_model(model: object) -> None:
+    if model is None or isinstance(model, str):
+        return
+    from torch import nn
+
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model: {model!r} is neither a name nor an nn.Module")
 
 
 def _wrapped(
@@ -263,6 +281,9 @@ def _wrapped(
     from nsbench.models.request import Request
 
     if isinstance(module, Model):
+        if preprocessing is not None or asked.said():
+            what = "preprocessing" if preprocessing is not None else next(iter(asked.said()))
+            raise UsageError(f"{what}: this model has its preparation with it; say it where the model is loaded")
         return module
     if refused := [what for what in ("checkpoint", "normalisation") if given.get(what)]:
         raise UsageError(f"{refused[0]}: an nn.Module has its weights and normalises inside; do both in it")
@@ -292,12 +313,15 @@ def _untouched() -> str:
     return name
 
 
-def _suites(suites: str | Sequence[str], attack_settings: Mapping[str, object]) -> tuple[str, ...]:
+def _suites(suites: str | Sequence[str], attack_settings: Mapping[str, object], fits: bool = False) -> tuple[str, ...]:
+    """`fits`: nothing is evaluated, and none is asked for."""
     from nsbench import registry
     from nsbench.run.attack_settings import with_attack_settings
 
     _load_content()
-    chosen = registry.resolve_suites(_comma(suites)) if suites else ()
+    if not suites and not fits:
+        raise UsageError("suites: name at least one, or 'all'")
+    chosen = () if fits else registry.resolve_suites(_comma(suites))
     return with_attack_settings(chosen, {name: str(value) for name, value in attack_settings.items()})
 
 

@@ -15,7 +15,7 @@ from nsbench.cli.ending import say_error
 from nsbench.cli.options import Sectioned, check_options, given_names
 from nsbench.cli.stopping import WHOLE, when_stopped
 from nsbench.errors import NsbenchError, ResultError, UsageError, without_controls
-from nsbench.files import importing, write_atomically, writing
+from nsbench.files import importing, try_to_write, write_atomically, writing
 
 if TYPE_CHECKING:
     from nsbench.regression import Baseline, BaselineCheck, Measurement, Rules
@@ -117,6 +117,8 @@ def check(
     extra = sorted(given - set(ALSO_WITHOUT_RUN)) + ["cached_weights"] * cached_weights
     if extra and not runs:
         raise UsageError(f"--{extra[0].replace('_', '-')}: only with --run; stored results are compared as they are")
+    if runs:
+        _require_places(junit, json_, summary, explain)
     try:
         from nsbench.run.named_suites import register_sets
 
@@ -242,6 +244,14 @@ def _write(
         except NsbenchError as error:
             refused.append(str(error))
     return refused
+
+
+def _require_places(*paths: Path | None) -> None:
+    """Before the work: raises UsageError for a file in a folder where nothing can be written."""
+    for path in paths:
+        if path and (path.is_file() or not path.exists()):
+            with writing(path, UsageError, "choose another file"):
+                try_to_write(path.parent)
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import codecs
 import gc
+import io
 import os
 import platform
 import sys
@@ -24,6 +26,11 @@ atexit.register(gc.freeze)
 
 UNEXPECTED = 70  # exit status: EX_SOFTWARE of sysexits.h
 ARGUMENTS = "nsbench.arguments"  # key in the context: all words of the command line
+SPELLED = "nsbench.spelled"  # how errors of encoding are handled
+SIGNS = {"\u2212": "-", "\u2013": "-", "\u00b7": "-", "\u2026": "...", "\u00b1": "+-", "\u00d7": "x", "\u03b5": "eps",
+         "\u03c3": "sigma", "\u2113": "l", "\u221e": "inf", "\u2248": "~", "\u2260": "!=", "\u2264": "<=", "\u2265": ">=",
+         "\u2191": "^", "\u2193": "v", "\u2192": "->", "\u2020": "+"}  # fmt: skip
+TOGETHER = ("run",)  # commands that several processes of torchrun do as one, of which the first one speaks
 UNEXPECTED_CHECK = 4  # of `nsbench check`, whose 1 means that a figure moved
 
 
@@ -39,6 +46,7 @@ class Commands(click.Group):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
+        _print_what_can_be()
         with sigterm_raises() as watch:
             try:
                 refuse_undecodable(ctx.meta[ARGUMENTS])
@@ -48,13 +56,15 @@ class Commands(click.Group):
             except Exception as error:  # noqa: BLE001  said in a line
                 if watch.terminated:  # processes of a loader that got the signal, too, fail in words of their own
                     sys.exit(say_stopped(ctx, watch.terminated))
-                sys.exit(_said(error, ctx.invoked_subcommand == "check"))
+                sys.exit(_said(error, ctx.invoked_subcommand or ""))
 
 
-def _said(error: Exception, check: bool) -> int:
+def _said(error: Exception, command: str) -> int:
     """Say what went wrong, in a line; returns the exit status. What click says in its own way is raised again."""
+    check = command == "check"
     if isinstance(error, NsbenchError):
-        if not (processes.is_quiet() and (processes.is_known(error) or isinstance(error, UsageError))):
+        of_all = command in TOGETHER and (processes.is_known(error) or isinstance(error, UsageError))
+        if not (of_all and processes.is_quiet()):
             say_error(str(error))
         return 2 if isinstance(error, UsageError) else 1
     quiet = isinstance(error, OSError) and error.errno == EPIPE  # whoever read the output has gone
@@ -62,6 +72,19 @@ def _said(error: Exception, check: bool) -> int:
         raise error
     say_error(unexpected(error) + ("; nothing is said of the model" if check else ""))
     return UNEXPECTED_CHECK if check else UNEXPECTED
+
+
+def _print_what_can_be() -> None:
+    """On a terminal or in a pipe that takes no UTF-8, signs that it lacks are spelled, and no error."""
+    codecs.register_error(SPELLED, _spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and "utf" not in stream.encoding.lower():
+            stream.reconfigure(errors=SPELLED)
+
+
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return "".join(SIGNS.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
 
 
 def say_error(message: str) -> None:

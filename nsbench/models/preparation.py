@@ -33,7 +33,7 @@ class Preparation:
             raise UsageError(f"std {self.std}: give three numbers above 0")
         if self.size is not None and self.size not in SIZES:
             raise UsageError(f"image size {self.size}: give {SIZES.start} to {SIZES.stop - 1} pixels")
-        if self.crop_pct is not None and not 0 < self.crop_pct <= 2:
+        if self.crop_pct is not None and not 0.1 <= self.crop_pct <= 2:
             raise UsageError(f"crop_pct {self.crop_pct}: give the crop's share of the resized image, such as 0.9")
         if self.interpolation is not None and self.interpolation not in INTERPOLATIONS.values():
             raise UsageError(f"interpolation '{self.interpolation}' is none of {', '.join(INTERPOLATIONS.values())}")

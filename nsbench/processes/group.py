@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
-from nsbench.errors import UsageError
+from nsbench.errors import NsbenchError, UsageError
 from nsbench.files import available_cores
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def joined(device: str = "auto") -> Iterator[None]:
 
     Raises UsageError where the machine has fewer GPUs than processes, or where `device` names one GPU for all of them.
     """
-    asked = int(os.environ.get("WORLD_SIZE", "1"))
+    asked = _told("WORLD_SIZE", 1)
     if asked == 1 or "RANK" not in os.environ:
         yield
         return
@@ -83,7 +83,7 @@ def joined(device: str = "auto") -> Iterator[None]:
     from torch import distributed
 
     global _group
-    local, here = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    local, here = _told("LOCAL_RANK", 0), _told("LOCAL_WORLD_SIZE", 1)
     cuda = device != "cpu" and torch.cuda.is_available()
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--device {device}: {asked} processes take a device each; use auto, cuda or cpu")
@@ -93,7 +93,13 @@ def joined(device: str = "auto") -> Iterator[None]:
         )
     if cuda:
         torch.cuda.set_device(local)
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+    try:
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+    except ValueError as error:  # not all of torchrun's variables are there
+        why = str(error).splitlines()[0]
+        raise NsbenchError(
+            f"WORLD_SIZE and RANK are set, and torch cannot join ({why}); start with torchrun"
+        ) from error
     # What is on the CPU goes past the GPUs. A new group takes torch's half an hour, not the patience of the first one.
     letters = cast("ProcessGroup", distributed.new_group(backend="gloo", timeout=PATIENCE))
     _group = Group(distributed.get_rank(), distributed.get_world_size(), local, here, letters)
@@ -112,7 +118,16 @@ def joined(device: str = "auto") -> Iterator[None]:
 
 def is_quiet() -> bool:
     """Whether another process, the first one of torchrun's, says what there is to say."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ.get("RANK", "0") != "0"
+    several = os.environ.get("WORLD_SIZE", "1")
+    return several.isdecimal() and int(several) > 1 and os.environ.get("RANK", "0") != "0"
+
+
+def _told(name: str, otherwise: int) -> int:
+    """A number of torchrun's. Raises UsageError."""
+    text = os.environ.get(name, str(otherwise))
+    if not text.isdecimal():
+        raise UsageError(f"{name}={text!r}: torchrun sets it to a number; start with torchrun, or unset it")
+    return int(text)
 
 
 def own_device(device: str) -> str:

@@ -50,6 +50,7 @@ from nsbench.results.upgrades import UPGRADES, upgrade
 from nsbench.types import Outcomes
 
 PRESENT = b'{\n "schema": %d,' % SCHEMA  # what files of this schema begin with, so that they are parsed once
+EXPORT = {"format", "problems", "tables"}  # keys of the JSON that a report writes
 Decoded = TypeVar("Decoded")  # what a file of outcomes holds of a condition
 
 
@@ -244,14 +245,28 @@ def to_json(result: Result) -> bytes:
 
 @without_collection()
 def read_results(folder: Path) -> tuple[list[Result], list[str]]:
-    """All results below a folder, in a stable order, and a line for each file that is no result."""
+    """All results below a folder, in a stable order, and a line for each file that is no result.
+
+    Hidden files are none, such as the list of a site, and neither is the JSON that `nsbench report` writes.
+    """
     results, problems = [], []
     for path in sorted(folder.rglob("*.json")):
+        if path.name.startswith("."):
+            continue
         try:
             results.append(read_result(path))
         except ResultError as error:
-            problems.append(str(error))
+            if not _is_an_export(path):
+                problems.append(str(error))
     return results, problems
+
+
+def _is_an_export(path: Path) -> bool:
+    """A table that was written of results, and no result itself."""
+    try:
+        return set(json.loads(read_regular(path))) == EXPORT
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
 
 
 def outcomes_content(result: Result) -> bytes:

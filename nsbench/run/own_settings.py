@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, get_origin
@@ -12,6 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from nsbench import registry
 from nsbench.errors import UnknownName, UsageError
 from nsbench.types import Method, Setting
+
+LARGEST = 2**53  # the whole numbers that every reader of JSON keeps
 
 
 def of_recipe(settings: Mapping[str, str]) -> dict[str, str]:
@@ -81,7 +84,22 @@ def typed_setting(function: Callable[..., Any], parameter: inspect.Parameter, te
         first = error.errors(include_url=False)[0]
         raise UsageError(f"{option}={text}: {first['msg']}") from error
     _require_kept(value, option)
+    _require_a_number(value, parameter.default, f"{option}={text}")
     return value
+
+
+def _require_a_number(value: object, default: object, given: str) -> None:
+    """Raises UsageError for a number that is none, or that leaves nothing of what the default says."""
+    for one in value if isinstance(value, tuple) else (value,):
+        if isinstance(one, float) and not math.isfinite(one):
+            raise UsageError(f"{given}: is no finite number")
+        if isinstance(one, int) and abs(one) > LARGEST:
+            raise UsageError(f"{given}: is larger than any count")
+    if isinstance(value, int | float) and value < 0:
+        if default is None or (isinstance(default, int | float) and default >= 0):
+            raise UsageError(f"{given}: is negative" + (f"; the default is {default}" if default is not None else ""))
+    if type(default) is int and default > 0 and value == 0:
+        raise UsageError(f"{given}: leaves nothing to do; the default is {default}")
 
 
 def _require_kept(value: object, name: str) -> None:

@@ -124,3 +124,50 @@ def test_a_message_is_one_line_that_no_terminal_obeys(tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert "\x1b" not in done.output
     assert done.output.count("\n") == 1
+
+
+def alone(*arguments: object, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "nsbench", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, env=os.environ | environment, cwd=REPOSITORY)
+
+
+def test_a_pipe_that_takes_no_utf_8_gets_signs_that_are_spelled(tmp_path: Path) -> None:
+    for method, share in (("pretrained", 0.9), ("ns", 0.5)):
+        store(tmp_path, method, "clean", flags(share, 1))
+    done = alone("show", "--results", tmp_path, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    text = done.stdout.decode("ascii")
+    assert "?" not in text
+    assert re.search(r"\+-\d", text)  # the half of an interval
+    assert re.search(r"\(-\d", text)  # a difference below zero stays one
+
+
+@pytest.mark.parametrize("environment", [{"WORLD_SIZE": ""}, {"WORLD_SIZE": "abc"}, {"WORLD_SIZE": "4", "RANK": "2"}])
+def test_a_command_that_joins_nothing_speaks_whatever_torchrun_s_variables_say(environment: dict[str, str]) -> None:
+    done = alone("show", "--results", "nowhere", **environment)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(b"nsbench: --results nowhere: is not a folder")
+
+
+@pytest.mark.parametrize(
+    ("environment", "line"),
+    [
+        ({"WORLD_SIZE": "abc", "RANK": "0"}, "nsbench: WORLD_SIZE='abc': torchrun sets it to a number"),
+        ({"WORLD_SIZE": "2", "RANK": "1"}, "nsbench: WORLD_SIZE and RANK are set, and torch cannot join"),
+    ],
+)
+def test_torchrun_s_variables_without_torchrun(tmp_path: Path, environment: dict[str, str], line: str) -> None:
+    done = alone("run", "--method", "pretrained", "--suite", "clean", "--results", tmp_path, **environment)
+    assert done.returncode in (1, 2)
+    assert done.stderr.decode().startswith(line)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_place_that_cannot_be_written_is_named_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "x.json"
+    done = nsbench("baseline", "record", "--method", "pretrained", "--suite", "clean", "--out", place)
+    assert done.exit_code == 2
+    assert done.output.startswith(f"nsbench: {place}: cannot write the baseline (")
+    assert len(done.output.splitlines()) == 1

@@ -340,3 +340,11 @@ def test_pipes_among_the_results_are_named_and_not_waited_for(tmp_path: Path) ->
     os.mkfifo(path)
     with pytest.raises(ResultError, match="cannot be read"):
         read_outcomes(stored)
+
+
+def test_files_that_reports_leave_in_the_folder_are_no_broken_results(tmp_path: Path) -> None:
+    (tmp_path / ".nsbench-site.json").write_text("[]")
+    (tmp_path / "leaderboard.json").write_text('{"format": 5, "problems": [], "tables": []}')
+    assert read_results(tmp_path) == ([], [])
+    (tmp_path / "leaderboard.json").write_text('{"format": 5, "problems": [], "tables": [], "more": 1}')
+    assert "is no complete result" in read_results(tmp_path)[1][0]

@@ -132,3 +132,26 @@ def test_python_takes_them_too(tmp_path: Path) -> None:
     assert found.title == "FGSM (eot 2)"
     with pytest.raises(UsageError, match="--set-attack eot=2: nothing is attacked in no suite"):
         nb.fit("pretrained", attack_settings={"eot": 2})
+
+
+@pytest.mark.parametrize(
+    ("suite", "setting", "why"),
+    [
+        ("pgd", "steps=-1", "is negative; the default is 10"),
+        ("pgd", "steps=0", "leaves nothing to do; the default is 10"),
+        ("pgd", "restarts=0", "leaves nothing to do; the default is 1"),
+        ("pgd", "step_size=-0.01", "is negative"),
+        ("pgd", "step_size=1e400", "is no finite number"),
+        ("pgd", "step_size=nan", "is no finite number"),
+        ("pgd", "steps=99999999999999999999", "is larger than any count"),
+        ("cw", "steps=-5", "is negative"),
+        ("cw", "c=-1", "is negative"),
+        ("cw", "lr=nan", "is no finite number"),
+        ("patchfool", "steps=0", "leaves nothing to do"),
+    ],
+)
+def test_a_number_with_which_an_attack_does_nothing_is_refused(suite: str, setting: str, why: str) -> None:
+    name, _, value = setting.partition("=")
+    registry.load_content()
+    with pytest.raises(UsageError, match=f"^--set-attack {setting}: {why}"):
+        with_attack_settings((suite,), {name: value})
