@@ -95,9 +95,9 @@ def _require_a_number(value: object, default: object, given: str) -> None:
             raise UsageError(f"{given}: is no finite number")
         if isinstance(one, int) and abs(one) > LARGEST:
             raise UsageError(f"{given}: is larger than any count")
-    if isinstance(value, int | float) and value < 0:
-        if default is None or (isinstance(default, int | float) and default >= 0):
-            raise UsageError(f"{given}: is negative" + (f"; the default is {default}" if default is not None else ""))
+    never_negative = default is None or (isinstance(default, int | float) and default >= 0)
+    if never_negative and isinstance(value, int | float) and value < 0:
+        raise UsageError(f"{given}: is negative" + (f"; the default is {default}" if default is not None else ""))
     if type(default) is int and default > 0 and value == 0:
         raise UsageError(f"{given}: leaves nothing to do; the default is {default}")
 
