@@ -66,6 +66,9 @@ def included_files() -> list[Path]:
     return list(files)
 
 
+OF_PROJECTS = ("include", "slurm")  # what a pyproject.toml may state under [tool.nsbench]
+
+
 def of_project(key: str) -> tuple[Path, object] | None:
     """The nearest pyproject.toml, and what it states as `key` under [tool.nsbench]; None where it states nothing.
 
@@ -76,9 +79,12 @@ def of_project(key: str) -> tuple[Path, object] | None:
     if project is None:
         return None
     try:
-        stated = tomllib.loads(project.read_text("utf-8")).get("tool", {}).get("nsbench", {}).get(key)
+        table = tomllib.loads(project.read_text("utf-8")).get("tool", {}).get("nsbench", {})
+        stated, unknown = table.get(key), sorted(set(table) - set(OF_PROJECTS))
     except (OSError, ValueError, AttributeError) as error:
         raise UsageError(f"{project}: cannot be read ({error}); correct it") from error
+    if unknown:
+        raise UsageError(f"{project}: [tool.nsbench] {unknown[0]} is not known; known: {', '.join(OF_PROJECTS)}")
     return None if stated is None else (project, stated)
 
 
@@ -87,7 +93,7 @@ def _of_project() -> list[Path]:
     if (found := of_project("include")) is None:
         return []
     project, listed = found
-    if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+    if not isinstance(listed, list) or not all(isinstance(one, str) and "\0" not in one for one in listed):
         raise UsageError(f'{project}: [tool.nsbench] include must be a list of paths, such as include = ["methods"]')
     return [project.parent / one for one in listed]
 

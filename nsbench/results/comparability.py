@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from nsbench.results.record import ConditionResult, RecipeUsed, Result
+from nsbench.results.threat_words import threat_words
 
 ALL_IMAGES = "all images"
 
@@ -101,7 +102,13 @@ def measured(result: Result) -> dict[str, object]:
         "origin of the images": _common([" ".join(filter(None, [one.origin, one.size_apart])) for one in conditions]),
         "preprocessing": [result.provenance.preprocessing, *(one.preprocess for one in conditions)],
         "conditions": [
-            [one.name, one.split, one.attack, str(one.threat) if one.threat else None, sorted(one.params.items())]
+            [
+                one.name,
+                one.split,
+                one.attack,
+                threat_words(one.threat) if one.threat else None,
+                sorted(one.params.items()),
+            ]
             for one in conditions
         ],
         "images": [one.data_digest for one in conditions],

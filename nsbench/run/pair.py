@@ -16,12 +16,12 @@ from nsbench.progress import Fact
 from nsbench.results import Result
 from nsbench.results.comparability import image_set
 from nsbench.results.samples import pack_samples, pictures_of
+from nsbench.results.threat_words import threat_words
 from nsbench.run.evaluate import Evaluation, evaluate
 from nsbench.run.job import Job
 from nsbench.run.known import Memory
 from nsbench.run.recording import Pair, available, result_line
 from nsbench.run.sound import check_splits, check_suite
-from nsbench.run.threat_words import threat_words
 from nsbench.types import Condition, Method, Suite
 
 if TYPE_CHECKING:

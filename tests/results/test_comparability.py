@@ -14,7 +14,8 @@ from boards import SUITES, flags
 from nsbench.leaderboard import Table, build
 from nsbench.leaderboard.lent import Lender
 from nsbench.results import Result, read_results
-from nsbench.results.comparability import ImageSet, by_table, image_set
+from nsbench.results.comparability import ImageSet, by_table, image_set, measured
+from nsbench.types import ThreatModel
 
 SMALL = "imagenet_a"  # the one suite whose set the limit leaves whole
 
@@ -126,3 +127,16 @@ def test_whole_sets_of_another_folder_are_lent_to_the_table_of_a_limit(tmp_path:
     ).tables
     (row,) = [row for row in table.rows if row.lender]
     assert set(row.cells) == {SMALL}
+
+
+def test_budgets_that_are_shown_alike_are_told_apart() -> None:
+    """Of a bounded patch the bound is not among the words."""
+    one, other = (
+        boards.result(conditions=(boards.condition("patchfool", attack="patchfool", threat=threat),))
+        for threat in (ThreatModel("patch", 0.02, patches=1), ThreatModel("patch", 1.0, patches=1))
+    )
+    assert measured(one)["conditions"] != measured(other)["conditions"]
+    (plain,) = measured(boards.result(conditions=(boards.condition("fgsm", threat=ThreatModel("linf", 1 / 255)),)))[
+        "conditions"
+    ]
+    assert plain[3] == "linf 1/255"  # as baselines that were stored before have it

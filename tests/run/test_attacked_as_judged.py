@@ -19,6 +19,7 @@ from nsbench.errors import AttackError, DataError, NsbenchError, UsageError
 from nsbench.models import Model, weights_digest
 from nsbench.models.subset import labels_within, over_classes
 from nsbench.progress import SILENT
+from nsbench.results.threat_words import threat_words
 from nsbench.run import runner
 from nsbench.run.before import not_attackable
 from nsbench.run.evaluate import Evaluation, evaluate
@@ -27,7 +28,6 @@ from nsbench.run.opening import open_all
 from nsbench.run.options import RunOptions
 from nsbench.run.pair import identity_of, splits_of
 from nsbench.run.sound import check_condition, check_suite
-from nsbench.run.threat_words import threat_words
 from nsbench.statistics import accuracy
 from nsbench.types import Condition, Scalar, Suite, ThreatModel
 

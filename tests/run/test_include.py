@@ -96,3 +96,17 @@ def test_an_attack_is_held_to_its_budget(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert "invert" in refused.stdout
     assert "0 done" in refused.stdout
+
+
+@pytest.mark.parametrize(
+    ("stated", "line"),
+    [
+        ('include = ["a\\u0000b"]', "must be a list of paths"),
+        ('includ = ["mine.py"]', "[tool.nsbench] includ is not known; known: include, slurm"),
+    ],
+)
+def test_what_a_project_states_wrongly_is_one_line(folder: Path, stated: str, line: str) -> None:
+    (folder / "pyproject.toml").write_text(f"[tool.nsbench]\n{stated}\n")
+    refused = nsbench(folder, "list", "suites")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+    assert line in refused.stderr

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from functools import cache
 from math import isclose
 
 from nsbench.types import ThreatModel
@@ -16,6 +17,7 @@ LARGEST = 1000  # of a denominator: 22.3214 % is what 50 of 224 pixels are shown
 SAME = 1e-9  # relative difference that no float32 shows
 
 
+@cache
 def threat_words(threat: ThreatModel | None) -> str:
     """Different for threat models that differ."""
     said = str(threat)
