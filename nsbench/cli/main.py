@@ -228,9 +228,12 @@ def _by_reason(pairs: Mapping[Pair, str]) -> list[str]:
 def _say_what_was_found(total: Summary, folder: Path, limit: int | None, study: str | None, progress: Progress) -> None:
     """What was found, against what, what the table says, and how the page is made."""
     from nsbench.report import findings
+    from nsbench.run.study import known_studies
 
-    if study:
+    if study in known_studies():
         progress.line("The page shows the grid of a study in a section of its own, where its rows are stored.")
+    elif study:
+        progress.line("The table has a row for each method and setting of the study.")
     else:
         for line in findings(folder, total.identities, limit, lending_of(folder)):
             progress.line(line)
