@@ -94,7 +94,10 @@ class Fitter:
             with self._lent(method, parent, start) as (own, asked):
                 returned = method.fit(own, None, self.recipe, progress=self.progress, **asked, **method.given)
             model = _trained(returned, method.name).model
-            card = FitCard(method.name, method.version, parent.name, parent_digest, models.weights_digest(model), None)
+            digest = models.weights_digest(model)
+            if model is own and digest == models.weights_digest(parent):  # as it was: then it is no other model
+                model = parent
+            card = FitCard(method.name, method.version, parent.name, parent_digest, digest, None)
             return Fitted(model, key, card)
         path = kept_at(self.folder, key)
         mine = path.with_suffix(".turn")

@@ -81,5 +81,5 @@ def test_the_page_shows_flags_and_attack_cards(row: Row, tmp_path: Path) -> None
     cards = re.findall(r"<summary>Attack card</summary>.*?</details>", text, re.DOTALL)
     assert len(cards) == 2  # fgsm and pgd; nothing was attacked in clean
     cells = re.findall(r"<td>(.*?)</td>", cards[1])
-    assert cells[:3] == ["96", "linf", "1/255"]
+    assert cells[:3] == ["96", "ℓ∞", "1/255"]
     assert {"5", "6", f"nsbench {nsbench.__version__}"} <= set(cells)  # steps and backwards, forwards, library
