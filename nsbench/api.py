@@ -332,6 +332,8 @@ def _load_content() -> None:
 
 
 def _comma(names: str | Sequence[str]) -> str:
+    if not isinstance(names, str) and not (isinstance(names, Sequence) and all(isinstance(one, str) for one in names)):
+        raise UsageError(f"{names!r} are no names: give a text such as 'ns,madry', or a list of texts")
     return names if isinstance(names, str) else ",".join(names)
 
 

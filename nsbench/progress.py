@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from errno import EPIPE
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
@@ -168,8 +169,20 @@ class ConsoleProgress(Progress):
     def _print(self, text: str, style: str) -> None:
         if self.verbosity < 0 and style == "dim":
             return
-        self.console.print(text, style=style or None, markup=False)
-        sys.stdout.flush()
+        try:
+            self.console.print(text, style=style or None, markup=False)
+            sys.stdout.flush()
+        except OSError as error:
+            if error.errno == EPIPE:  # whoever read it has gone, and with it whoever wanted the work
+                raise
+            self._go_on_without_output(error)
+
+    def _go_on_without_output(self, error: OSError) -> None:
+        """What is computed is stored all the same."""
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)
+        print(f"nsbench: the output cannot be written ({error.strerror}); goes on without", file=sys.stderr)
 
 
 class _Work:

@@ -46,6 +46,7 @@ class Commands(click.Group):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
+        _open_what_is_closed()
         _print_what_can_be()
         with sigterm_raises() as watch:
             try:
@@ -72,6 +73,13 @@ def _said(error: Exception, command: str) -> int:
         raise error
     say_error(unexpected(error) + ("; nothing is said of the model" if check else ""))
     return UNEXPECTED_CHECK if check else UNEXPECTED
+
+
+def _open_what_is_closed() -> None:
+    """A command whose output is closed says it to nobody."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  for as long as the process lives
 
 
 def _print_what_can_be() -> None:

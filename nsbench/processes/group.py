@@ -119,7 +119,8 @@ def joined(device: str = "auto") -> Iterator[None]:
 def is_quiet() -> bool:
     """Whether another process, the first one of torchrun's, says what there is to say."""
     several = os.environ.get("WORLD_SIZE", "1")
-    return several.isdecimal() and int(several) > 1 and os.environ.get("RANK", "0") != "0"
+    joined_by = "MASTER_ADDR" in os.environ  # without it there is no first process that speaks
+    return joined_by and several.isdecimal() and int(several) > 1 and os.environ.get("RANK", "0") != "0"
 
 
 def _told(name: str, otherwise: int) -> int:

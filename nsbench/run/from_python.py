@@ -11,8 +11,14 @@ from nsbench.errors import UsageError
 
 LARGEST = 2**63 - 1
 COUNTS = {"limit": 1, "batch_size": 1, "workers": 0}  # options that are whole numbers, and the least of each
-ONE_OF = {"match": ("steps", "compute")}
-TEXTS = ("recipe", "device", "corruption_engine", "surrogate", "normalisation", "which", "class_map_by")
+ONE_OF = {  # as the command line's choices
+    "match": ("steps", "compute"),
+    "corruption_engine": ("nsbench", "imagecorruptions"),
+    "normalisation": ("own", "imagenet", "half"),
+    "class_map_by": ("sum", "mean", "max"),
+}
+SWITCHES = ("force", "allow_missing", "resize_ready", "follow_links")
+TEXTS = ("recipe", "device", "surrogate")
 MAPPINGS = ("settings", "attack_settings")
 
 
@@ -24,7 +30,11 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
             found[name] = whole(name, value, COUNTS[name])
         elif name in ONE_OF and value not in ONE_OF[name]:
             raise UsageError(f"{name}: {value!r} is none of {', '.join(ONE_OF[name])}")
-        elif name in TEXTS and value is not None:
+        elif name in SWITCHES and not isinstance(value, bool):
+            raise UsageError(f"{name}: {value!r} is neither True nor False")
+        elif name == "crop_pct" and value is not None:
+            found[name] = _number(name, value)
+        elif (name == "checkpoint" and value is not None) or (name in TEXTS and value is not None):
             found[name] = text(name, value)
         elif name in MAPPINGS:
             found[name] = _settings(name, value)
@@ -58,6 +68,12 @@ def text(name: str, value: object) -> str:
     if isinstance(value, os.PathLike) or type(value).__module__.split(".")[0] == "torch":
         return str(value)
     raise UsageError(f"{name}: {value!r} is no text")
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool | str) or not hasattr(value, "__float__"):
+        raise UsageError(f"{name}: {value!r} is no number")
+    return float(value)
 
 
 def _settings(name: str, value: object) -> dict[str, str]:

@@ -34,6 +34,12 @@ MISTAKES: dict[str, dict[str, Any]] = {
     "seeds: -1 is no whole number": {"seeds": (-1,)},
     "seeds: '1' is no whole number": {"seeds": ("1",)},
     "data: 5 is no text": {"data": 5},
+    "crop_pct: '0.9' is no number": {"crop_pct": "0.9"},
+    "checkpoint: 3 is no text": {"checkpoint": 3},
+    "class_map_by: 'nope' is none of sum, mean, max": {"class_map_by": "nope"},
+    "corruption_engine: 'nope' is none of nsbench, imagecorruptions": {"corruption_engine": "nope"},
+    "force: 'no' is neither True nor False": {"force": "no"},
+    "3 are no names": {"suites": 3},
 }
 
 

@@ -171,3 +171,13 @@ def test_a_place_that_cannot_be_written_is_named_before_the_work(tmp_path: Path)
     assert done.exit_code == 2
     assert done.output.startswith(f"nsbench: {place}: cannot write the baseline (")
     assert len(done.output.splitlines()) == 1
+
+
+@pytest.mark.parametrize("closed", ["> /dev/full", ">&-"])
+def test_a_run_whose_output_takes_nothing_stores_its_results(tmp_path: Path, closed: str) -> None:
+    words = f"{sys.executable} -m nsbench run --method pretrained --suite clean --limit 4 --results {tmp_path}"
+    done = subprocess.run(["sh", "-c", f"{words} {closed}"], stderr=subprocess.PIPE, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.rglob("*.json")] == ["clean.seed0.json"]
+    said = [b"nsbench: the output cannot be written (No space left on device); goes on without"]
+    assert done.stderr.splitlines() == (said if "full" in closed else [])
