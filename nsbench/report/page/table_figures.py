@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from zlib import crc32
 
@@ -26,8 +27,10 @@ def looks(board: Leaderboard) -> list[dict[str, Look]]:
     """
     order = {row.method: row.order for table in board.tables for row in table.rows}
     chosen: dict[str, Look] = {}
+    taken: set[Look] = set()
     for method in sorted(order, key=lambda name: (order[name], name)):
-        chosen[method] = _free(_declared(order[method]) or _named(method), chosen.values(), method)
+        chosen[method] = _free(_declared(order[method]) or _named(method), taken, method)
+        taken.add(chosen[method])
     return [_looks(table, chosen) for table in board.tables]
 
 
@@ -55,11 +58,14 @@ def _free(wanted: Look, taken: Collection[Look], method: str) -> Look:
 def _looks(table: Table, chosen: Mapping[str, Look]) -> dict[str, Look]:
     """Further rows of a method have its colour and other marks, as far as there are any."""
     found: dict[str, Look] = {}
+    given: set[Look] = set()
+    methods = Counter(chosen[method] for method in {row.method for row in table.rows})  # how many have a look
     for row in sorted(table.rows, key=lambda row: len(row.qualifiers)):
         own = chosen[row.method]
-        seen = {*found.values(), *(chosen[other.method] for other in table.rows if other.method != row.method)}
         marks = [own, *(look for look in ALL if look.colour == own.colour)]
-        found[row.label] = next((look for look in marks if look not in seen), own)
+        free = (look for look in marks if look not in given and methods[look] <= (look == own))
+        found[row.label] = next(free, own)
+        given.add(found[row.label])
     return found
 
 
