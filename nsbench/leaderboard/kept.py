@@ -26,7 +26,7 @@ from nsbench.leaderboard.verify import ROUNDED, problem
 from nsbench.results import Result
 from nsbench.results.store import outcomes_content
 
-TOGETHER = 1000  # verdicts that are written at once
+TOGETHER = 250  # verdicts that are written at once
 BROKEN = (sqlite3.Error, OSError, ValueError, TypeError, LookupError, AttributeError)  # what a damaged file leads to
 
 

@@ -108,15 +108,16 @@ def no_smaller_than_signs(p_MM: np.ndarray, strata: Sequence[np.ndarray], least_
     """(M, M) p values, none below 2^(1 - k): what an exact test of signs can give where two rows differ on k images.
 
     `least_MM`: images on which two rows differ at least; k is counted where it may matter, and no further than ENOUGH.
+    Both arrays are written to: of a thousand rows each is 8 MB.
     """
-    found_MM = p_MM.copy()
-    rows, others = np.nonzero(np.triu(p_MM < 2.0 ** (1 - least_MM), 1))
+    floor_MM = np.exp2(np.subtract(1, least_MM, out=least_MM), out=least_MM)
+    rows, others = np.nonzero(np.triu(p_MM < floor_MM, 1))
     for start in range(0, len(rows), PAIRS):
         one, other = rows[start : start + PAIRS], others[start : start + PAIRS]
         differ = _images_that_differ(strata, one, other)
         floor = np.where(differ > ENOUGH, 0.0, 2.0 ** (1 - np.maximum(differ, 1)))
-        found_MM[one, other] = found_MM[other, one] = np.maximum(p_MM[one, other], floor)
-    return found_MM
+        p_MM[one, other] = p_MM[other, one] = np.maximum(p_MM[one, other], floor)
+    return p_MM
 
 
 def _images_that_differ(strata: Sequence[np.ndarray], one: np.ndarray, other: np.ndarray) -> np.ndarray:
