@@ -179,8 +179,8 @@ def evaluate(
         return _run(asked, parent, progress)
     if others := sorted(set(options) - set(OF_EVALUATION)):
         raise UsageError(f"{others[0]}: a fitted method is evaluated as it was fitted; give it to fit")
-    if data != "shapes10" or preprocessing is not None:
-        raise UsageError("data, preprocessing: a fitted method is evaluated as it was fitted; give them to fit")
+    if data != "shapes10" or preprocessing is not None or seed not in (0, *model.options.seeds):
+        raise UsageError("data, preprocessing, seed: a fitted method is evaluated as it was fitted; give them to fit")
     from nsbench.run.from_python import checked
 
     given = checked(options)
@@ -237,6 +237,10 @@ def _asked(
     given, data = checked(options), text("data", data)
     model = str(model) if isinstance(model, Path) else model
     _require_model(model)
+    if preprocessing is not None and (model is None or isinstance(model, str)):
+        raise UsageError(
+            "preprocessing: is for an nn.Module; of a model by name say img_size, crop_pct or interpolation"
+        )
     asked = Preparation(
         given.pop("mean", None), given.pop("std", None), given.pop("img_size", None), given.pop("crop_pct", None),
         given.pop("interpolation", None),

@@ -40,6 +40,7 @@ MISTAKES: dict[str, dict[str, Any]] = {
     "corruption_engine: 'nope' is none of nsbench, imagecorruptions": {"corruption_engine": "nope"},
     "force: 'no' is neither True nor False": {"force": "no"},
     "3 are no names": {"suites": 3},
+    "preprocessing: is for an nn.Module": {"preprocessing": nb.Preprocessing(48)},
 }
 
 
