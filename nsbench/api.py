@@ -151,7 +151,7 @@ def fit(
 
     asked, parent = _asked(method, (), data, model, preprocessing, name, (seed,), DEFAULT_RESULTS, "fit", options)
     if len(asked.methods) != 1:
-        raise UsageError(f"method: {method!r} are {len(asked.methods)} methods; fit one, such as 'ns' or 'madry+ns'")
+        raise UsageError(f"method: {method!r} are {len(asked.methods)} methods; fit one at a time, or a chain of them")
     fitted = fit(asked, _progress(progress), parent)
     return FittedMethod(fitted.model, method, fitted.card, asked, parent)
 
@@ -337,7 +337,7 @@ def _load_content() -> None:
 
 def _comma(names: str | Sequence[str]) -> str:
     if not isinstance(names, str) and not (isinstance(names, Sequence) and all(isinstance(one, str) for one in names)):
-        raise UsageError(f"{names!r} are no names: give a text such as 'ns,madry', or a list of texts")
+        raise UsageError(f"{names!r} are no names: give them in a text, with commas, or in a list")
     return names if isinstance(names, str) else ",".join(names)
 
 

@@ -194,6 +194,14 @@ def try_to_write(folder: Path) -> None:
         pass
 
 
+def try_place(path: Path) -> None:
+    """Raises OSError where no file can be written to this path; leaves nothing, not even its folder."""
+    if path.parent.is_dir():
+        try_to_write(path.parent)
+    elif not can_be_made(path.parent):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path.parent))
+
+
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """One process at a time in this folder, of those that ask here; the others wait. Raises OSError.

@@ -12,7 +12,7 @@ from nsbench.cli.completion import complete_methods, complete_suites
 from nsbench.cli.options import Sectioned, given_names, record_options
 from nsbench.cli.stopping import WHOLE, when_stopped
 from nsbench.errors import UsageError
-from nsbench.files import importing, try_to_write, writing
+from nsbench.files import importing, try_place, writing
 
 NOT_STORED = (
     "device",
@@ -72,7 +72,7 @@ def record(methods: str, suites: str, repeats: int, out: Path, **options: Any) -
     from nsbench.run.named_suites import register_sets
 
     with writing(out, UsageError, "choose another --out", what="cannot write the baseline"):
-        try_to_write(out.parent)
+        try_place(out)
     registry.load_content()
     register_sets(options["data"])
     given = given_names()

@@ -15,7 +15,7 @@ from nsbench.cli.ending import say_error
 from nsbench.cli.options import Sectioned, check_options, given_names
 from nsbench.cli.stopping import WHOLE, when_stopped
 from nsbench.errors import NsbenchError, ResultError, UsageError, without_controls
-from nsbench.files import importing, try_to_write, write_atomically, writing
+from nsbench.files import importing, try_place, write_atomically, writing
 
 if TYPE_CHECKING:
     from nsbench.regression import Baseline, BaselineCheck, Measurement, Rules
@@ -251,7 +251,7 @@ def _require_places(*paths: Path | None) -> None:
     for path in paths:
         if path and (path.is_file() or not path.exists()):
             with writing(path, UsageError, "choose another file"):
-                try_to_write(path.parent)
+                try_place(path)
 
 
 def _replace(path: Path, content: bytes) -> None:
