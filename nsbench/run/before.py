@@ -78,10 +78,13 @@ def not_attackable(job: Job) -> dict[str, NsbenchError]:
     Each attack is run on one grey image that the checkpoint gets wrong, of which there is nothing to attack.
     """
     refused: dict[str, NsbenchError] = {}
-    guard = Guard(job.parent)
+    guard: Guard | None = None
     for name in job.options.suites:
         try:
-            for condition in check_suite(registry.suites[name]):
+            attacked = [one for one in check_suite(registry.suites[name]) if one.attack]
+            guard = guard or (Guard(job.parent) if attacked else None)  # a copy of the weights, where it is needed
+            for condition in attacked:
+                assert guard is not None
                 with guard.around():
                     _try(job.parent, condition)
         except NsbenchError as error:
@@ -102,8 +105,8 @@ def say_what_is_needed(job: Job) -> None:
 
 
 def _try(model: Model, condition: Condition) -> None:
-    if not condition.attack or not condition.threat:
-        return
+    assert condition.attack is not None
+    assert condition.threat is not None
     side = model.input_size
     grey_1CHW = torch.full((1, 3, side, side), 0.5, device=model.device)
     with torch.no_grad():

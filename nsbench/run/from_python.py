@@ -18,7 +18,7 @@ ONE_OF = {  # as the command line's choices
     "class_map_by": ("sum", "mean", "max"),
 }
 SWITCHES = ("force", "allow_missing", "resize_ready", "follow_links")
-TEXTS = ("recipe", "device", "surrogate")
+TEXTS = ("checkpoint", "recipe", "device", "surrogate")
 MAPPINGS = ("settings", "attack_settings")
 
 
@@ -34,7 +34,7 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
             raise UsageError(f"{name}: {value!r} is neither True nor False")
         elif name == "crop_pct" and value is not None:
             found[name] = _number(name, value)
-        elif (name == "checkpoint" and value is not None) or (name in TEXTS and value is not None):
+        elif name in TEXTS and value is not None:
             found[name] = text(name, value)
         elif name in MAPPINGS:
             found[name] = _settings(name, value)

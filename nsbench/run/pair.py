@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nsbench import processes, registry, results
@@ -187,5 +186,5 @@ def say_done(job: Job, pair: Pair, result: Result, doubts: Sequence[str]) -> Non
 
 def _widest(job: Job, pair: Pair) -> int:
     """Characters of the longest name of a pair of this run, so that figures stand below each other."""
-    options = job.options
-    return max(len(str(replace(pair, method=one, suite=suite))) for one in options.methods for suite in options.suites)
+    methods, suites = (max(map(len, names), default=0) for names in (job.options.methods, job.options.suites))
+    return len(str(pair)) - len(pair.method) - len(pair.suite) + methods + suites
