@@ -19,7 +19,7 @@ from nsbench.data import wnids
 from nsbench.results import read_results
 
 SIGNALS = [(signal.SIGINT, "interrupted", 130), (signal.SIGTERM, "terminated", 143)]
-RUN = ("--method", "pretrained", "--suite", "clean,cw", "--limit", "60")
+RUN = ("--method", "pretrained", "--suite", "clean,cw", "--limit", "500")  # CW is long enough to be interrupted
 GOES_ON = "what was finished is kept, and the same command goes on from there"
 
 
