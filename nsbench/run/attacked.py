@@ -19,7 +19,8 @@ from nsbench.models.preprocessing import in_8_bits
 from nsbench.models.subset import labels_within, over_classes
 from nsbench.progress import Progress
 from nsbench.results.samples import Sampler
-from nsbench.run.attack_call import Guard, call_attack
+from nsbench.run.attack_call import call_attack
+from nsbench.run.guard import Guard
 from nsbench.run.judge import Columns, judge, predictions
 from nsbench.run.known import UNKNOWN
 from nsbench.run.one_condition import Images, OneCondition, accepted

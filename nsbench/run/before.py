@@ -18,7 +18,8 @@ from nsbench.errors import DataError, NsbenchError, UsageError
 from nsbench.files import cache_folder
 from nsbench.making.expected import EXPECTED, is_published_val
 from nsbench.models import Model
-from nsbench.run.attack_call import Guard, call_attack
+from nsbench.run.attack_call import call_attack
+from nsbench.run.guard import Guard
 from nsbench.run.job import Job
 from nsbench.run.sound import check_suite
 from nsbench.training.trainable import meant_by

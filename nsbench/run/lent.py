@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 
-import torch
-
 from nsbench.errors import TrainingError
 from nsbench.models import Model
 from nsbench.randomness import derive_seed
+from nsbench.run.guard import Guard
 from nsbench.training.augment import seeded
 from nsbench.training.calls import numbered
 
@@ -30,23 +29,14 @@ def lent(method: str, parent: Model, start: Model, seed: int) -> Iterator[tuple[
         with numbered(), seeded(derive_seed(seed, "fit"), parent.device):
             yield copies
         return
-    models = list({id(one): one for one in (parent, start)}.values())
-    kept = [(one, one.detach().clone()) for model in models for one in (*model.parameters(), *model.buffers())]
+    guards = [Guard(model) for model in {id(one): one for one in (parent, start)}.values()]
     try:
         with numbered(), seeded(derive_seed(seed, "fit"), parent.device):
             yield parent, start
     finally:
-        changed = [(one, value) for one, value in kept if not _same(one, value)]
-        with torch.no_grad():
-            for one, value in changed:
-                one.copy_(value)
+        changed = any([guard.put_back() for guard in guards])  # a list: every one is put back
     if changed:
         raise TrainingError(
             f"{method} trains the model that it is given, which must stay as it is, and '{parent.name}' cannot be copied "
             f"for it ({why}); build a model of its own in the method"
         )
-
-
-def _same(one: torch.Tensor, value: torch.Tensor) -> bool:
-    """Whether no element has changed; not-a-number is equal to itself."""
-    return bool(((one == value) | ((one != one) & (value != value))).all())
