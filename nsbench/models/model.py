@@ -66,6 +66,7 @@ class Model(nn.Module):
     architecture: Architecture | None = None  # what timm builds `vit` from; None: not timm's, or not known
     own_preparation = True  # images are prepared as the weights declare it; False: as a caller or one's own code says
     code_digest = ""  # of the user's own code that computes the logits
+    config_digest = ""  # of what a config.json decides of the network beside its weights' shapes: heads, activation ...
     classes: tuple[int, ...] | None = None  # the logits are those of these classes alone; None: of all (see subset.py)
 
     def __init__(
@@ -96,9 +97,9 @@ class Model(nn.Module):
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """What decides the logits beside weights and architecture: own code, a class map."""
+        """What decides the logits beside weights and a name: own code, a config.json, a class map."""
         mapped = (self.class_map.digest,) if self.class_map else ()
-        return (*filter(None, [self.code_digest]), *mapped)
+        return (*filter(None, [self.code_digest, self.config_digest]), *mapped)
 
     @property
     def input_size(self) -> int:

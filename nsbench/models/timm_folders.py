@@ -6,6 +6,7 @@ Nothing of such a folder is executed, and weights are read as every other checkp
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields
@@ -21,13 +22,14 @@ from nsbench.files import expanded, read_regular
 from nsbench.models.architecture import Architecture
 from nsbench.models.declared import LARGEST
 from nsbench.models.hub import fetch, fetch_first, parse_repository
-from nsbench.models.loading import load_timm
+from nsbench.models.loading import EMBEDDED_ARGS, load_timm
 from nsbench.models.model import Model
 from nsbench.models.request import Request
 from nsbench.models.timm_pretrained import FILES
 from nsbench.types import Origin
 
 CONFIG = "config.json"
+OF_WEIGHTS = ("num_classes", "img_size")  # arguments that the weights decide, or the preparation of images
 NOT_ARGS = frozenset(signature(timm.create_model).parameters)  # where weights lie, say: no config.json decides that
 
 
@@ -46,7 +48,7 @@ def load(request: Request) -> Model:
         config, weights = found, fetch_first(repository, revision, FILES, request.name)
         name, origin = request.name, Origin("hf-hub", repository)
     architecture = read_architecture(config, request.name)
-    return load_timm(
+    model = load_timm(
         architecture,
         weights,
         origin,
@@ -55,6 +57,23 @@ def load(request: Request) -> Model:
         asked=request.asked,
         which=request.which,
     )
+    model.config_digest = _digest_of_arguments(architecture)
+    return model
+
+
+def _digest_of_arguments(architecture: Architecture) -> str:
+    """ "" where there are none but what the weights decide. An exported model of the embedded architecture keeps the digest
+    that it has in results."""
+    args, embedded = (
+        {name: value for name, value in given.items() if name not in OF_WEIGHTS}
+        for given in (architecture.args, EMBEDDED_ARGS)
+    )
+    return config_digest(args) if args and args != embedded else ""
+
+
+def config_digest(config: Mapping[str, Any]) -> str:
+    """16 hex digits over what a config.json says."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _weights_in(folder: Path, written: str) -> Path:

@@ -30,7 +30,7 @@ from nsbench.models.model import Model
 from nsbench.models.names import timm_names
 from nsbench.models.origin import of_file
 from nsbench.models.request import Request
-from nsbench.models.timm_folders import CONFIG, read_config
+from nsbench.models.timm_folders import CONFIG, config_digest, read_config
 from nsbench.types import Origin
 
 FILES = ("model.safetensors", "pytorch_model.bin")
@@ -38,6 +38,7 @@ PREPROCESSOR = "preprocessor_config.json"
 FAMILIES = ("ViTForImageClassification", "DeiTForImageClassification", "DeiTForImageClassificationWithTeacher")
 BASE = "vit_tiny_patch16_224"  # whatever timm name: the arguments decide
 DEFAULT_SIZE = 224  # of transformers, where config.json does not say it
+REWRITTEN = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")  # by whoever saves: they decide no logit
 TIMMS_EPS = 1e-6  # of layer norms, which no configuration of timm's states
 
 
@@ -63,6 +64,7 @@ def load(request: Request) -> Model:
     setattr(network, "pretrained_cfg", {"input_size": (3, wanted.size, wanted.size)})  # noqa: B010
     model = wrap(network, name=name, normalisation=normalisation_word(request.normalisation, asked), wanted=wanted)
     model.architecture, model.origin, model.cast_from = architecture, of_file(weights, origin), cast_from
+    model.config_digest = config_digest({key: value for key, value in config.items() if key not in REWRITTEN})
     model.own_preparation = model.preprocessing == preprocessing_of(
         network, replace(own, size=own.size or DEFAULT_SIZE)
     )

@@ -72,7 +72,10 @@ class Fitter:
         # declares stays out, as it always did: weights that are kept under such a key are found. Their card tells whether
         # the declaration has been edited since.
         prepared = [] if parent.own_preparation else [repr(parent.preprocessing)]
-        origin = (parent.name, parent_digest, parent.mean, parent.std, *own)
+        built = []
+        if parent.architecture and parent.origin and parent.origin.place in ("local-dir", "hf-hub"):
+            built = [parent.architecture.name]  # a config.json says it, and `parent.name` does not
+        origin = (parent.name, parent_digest, parent.mean, parent.std, *built, *own)
         if not method.trains:
             return digest_of(*origin, method.name, method.version)
         train = self.source.split("train", self.progress)

@@ -25,7 +25,7 @@ from torch import nn
 
 from nsbench.cli import main
 from nsbench.errors import ModelError, UnknownName, UsageError
-from nsbench.models import Model, load_model
+from nsbench.models import Model, load_model, weights_digest
 from nsbench.models.hub import parse_repository
 from nsbench.models.preparation import Preparation
 from nsbench.models.torchvision_zoo import share
@@ -148,6 +148,33 @@ def test_a_folder_in_timms_form(tmp_path: Path) -> None:
     assert (model.name, model.num_classes, model.input_size) == ("local-dir:mine", 7, 32)
     assert model.origin is not None
     assert (model.origin.place, model.origin.file) == ("local-dir", "model.safetensors")
+
+
+def test_what_a_configuration_decides_beside_shapes_is_of_the_digest(tmp_path: Path) -> None:
+    """Heads and activation change the logits, not one weight; a result of before is none of this model."""
+    folder, _ = timm_folder(tmp_path / "mine")
+    record = json.loads((folder / "config.json").read_text())
+    found = {}
+    for change in ({}, {"num_heads": 1}, {"act_layer": "relu"}, {"img_size": 32}):
+        (folder / "config.json").write_text(json.dumps(record | {"model_args": record["model_args"] | change}))
+        model = load_model(f"local-dir:{folder}")
+        found[str(change)] = (weights_digest(model), model(images())[0, 0].item())
+    assert len({digest for digest, _ in found.values()}) == len({logit for _, logit in found.values()}) == 3
+    assert found["{'img_size': 32}"] == found["{}"]
+
+
+def test_a_configuration_that_was_edited_is_another_measurement(tmp_path: Path) -> None:
+    folder, vit = timm_folder(tmp_path / "mine")
+    vit.reset_classifier(10)
+    save_file(vit.state_dict(), folder / "model.safetensors")
+    record = json.loads((folder / "config.json").read_text()) | {"num_classes": 10}
+    options = ["--suite", "clean", "--limit", "4", "--results", str(tmp_path / "results")]
+    args = record["model_args"]
+    for change in ({}, {"model_args": args | {"num_heads": 1}}, {"architecture": "vit_small_patch16_224"}, {}):
+        (folder / "config.json").write_text(json.dumps(record | change))
+        done = CliRunner().invoke(main, ["run", "--method", "pretrained", "--model", f"local-dir:{folder}", *options])
+        assert done.exit_code == 0, done.output
+    assert len({one.identity for one in read_results(tmp_path / "results")[0]}) == 3
 
 
 def test_a_repository_in_timms_form_and_its_revision(hub: Path, tmp_path: Path) -> None:
@@ -382,6 +409,17 @@ def test_transformers_vit_and_deit_become_timms(tmp_path: Path, family: str, nam
     assert (model.name, model.num_classes, model.mean) == ("transformers:mine", 7, IMAGENET[0])
     assert model.preprocessing.crop_mode == "squash"
     assert any(words.endswith("from preprocessor_config.json") for words in model.said)
+
+
+def test_what_a_configuration_of_transformers_decides_is_of_the_digest(tmp_path: Path) -> None:
+    saved(tmp_path, "ViT", "ViTForImageClassification")
+    record = json.loads((tmp_path / "config.json").read_text())
+    digests = []
+    for change in ({}, {"transformers_version": "0"}, {"num_attention_heads": 1}, {"layer_norm_eps": 0.1}):
+        (tmp_path / "config.json").write_text(json.dumps(record | change))
+        digests.append(weights_digest(load_model(f"transformers:{tmp_path}")))
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
 
 
 def test_other_families_of_transformers_give_logits(tmp_path: Path, hub: Path) -> None:
