@@ -147,6 +147,21 @@ def test_fgsm_and_pgd_equal_torchattacks() -> None:
     torch.testing.assert_close(found, theirs, atol=1e-6, rtol=0)
 
 
+def test_fgsm_of_a_model_in_half_precision_does_not_depend_on_the_batch() -> None:
+    """A label that is nearly sure has a gradient of about e^-14, which divided by 64 is zero."""
+
+    class Sure(Linear):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(images)
+            return (logits + 14 * logits.sign()).half()
+
+    model, images = Sure(), pictures(64, 0.3, 0.7)
+    together, _ = run(fgsm, model, images, ThreatModel("linf", 4 / 255))
+    one_by_one = torch.cat([run(fgsm, model, one[None], ThreatModel("linf", 4 / 255))[0] for one in images])
+    assert torch.equal(together, one_by_one)
+    assert (together != images).float().mean() > 0.9
+
+
 @settings(max_examples=25, deadline=None)
 @given(eps=st.floats(0, 0.6), norm=st.sampled_from(["linf", "l2"]), seed=st.integers(0, 9), n=st.integers(1, 5))
 def test_budget_and_range_hold(eps: float, norm: str, seed: int, n: int) -> None:
