@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 
 from nsbench.attacks.apgd_l1 import climb_l1, climb_l1_passes
@@ -62,9 +63,9 @@ def apgd(
     seed: int,
     threat: ThreatModel,
     loss: str = "ce",
-    steps: int = 100,
-    restarts: int = 1,
-    targets: int = 9,
+    steps: PositiveInt = 100,
+    restarts: PositiveInt = 1,
+    targets: PositiveInt = 9,
     early_stop: bool = True,
     batch_size: int | None = None,
 ) -> Tensor:

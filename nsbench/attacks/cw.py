@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from nsbench.attacks.common import (
@@ -72,11 +73,11 @@ def cw(
     ids: Sequence[str],
     seed: int,
     threat: ThreatModel,
-    c: float = 1.0,
-    kappa: float = 0.0,
-    steps: int = 50,
-    lr: float = 0.01,
-    eot: int = 1,
+    c: PositiveFloat = 1.0,
+    kappa: NonNegativeFloat = 0.0,
+    steps: PositiveInt = 50,
+    lr: PositiveFloat = 0.01,
+    eot: PositiveInt = 1,
     batch_size: int | None = None,
 ) -> Tensor:
     """Minimise ||x' - x||^2 + c max(z_y - max_other z, -kappa) over the tanh variable by Adam.

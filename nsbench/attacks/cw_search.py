@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from nsbench.attacks.common import Classifier, check_passes, check_threat, mean_of, room_for
@@ -36,12 +37,12 @@ def cw_search(
     ids: Sequence[str],
     seed: int,
     threat: ThreatModel,
-    c: float = 1.0,
-    search_steps: int = 9,
-    kappa: float = 0.0,
-    steps: int = 50,
-    lr: float = 0.01,
-    eot: int = 1,
+    c: PositiveFloat = 1.0,
+    search_steps: PositiveInt = 9,
+    kappa: NonNegativeFloat = 0.0,
+    steps: PositiveInt = 50,
+    lr: PositiveFloat = 0.01,
+    eot: PositiveInt = 1,
     batch_size: int | None = None,
 ) -> Tensor:
     """`cw` for `search_steps` values of c per image, the first of them `c`.

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 
 from nsbench.attacks.common import (
@@ -54,8 +55,8 @@ def fab(
     ids: Sequence[str],
     seed: int,
     threat: ThreatModel,
-    steps: int = 100,
-    targets: int = 9,
+    steps: PositiveInt = 100,
+    targets: PositiveInt = 9,
     early_stop: bool = True,
     batch_size: int | None = None,
 ) -> Tensor:

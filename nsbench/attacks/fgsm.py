@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 
 from nsbench.attacks.common import Classifier, averaged, check_passes, check_threat, project_linf
@@ -31,7 +32,7 @@ def fgsm(
     ids: Sequence[str],
     seed: int,
     threat: ThreatModel,
-    eot: int = 1,
+    eot: PositiveInt = 1,
 ) -> Tensor:
     """One step of size eps along the sign of the cross-entropy's gradient at the true label; l-inf.
 

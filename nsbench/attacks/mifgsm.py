@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from nsbench.attacks.common import Classifier, check_threat, cross_entropy, gradient, project_linf
@@ -26,8 +27,8 @@ def mifgsm(
     ids: Sequence[str],
     seed: int,
     threat: ThreatModel,
-    steps: int = 10,
-    decay: float = 1.0,
+    steps: PositiveInt = 10,
+    decay: NonNegativeFloat = 1.0,
 ) -> Tensor:
     """`steps` sign steps of eps / steps along the sum of all gradients so far, each scaled to mean absolute value 1.
 

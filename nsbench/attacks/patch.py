@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from nsbench.attacks.common import Classifier, check_passes, check_threat, uniform
@@ -26,10 +27,10 @@ def patch(
     ids: Sequence[str],
     seed: int,
     threat: ThreatModel,
-    steps: int = 50,
-    step_size: float = 0.05,
-    restarts: int = 5,
-    eot: int = 1,
+    steps: PositiveInt = 50,
+    step_size: PositiveFloat = 0.05,
+    restarts: PositiveInt = 5,
+    eot: PositiveInt = 1,
     batch_size: int | None = None,
 ) -> Tensor:
     """Learn the content of a square by sign steps of `step_size`, at one place after another: `restarts` of them.

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from nsbench.attacks.common import (
@@ -65,15 +66,15 @@ def patchfool(
     ids: Sequence[str],
     seed: int,
     threat: ThreatModel,
-    steps: int = 250,
-    lr: float = 0.22,
-    decay: float = 0.95,
-    decay_every: int = 10,
+    steps: PositiveInt = 250,
+    lr: PositiveFloat = 0.22,
+    decay: PositiveFloat = 0.95,
+    decay_every: PositiveInt = 10,
     select: str = "attention",
-    select_layer: int = 4,
-    attention_weight: float = 0.002,
+    select_layer: NonNegativeInt = 4,
+    attention_weight: NonNegativeFloat = 0.002,
     bound: str | None = None,
-    eot: int = 1,
+    eot: PositiveInt = 1,
     batch_size: int | None = None,
 ) -> Tensor:
     """Replace `threat.patches` patches of each image by content that Adam learns from a uniform start.

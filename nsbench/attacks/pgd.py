@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from nsbench.attacks.common import (
@@ -53,13 +54,13 @@ def pgd(
     ids: Sequence[str],
     seed: int,
     threat: ThreatModel,
-    steps: int = 10,
-    step_size: float | None = None,
-    restarts: int = 1,
+    steps: PositiveInt = 10,
+    step_size: PositiveFloat | None = None,
+    restarts: PositiveInt = 1,
     random_start: bool = True,
     early_stop: bool = True,
-    eot: int = 1,
-    moved: float = 0.01,
+    eot: PositiveInt = 1,
+    moved: PositiveFloat = 0.01,
     batch_size: int | None = None,
 ) -> Tensor:
     """Ascend the cross-entropy in steps of `step_size` (default 2.5 eps / steps), projecting after each.

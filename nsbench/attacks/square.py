@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 
 from nsbench.attacks.common import (
@@ -56,7 +57,7 @@ def square(
     ids: Sequence[str],
     seed: int,
     threat: ThreatModel,
-    queries: int = 5000,
+    queries: PositiveInt = 5000,
     batch_size: int | None = None,
 ) -> Tensor:
     """Change a random square, keep the change if the margin of the label falls, and `queries` times over again.

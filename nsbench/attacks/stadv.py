@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from nsbench.attacks.common import (
@@ -47,10 +48,10 @@ def stadv(
     ids: Sequence[str],
     seed: int,
     threat: ThreatModel,
-    steps: int = 100,
-    lr: float = 0.1,
-    tau: float = 0.2,
-    eot: int = 1,
+    steps: PositiveInt = 100,
+    lr: PositiveFloat = 0.1,
+    tau: NonNegativeFloat = 0.2,
+    eot: PositiveInt = 1,
     batch_size: int | None = None,
 ) -> Tensor:
     """Minimise the margin + tau x `variation(flow)` / pixels over a flow that moves no pixel further than it may.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, get_origin
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from nsbench import registry
 from nsbench.errors import UnknownName, UsageError
@@ -86,6 +86,21 @@ def typed_setting(function: Callable[..., Any], parameter: inspect.Parameter, te
     _require_kept(value, option)
     _require_a_number(value, parameter.default, f"{option}={text}")
     return value
+
+
+def check_stated(function: Callable[..., Any], parameter: inspect.Parameter, value: object, where: str) -> None:
+    """Raises UsageError for a value, other than the default, outside of what the function states of this parameter.
+
+    A function that states nothing takes anything.
+    """
+    if parameter.annotation is parameter.empty or value == parameter.default:
+        return
+    try:
+        TypeAdapter(_stated(function, parameter), config=ConfigDict(arbitrary_types_allowed=True)).validate_python(
+            value
+        )
+    except ValidationError as error:
+        raise UsageError(f"{where}: {parameter.name}={value!r}: {error.errors(include_url=False)[0]['msg']}") from error
 
 
 def _require_a_number(value: object, default: object, given: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from nsbench import registry
 from nsbench.data import Split
 from nsbench.errors import DataError, UnknownName, UsageError
+from nsbench.run.own_settings import check_stated
 from nsbench.run.threat_check import check_threat_model
 from nsbench.types import Attack, Condition, Suite
 
@@ -59,6 +60,10 @@ def _check_settings(attack: Attack, condition: Condition) -> None:
         raise UsageError(
             f"condition '{condition.name}': {attack.name} needs the setting {missing[0]}; give it in params"
         )
+    for one in named:
+        if one.name in condition.params:
+            where = f"condition '{condition.name}' of {attack.name}"
+            check_stated(attack.function, one, condition.params[one.name], where)
 
 
 def check_attackable(condition: Condition, split: Split) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from nsbench.leaderboard import build
 from nsbench.registry.registries import Registry
 from nsbench.results import read_results
 from nsbench.run.attack_settings import is_made_again, with_attack_settings
+from nsbench.run.sound import check_condition
+from nsbench.types import Attack, Condition, ThreatModel
 
 
 @pytest.fixture(autouse=True)
@@ -137,17 +140,22 @@ def test_python_takes_them_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("suite", "setting", "why"),
     [
-        ("pgd", "steps=-1", "is negative; the default is 10"),
-        ("pgd", "steps=0", "leaves nothing to do; the default is 10"),
-        ("pgd", "restarts=0", "leaves nothing to do; the default is 1"),
-        ("pgd", "step_size=-0.01", "is negative"),
+        ("pgd", "steps=-1", "Input should be greater than 0"),
+        ("pgd", "steps=0", "Input should be greater than 0"),
+        ("pgd", "restarts=0", "Input should be greater than 0"),
+        ("pgd", "step_size=-0.01", "Input should be greater than 0"),
+        ("pgd", "step_size=0", "Input should be greater than 0"),
         ("pgd", "step_size=1e400", "is no finite number"),
-        ("pgd", "step_size=nan", "is no finite number"),
+        ("pgd", "step_size=nan", "Input should be greater than 0"),
         ("pgd", "steps=99999999999999999999", "is larger than any count"),
-        ("cw", "steps=-5", "is negative"),
-        ("cw", "c=-1", "is negative"),
-        ("cw", "lr=nan", "is no finite number"),
-        ("patchfool", "steps=0", "leaves nothing to do"),
+        ("cw", "steps=-5", "Input should be greater than 0"),
+        ("cw", "c=0", "Input should be greater than 0"),
+        ("cw", "kappa=-1", "Input should be greater than or equal to 0"),
+        ("cw", "kappa=1e400", "is no finite number"),
+        ("patchfool", "steps=0", "Input should be greater than 0"),
+        ("patchfool", "lr=0", "Input should be greater than 0"),
+        ("patchfool", "decay_every=0", "Input should be greater than 0"),
+        ("stadv", "lr=0", "Input should be greater than 0"),
     ],
 )
 def test_a_number_with_which_an_attack_does_nothing_is_refused(suite: str, setting: str, why: str) -> None:
@@ -155,3 +163,29 @@ def test_a_number_with_which_an_attack_does_nothing_is_refused(suite: str, setti
     registry.load_content()
     with pytest.raises(UsageError, match=f"^--set-attack {setting}: {why}"):
         with_attack_settings((suite,), {name: value})
+
+
+@pytest.mark.parametrize(
+    ("params", "why"),
+    [({"steps": 0}, "steps=0: Input should be greater than 0"), ({"step_size": -0.1}, "step_size=-0.1"), ({}, "")],
+)
+def test_a_condition_is_held_to_what_its_attack_states(params: dict[str, float], why: str) -> None:
+    condition = Condition("mine", attack="pgd", threat=ThreatModel("linf", 4 / 255), params=params)
+    with pytest.raises(UsageError, match=f"condition 'mine' of pgd: {why}") if why else nullcontext():
+        check_condition(condition)
+
+
+def test_an_attack_of_ones_own_that_states_nothing_takes_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mine(model, images, labels, *, ids, seed, threat, often=3, kind: str = "a"):  # type: ignore[no-untyped-def]
+        return images
+
+    monkeypatch.setitem(registry.attacks._items, "mine", Attack("mine", mine))
+    for params, refused in (
+        ({"often": 0.5}, False),
+        ({"often": None}, False),
+        ({"kind": "b"}, False),
+        ({"kind": 3}, True),
+    ):
+        condition = Condition("c", attack="mine", threat=ThreatModel("linf", 0.1), params=params)
+        with pytest.raises(UsageError, match="kind=3") if refused else nullcontext():
+            check_condition(condition)
