@@ -221,6 +221,12 @@ class Composition:
         """The share of right outcomes of one condition."""
         return self.counts == "right" and sum(weight != 0 for weight in self.weights.values()) == 1
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the most that an image can add, and so the score be."""
+        weights = self.weights.values()
+        return sum(min(weight, 0.0) for weight in weights), sum(max(weight, 0.0) for weight in weights)
+
 
 @dataclass(frozen=True, slots=True)
 class Score:

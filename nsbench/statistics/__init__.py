@@ -13,6 +13,7 @@ from nsbench.statistics.accuracy import (
 from nsbench.statistics.intervals import (
     RESAMPLES,
     bootstrap_mean,
+    mean_interval,
     no_smaller_than_signs,
     paired_pvalues,
     percentile_interval,
@@ -50,6 +51,7 @@ __all__ = [
     "hommel",
     "mcnemar_exact",
     "mcnemar_of_counts",
+    "mean_interval",
     "nemenyi_difference",
     "no_smaller_than_signs",
     "paired_difference",

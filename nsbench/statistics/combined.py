@@ -9,7 +9,7 @@ import numpy as np
 
 from nsbench.errors import DataError
 from nsbench.statistics.accuracy import wilson
-from nsbench.statistics.intervals import bootstrap_mean
+from nsbench.statistics.intervals import mean_interval
 from nsbench.types import Composition, Outcomes, Score
 
 
@@ -35,7 +35,7 @@ def weighted(
         (weight,) = [weight for weight in weights.values() if weight]
         low, high = (weight * bound for bound in wilson(round(values_N.sum() / weight), len(values_N)))
     else:
-        low, high = bootstrap_mean(values_N)
+        low, high = mean_interval(values_N, *composition.bounds)
     return Score(float(values_N.mean()), low, high, len(values_N), {}, composition)
 
 

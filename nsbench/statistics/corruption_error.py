@@ -16,7 +16,7 @@ import numpy as np
 
 from nsbench.errors import DataError
 from nsbench.statistics.accuracy import ALEXNET_ERROR, MCE_WEIGHTS, SEVERITIES
-from nsbench.statistics.intervals import bootstrap_mean
+from nsbench.statistics.intervals import mean_interval
 from nsbench.types import Composition, Outcomes, Score
 
 ALEXNET_CLEAN_ERROR = 0.43478  # of torchvision's AlexNet on the clean validation set; the paper rounds to 43.5 %
@@ -144,11 +144,13 @@ def corruption_errors(outcomes: Mapping[str, Outcomes], clean: Outcomes | None =
         error_CN = np.array([np.mean([wrong[f"{c}/{s}"] for s in SEVERITIES], axis=0) for c in FIFTEEN])
         alexnet_C1 = np.array(list(ALEXNET_ERROR.values()))[:, None]
         # All of these figures are means over images of one number per image, so one bootstrap serves 75 conditions.
-        mce = _score((error_CN / alexnet_C1).mean(axis=0))
+        mce = _score((error_CN / alexnet_C1).mean(axis=0), 0, (1 / alexnet_C1).mean())
         if clean_N is not None:
-            relative = _score(((error_CN - clean_N) / (alexnet_C1 - ALEXNET_CLEAN_ERROR)).mean(axis=0))
+            beyond_C1 = alexnet_C1 - ALEXNET_CLEAN_ERROR
+            most = (1 / beyond_C1).mean()
+            relative = _score(((error_CN - clean_N) / beyond_C1).mean(axis=0), -most, most)
     clean_error = None if clean_N is None else 100 * float(clean_N.mean())
-    return CorruptionErrors(corruptions, errors_CS, len(ids), clean_error, _score(mean_N), mce, relative)
+    return CorruptionErrors(corruptions, errors_CS, len(ids), clean_error, _score(mean_N, 0, 1), mce, relative)
 
 
 def mean_corruption_error(outcomes: Mapping[str, Outcomes]) -> Score:
@@ -307,10 +309,10 @@ def _clean_wrong(clean: Outcomes, ids: np.ndarray, labels: np.ndarray) -> np.nda
     return wrong
 
 
-def _score(contribution_N: np.ndarray) -> Score:
-    """100 x the mean of one number per image."""
+def _score(contribution_N: np.ndarray, least: float, most: float) -> Score:
+    """100 x the mean of one number per image, between `least` and `most`."""
     values = 100 * contribution_N.astype(np.float64)
-    low, high = bootstrap_mean(values)
+    low, high = mean_interval(values, 100 * least, 100 * most)
     return Score(float(values.mean()), low, high, values.size)
 
 

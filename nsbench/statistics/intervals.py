@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nsbench.randomness import generator
+from nsbench.statistics.accuracy import wilson
 
 RESAMPLES = 10_000
 CELLS = 4_000_000  # counts held at a time: 16 MB
@@ -71,10 +72,25 @@ def bootstrap_mean(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of n independent values. Seeded: the same values, the same interval."""
+    """Percentile bootstrap interval of the mean of n independent values. Seeded: the same values, the same interval.
+
+    Where all are alike it has no width; `mean_interval` says what they can tell.
+    """
     sums = resampled_sums([np.asarray(values, dtype=np.float64)[None] / len(values)], resamples, seed)
     low, high = percentile_interval(sums[:, 0], confidence)
     return float(low), float(high)
+
+
+def mean_interval(values: np.ndarray, least: float, most: float) -> tuple[float, float]:
+    """95 % interval of the mean of n independent values between `least` and `most`: the bootstrap's.
+
+    Where all are alike, none of n differs, so no more do than the upper bound of Wilson's interval for 0 of n, each by as
+    much as it can: of an accuracy this is Wilson's interval itself.
+    """
+    if np.ptp(values) > 1e-9 * max(abs(least), abs(most)):
+        return bootstrap_mean(values)
+    value, differ = float(values.mean()), wilson(0, len(values))[1]
+    return value - differ * (value - least), value + differ * (most - value)
 
 
 def paired_pvalues(strata: Sequence[np.ndarray]) -> np.ndarray:

@@ -212,6 +212,15 @@ def test_no_honest_result_is_withheld_however_its_images_are_spread(tmp_path, ca
     assert only_table(tmp_path).rows[0].cells["clean"].reason == ""
 
 
+def test_results_of_before_whose_images_are_all_alike_are_read(tmp_path):
+    """Their interval had no width."""
+    measured = of_conditions([0, 0], 200)
+    honest = weighted(measured)
+    assert honest.high > honest.value
+    of(tmp_path, "a", measured, lambda o: replace(weighted(o), low=honest.value, high=honest.value))
+    assert only_table(tmp_path).rows[0].cells["clean"].reason == ""
+
+
 def test_an_interval_that_is_too_narrow_is_still_named(tmp_path):
     measured = of_conditions([1, 0, 0], 500)
     honest = weighted(measured)

@@ -34,6 +34,18 @@ def test_the_accuracy_of_one_condition_has_wilsons_interval() -> None:
     assert (score.value, score.made_of) == (plain.value, plain.made_of)
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_images_that_are_all_alike_do_not_make_a_figure_certain(right: bool) -> None:
+    """Of one condition the interval is Wilson's; so it is of two that agree, whose images are as many, and no better."""
+    few, many = (weighted({"a": outcomes([right] * n), "b": outcomes([right] * n)}) for n in (20, 500))
+    low, high = wilson(20 * right, 20)
+    assert (few.low, few.high) == pytest.approx((100 * low, 100 * high))
+    assert few.high - few.low > 10 > many.high - many.low > 0.5
+    # half of all outcomes, and of each image the same half: it may be none or both of another image
+    half = weighted({"a": outcomes([right] * 20), "b": outcomes([not right] * 20)})
+    assert (half.low, half.high) == pytest.approx((50 - 50 * wilson(0, 20)[1], 50 + 50 * wilson(0, 20)[1]))
+
+
 def test_images_are_met_by_id_and_their_mean_is_the_score() -> None:
     turned = Outcomes(B.ids[::-1], B.labels[::-1], B.predictions[::-1])
     score = weighted({"a": A, "b": turned}, {"a": 30.0, "b": 70.0})

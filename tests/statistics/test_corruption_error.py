@@ -140,3 +140,14 @@ def test_wrong_use() -> None:
         corruption_errors({"fog/1": outcomes(share(0.5, 4)), "fog/2": outcomes(share(0.5, 5))})
     with pytest.raises(DataError, match="no images"):
         corruption_errors({"fog/1": outcomes(np.zeros(0))})
+
+
+def test_a_few_images_that_are_all_right_leave_room_for_errors() -> None:
+    found = corruption_errors(all_conditions(lambda c, s: np.zeros(20, bool)), outcomes(np.zeros(20, bool)))
+    assert found.mce is not None
+    assert found.relative_mce is not None
+    assert (found.mce.value, found.mce.low) == (0, 0)
+    one_wrong = corruption_errors(all_conditions(lambda c, s: np.arange(20) < 1)).mce
+    assert one_wrong is not None
+    assert one_wrong.value < found.mce.high < 5 * one_wrong.value  # Wilson: up to 3.2 of 20 images
+    assert found.relative_mce.low < 0 < found.relative_mce.high
