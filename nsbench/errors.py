@@ -16,6 +16,7 @@ NsbenchError
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -81,8 +82,11 @@ def without_controls(text: str) -> str:
 
 
 def is_line(text: str) -> bool:
-    """Whether it can be shown and shared as it is: without control characters, on one line."""
-    return without_controls(text) == text and not set("\n\t") & set(text)
+    """Whether it can be shown and shared as it is: on one line, with no character that is not seen.
+
+    Such are controls, marks that turn the direction of text, halves of characters and private ones.
+    """
+    return not any(unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp") for character in text)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ ROLES = (  # what a method is in a comparison
     "control",  # the same recipe, steps and data as all others, and nothing of a method's own
     "untouched",  # the checkpoint as it is
 )
+LARGEST_COUNT = 2**63 - 1  # what every reader of a result can hold
 Scalar = bool | int | float | str | None
 Setting = Scalar | tuple[Scalar, ...]  # a value of an attack's settings or of a recipe's fields
 PROBABILITY_STEP = 2.0**-16  # probabilities are kept to this: it makes files small and hides no difference that counts

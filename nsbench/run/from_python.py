@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nsbench.errors import UsageError
+from nsbench.types import LARGEST_COUNT
 
-LARGEST = 2**63 - 1
 COUNTS = {"limit": 1, "batch_size": 1, "workers": 0}  # options that are whole numbers, and the least of each
 ONE_OF = {  # as the command line's choices
     "match": ("steps", "compute"),
@@ -49,7 +49,7 @@ def whole(name: str, value: object, least: int) -> int:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         number = least - 1
-    if isinstance(value, bool) or not least <= number <= LARGEST:
+    if isinstance(value, bool) or not least <= number <= LARGEST_COUNT:
         raise UsageError(f"{name}: {value!r} is no whole number of at least {least}")
     return number
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nsbench.errors import UsageError, is_line
 from nsbench.models.preparation import Preparation
 from nsbench.results.record import About
+from nsbench.types import LARGEST_COUNT
 
 EMBEDDED = "shapes10"  # the data source where none is named
 
@@ -54,3 +56,10 @@ class RunOptions:
     task_gpus: float | None = None
     task_memory: float | None = None  # GB
     slurm: Mapping[str, str] = field(default_factory=dict)  # as text: what jobs of SLURM ask for
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for what a result could state and nobody could share."""
+        if not is_line(self.name):
+            raise UsageError(f"name {self.name!r}: holds characters that are not seen; give a line of text")
+        if too_large := [seed for seed in self.seeds if seed > LARGEST_COUNT]:
+            raise UsageError(f"seed {too_large[0]}: is too large; give a whole number up to {LARGEST_COUNT:,}")

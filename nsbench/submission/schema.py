@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -12,10 +11,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from nsbench.errors import ResultError
+from nsbench.errors import ResultError, is_line
 from nsbench.results import SCHEMA, UPGRADES, ConditionResult, Result, typed
 from nsbench.submission.archive import WORD, member_folder, parse, printable, shown
-from nsbench.types import ROLES
+from nsbench.types import LARGEST_COUNT, ROLES
 
 DEPTH, NODES, TEXT = 8, 100_000, 4000  # nesting, values and characters of one text
 CONDITIONS = 1000
@@ -182,13 +181,13 @@ def _unsafe(record: object) -> list[str]:
         if isinstance(value, str):
             if len(value) > TEXT:
                 return [f"{where}: has {len(value):,} characters; at most {TEXT:,} are read"]
-            if any(_hidden(character) for character in value):
+            if not is_line(value):
                 return [f"{where}: holds control or invisible characters"]
             if path in NAMES + NAMES_INSIDE and any(character in value for character in "<>&\"'`\\{}"):
                 return [f"{where}: {shown(value)} holds markup"]
         elif isinstance(value, float) and not math.isfinite(value):
             return [f"{where}: is no finite number"]
-        elif isinstance(value, int | float) and abs(value) >= 2**63:
+        elif isinstance(value, int | float) and abs(value) > LARGEST_COUNT:
             return [f"{where}: is larger than any count"]
     return []
 
@@ -205,8 +204,3 @@ def _walk(value: object, path: str, depth: int) -> Iterator[tuple[str, object, i
     elif isinstance(value, list):
         for inner in value:
             yield from _walk(inner, path, depth + 1)
-
-
-def _hidden(character: str) -> bool:
-    """Control characters, marks that turn the direction of text, halves of characters, private ones."""
-    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 import nsbench as nb
+from nsbench.cli import main
 from nsbench.errors import NsbenchError, UsageError
 from nsbench.models import Model
 from nsbench.run.from_python import checked, seeds_of
@@ -34,6 +36,8 @@ MISTAKES: dict[str, dict[str, Any]] = {
     "seeds: -1 is no whole number": {"seeds": (-1,)},
     "seeds: '1' is no whole number": {"seeds": ("1",)},
     "data: 5 is no text": {"data": 5},
+    r"name 'a\\x1bb': holds characters that are not seen": {"name": "a\x1bb"},
+    r"name 'a\\u200db': holds characters that are not seen": {"name": "a\u200db"},
     "crop_pct: '0.9' is no number": {"crop_pct": "0.9"},
     "checkpoint: 3 is no text": {"checkpoint": 3},
     "class_map_by: 'nope' is none of sum, mean, max": {"class_map_by": "nope"},
@@ -79,3 +83,13 @@ def test_a_model_that_has_its_preparation_takes_no_other() -> None:
 def test_a_leaderboard_is_made_of_results() -> None:
     with pytest.raises(UsageError, match="is a folder; give what read_results gives of it"):
         nb.leaderboard("reports/results")
+
+
+@pytest.mark.parametrize(("option", "value"), [("--name", "two\nlines"), ("--seed", str(2**63))])
+def test_what_nobody_could_share_is_refused_before_the_work(tmp_path: Path, option: str, value: str) -> None:
+    """`submit` takes no such result."""
+    work = ["run", "--method", "pretrained", "--suite", "clean", "--results", str(tmp_path / "results")]
+    done = CliRunner().invoke(main, [*work, option, value])
+    assert done.exit_code == 2
+    assert done.output.startswith(f"nsbench: {option[2:]} ")
+    assert not (tmp_path / "results").exists()
