@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SHOWCASE = Path(__file__).parents[2] / "reports" / "showcase"  # in a checkout; a wheel brings none
 NO_FOLDER = "none"
+DEFAULT_REPORT = Path("reports/index.html")
 
 _BOARD: list[Callable[[Any], Any]] = [
     option("--results", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_RESULTS, show_default=True),

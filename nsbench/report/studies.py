@@ -71,9 +71,10 @@ class StudyView:
         return f"table {name.removeprefix('table')}" if self.study.published and name.startswith("table") else ""
 
 
-def study_views(table: Table) -> list[StudyView]:
-    """The studies that nsbench brings, as far as this table holds them."""
-    return [view for name in known_studies() if (view := study_view(load_study(name), table))]
+def study_views(table: Table, own: Sequence[Study] = ()) -> list[StudyView]:
+    """The studies that nsbench brings, and one's own, as far as this table holds them."""
+    studies = [*map(load_study, known_studies()), *own]
+    return [view for study in studies if (view := study_view(study, table))]
 
 
 def study_view(study: Study, table: Table) -> StudyView | None:

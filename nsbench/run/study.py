@@ -33,6 +33,11 @@ class Study(BaseModel):
     settings: tuple[dict[str, str | int | float], ...] = ({},)  # as `--set` gives them; one run for each
     published: str = ""  # file of baselines/published with the paper's figures
 
+    @property
+    def spelled(self) -> str:
+        """As a command names it."""
+        return self.name if self.name in known_studies() else f"{self.name}.toml"
+
     def texts(self) -> list[dict[str, str]]:
         """The settings as `--set` would give them."""
         return [{field: str(value) for field, value in setting.items()} for setting in self.settings]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -74,8 +75,12 @@ def test_a_study_points_to_its_section(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     counts, section, page = result.output.splitlines()[-3:]
     assert counts.startswith("1 done")
-    assert section == "The table has a row for each method and setting of the study."  # the shipped ones have a section
-    assert "nsbench report --results" in page
+    assert section == "The page shows the grid of a study in a section of its own, where its rows are stored."
+    command = page.partition("The page: ")[2].partition(" (writes")[0]
+    page = tmp_path / "page.html"
+    shown = nsbench(*shlex.split(command)[1:], "--out", page)
+    assert shown.exit_code == 0, shown.output
+    assert '-study-mine">x</h3>' in page.read_text()
 
 
 def test_a_run_without_results_claims_nothing(tmp_path: Path, shared_data: Path) -> None:

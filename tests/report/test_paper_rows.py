@@ -1,12 +1,17 @@
 """The paper's rows below ours: a difference only where both are of the same model and of all images."""
 
+from pathlib import Path
+
 import made
 import pytest
+from click.testing import CliRunner
+from hostile_results import attacked
 
 from nsbench import report
+from nsbench.cli import main
 from nsbench.leaderboard import build
 from nsbench.report.studies import study_views
-from nsbench.run.study import load_study
+from nsbench.run.study import Study, load_study
 from nsbench.types import Score
 
 STUDY = load_study("table3")
@@ -63,3 +68,38 @@ def test_it_is_said_of_every_line():
     (view,) = study_views(board(n=650).tables[0])
     assert view.not_theirs == "images"
     assert all(line.difference(column) is None for line in view.lines for column in view.columns)
+
+
+OWN = Study(name="steps", title="How many <steps>?", methods=("pretrained", "ns"), suites=("clean",))
+
+
+def test_a_study_of_ones_own_has_a_section_where_it_is_named() -> None:
+    whole = board()
+    assert "t0-study-steps" not in report.to_html(whole)
+    text = report.to_html(whole, studies=[OWN])
+    start = text.index('<h3 id="t0-study-steps">How many &lt;steps&gt;?</h3>')
+    mine = text[start : text.index("</table>", start)]
+    assert "nsbench run --study steps.toml" in mine
+    assert mine.count('<th scope="row">') == 2
+    assert "FGSM" not in mine  # which is none of its suites
+
+
+def test_a_study_that_no_table_holds_is_said(tmp_path: Path) -> None:
+    (tmp_path / "steps.toml").write_text('title = "?"\nmethods = ["pretrained", "trades"]\nsuites = ["clean"]\n')
+    made.stored(tmp_path / "results", attacked())
+    work = [
+        "report",
+        "--results",
+        str(tmp_path / "results"),
+        "--out",
+        str(tmp_path),
+        "--study",
+        f"{tmp_path}/steps.toml",
+    ]
+    done = CliRunner().invoke(main, work)
+    assert done.exit_code == 0
+    assert (
+        "steps.toml: no table has every method of it, so the page does not show it; run it: nsbench run" in done.output
+    )
+    assert CliRunner().invoke(main, [*work, "--format", "csv"]).exit_code == 2
+    assert CliRunner().invoke(main, [*work, "--site", str(tmp_path / "site")]).exit_code == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -44,15 +44,17 @@ from nsbench.report.tables.latex import to_latex
 from nsbench.report.tables.text import to_markdown
 from nsbench.report.tradeoffs import Cost, calibration, cost
 from nsbench.report.words import listed
+from nsbench.run.study import Study
 
 
 @without_collection()
-def to_html(board: Leaderboard, detail: int | None = None) -> str:
-    """The page as text; `detail` rows are drawn in each chart and have a card, instead of the usual `Limits`.
+def to_html(board: Leaderboard, detail: int | None = None, studies: Sequence[Study] = ()) -> str:
+    """The page as text; `detail` rows are drawn in each chart and have a card, instead of the usual `Limits`. `studies`:
+    of one's own, which get a section in each table that holds them.
 
     Every value is escaped; a name that the template misspells raises.
     """
-    return page_of(board, views(board, Limits.of(detail)))
+    return page_of(board, [replace(view, own_studies=studies) for view in views(board, Limits.of(detail))])
 
 
 def page_of(
@@ -119,6 +121,7 @@ class TableView:
     side: Sequence[SideColumn]  # effective robustness, confidence and cost, to the right of the scores
     cost: Cost | None  # the average against the cost of the training
     calibration: Sequence[Figure]  # of single rows
+    own_studies: Sequence[Study] = ()  # which the reader named; those that nsbench brings are known
 
     @cached_property
     def answer(self) -> list[tuple[Finding, str, str]]:
@@ -208,7 +211,7 @@ class TableView:
 
     @property
     def studies(self) -> list[StudyView]:
-        return study_views(self.table)
+        return study_views(self.table, self.own_studies)
 
     @property
     def methods_left_out(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from nsbench.errors import ResultError, UnknownName, without_controls
@@ -15,12 +15,13 @@ from nsbench.report.tables.latex import to_latex
 from nsbench.report.tables.paper import EVERYTHING, PaperLayout
 from nsbench.report.tables.text import to_markdown
 from nsbench.report.tables.tidy import to_csv, to_json
+from nsbench.run.study import Study
 
 Contents = Mapping[str, str | bytes]  # by path
 
 
-def _html(board: Leaderboard, detail: int | None = None) -> Contents:
-    return {"index.html": to_html(board, detail)}
+def _html(board: Leaderboard, detail: int | None = None, studies: Sequence[Study] = ()) -> Contents:
+    return {"index.html": to_html(board, detail, studies)}
 
 
 def _latex(board: Leaderboard, paper: PaperLayout = EVERYTHING) -> Contents:
@@ -72,16 +73,18 @@ def export(
     formats: Iterable[str],
     detail: int | None = None,
     paper: PaperLayout = EVERYTHING,
+    studies: Sequence[Study] = (),
 ) -> list[Path]:
     """Write each format below `out`; returns the files. A format with nothing to say (no mCE, no average) writes none.
 
     `out` may be an .html file: that is the page's name then, and the others lie beside it. `detail`: how many
-    rows the page draws; `paper`: what tables for papers hold. Raises ResultError where something cannot be written.
+    rows the page draws; `studies`: of one's own, which the page shows; `paper`: what tables for papers hold. Raises
+    ResultError where something cannot be written.
     """
     page = out.suffix.lower() in (".html", ".htm")
     folder, written = out.parent if page else out, []
     for name in formats:
-        contents = _contents(board, name, detail, paper)
+        contents = _contents(board, name, detail, paper, studies)
         for path, content in contents.items():
             file = out if page and name == "html" else folder / path
             with writing(file, ResultError, "choose another place with --out", what="the report cannot be written"):
@@ -97,7 +100,9 @@ def _bytes(name: str, content: str | bytes) -> bytes:
     return (content if name == "html" else without_controls(content)).encode("utf-8", "replace")
 
 
-def _contents(board: Leaderboard, name: str, detail: int | None, paper: PaperLayout) -> Contents:
+def _contents(
+    board: Leaderboard, name: str, detail: int | None, paper: PaperLayout, studies: Sequence[Study]
+) -> Contents:
     if name == "html":
-        return _html(board, detail)
+        return _html(board, detail, studies)
     return _latex(board, paper) if name == "latex" else FORMATS[name](board)
