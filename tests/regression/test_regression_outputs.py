@@ -122,6 +122,16 @@ class Tags(HTMLParser):
         self.text += data
 
 
+def test_markdown_begins_with_the_suites_that_are_not_as_they_were(tmp_path: Path) -> None:
+    head = to_markdown(one_of_each(tmp_path)).partition("<details>")[0]
+    assert [line.partition("<code>")[2].partition("</code>")[0] for line in head.splitlines() if line[:1] == "-"] == [
+        "ns x fgsm",
+        "ns x cw",
+        "ns x patchfool",
+        "ns",  # on average
+    ]
+
+
 def test_markdown_shows_names_and_nothing_else(found: BaselineCheck) -> None:
     markdown_it = pytest.importorskip("markdown_it")  # comes with rich
     page = Tags(markdown_it.MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(to_markdown(found)))

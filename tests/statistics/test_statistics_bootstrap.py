@@ -218,6 +218,18 @@ def test_images_that_differ_are_counted_over_strata_and_pairs() -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 100.0])
+def test_no_p_value_is_below_that_of_the_images_that_differ(unit: float) -> None:
+    """Whatever the size of the differences and their unit: the bound that saves counting is a bound."""
+    rng = np.random.default_rng(2)
+    sparse = rng.normal(3, 1, (60, 300)) * (rng.random((60, 300)) < rng.uniform(0, 0.05, (60, 1)))
+    sparse[:, 0] *= rng.integers(1, 30, 60)
+    p = paired_pvalues([unit * sparse / 300])
+    k = (sparse[:, None] != sparse[None]).sum(axis=2)
+    assert (k[np.triu_indices(60, 1)] < 12).any()
+    assert (p >= 2.0 ** (1 - np.maximum(k, 1)) * (1 - 1e-9)).all()
+
+
 def test_an_interval_without_width_proves_nothing() -> None:
     p = interval_pvalues([50.0, 50.001, 70.0], [(50.0, 50.0), (50.001, 50.001), (65.0, 75.0)])
     np.testing.assert_array_equal(p, np.ones((3, 3)))
