@@ -94,7 +94,7 @@ def run(options: RunOptions, progress: Progress, network: Model | None = None) -
     try:
         _run_all(first, course, summary)
     except KeyboardInterrupt as stopped:
-        say_what_is_stored(stopped, options, progress, len(summary.done) + len(summary.held), course.total)
+        say_what_is_stored(stopped, options, progress, len(summary.identities), course.total)
         raise
     return summary
 

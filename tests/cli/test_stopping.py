@@ -41,6 +41,7 @@ def stopped(number: int, when: Callable[[], bool], *command: object, **environme
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, "the moment never came"
         time.sleep(0.02)
+    time.sleep(0.2)  # on a busy machine a file is there some time before the command knows it
     sent = time.monotonic()
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)

@@ -91,7 +91,7 @@ def run_with(start: Start, options: RunOptions, progress: Progress) -> Summary:
             progress.line(workers.describe(), style="dim")
             Driver(first, workers, summary, course, advance).run()
     except KeyboardInterrupt as stopped:
-        say_what_is_stored(stopped, options, progress, len(summary.done) + len(summary.held), course.total)
+        say_what_is_stored(stopped, options, progress, len(summary.identities), course.total)
         raise
     return summary
 
@@ -320,8 +320,8 @@ class Driver:
                 value.doubts,
             )
         self.pairs.pop(pair).turn.close()
-        self.summary.done.append(pair)
         self.summary.identities.append(work.identity)  # alone: a large grid has many results
+        self.summary.done.append(pair)
         self.images += sum(condition.n for condition in result.conditions)
         self.course.computed += 1
         self._settled()
