@@ -34,6 +34,16 @@ def l2_norm(images_BCHW: Tensor) -> Tensor:
     return norm_B
 
 
+def l1_norm(images_BCHW: Tensor) -> Tensor:
+    """Sum of absolute values of each image, (B,)."""
+    return images_BCHW.flatten(1).abs().sum(dim=1)
+
+
+def linf_norm(images_BCHW: Tensor) -> Tensor:
+    """Largest absolute value of each image, (B,)."""
+    return images_BCHW.flatten(1).abs().amax(dim=1)
+
+
 def project_linf(adversarial_BCHW: Tensor, images_BCHW: Tensor, eps: float) -> Tensor:
     """Nearest point that is within `eps` of each pixel and inside [0, 1]."""
     return (images_BCHW + (adversarial_BCHW - images_BCHW).clamp(-eps, eps)).clamp(0, 1)
@@ -71,6 +81,7 @@ def project_l1(adversarial_BCHW: Tensor, images_BCHW: Tensor, eps: float) -> Ten
     return (clean_BN + kept_BN * change_BN.sign()).view_as(images_BCHW).clamp(0, 1)
 
 
+NORMS = {"linf": linf_norm, "l2": l2_norm, "l1": l1_norm}  # of each image, by name
 PROJECT = {"linf": project_linf, "l2": project_l2, "l1": project_l1}  # by norm
 
 

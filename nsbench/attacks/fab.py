@@ -1,4 +1,4 @@
-"""Targeted FAB, the fast adaptive boundary attack (Croce and Hein 2020, arXiv:1907.02044), l-inf and l2.
+"""Targeted FAB, the fast adaptive boundary attack (Croce and Hein 2020, arXiv:1907.02044), l-inf, l2 and l1.
 
 The projections onto a hyperplane inside the box are pyautoattack's. The steps around them are own code: pyautoattack
 takes every image of a batch through every step. Nothing is drawn, and every iterate is that of pyautoattack, which a
@@ -15,12 +15,12 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from nsbench.attacks.common import (
+    NORMS,
     PROJECT,
     Classifier,
     blocks,
     check_threat,
     gradient,
-    l2_norm,
     likely_targets,
     logits_of,
     misclassified,
@@ -65,9 +65,9 @@ def fab(
     A step goes beyond the boundary and is drawn towards the image; from a misclassified iterate it goes back. An image
     leaves with its first misclassified iterate within eps, or with the nearest one of the target's run if `early_stop`
     is False; one that no run breaks within eps comes back as it is. Nothing is drawn: `ids` and `seed` have no effect.
-    Raises UsageError for a norm other than linf and l2.
+    Raises UsageError for another norm.
     """
-    eps = check_threat("fab", threat, ["linf", "l2"])
+    eps = check_threat("fab", threat, ["linf", "l2", "l1"])
     logits_BK = logits_of(model, images_BCHW, batch_size)
     found = images_BCHW.clone()
     right_B = ~misclassified(logits_BK, labels_B)
@@ -111,8 +111,7 @@ def approach(
 ) -> tuple[Tensor, Tensor]:
     """Adversarial images within eps, unchanged where no target gave one, and which are broken (B,)."""
     found, broken_B = images_BCHW.clone(), torch.zeros_like(labels_B, dtype=torch.bool)
-    length = _linf_norm if norm == "linf" else l2_norm
-    onto = _hyperplane(norm)
+    length, onto = NORMS[norm], _hyperplane(norm)
 
     def start(jobs: Sequence[tuple[int, int]]) -> _Rows:
         image, run = torch.tensor(jobs, device=labels_B.device).unbind(1)
@@ -160,7 +159,7 @@ def _hyperplane(norm: str) -> Onto:
     """`project(points_BD, w_BD, b_B)`: the shortest change to <w, x> = b that keeps to [0, 1]."""
     from pyautoattack import fab_projections
 
-    project: Onto = fab_projections.projection_linf if norm == "linf" else fab_projections.projection_l2
+    project: Onto = getattr(fab_projections, f"projection_{norm}")
     return project
 
 
@@ -175,7 +174,3 @@ def _step(
     change, clean_change = (part.view_as(current) for part in both.chunk(2))
     pull = per_image((length_B / (length_B + clean_length_B)).clamp(0, LARGEST_PULL), current)
     return ((current + OVERSHOT * change) * (1 - pull) + (clean + OVERSHOT * clean_change) * pull).clamp(0, 1)
-
-
-def _linf_norm(images_BCHW: Tensor) -> Tensor:
-    return images_BCHW.flatten(1).abs().amax(dim=1)

@@ -1,4 +1,6 @@
-"""Square Attack (Andriushchenko et al. 2020, arXiv:1912.00049), l-inf and l2: random squares, and no gradient.
+"""Square Attack (Andriushchenko et al. 2020, arXiv:1912.00049), l-inf, l2 and l1: random squares, and no gradient.
+
+In l1 it is that of Croce and Hein 2021 (arXiv:2103.01208, section 5).
 
 Own code: pyautoattack draws one square for all images of a batch that are still robust. Here each image has squares of
 its own, those that pyautoattack draws for a batch of this one image, and a count of its queries, so that it may enter
@@ -10,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 import torch
 from pydantic import PositiveInt
@@ -20,6 +22,7 @@ from nsbench.attacks.common import (
     PROJECT,
     Classifier,
     check_threat,
+    l1_norm,
     l2_norm,
     logits_of,
     margin,
@@ -34,7 +37,8 @@ from nsbench.types import Passes, ThreatModel
 
 SHARE = 0.8  # of the pixels, in a square of the first queries
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries after which the share is halved
-TILES = 5  # the l2 start has about so many tiles in a row
+ORDER, POWER = {"l2": 2, "l1": 1}, {"l2": 2, "l1": 4}  # of a norm, and of the rings of its bumps
+TILES = 5  # the l2 and l1 starts have about so many tiles in a row
 TINY = 1e-12
 
 
@@ -63,10 +67,10 @@ def square(
     """Change a random square, keep the change if the margin of the label falls, and `queries` times over again.
 
     Squares become smaller by a fixed schedule. An image leaves as soon as its margin is not positive; one that stays
-    right comes back as it is. Raises UsageError for a norm other than linf and l2, and for l2 on images of fewer than
-    five pixels in a row.
+    right comes back as it is. Raises UsageError for another norm, and for l2 and l1 on images of fewer than five pixels
+    in a row.
     """
-    eps = check_threat("square", threat, ["linf", "l2"])
+    eps = check_threat("square", threat, ["linf", "l2", "l1"])
     logits_BK = logits_of(model, images_BCHW, batch_size)
     found = images_BCHW.clone()
     right = (~misclassified(logits_BK, labels_B)).nonzero().squeeze(1)
@@ -102,12 +106,12 @@ def search(
     """Adversarial images, unchanged where none was found, and which are broken (B,)."""
     found, broken_B = images_BCHW.clone(), torch.zeros_like(labels_B, dtype=torch.bool)
     height, width = images_BCHW.shape[2:]
-    if norm == "l2" and min(height, width) < TILES:
+    if norm != "linf" and min(height, width) < TILES:
         raise UsageError(
-            f"square: l2 needs images of {TILES} x {TILES} pixels; these have {height} x {width}; use linf"
+            f"square: {norm} needs images of {TILES} x {TILES} pixels; these have {height} x {width}; use linf"
         )
     sides = torch.tensor([_side(query, norm, height, width) for query in range(queries)], device=labels_B.device)
-    first, change = (_stripes, _linf_change) if norm == "linf" else (_tiles, _l2_change)
+    first, change = (_stripes, _linf_change) if norm == "linf" else (partial(_tiles, norm), partial(_move_bumps, norm))
     draws_each = (2 if norm == "linf" else 5) + images_BCHW.shape[1]
 
     def start(jobs: Sequence[tuple[int, int]]) -> _Rows:
@@ -146,7 +150,7 @@ def _side(query: int, norm: str, height: int, width: int) -> int:
     """Pixels in a side of the square: from 0.8 of the image's area on, halved again and again."""
     share = SHARE / 2 ** sum(query > after for after in HALVINGS)
     side = round(math.sqrt(share * height * width))
-    if norm == "l2":
+    if norm != "linf":
         side = max(side, 3)
         side += side % 2 == 0
     return min(max(side, 1), height, width)
@@ -169,20 +173,20 @@ def _linf_change(candidate: Tensor, clean: Tensor, at: Tensor, drawn: Tensor, si
     candidate[here] = torch.clamp(candidate[here] + 2 * eps * sign, pixels - eps, pixels + eps).clamp(0, 1)
 
 
-def _tiles(clean: Tensor, source: torch.Generator, eps: float) -> Tensor:
-    """One image with tiles of bumps, each channel of each tile up or down, at l2 distance eps before it is clipped."""
+def _tiles(norm: str, clean: Tensor, source: torch.Generator, eps: float) -> Tensor:
+    """One image with tiles of bumps, each channel of each tile up or down, within the budget."""
     channels, height, width = clean.shape[1:]
     change, side = torch.zeros(clean.shape), height // TILES
     begin = (height - side * TILES) // 2
     for top in range(begin, begin + height // side * side, side):
         for left in range(begin, begin + width // side * side, side):
-            tile = _bumps(torch.rand(1, 1 + channels, generator=source), side, change)
+            tile = _bumps(norm, torch.rand(1, 1 + channels, generator=source), side, change)
             part = change[:, :, top : top + side, left : left + side]  # at the border: less than a tile, or nothing
             part += tile[:, :, : part.shape[2], : part.shape[3]]
-    return _at_eps(change.to(clean), clean, eps)
+    return WITHIN[norm](change.to(clean), clean, eps)
 
 
-def _l2_change(candidate: Tensor, clean: Tensor, at: Tensor, drawn: Tensor, side: int, eps: float) -> None:
+def _move_bumps(norm: str, candidate: Tensor, clean: Tensor, at: Tensor, drawn: Tensor, side: int, eps: float) -> None:
     """Bumps in one square, paid with what the budget has left and with the change inside another square."""
     pixels = clean[at]
     change = candidate[at].sub_(pixels)
@@ -190,13 +194,17 @@ def _l2_change(candidate: Tensor, clean: Tensor, at: Tensor, drawn: Tensor, side
     here, there = (_window(change, each, drawn[:, k], drawn[:, k + 1], side) for k in (0, 2))
     either = torch.zeros_like(change)
     either[here] = either[there] = 1
-    left_B = (eps**2 - l2_norm(change) ** 2).clamp_min(0)
-    length = (per_image(left_B, change) / change.shape[1] + _length(either.mul_(change)) ** 2).sqrt()
-    old = change[here]
-    new = _bumps(drawn[:, 4:], side, clean) + old / (TINY + _length(old))
+    old, held = change[here], _length(norm, either.mul_(change))
+    if norm == "l2":
+        left_B = (eps**2 - l2_norm(change) ** 2).clamp_min(0)
+        length = (per_image(left_B, change) / change.shape[1] + held**2).sqrt()
+    else:  # every channel is given the sum of all, which the projection takes back
+        left_B = (eps - l1_norm(change)).clamp_min(0)
+        length = (per_image(left_B, change) / change.shape[1] + held) * change.shape[1]
+    new = _bumps(norm, drawn[:, 4:], side, clean) + old / (TINY + _length(norm, old))
     change[there] = 0
-    change[here] = new / (TINY + _length(new)) * length
-    candidate[at] = _at_eps(change, pixels, eps)
+    change[here] = new / (TINY + _length(norm, new)) * length
+    candidate[at] = WITHIN[norm](change, pixels, eps)
 
 
 Window = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -212,8 +220,10 @@ def _window(images_BCHW: Tensor, at: Tensor, down: Tensor, right: Tensor, side: 
     return at[:, None, None, None], channel, rows[:, None, :, None], columns[:, None, None, :]
 
 
-def _length(window_BCSS: Tensor) -> Tensor:
-    """l2 norm of each channel, (B, C, 1, 1)."""
+def _length(norm: str, window_BCSS: Tensor) -> Tensor:
+    """l2 or l1 norm of each channel, (B, C, 1, 1)."""
+    if norm == "l1":
+        return window_BCSS.abs().sum((-2, -1), keepdim=True)
     return window_BCSS.square().sum((-2, -1), keepdim=True).sqrt()
 
 
@@ -222,26 +232,39 @@ def _at_eps(change: Tensor, clean: Tensor, eps: float) -> Tensor:
     return change.div_(per_image(l2_norm(change), change) + TINY).mul_(eps).add_(clean).clamp_(0, 1)
 
 
-def _bumps(drawn: Tensor, side: int, like: Tensor) -> Tensor:
+def _within_l1(change: Tensor, clean: Tensor, eps: float) -> Tensor:
+    """The image with the change, moved to where l1 and [0, 1] allow it."""
+    from pyautoattack.autopgd_base import L1_projection
+
+    back: Tensor = L1_projection(clean, change, eps * (1 - 1e-6))
+    return clean + change + back
+
+
+WITHIN = {"l2": _at_eps, "l1": _within_l1}  # the image with a change that keeps to the budget, by norm
+
+
+def _bumps(norm: str, drawn: Tensor, side: int, like: Tensor) -> Tensor:
     """A bump up beside one down, upright or lying as the first number says, each channel's sign as its own one says."""
-    pair = _pair(side).to(like)
+    pair = _pair(norm, side).to(like)
     lying = (drawn[:, 0] > 0.5)[:, None, None]
     return torch.where(lying, pair.T, pair)[:, None] * _sign(drawn[:, 1:])[:, :, None, None].to(like)
 
 
 @cache
-def _pair(side: int) -> Tensor:
-    """Two bumps that fill a square, the upper one positive, of l2 norm 1."""
-    pair = torch.cat([_bump(side // 2, side), -_bump(side - side // 2, side)])
-    return pair.div_(torch.linalg.vector_norm(pair))
+def _pair(norm: str, side: int) -> Tensor:
+    """Two bumps that fill a square, the upper one positive, of norm 1."""
+    pair = torch.cat([_bump(norm, side // 2, side), -_bump(norm, side - side // 2, side)])
+    return pair.div_(torch.linalg.vector_norm(pair, ORDER[norm]))
 
 
-def _bump(height: int, width: int) -> Tensor:
-    """1 + 1/4 + 1/9 + ... in the middle, with one term fewer in each ring around it, of l2 norm 1."""
+def _bump(norm: str, height: int, width: int) -> Tensor:
+    """1 + 1/4 + 1/9 + ... in the middle, with one term fewer in each ring around it, of l2 norm 1; in l1 1 + 1/16 + ..."""
     bump, rings = torch.zeros(height, width), max(height, width) // 2 + 1
     top, left = height // 2, width // 2
     for ring in range(rings):
         side = 2 * ring + 1
-        bump[max(top, 0) : min(top + side, height), max(left, 0) : min(left + side, width)] += 1 / (ring + 1) ** 2
+        bump[max(top, 0) : min(top + side, height), max(left, 0) : min(left + side, width)] += (
+            1 / (ring + 1) ** POWER[norm]
+        )
         top, left = top - 1, left - 1
-    return bump.div_(torch.linalg.vector_norm(bump))
+    return bump.div_(torch.linalg.vector_norm(bump, ORDER[norm]))

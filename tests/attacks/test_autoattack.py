@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nsbench.attacks import apgd, autoattack, fab, square
 from nsbench.attacks.card import AttackCost
-from nsbench.attacks.common import l2_norm, misclassified
+from nsbench.attacks.common import NORMS, l2_norm, misclassified
 from nsbench.attacks.square import HALVINGS, _side
 from nsbench.data.loading import batches
 from nsbench.errors import ModelError, UsageError
@@ -52,10 +52,11 @@ def subject(images: int) -> Subject:
     return model, pixels, labels
 
 
-@pytest.fixture(scope="module")
-def expected(few: Subject) -> Tensor:
+@pytest.fixture(scope="module", params=[LINF, L1], ids=["linf", "l1"])
+def expected(few: Subject, request: pytest.FixtureRequest) -> tuple[ThreatModel, Tensor]:
     model, images, labels = few
-    return image_by_image(model, images, labels, names(4), "linf", LINF.eps, 5)
+    threat = request.param
+    return threat, image_by_image(model, images, labels, names(4), threat.norm, threat.eps, 5)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ PARTS = {
     "square": (square, {"queries": 300}, "square", {"n_queries": 300}),
 }
 
-CASES = [(part, threat) for part in PARTS for threat in (LINF, L2)] + [("ce", L1), ("dlr", L1)]
+CASES = [(part, threat) for part in PARTS for threat in (LINF, L2, L1)]
 
 
 @pytest.mark.parametrize(("part", "threat"), CASES, ids=[f"{part}-{threat.norm}" for part, threat in CASES])
@@ -127,18 +128,21 @@ def test_neither_batch_nor_order_moves_an_image(part: str, threat: ThreatModel) 
 
 
 @pytest.mark.parametrize("early_stop", [True, False])
-def test_all_four_give_what_pyautoattack_gives_image_by_image(few: Subject, expected: Tensor, early_stop: bool) -> None:
+def test_all_four_give_what_pyautoattack_gives_image_by_image(
+    few: Subject, expected: tuple[ThreatModel, Tensor], early_stop: bool
+) -> None:
     """Without an early stop the same pixels; with one the same images are broken, at a fraction of the passes."""
     model, images, labels = few
-    found = attack(few, list(range(4)), LINF, early_stop=early_stop, batch_size=3)
+    threat, theirs = expected
+    found = attack(few, list(range(4)), threat, early_stop=early_stop, batch_size=3)
     if not early_stop:
-        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(found, theirs, atol=1e-5, rtol=0)
     broken = misclassified(model(found), labels)
-    assert torch.equal(broken, misclassified(model(expected), labels))
+    assert torch.equal(broken, misclassified(model(theirs), labels))
     assert 1 < broken.sum() < 4
     assert torch.equal(found[0], images[0])  # wrong from the start
     assert torch.equal(found[~broken], images[~broken])
-    assert (found - images).abs().max() <= LINF.eps + 1e-6
+    assert NORMS[threat.norm](found - images).max() <= threat.eps + 1e-6
     assert found.min() >= 0
     assert found.max() <= 1
 
@@ -212,7 +216,7 @@ def test_an_image_leaves_when_it_is_broken(few: Subject) -> None:
     assert sooner.forwards < 0.2 * whole.forwards
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_squares_shrink_as_pyautoattack_lets_them(norm: str) -> None:
     theirs = standard_version(nn.Identity(), norm, 1.0, 0, 5, torch.device("cpu")).square
     for query in sorted({0, *(after + more for after in HALVINGS for more in (0, 1))}):

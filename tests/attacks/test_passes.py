@@ -72,7 +72,9 @@ CASES: list[tuple[str, ThreatModel, dict[str, Any], Passes, Passes]] = [
     ("apgd", L1, {"steps": 4, "loss": "dlr-targeted", "targets": 2}, Passes(1 + 14, 8), Passes(0, 6)),
     ("fab", LINF, {"steps": 3, "targets": 2}, Passes(1 + 12, 6), Passes()),
     ("fab", L2, {"steps": 1}, Passes(1 + 10, 5), Passes()),
+    ("fab", L1, {"steps": 2, "targets": 3}, Passes(1 + 12, 6), Passes()),
     ("square", LINF, {"queries": 7}, Passes(1 + 8), Passes()),
+    ("square", L1, {"queries": 4}, Passes(1 + 5), Passes()),
     ("cw", FREE, {"steps": 6}, Passes(6, 5), Passes(2, 0)),
     ("cw_search", FREE, {"steps": 4, "search_steps": 2}, Passes(8, 6), Passes(2, 0)),
     ("pgd", LINF, {"steps": 3, "eot": 2}, Passes(8, 6), Passes(0, 2)),
@@ -114,6 +116,18 @@ def test_autoattack_is_the_sum_of_its_parts(monkeypatch: pytest.MonkeyPatch) -> 
     by_hand = Passes(1 + 3 + 3 * targets + 2 * 2 * targets + 4, 2 + 2 * targets + 2 * targets)
     assert Passes(cost.forwards, cost.backwards) == by_hand * IMAGES
     assert registry.attacks["autoattack"].most_passes(model, {}, LINF) == by_hand + Passes(0, 1 + targets)
+
+
+def test_autoattack_in_l1_restarts_and_has_fewer_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = import_module("nsbench.attacks.autoattack")
+    monkeypatch.setattr(module, "STEPS", 2)
+    monkeypatch.setattr(module, "QUERIES", 3)
+    model, threat, targets = Never(), ThreatModel("l1", 0.1), CLASSES - 1
+    cost = counted("autoattack", model, threat, torch.zeros(IMAGES, dtype=torch.long))
+    climbs = 5 + min(5, targets)
+    assert cost.forwards / IMAGES == 1 + 5 * climbs + 2 * 2 * targets + 4
+    most = registry.attacks["autoattack"].most_passes(model, {}, threat)
+    assert most == Passes(1 + 5 * climbs + 2 * 2 * targets + 4, 5 * climbs + 2 * targets)
 
 
 @pytest.mark.parametrize(("name", "threat", "params", "by_hand", "more"), CASES)

@@ -1,15 +1,15 @@
 """AutoAttack against pyautoattack on real images: robust accuracy over three seeds, and the seconds of both.
 
-    python tests/benchmarks/autoattack_reference.py [--images 200] [--seeds 3] [--norms linf l2]
+    python tests/benchmarks/autoattack_reference.py [--images 200] [--seeds 3] [--norms linf l2 l1]
 
 Needs the folder NSBENCH_SHARED_DATA (or ../shared/data) with Tiny-ImageNet. Trains a small ViT against attacks on
 real images of ten classes (`tests/support/real_images.py`), takes 200 held-out pictures that it reads correctly, and
-attacks them by both sides with every seed: l-inf at eps 4/255, l2 at 0.5. pyautoattack is the standard version in its
-own batches of 250, with one seed for all images, as its users run it; ours goes in batches of the same size.
+attacks them by both sides with every seed: l-inf at eps 4/255, l2 at 0.5, l1 at 12. pyautoattack is the standard version in
+its own batches of 250, with one seed for all images, as its users run it; ours goes in batches of the same size.
 
 To expect: ours leaves no more images right than pyautoattack's mean and its own spread over seeds (largest less
 smallest); exit status 1 if it does. Times are processor seconds of one thread, with wall seconds behind them; the two
-sides take turns. It takes about half an hour.
+sides take turns. It takes about an hour.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from nsbench.models import Model
 from nsbench.types import ThreatModel
 
 SHARED = Path(os.environ.get("NSBENCH_SHARED_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
-THREATS = {"linf": ThreatModel("linf", 4 / 255), "l2": ThreatModel("l2", 0.5)}
+THREATS = {"linf": ThreatModel("linf", 4 / 255), "l2": ThreatModel("l2", 0.5), "l1": ThreatModel("l1", 12)}
 
 
 def main() -> int:

@@ -23,7 +23,8 @@ def standard_version(
     logger = logging.Logger("autoattack")
     logger.addHandler(logging.NullHandler())
     standard.logger = standard.apgd.logger = standard.apgd_targeted.logger = logger
-    standard.apgd_targeted.n_target_classes = standard.fab.n_target_classes = min(9, classes - 1)
+    for part in (standard.apgd_targeted, standard.fab):  # nine, or five of the former in l1
+        part.n_target_classes = min(part.n_target_classes, classes - 1)
     standard.apgd.loss, standard.fab.targeted = "ce", True
     return standard
 
