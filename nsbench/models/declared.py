@@ -21,7 +21,7 @@ import torch
 
 from nsbench.errors import ModelError, UsageError
 from nsbench.files import read_regular
-from nsbench.models.preparation import INTERPOLATIONS, Preparation, Triple
+from nsbench.models.preparation import INTERPOLATIONS, Preparation, Triple, share
 
 OPTIONS = {  # of `nsbench run` that decide a field
     "mean": "--mean",
@@ -164,11 +164,11 @@ def _preprocessor(record: Mapping[str, Any]) -> tuple[Preparation, int | None]:
     cropped = record.get("do_center_crop", kind in CROPPING or (kind not in PROCESSORS and "crop_size" in record))
     side, resized = _side(crop) if cropped else None, _side(size)
     square = "height" in size if isinstance(size, Mapping) else size is not None and kind in SQUARE
-    share: Any = (side / resized if side and resized else record.get("crop_pct")) if cropped else 1.0
+    crop_pct: Any = (share(side, resized) if side and resized else record.get("crop_pct")) if cropped else 1.0
     if kind == "ConvNext" and resized:
-        square, share = resized >= 384, (1.0 if resized >= 384 else record.get("crop_pct") or 224 / 256)
+        square, crop_pct = resized >= 384, (1.0 if resized >= 384 else record.get("crop_pct") or 224 / 256)
     elif kind == "Levit" and side and resized and not square:
-        share = side / int(256 / 224 * resized)
+        crop_pct = share(side, int(256 / 224 * resized))
     elif kind in PROCESSORS and resized and not square and not cropped:
         raise UsageError(f"size {size} without a crop gives images that are not square")
     resample = record.get("resample", PROCESSORS.get(kind))
@@ -177,7 +177,7 @@ def _preprocessor(record: Mapping[str, Any]) -> tuple[Preparation, int | None]:
             "mean": record.get("image_mean"),
             "std": record.get("image_std"),
             "input_size": side or resized,
-            "crop_pct": share,
+            "crop_pct": crop_pct,
             "interpolation": INTERPOLATIONS.get(resample) if resample is not None else None,
             "crop_mode": "squash" if square else None,
         }

@@ -13,6 +13,14 @@ INTERPOLATIONS = {0: "nearest", 2: "bilinear", 3: "bicubic", 1: "lanczos"}  # by
 SIZES = range(8, 4097)  # pixels
 
 
+def share(size: int, resized: int) -> float:
+    """The crop's share of the resized image, for which timm's floor(size / share) is `resized`."""
+    found = size / resized
+    while math.floor(size / found) < resized:
+        found = math.nextafter(found, 0)
+    return found
+
+
 @dataclass(frozen=True)
 class Preparation:
     """How images are prepared for a model. None: nothing is said of it."""

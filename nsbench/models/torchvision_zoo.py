@@ -6,7 +6,6 @@ The network is torchvision's own and has no tokens. Images are prepared as torch
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from nsbench.models.loading import normalisation_word
 from nsbench.models.model import Model
 from nsbench.models.names import without_prefixes
 from nsbench.models.origin import of_file
-from nsbench.models.preparation import Preparation
+from nsbench.models.preparation import Preparation, share
 from nsbench.models.preprocessing import Preprocessing
 from nsbench.models.request import Request
 from nsbench.models.torch_hub import fetch_address
@@ -94,11 +93,3 @@ def _preprocessing(prepared: Any, asked: Preparation) -> Preprocessing:
         asked.interpolation or str(prepared.interpolation.value),
         asked.crop_mode or "center",
     )
-
-
-def share(size: int, resized: int) -> float:
-    """The crop's share of the resized image, for which timm's floor(size / share) is `resized`."""
-    found = size / resized
-    while math.floor(size / found) < resized:
-        found = math.nextafter(found, 0)
-    return found

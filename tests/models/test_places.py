@@ -27,8 +27,7 @@ from nsbench.cli import main
 from nsbench.errors import ModelError, UnknownName, UsageError
 from nsbench.models import Model, load_model, weights_digest
 from nsbench.models.hub import parse_repository
-from nsbench.models.preparation import Preparation
-from nsbench.models.torchvision_zoo import share
+from nsbench.models.preparation import Preparation, share
 from nsbench.results import read_results
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
