@@ -21,6 +21,7 @@ from nsbench.regression import BaselineCheck, Entry, Rules, check_results, write
 from nsbench.regression.explain import to_html
 from nsbench.regression.junit import to_junit
 from nsbench.regression.output import to_annotations, to_json, to_markdown, to_text
+from nsbench.regression.words import signed
 from nsbench.run.opening import open_source
 
 REPOSITORY = Path(__file__).parents[2]
@@ -271,3 +272,8 @@ def test_the_github_action(tmp_path: Path, options: str, status: int) -> None:
         assert result.suite in (tmp_path / "summary").read_text()
         assert (tmp_path / inputs["junit"]).is_file()
         assert (tmp_path / inputs["explain"]).is_file()
+
+
+@pytest.mark.parametrize(("drop", "words"), [(2.04, "+2.0"), (-0.31, "-0.3"), (0.049, "0.0"), (-0.049, "0.0")])
+def test_a_drop_has_its_sign_and_nothing_is_minus_nothing(drop: float, words: str) -> None:
+    assert signed(drop) == words
