@@ -5,8 +5,16 @@ from typing import Literal
 import nsbench as nb
 
 
+def requires(model, recipe, transform="infill", tile=0, rate=0.25, **others):
+    nb.negative_view(model, transform, tile=tile, rate=rate)
+
+
 @nb.method(
-    title="AugMix + PR", citation="Qin et al. 2022, arXiv:2110.07858", order=70, passes=nb.FitPasses(4, trained=4)
+    title="AugMix + PR",
+    citation="Qin et al. 2022, arXiv:2110.07858",
+    order=70,
+    passes=nb.FitPasses(4, trained=4),
+    requires=requires,
 )
 def augmix_pr(
     model,

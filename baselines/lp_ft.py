@@ -7,7 +7,11 @@ def passes(model, train, recipe, share=0.25, lr=1e-3, **others):
     return nb.FitPasses(head_alone=nb.Probe(share, lr).of(recipe.rounds))
 
 
-@nb.method(title="LP-FT", citation="arXiv:2202.10054", order=22, passes=passes)
+def requires(model, recipe, share=0.25, lr=1e-3, **others):
+    nb.Probe(share, lr).head_of(model)
+
+
+@nb.method(title="LP-FT", citation="arXiv:2202.10054", order=22, passes=passes, requires=requires)
 def lp_ft(model, train, recipe, *, share: float = 0.25, lr: float = 1e-3, **run):
     """Trains the head alone for the first quarter of the steps (share), then everything; as many steps as the others.
 

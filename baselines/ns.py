@@ -7,7 +7,13 @@ def passes(model, train, recipe, **others):
     return nb.learnt_noise_passes(recipe)
 
 
-@nb.method(title="NS", citation="arXiv:2403.10476, Algorithm 1", role="subject", order=30, passes=passes)
+def requires(model, recipe, layer="0", **others):
+    nb.noisy_at(model, layer, recipe)
+
+
+@nb.method(
+    title="NS", citation="arXiv:2403.10476, Algorithm 1", role="subject", order=30, passes=passes, requires=requires
+)
 def ns(model, train, recipe, *, layer: str = "0", **run):
     """Each round learns one universal noise on the patch tokens until the mean MSE probability is below epsilon,
     then trains with loss(clean) + loss(noisy).

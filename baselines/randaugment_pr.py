@@ -5,11 +5,16 @@ from typing import Literal
 import nsbench as nb
 
 
+def requires(model, recipe, transform="rotate", tile=0, rate=0.25, **others):
+    nb.negative_view(model, transform, tile=tile, rate=rate)
+
+
 @nb.method(
     title="RandAugment + PR",
     citation="Qin et al. 2022, arXiv:2110.07858",
     order=68,
     passes=nb.FitPasses(2, trained=2),
+    requires=requires,
 )
 def randaugment_pr(
     model,

@@ -7,12 +7,23 @@ def needs(train, masks="", **others):
     return nb.Foreground.needs(train, masks)
 
 
+def requires(model, recipe, **others):
+    nb.Foreground.requires(model)
+
+
 def passes(model, train, recipe, masks="", **others):
     """The attention's gradient, which goes back before the loss does, and a pass for each mask that is cut."""
     return nb.FitPasses(1 + nb.Foreground.cuts(train, masks), backwards=1)
 
 
-@nb.method(title="RobustViT", citation="Chefer et al. 2022, arXiv:2206.01161", order=74, needs=needs, passes=passes)
+@nb.method(
+    title="RobustViT",
+    citation="Chefer et al. 2022, arXiv:2206.01161",
+    order=74,
+    needs=needs,
+    passes=passes,
+    requires=requires,
+)
 def robustvit(
     model,
     train,

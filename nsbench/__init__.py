@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         mixed_chains,
         negative_loss,
         negative_view,
+        noisy_at,
         scaled_noise_passes,
         seen,
     )
@@ -76,6 +77,7 @@ _LAZY = {  # name -> module that defines it
     "mixed_chains": "nsbench.training",
     "negative_loss": "nsbench.training",
     "negative_view": "nsbench.training",
+    "noisy_at": "nsbench.training",
     "partial_corruption_error": "nsbench.statistics.corruption_error",
     "scale_noise": "nsbench.nullspace",
     "scaled_noise_passes": "nsbench.training",
@@ -124,6 +126,7 @@ __all__ = [
     "mixed_chains",
     "negative_loss",
     "negative_view",
+    "noisy_at",
     "open_source",
     "partial_corruption_error",
     "read_results",

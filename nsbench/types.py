@@ -318,6 +318,8 @@ class Method:
     given: Mapping[str, Setting] = field(default_factory=dict)  # settings of its own that are not the defaults
     # needs(train, **given): a digest of what decides the weights beside images and recipe; raises where it is not there
     needs: Callable[..., str] | None = None
+    # requires(model, recipe, **settings): raises where the method cannot train this model
+    requires: Callable[..., object] | None = None
     # what a training does, or passes(model, train, recipe, chained=..., **settings) that says it; None: not known
     passes: FitPasses | Callable[..., FitPasses] | None = None
 
@@ -348,8 +350,16 @@ class Method:
         """What a training of it does, `chained` behind another one; None: it does not declare it. Raises as `needs`."""
         if not callable(self.passes):
             return self.passes
-        settings = {name: parameter.default for name, parameter in self.parameters.items()} | dict(self.given)
-        return self.passes(model, train, recipe, chained=chained, **settings)
+        return self.passes(model, train, recipe, chained=chained, **self._settings)
+
+    def require(self, model: object, recipe: object) -> None:
+        """Raises what `requires` raises where the method cannot train this model."""
+        if self.requires:
+            self.requires(model, recipe, **self._settings)
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {name: parameter.default for name, parameter in self.parameters.items()} | dict(self.given)
 
     @property
     def takes_start(self) -> bool:

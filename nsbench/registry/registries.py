@@ -126,6 +126,7 @@ class MethodFields(TypedDict, total=False):
     role: str
     order: int
     needs: Callable[..., str] | None
+    requires: Callable[..., object] | None
     passes: FitPasses | Callable[..., FitPasses] | None
 
 
@@ -149,7 +150,8 @@ def method(*, title: str, citation: str, **fields: Unpack[MethodFields]) -> Call
     """Register `def name(model, train, recipe, ...) -> model` as the method `name`.
 
     The first paragraph of its docstring is the summary. Keywords with defaults are settings of its own. `passes`: the
-    FitPasses of a training, or a function that gives them, which a plan of a run counts with.
+    FitPasses of a training, or a function that gives them, which a plan of a run counts with. `requires`: a function that
+    raises where the method cannot train a model, which is asked before anything is trained.
     """
 
     def register(fit: AnyFit) -> AnyFit:

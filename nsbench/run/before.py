@@ -94,15 +94,18 @@ def not_attackable(job: Job) -> dict[str, NsbenchError]:
 
 
 def say_what_is_needed(job: Job) -> None:
-    """Of methods that want more than images and a recipe, and do not find it: said at once, and the others go on."""
+    """Of methods that cannot train this model, or want more than images and a recipe and do not find it: said at once, and
+    the others go on."""
     for name in job.options.methods:
         chosen = job.method(name)
         for method in chosen.parts or (chosen,):
-            if method.needs:
-                try:
+            try:
+                if method.trains:
+                    method.require(job.parent, job.recipe)
+                if method.needs:
                     method.needs(job.source.split("train", job.progress), **method.given)
-                except NsbenchError as error:
-                    job.progress.line(f"{name}: {error}", style="yellow")
+            except NsbenchError as error:
+                job.progress.line(f"{name}: {error}", style="yellow")
 
 
 def _try(model: Model, condition: Condition) -> None:

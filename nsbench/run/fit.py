@@ -58,7 +58,8 @@ class Fitter:
     def key(self, method: Method, parent: Model, parent_digest: str, start_digest: str = "") -> str:
         """Equal keys mean: the same weights, up to the arithmetic of the machine.
 
-        `start_digest` is that of the model that a chain started from; "": of `parent`.
+        `start_digest` is that of the model that a chain started from; "": of `parent`. Raises an nsbench error where the
+        method cannot train this model, or lacks what it needs.
         """
         start_digest = start_digest or parent_digest
         for part in method.parts:  # each one's key stands for the weights that the next one starts from
@@ -78,6 +79,7 @@ class Fitter:
         origin = (parent.name, parent_digest, parent.mean, parent.std, *built, *own)
         if not method.trains:
             return digest_of(*origin, method.name, method.version)
+        method.require(parent, self.recipe)
         train = self.source.split("train", self.progress)
         needed = [method.needs(train, **method.given)] if method.needs else []
         decides = (method.name, method.version, self.recipe.digest(), self.recipe.seed, train.digest)

@@ -122,6 +122,8 @@ def ready(options: RunOptions, progress: Progress, network: Model | None = None)
     require_room(first)
     require_trainable(first)
     first = replace(first, refused=not_attackable(first))
+    for name, error in first.refused.items():
+        progress.line(f"{name}: {error}", style="yellow")
     say_what_is_needed(first)
     results.ensure_writable(options.results)  # where nothing is yet: a rejected option leaves no folder
     return first

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nsbench.training.discretiser import Discretiser
     from nsbench.training.loop import finetune
     from nsbench.training.negative import negative_loss, negative_view, seen
-    from nsbench.training.noise import learnt_noise_passes, scaled_noise_passes
+    from nsbench.training.noise import learnt_noise_passes, noisy_at, scaled_noise_passes
     from nsbench.training.recipe import Recipe, known_recipes, load_recipe
     from nsbench.training.relevance import Foreground
     from nsbench.training.state import Trained
@@ -38,6 +38,7 @@ _LAZY = {
     "mixed_chains": "chains",
     "negative_loss": "negative",
     "negative_view": "negative",
+    "noisy_at": "noise",
     "scaled_noise_passes": "noise",
     "seen": "negative",
 }
@@ -61,6 +62,7 @@ __all__ = [
     "mixed_chains",
     "negative_loss",
     "negative_view",
+    "noisy_at",
     "scaled_noise_passes",
     "seen",
 ]

@@ -101,6 +101,11 @@ class Foreground:
         return train.masks_digest if masks != "model" and train.masked is not None else ""
 
     @staticmethod
+    def requires(model: Model) -> None:
+        """Raises ModelError for a model whose relevance cannot be told."""
+        require_class_token(model)
+
+    @staticmethod
     def cuts(train: Split, masks: str) -> bool:
         """Whether the masks are cut out of the checkpoint's features, by a pass more for every image."""
         return masks == "model" or train.masked is None
@@ -109,7 +114,7 @@ class Foreground:
     def open(cls, masks: str, model: Model, train: Split, progress: Progress | None = None) -> Foreground:
         """`masks` as in `needs`; with "" the source's where it has some, else the model's. It is said which."""
         cls.needs(train, masks)
-        require_class_token(model)
+        cls.requires(model)
         own = not cls.cuts(train, masks)
         if progress:
             progress.line(f"foreground by {train.masks if own else 'the features of the checkpoint'}", style="dim")

@@ -30,6 +30,10 @@ class Probe:
         if not (math.isfinite(self.lr) and 0 < self.lr <= 1):
             raise UsageError(f"the probe's learning rate is {self.lr:g}, and must be above 0 and at most 1")
 
+    def head_of(self, model: Model) -> list[nn.Parameter]:
+        """What it trains. Raises UsageError for a model without a head of its own."""
+        return meant_by(model, "head")
+
     def of(self, rounds: int) -> float:
         """The share of the steps of so many rounds: whole rounds."""
         return math.ceil(self.share * rounds) / rounds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,13 +15,14 @@ import torch
 from nsbench import registry
 from nsbench.errors import DataError, UsageError
 from nsbench.making import expected
-from nsbench.models import weights_digest
-from nsbench.progress import SILENT
+from nsbench.models import load_model, weights_digest
+from nsbench.progress import SILENT, Progress
 from nsbench.run import before, runner
 from nsbench.run.before import not_attackable, rehearse, require_published_labels, require_room
 from nsbench.run.job import open_job
 from nsbench.run.options import RunOptions
 from nsbench.run.own_settings import with_settings
+from nsbench.run.plan import plan
 
 
 def splits(suite: str, change: str = "") -> list[SimpleNamespace]:
@@ -87,15 +89,22 @@ def test_a_disk_without_room_is_named_before_the_work(tmp_path: Path, monkeypatc
         require_room(job)
 
 
+CONVOLUTION = """
+from torch import nn
+
+
+def build():
+    net = nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.Flatten(), nn.Linear(144, 10))
+    net.input_size = 48
+    return net
+"""
+
+
 def test_a_model_that_cannot_be_attacked_is_named_before_it_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Patch-Fool needs attention maps, which no convolution has."""
-    (tmp_path / "models.py").write_text(
-        "from torch import nn\n\n\ndef build():\n"
-        "    net = nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.Flatten(), nn.Linear(144, 10))\n"
-        "    net.input_size = 48\n    return net\n"
-    )
+    (tmp_path / "models.py").write_text(CONVOLUTION)
     monkeypatch.setattr(runner, "fitted", lambda *_: pytest.fail("trained"))
     options = RunOptions(
         ("finetune",),
@@ -119,10 +128,39 @@ def test_trying_an_attack_changes_nothing_and_takes_no_time(suite: str, tmp_path
     assert time.perf_counter() - began < 20
 
 
+CNN = "ns,random_noise,pr,randaugment_pr,augmix_pr,robustvit,lp_ft,madry+ns"
+
+
+class Lines(Progress):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str = "", style: str = "") -> None:
+        self.lines.append(text)
+
+
+def test_a_method_that_cannot_train_the_model_is_named_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A convolution has no patch tokens, no patches, no attention and no head of its own; on pixels NS can train it."""
+    (tmp_path / "models.py").write_text(CONVOLUTION)
+    monkeypatch.setattr(runner, "fitted", lambda *_: pytest.fail("trained"))
+    told = Lines()
+    model = f"{tmp_path / 'models.py'}:build"
+    options = RunOptions(registry.resolve_methods(CNN), ("clean",), model=model, results=tmp_path / "results")
+    before.say_what_is_needed(open_job(options, told))
+    assert [line.partition(":")[0] for line in told.lines[1:]] == CNN.split(",")
+    assert len(runner.run(options, SILENT).failed) == len(options.methods)
+    assert {one.state for one in plan(options, measured=False).pairs} == {"cannot be run"}
+    settings = {"ns.layer": "input", "random_noise.layer": "input"}
+    on_pixels = replace(options, methods=("ns", "random_noise"), settings=settings)
+    assert {one.state for one in plan(on_pixels, measured=False).pairs} == {"to run"}
+
+
 def test_what_a_method_needs_and_does_not_find_is_said_at_once() -> None:
     """Of images without a discretiser and without masks; a setting that gives one is looked at instead."""
     said: list[str] = []
-    bare = SimpleNamespace(discretiser=None, masked=None)
+    bare, vit = SimpleNamespace(discretiser=None, masked=None), load_model("vit_shapes10")
 
     def look(*methods: str, **settings: str) -> list[str]:
         said.clear()
@@ -131,7 +169,7 @@ def test_what_a_method_needs_and_does_not_find_is_said_at_once() -> None:
         )
         source = SimpleNamespace(split=lambda name, progress: bare)
         progress = SimpleNamespace(line=lambda text, style="": said.append(text))
-        job = SimpleNamespace(options=options, source=source, progress=progress)
+        job = SimpleNamespace(options=options, source=source, progress=progress, parent=vit, recipe=None)
         job.method = lambda name: with_settings(registry.methods[name], options.settings)
         before.say_what_is_needed(job)
         return list(said)
