@@ -206,9 +206,7 @@ def test_what_does_not_go_together_is_refused_before_anything_is_read() -> None:
         with pytest.raises(kind, match=message):
             finetune(model, Larger(0), recipe(**fields), perturb=lambda *given: None, layer=layer)
 
-    refused(
-        built("cnn"), "0", ModelError, "'cnn' has no patch embedding that gives tokens .* choose another layer: input"
-    )
+    refused(built("cnn"), "0", ModelError, "'cnn' has no patch embedding that gives tokens .* where to add it: input")
     refused(built("cnn"), "1", UsageError, "layer '1': model 'cnn' has input")
     refused(
         built("vit"), "3", UsageError, r"layer '3': model 'vit' has input, 0 \(patch embedding\), 1 ... 2 \(blocks\)"
