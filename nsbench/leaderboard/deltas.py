@@ -157,13 +157,19 @@ def _comparison(
 
 
 def _resampled(column: SuiteEvidence | None, chosen: Sequence[tuple[int, int]]) -> dict[int, np.ndarray]:
-    """Bootstrap resamples of the rows whose differences have no closed interval."""
-    if column is None:
+    """Bootstrap resamples of the rows whose differences have no closed interval; none where all intervals are over
+    trainings."""
+    if column is None or all(_of_trainings(column.methods, *pair) for pair in chosen):
         return {}
     rows = sorted({row for pair in chosen if not set(pair) <= column.single for row in pair if row in column.values})
     if not rows:
         return {}
     return dict(zip(rows, resampled_sums([column.matrix(rows) / len(column.images.ids)]).T, strict=True))
+
+
+def _of_trainings(methods: Methods | None, row: int, other: int) -> bool:
+    """Whether the interval of their difference is over trainings, and so needs no resamples of images."""
+    return methods is not None and {row, other} <= set(methods.rows) and methods.speak(row, other)
 
 
 def _interval(
@@ -175,7 +181,7 @@ def _interval(
     sums: Mapping[int, np.ndarray],
 ) -> tuple[float, float, str]:
     """Low, high and the name of the test."""
-    if methods is not None and {row, other} <= set(methods.rows) and methods.speak(row, other):
+    if methods is not None and _of_trainings(methods, row, other):
         return *methods.difference(row, other, column is not None and {row, other} <= column.accuracy), TRAININGS
     if column is not None and {row, other} <= column.single:
         only, only_other, n = discordant(column.values[row] > 50, column.values[other] > 50)

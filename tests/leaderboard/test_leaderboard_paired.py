@@ -14,10 +14,10 @@ from scipy.stats import norm
 
 import nsbench as nb
 from nsbench.errors import UsageError
-from nsbench.leaderboard import AVERAGE, BETTER, NOT_SEPARABLE, WORSE, compare
+from nsbench.leaderboard import AVERAGE, BETTER, NOT_SEPARABLE, WORSE, compare, deltas
 from nsbench.leaderboard.outcomes import Reader
 from nsbench.results import read_outcomes, read_results, write_result
-from nsbench.statistics import ALEXNET_ERROR, mcnemar_exact
+from nsbench.statistics import ALEXNET_ERROR, mcnemar_exact, resampled_sums
 from nsbench.types import Composition, Score
 
 FROZEN = Path(__file__).parents[1] / "frozen" / "schema1_first"
@@ -158,6 +158,22 @@ def test_only_one_right_over_seeds_is_the_mean_over_all_pairs_of_seeds(tmp_path)
     (found,) = compare(only_table(tmp_path), "a", "b")
     assert found.only_first == pytest.approx(np.mean([(a & ~b).sum() for a in mine for b in theirs]), abs=0.051)
     assert found.only_second == pytest.approx(np.mean([(b & ~a).sum() for a in mine for b in theirs]), abs=0.051)
+
+
+def test_images_are_not_drawn_for_intervals_over_trainings(tmp_path, monkeypatch):
+    for method, share, seeds in (("a", 0.6, 3), ("b", 0.5, 3), ("c", 0.4, 1)):
+        for seed in range(seeds):
+            store(tmp_path, method, "clean", flags(share, seed), seed=seed)
+    drawn = []
+    monkeypatch.setattr(deltas, "resampled_sums", lambda strata: drawn.append(strata) or resampled_sums(strata))
+    table = only_table(tmp_path)
+    drawn.clear()
+    (over_trainings,) = compare(table, "a", "b")
+    assert over_trainings.delta.test == deltas.TRAININGS
+    assert not drawn
+    (over_images,) = compare(table, "a", "c")
+    assert over_images.delta.test == deltas.SEEDS
+    assert len(drawn) == 1
 
 
 def test_the_reader_finds_the_scores_again(tmp_path):
