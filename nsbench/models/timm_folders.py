@@ -62,8 +62,8 @@ def load(request: Request) -> Model:
 
 
 def _digest_of_arguments(architecture: Architecture) -> str:
-    """ "" where there are none but what the weights decide. An exported model of the embedded architecture keeps the digest
-    that it has in results."""
+    """Of those that the weights do not decide; "" for none, and for the embedded architecture's: such a model that was
+    exported keeps the digest that it has in results."""
     args, embedded = (
         {name: value for name, value in given.items() if name not in OF_WEIGHTS}
         for given in (architecture.args, EMBEDDED_ARGS)

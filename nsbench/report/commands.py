@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import shlex
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 from nsbench.errors import NsbenchError
 from nsbench.leaderboard import PAPER_COLUMNS
@@ -27,6 +28,7 @@ NO_FIGURE = (  # options that move no figure
     "--batch-size", "--workers", "--engine", "--shard-images", "--task-cpus", "--task-gpus", "--task-memory", "--slurm",
 )  # fmt: skip
 MOST = 12  # commands that are listed
+Settings = Sequence[Mapping[str, str]]  # of a study, as `--set` gives them
 
 
 def commands_of(results: Sequence[Result]) -> list[str]:
@@ -35,8 +37,9 @@ def commands_of(results: Sequence[Result]) -> list[str]:
     words: dict[tuple[str, ...], tuple[str, ...]] = {}  # by what tells options apart, as they were given
     groups: dict[tuple[str, ...], list[Result]] = defaultdict(list)
     stated: dict[str, None] = {}
+    settings_of = cache(_settings_of)  # of each study once, and anew at each call: its file may change
     for one in sorted(results, key=_place):
-        if (kept := _kept(one)) is None:
+        if (kept := _kept(one, settings_of)) is None:
             stated[one.provenance.command] = None
         else:
             key = tuple(sorted(kept))
@@ -73,24 +76,28 @@ def _parsed(command: str) -> list[tuple[str, ...]] | None:
     return found
 
 
-def _kept(result: Result) -> tuple[str, ...] | None:
+def _kept(result: Result, settings_of: Callable[[str], Settings]) -> tuple[str, ...] | None:
     """Of the command that made a result what is not said anew, an option a text; None where it is no command line."""
     options = _parsed(result.provenance.command)
     if options is None:
         return None
     study = next((option[1] for option in options if option[0] == "--study"), "")
     left = [shlex.join(option) for option in options if option[0] not in (*ASKED, *NO_FIGURE)]
-    return (*left, *_setting(study, result))
+    return (*left, *_setting(study, settings_of(study), result))
 
 
-def _setting(study: str, result: Result) -> list[str]:
+def _settings_of(study: str) -> Settings:
+    """Of a study; none where it cannot be read."""
+    try:
+        return load_study(study).texts() if study else []
+    except NsbenchError:
+        return []
+
+
+def _setting(study: str, settings: Settings, result: Result) -> list[str]:
     """What a study set for this result; the study itself where that cannot be read of it."""
     if not study:
         return []
-    try:
-        settings = load_study(study).texts()
-    except NsbenchError:
-        settings = []
     setting = next((one for one in settings if fits(result.provenance, one)), None)
     if setting is None:
         return [shlex.join(["--study", study])]
