@@ -67,7 +67,7 @@ def noisy_at(model: Model, layer: int | str, recipe: Recipe) -> Model:
     if str(layer) == "0" and "0" not in (places := layers(model)):
         raise ModelError(
             f"model '{model.name}' has no patch embedding that gives tokens for a noise; "
-            f"say with the method's setting layer, such as --set ns.layer=input, where to add it: {describe(places)}"
+            f"say with the method's setting layer, --set METHOD.layer=PLACE, where to add it: {describe(places)}"
         )
     view = at_layer(model, layer)
     if view is model or str(layer) == INPUT:
