@@ -8,6 +8,7 @@ A discretiser is the one that a source brings along, a file of this package's ow
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -219,12 +220,14 @@ def _place(discretiser: str, train: Split) -> str:
 
 @lru_cache(maxsize=4)
 def _opened(place: str) -> tuple[VQAutoencoder | OfDiffusers, str]:
-    """The frozen network and 16 hex digits over its weights."""
+    """The frozen network and 16 hex digits over its weights, and over diffusers' configuration of it."""
     network = load_vq(Path(place)) if place.endswith(".safetensors") else _of_diffusers(place)
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
         digest.update(f"{name}\x1f{tuple(value.shape)}\x1f".encode())
         digest.update(np.ascontiguousarray(value.float().numpy()).data)
+    if isinstance(network, OfDiffusers):  # whose groups and activations no weight tells
+        digest.update(network.configuration.encode())
     return network.eval().requires_grad_(False), digest.hexdigest()[:16]
 
 
@@ -234,6 +237,11 @@ class OfDiffusers(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model: Any = model
+
+    @property
+    def configuration(self) -> str:
+        """What config.json decides, as JSON; names that begin with _ are about the file."""
+        return json.dumps({key: one for key, one in self.model.config.items() if key[0] != "_"}, sort_keys=True)
 
     def indices(self, pixels_B3HW: Tensor) -> Tensor:
         latents_BDhw = self.model.encode(pixels_B3HW).latents

@@ -25,7 +25,7 @@ from nsbench.results import Round
 from nsbench.run.fit import Fitter
 from nsbench.training import Discretiser
 from nsbench.training.augment import seeded
-from nsbench.training.discretiser import one_step
+from nsbench.training.discretiser import _opened, one_step
 
 SIZES: dict[str, Any] = {"widths": [8, 16, 24], "layers": 1, "latent": 4, "codes": 32, "groups": 8}
 
@@ -89,6 +89,12 @@ def test_the_autoencoder_is_diffusers_own_with_the_same_weights(tmp_path: Path) 
     opened = Discretiser.open(str(tmp_path / "theirs"), tiny_model(), Pictures())
     torch.testing.assert_close(opened(images_of(4)), Discretiser(own)(images_of(4)), rtol=1e-4, atol=1e-4)
     assert len(set(opened.codes(images_of(4)).flatten().tolist())) > 1
+    before, file = Discretiser.needs(Pictures(), str(tmp_path / "theirs")), tmp_path / "theirs" / "config.json"
+    record = json.loads(file.read_text())
+    for change, same in (({"_diffusers_version": "0"}, True), ({"norm_num_groups": 1}, False)):
+        file.write_text(json.dumps(record | change))
+        _opened.cache_clear()
+        assert (Discretiser.needs(Pictures(), str(tmp_path / "theirs")) == before) is same
 
 
 def test_a_codebook_entry_is_kept_as_it_is() -> None:
