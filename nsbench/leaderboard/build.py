@@ -109,9 +109,7 @@ def _table(
     held = [_of_eleven(row, own_suites, mine) for row, mine in zip(rows, notes, strict=True)]
     common = _common(columns, rows) if partial and not all(held) else ()
     chosen = [_over(row, common, mine) for row, mine in zip(rows, notes, strict=True)] if common else held
-    order = sorted(
-        range(len(rows)), key=lambda i: (chosen[i] is None, -_value(chosen[i]), rows[i].order, rows[i].label)
-    )
+    order = sorted(range(len(rows)), key=lambda i: _place(rows[i], chosen[i], columns))
     rows = [replace(rows[i], notes=(*rows[i].notes, *notes[i])) for i in order]
     held, chosen = [held[i] for i in order], [chosen[i] for i in order]
     rows = _with_intervals(rows, columns, evidence)
@@ -181,10 +179,19 @@ def _over(row: Row, suites: Sequence[str], notes: list[str]) -> Averaged | None:
     return averaged({suite: row.cells[suite] for suite in suites}, notes)
 
 
-def _value(one: Averaged | None) -> float:
+def _place(row: Row, average: Averaged | None, columns: Sequence[Column]) -> tuple[int, float, str]:
+    """Best first: by average, then rows without one by the first figure of theirs that is compared; equal ones by name."""
+    if average is not None:
+        return -1, -_value(average), row.label
+    column = row.first(columns)
+    if column is None:
+        return len(columns), 0.0, row.label
+    value = row.cells[column.suite].value
+    return columns.index(column), value if column.lower_is_better else -value, row.label
+
+
+def _value(one: Averaged) -> float:
     """The average's value, for sorting."""
-    if one is None:
-        return 0.0
     values = [
         sum(100 - r.score.value if r.lower_is_better else r.score.value for r in mine) / len(mine)
         for mine in one.results.values()

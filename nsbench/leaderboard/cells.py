@@ -11,7 +11,7 @@ from nsbench.leaderboard.extras import cost
 from nsbench.leaderboard.matrices import SuiteEvidence, is_trained
 from nsbench.leaderboard.records import Cell, Column, Row
 from nsbench.results import Result
-from nsbench.results.comparability import Measured, kin_of, qualifiers, recipe_names, row_key
+from nsbench.results.comparability import Common, Measured, kin_of, qualifiers, row_key
 from nsbench.types import GROUPS
 
 
@@ -68,7 +68,7 @@ def rows_of(
     by_method = defaultdict(list)
     for mine in by_row.values():
         by_method[mine[0].method, mine[0].model].append(mine[0])
-    several_recipes = len(recipe_names(results)) > 1
+    common = Common.of([mine[0] for mine in by_row.values()])
     several_models = len({result.model for result in results}) > 1
     rows = [
         _row(
@@ -77,7 +77,7 @@ def rows_of(
             known,
             (
                 *((mine[0].model,) if several_models else ()),
-                *qualifiers(mine[0], by_method[mine[0].method, mine[0].model], several_recipes),
+                *qualifiers(mine[0], by_method[mine[0].method, mine[0].model], common),
             ),
         )
         for mine in by_row.values()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nsbench.leaderboard.matrices import Evidence
@@ -163,6 +163,11 @@ class Row:
     def cell(self, suite: str) -> Cell | None:
         """The cell of a suite, or of AVERAGE."""
         return (self.partial or self.average) if suite == AVERAGE else self.cells.get(suite)
+
+    def first(self, columns: Sequence[Column]) -> Column | None:
+        """The first of these columns in which its figure is compared: the place of a row without an average is by it."""
+        mine = (column for column in columns if (cell := self.cells.get(column.suite)) and cell.comparable)
+        return next(mine, None)
 
 
 @dataclass(frozen=True)

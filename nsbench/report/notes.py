@@ -10,7 +10,7 @@ from nsbench.report.numbers import ONCE, average_column
 from nsbench.report.side_columns import COST, side_notes
 from nsbench.report.words import listed
 from nsbench.results.record import RecipeUsed
-from nsbench.training.recipe import LATER
+from nsbench.training.recipe import LATER, known_recipes, load_recipe
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,11 @@ def notes(table: Table) -> list[str]:
 
 def text_notes(table: Table) -> list[str]:
     """Below a table that has no page around it: also its order, its average, its costs and its health flags."""
-    first = [order_note(table), average_column(table).summary if table.partial_suites else ""]
+    first = [
+        rows_note(table),
+        order_note(table),
+        average_column(table).summary if table.partial_suites else "",
+    ]
     return [*filter(None, first), *notes(table), *side_notes(table, [COST]), *health_notes(table)]
 
 
@@ -54,6 +58,12 @@ def marks_note(table: Table, best: str, tied: str) -> str:
     words = [f"{best}: the best of its column"] if any(cell.best for cell in cells) else []
     words += [f"{tied}: cannot be told from the best (paired tests, Holm)"] if any(cell.tied for cell in cells) else []
     return f"{'; '.join(words)}." if words else ""
+
+
+def rows_note(table: Table) -> str:
+    """By what the rows stand, where an average does not say so; else ""."""
+    by = "" if all(row.cell(AVERAGE) for row in table.rows) else _order(table)
+    return f"Rows: {by}." if by else ""
 
 
 def order_note(table: Table, what: str = "") -> str:
@@ -70,16 +80,31 @@ def shared_note(table: Table) -> str:
     many = f"{len(table.rows):,} row{'s' if len(table.rows) > 1 else ''}"
     apart = " (but for the figures marked ≠)" if cells_apart(table) else ""
     differs = _differs(table)
-    recipe = (
-        f" and recipe ({table.recipes[0]})" if len(table.recipes) == 1 and "recipe" not in " ".join(differs) else ""
-    )
+    recipe = f" and recipe ({_recipe(table)})" if len(table.recipes) == 1 and "recipe" not in " ".join(differs) else ""
     other = f"; beside their method they differ in {listed(differs)}" if differs else ""
-    held = sum(row.cell(AVERAGE) is not None for row in table.rows)
-    by_method = "in the order of the methods"
-    order = (
-        by_method if not held else "by average" if held == len(table.rows) else f"by average, the others {by_method}"
-    )
-    return f"{many} under the same protocol{apart}{recipe}{other}; {order}."
+    return f"{many} under the same protocol{apart}{recipe}{other}{f'; {by}' if (by := _order(table)) else ''}."
+
+
+def _order(table: Table) -> str:
+    """ "best first by average, the others by Clean"; "" of one row."""
+    without = [row.first(table.columns) for row in table.rows if row.cell(AVERAGE) is None]
+    titles = {column.title for column in without if column}
+    first = f"by {titles.pop()}" if len(titles) == 1 else "by each one's first figure" if titles else "by name"
+    by = ["by average"] if len(without) < len(table.rows) else []
+    by += [f"the others {first}" if by else first] if without else []
+    return f"best first {', '.join(by)}" if len(table.rows) > 1 else ""
+
+
+def _recipe(table: Table) -> str:
+    """ "paper", or "paper with epsilon 0.1": what is set otherwise than the recipe of this name says."""
+    (name,) = table.recipes
+    if name not in known_recipes():
+        return name
+    used = next(one.provenance.recipe for one in table.results if one.provenance.recipe)
+    own = load_recipe(name).model_dump(exclude={"name", "seed"})
+    stated = {**LATER, **used.settings}
+    told = [f"{field} {stated[field]}" for field in own if field in stated and stated[field] != own[field]]
+    return f"{name} with {listed(told, most=6)}" if told else name
 
 
 def _differs(table: Table) -> list[str]:

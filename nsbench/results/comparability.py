@@ -10,7 +10,7 @@ result, and one of all images where a result was asked for without a limit or st
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from nsbench.results.record import ConditionResult, RecipeUsed, Result
 from nsbench.results.threat_words import threat_words
+from nsbench.types import Setting
 
 ALL_IMAGES = "all images"
 
@@ -238,15 +239,45 @@ def recipe_names(results: Iterable[Result]) -> list[str]:
     return sorted({result.provenance.recipe.name for result in results if result.provenance.recipe})
 
 
-def qualifiers(result: Result, rivals: Sequence[Result], several_recipes: bool) -> tuple[str, ...]:
-    """The recipe where the table has several; whatever else tells this row from `rivals`, rows of the same method."""
+@dataclass(frozen=True)
+class Common:
+    """What the rows of one table share, counted once."""
+
+    several_recipes: bool
+    starts: Counter[tuple[str, str]]  # rows of this model that start from these weights
+    models: Counter[str]  # rows of this model
+    settings: Counter[tuple[str, str, Setting]]  # rows whose recipe of this name has this value in this field
+    stated: Counter[tuple[str, str]]  # rows whose recipe of this name states this field
+
+    @classmethod
+    def of(cls, rows: Sequence[Result]) -> Common:
+        """`rows`: a result of each row."""
+        starts = Counter((one.model, one.provenance.parent_digest) for one in rows)
+        recipes = [one.provenance.recipe for one in rows if one.provenance.recipe]
+        settings = Counter((one.name, *setting) for one in recipes for setting in one.settings.items())
+        stated = Counter((one.name, field) for one in recipes for field in one.settings)
+        models = Counter(one.model for one in rows)
+        return cls(len(recipe_names(rows)) > 1, starts, models, settings, stated)
+
+    def usual_start(self, row: Result) -> bool:
+        """Whether more than half of the rows of its model start from the same weights."""
+        return 2 * self.starts[row.model, row.provenance.parent_digest] > self.models[row.model]
+
+    def usual(self, recipe: RecipeUsed, field: str) -> bool:
+        """Whether more than half of the rows whose recipe has this name have its value."""
+        return 2 * self.settings[recipe.name, field, recipe.settings[field]] > self.stated[recipe.name, field]
+
+
+def qualifiers(result: Result, rivals: Sequence[Result], common: Common) -> tuple[str, ...]:
+    """The recipe where the table has several; whatever else tells this row from `rivals`, rows of the same method; and
+    the starting weights and fields of the recipe in which it is not as most rows of the table are."""
     own = result.provenance
 
     def differs(of: Callable[[Result], object]) -> bool:
         return len({of(rival) for rival in rivals}) > 1
 
     words = []
-    if own.recipe and several_recipes:
+    if own.recipe and common.several_recipes:
         words.append(f"recipe {own.recipe.name}")
     if own.normalisation != "own":
         words.append(f"{own.normalisation} normalisation")
@@ -254,7 +285,7 @@ def qualifiers(result: Result, rivals: Sequence[Result], several_recipes: bool) 
         words.append(f"mean {_shown(own.mean)}, std {_shown(own.std)}")
     if own.name:
         words.append(own.name)
-    elif differs(lambda one: one.provenance.parent_digest):
+    elif differs(lambda one: one.provenance.parent_digest) or not common.usual_start(result):
         words.append(f"checkpoint {own.checkpoint or own.parent_digest[:8]}")
     if differs(lambda one: one.provenance.method_version):
         words.append(f"version {own.method_version}")
@@ -262,7 +293,7 @@ def qualifiers(result: Result, rivals: Sequence[Result], several_recipes: bool) 
         words.append(f"code {own.versions.get(f'method {result.method}', '')[:8]}".rstrip())
     words += [f"{name.partition('.')[2]} {value}" for name, value in own_settings(result)]
     if own.recipe:
-        words += _changed(own.recipe, [one.provenance.recipe for one in rivals if one.provenance.recipe])
+        words += _changed(own.recipe, [one.provenance.recipe for one in rivals if one.provenance.recipe], common)
     return tuple(words)
 
 
@@ -277,10 +308,12 @@ def _shown(triple: Sequence[float]) -> str:
     return " ".join(f"{one:g}" for one in (triple if len(set(triple)) > 1 else triple[:1]))
 
 
-def _changed(recipe: RecipeUsed, others: Sequence[RecipeUsed]) -> list[str]:
-    """Fields with their values in which a recipe differs from others of its name; its compute where that is bounded."""
+def _changed(recipe: RecipeUsed, others: Sequence[RecipeUsed], common: Common) -> list[str]:
+    """Fields with their values in which a recipe differs from others of its name, or is not as most of the table's; its
+    compute where that is bounded."""
     namesakes = [other.settings for other in others if other.name == recipe.name]
     fields = {key for other in namesakes for key, value in recipe.settings.items() if other.get(key) != value}
+    fields |= {key for key in recipe.settings if not common.usual(recipe, key)}
     told = {key: recipe.settings[key] for key in sorted(fields) if key != "compute" or recipe.settings[key]}
     return [
         f"{key} {int(value) if isinstance(value, float) and value.is_integer() else value}"

@@ -183,6 +183,34 @@ def test_a_budget_of_compute_is_told_where_there_is_one():
     ]
 
 
+def test_what_is_not_as_in_most_rows_is_told_of_rows_of_other_methods_too():
+    """The only row of its method shares its name with none, and still is not what its name alone says."""
+    usual, other = made.recipe(epsilon=0.03, rounds=8), made.recipe(epsilon=0.1, rounds=8)
+    rows = [result(name, recipe=usual) for name in ("ns", "finetune")]
+    rows += [result("random", recipe=other), result("elsewhere", recipe=usual, parent_digest="second one")]
+    assert {row.method: row.qualifiers for row in only_table(rows).rows} == {
+        "ns": (),
+        "finetune": (),
+        "random": ("epsilon 0.1",),
+        "elsewhere": ("checkpoint second o",),
+    }
+    two = only_table([result("ns", recipe=usual), result("random", recipe=other)]).rows
+    assert {row.qualifiers for row in two} == {("epsilon 0.03",), ("epsilon 0.1",)}  # none of the two is the usual one
+
+
+def test_rows_without_an_average_stand_by_their_first_figure_best_first():
+    apart = result("apart", value=99.0, version=1)  # of an older suite: not compared, so that it decides nothing
+    rows = [
+        *(result(name, value=value, version=2) for name, value in (("b", 60.0), ("a", 60.0), ("last", 40.0))),
+        result("c", "imagenet_c", 70.0, unit="mCE", lower_is_better=True),
+        result("better_c", "imagenet_c", 50.0, unit="mCE", lower_is_better=True),
+        apart,
+    ]
+    assert [row.method for row in only_table(rows).rows] == ["a", "b", "last", "better_c", "c", "apart"]
+    whole = eleven("whole", 10.0, version=2)
+    assert [row.method for row in only_table([*whole, *rows[:3]]).rows] == ["whole", "a", "b", "last"]
+
+
 def test_rows_that_look_alike_have_labels_of_their_own():
     """Views look rows up by their labels; titles are whatever a result states, and a recipe may be absent."""
     recipe = made.recipe()
@@ -315,7 +343,7 @@ def test_effective_robustness_is_of_seeds_and_weights_that_have_both_figures():
     shifted = rows[-1]
     other = replace(shifted, provenance=replace(shifted.provenance, weights_digest="other weights"))
     (line,) = only_table([*rows[:-1], other]).lines
-    assert [label for label, *_ in line.points] == ["a", "b", "c"]
+    assert [label for label, *_ in line.points] == ["c", "b", "a"]
 
 
 def test_a_line_through_nearly_equal_accuracies_can_be_drawn():

@@ -150,7 +150,7 @@ def test_the_largest_confound_is_the_first_of_these(tmp_path: Path) -> None:
     assert confound(replace(other, limit=64)) == "At most 64 images per condition: good for a look, not for a claim."
     flagged = changed(other, lambda row: {"flags": (RowFlag("zero gradients", "…", ("fgsm",)),)})
     assert confound(flagged) == (
-        "First look at the health flag “zero gradients” of finetune, and flags of 1 other row: figures of it may flatter."
+        "First look at the health flag “zero gradients” of ns, and flags of 1 other row: figures of it may flatter."
     )
 
 

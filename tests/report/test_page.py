@@ -149,7 +149,7 @@ def test_without_a_control_any_row_may_be_the_reference_and_none_is(tmp_path):
     assert reference_name(board.tables[0]) == ""
     text = report.to_html(board)
     assert '<option value="">' not in text
-    assert '<option value="0">ONE</option>' in text
+    assert '<option value="1">ONE</option>' in text
 
 
 def test_large_boards_hold_no_pairs_and_say_how_to_get_them():

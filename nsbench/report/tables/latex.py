@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nsbench.leaderboard import AVERAGE, Cell, Column, Leaderboard, Row, Table
-from nsbench.report.notes import cells_apart, once_note, seed_note
+from nsbench.report.notes import cells_apart, once_note, rows_note, seed_note
 from nsbench.report.numbers import (
     MISSING,
     ONCE,
@@ -138,6 +138,7 @@ def _caption(
     words.append("Bold: best of its column; underlined: not separable from it (paired tests, Holm).")
     if any(column.suite == AVERAGE for column in columns):
         words.append("Ranks hold every place that the separable pairs allow.")
+    words.append(rows_note(table))
     words += [seed_note(table) if layout.deviation else "", once_note(table)]
     if reported:
         words.append(f"Italics: as reported in {SOURCE}, not ranked.")
