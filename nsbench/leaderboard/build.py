@@ -181,13 +181,14 @@ def _over(row: Row, suites: Sequence[str], notes: list[str]) -> Averaged | None:
 
 def _place(row: Row, average: Averaged | None, columns: Sequence[Column]) -> tuple[int, float, str]:
     """Best first: by average, then rows without one by the first figure of theirs that is compared; equal ones by name."""
+    name = f"{row.label.casefold()} {row.label}"
     if average is not None:
-        return -1, -_value(average), row.label
+        return -1, -_value(average), name
     column = row.first(columns)
     if column is None:
-        return len(columns), 0.0, row.label
+        return len(columns), 0.0, name
     value = row.cells[column.suite].value
-    return columns.index(column), value if column.lower_is_better else -value, row.label
+    return columns.index(column), value if column.lower_is_better else -value, name
 
 
 def _value(one: Averaged) -> float:

@@ -106,8 +106,8 @@ class Details:
         return self._places[key]
 
 
-def corruption_errors(results: Sequence[Result]) -> dict[str, list[float]]:
-    """Errors in percent, corruption -> severities in their order; mean over these results, one for each seed.
+def corruption_errors(results: Sequence[Result]) -> dict[str, dict[str, float]]:
+    """Errors in percent, corruption -> severity, in their order; mean over these results, one for each seed.
 
     {} unless all conditions, more than one, are on splits c/<corruption>/<severity>. Corruptions are in the order of
     the conditions.
@@ -121,7 +121,8 @@ def corruption_errors(results: Sequence[Result]) -> dict[str, list[float]]:
             corruption, severity = which
             errors.setdefault(corruption, {}).setdefault(severity, []).append(100 - condition.accuracy)
     return {
-        name: [sum(mine) / len(mine) for _, mine in sorted(severities.items())] for name, severities in errors.items()
+        name: {severity: sum(mine[severity]) / len(mine[severity]) for severity in sorted(mine)}
+        for name, mine in errors.items()
     }
 
 

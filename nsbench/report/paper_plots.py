@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nsbench.errors import without_controls
 from nsbench.laboratory.figures import DASHES, INK, MARKERS, PALETTE, SOFT
 from nsbench.report.numbers import figure
@@ -204,14 +206,17 @@ def _ranks(axes: Axes, plot: Ranks) -> None:
 
 def _map(sheet: Sheet, axes: Axes, plot: HeatMap) -> None:
     """The number in each cell; darker is more."""
-    values = [list(errors) for _, errors in plot.errors]
-    axes.pcolormesh(values, cmap="Blues", vmin=0, vmax=130, edgecolors="white", linewidth=1)
+    values = [errors for _, errors in plot.lines]
+    shades = np.array(values, dtype=float)  # NaN where nothing was evaluated
+    axes.pcolormesh(shades, cmap="Blues", vmin=0, vmax=130, edgecolors="white", linewidth=1)
     for y, errors in enumerate(values):
         for x, error in enumerate(errors):
+            if error is None:
+                continue
             axes.annotate(figure(error), (x + 0.5, y + 0.5), ha="center", va="center", fontsize=7, color=_ink(error))
-    names = [name.replace("_", " ") for name, _ in plot.errors]
+    names = [name.replace("_", " ") for name in plot.errors]
     axes.set_yticks([y + 0.5 for y in range(len(names))], [_name(name) for name in names])
-    axes.set_xticks([x + 0.5 for x in range(len(values[0]))], [str(x + 1) for x in range(len(values[0]))])
+    axes.set_xticks([x + 0.5 for x in range(len(values[0]))], plot.severities)
     axes.tick_params(length=0)
     axes.invert_yaxis()
     axes.grid(False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nsbench.leaderboard import CriticalDifference
@@ -227,13 +227,23 @@ class HeatMap:
     """Errors in percent, or differences in points, by corruption and severity."""
 
     label: str
-    errors: Sequence[tuple[str, Sequence[float]]]
+    errors: Mapping[str, Mapping[str, float]]  # corruption -> severity
+
+    @property
+    def severities(self) -> list[str]:
+        """Those of any corruption, in their order."""
+        return sorted({severity for mine in self.errors.values() for severity in mine})
+
+    @property
+    def lines(self) -> list[tuple[str, list[float | None]]]:
+        """By corruption its value at each of the severities; None where it was not evaluated."""
+        return [(name, [mine.get(severity) for severity in self.severities]) for name, mine in self.errors.items()]
 
     @property
     def sheet(self) -> Sheet:
         return _sheet(
             ("corruption", "severity", "error (%)"),
-            ((name, level + 1, error) for name, mine in self.errors for level, error in enumerate(mine)),
+            ((name, severity, error) for name, mine in self.errors.items() for severity, error in mine.items()),
         )
 
 

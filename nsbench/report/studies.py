@@ -18,6 +18,7 @@ class Line:
 
     setting: str
     row: Row
+    name: str  # the method's title, or all of the row's label where several rows of it are in this setting
     reported: Published | None
 
     @property
@@ -64,6 +65,12 @@ class StudyView:
         """The paper's rows that stand below ours."""
         return [line.reported for line in self.lines if line.reported]
 
+    def reported_below(self, place: int) -> Published | None:
+        """The paper's row below the line of this place: once below several of ours, unless each has a difference."""
+        line, after = self.lines[place], self.lines[place + 1 : place + 2]
+        again = any(one.reported is line.reported for one in after) and (line.other_model or line.other_images)
+        return None if again else line.reported
+
     @property
     def number(self) -> str:
         """Which table of the paper it repeats: "table 3", "" for a study of one's own."""
@@ -80,15 +87,16 @@ def study_views(table: Table, own: Sequence[Study] = ()) -> list[StudyView]:
 def study_view(study: Study, table: Table) -> StudyView | None:
     """None unless every method of the study is there and, where it has several settings, at least two of them."""
     published = reported(study)
-    lines = [
-        Line(
-            ", ".join(f"{field} = {value}" for field, value in setting.items()), row, _reported(published, row, setting)
-        )
-        for setting in study.settings
-        for method in study.methods
-        for row in table.rows
-        if row.method == method and fits(row.results[0].provenance, setting)
-    ]
+    lines = []
+    for setting in study.settings:
+        words = ", ".join(f"{field} = {value}" for field, value in setting.items())
+        for method in study.methods:
+            rows = [row for row in table.rows if row.method == method and fits(row.results[0].provenance, setting)]
+            names = [row.label if len(rows) > 1 else row.title for row in rows]
+            lines += [
+                Line(words, row, name, _reported(published, row, setting))
+                for row, name in zip(rows, names, strict=True)
+            ]
     whole = {line.row.method for line in lines} == set(study.methods)
     if not whole or len({line.setting for line in lines}) < min(2, len(study.settings)):
         return None

@@ -201,14 +201,14 @@ def test_what_is_not_as_in_most_rows_is_told_of_rows_of_other_methods_too():
 def test_rows_without_an_average_stand_by_their_first_figure_best_first():
     apart = result("apart", value=99.0, version=1)  # of an older suite: not compared, so that it decides nothing
     rows = [
-        *(result(name, value=value, version=2) for name, value in (("b", 60.0), ("a", 60.0), ("last", 40.0))),
+        *(result(name, value=value, version=2) for name, value in (("B", 60.0), ("a", 60.0), ("last", 40.0))),
         result("c", "imagenet_c", 70.0, unit="mCE", lower_is_better=True),
         result("better_c", "imagenet_c", 50.0, unit="mCE", lower_is_better=True),
         apart,
     ]
-    assert [row.method for row in only_table(rows).rows] == ["a", "b", "last", "better_c", "c", "apart"]
+    assert [row.method for row in only_table(rows).rows] == ["a", "B", "last", "better_c", "c", "apart"]
     whole = eleven("whole", 10.0, version=2)
-    assert [row.method for row in only_table([*whole, *rows[:3]]).rows] == ["whole", "a", "b", "last"]
+    assert [row.method for row in only_table([*whole, *rows[:3]]).rows] == ["whole", "a", "B", "last"]
 
 
 def test_rows_that_look_alike_have_labels_of_their_own():

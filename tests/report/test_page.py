@@ -186,16 +186,31 @@ def test_fifty_methods_take_less_than_two_megabytes():
 def test_heat_maps_and_their_differences(board):
     (table,) = board.tables
     rows = {row.method: suite_figures.heat(row, row.cells["imagenet_c"]) for row in table.rows}
-    assert rows["ns"].errors["fog"] == pytest.approx([10, 20, 30, 40, 50])
+    assert list(rows["ns"].errors["fog"].values()) == pytest.approx([10, 20, 30, 40, 50])
     reference = suite_figures.reference_of(list(rows.values()))
     assert reference.row.method == "finetune"
     against = {one.row.method: one for one in suite_figures.against(list(rows.values()), reference)}
     assert set(against) == {"ns", "pretrained"}
-    assert against["ns"].errors["fog"] == pytest.approx([-3] * 5)
+    assert list(against["ns"].errors["fog"].values()) == pytest.approx([-3] * 5)
     assert against["pretrained"].strongest == pytest.approx(1)
     text = report.to_html(board)
     assert text.count('<td class="up" style="--t:1.00">−3.0</td>') == 75
     assert text.count('<td class="down" style="--t:0.33">+1.0</td>') == 75
+
+
+def test_heat_maps_are_headed_by_the_severities_that_were_evaluated(tmp_path):
+    """A suite of one severity, and one whose corruptions do not share theirs."""
+    splits = ("fog/3", "fog/5", "snow/3")
+    conditions = tuple(made.condition(name, split=f"c/{name}", accuracy=90.0 - k) for k, name in enumerate(splits))
+    board = build([made.result(suite="severities", conditions=conditions)])
+    text = report.to_html(board)
+    heads = re.findall(r'<th scope="col">(\d)</th>', text)
+    assert heads == ["3", "5"]
+    body = text[text.index('<th scope="row">snow</th>') :]
+    assert re.findall(r"<td[^>]*>([^<]*)</td>", body[: body.index("</tr>")]) == ["12.0", "–"]
+    (row,) = board.tables[0].rows
+    lines = suite_figures.heat(row, row.cells["severities"]).plot.sheet.csv.splitlines()
+    assert [line.split(",")[:2] for line in lines[1:]] == [["fog", "3"], ["fog", "5"], ["snow", "3"]]
 
 
 def test_norms_are_those_of_the_images_that_the_attack_broke(tmp_path):

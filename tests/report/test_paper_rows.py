@@ -103,3 +103,26 @@ def test_a_study_that_no_table_holds_is_said(tmp_path: Path) -> None:
     )
     assert CliRunner().invoke(main, [*work, "--format", "csv"]).exit_code == 2
     assert CliRunner().invoke(main, [*work, "--site", str(tmp_path / "site")]).exit_code == 2
+
+
+def test_rows_of_one_method_in_one_setting_have_names_of_their_own_above_one_row_of_the_paper() -> None:
+    """A table holds them under two recipes: what a study does not set may differ."""
+    rows = [
+        made.result(
+            method=method,
+            suite="fgsm",
+            source="shapes10",
+            recipe=made.recipe(epsilon=epsilon, rounds=rounds),
+            identity=f"{method}{rounds}{epsilon}",
+        )
+        for method, rounds in (("ns", 8), ("ns", 16), ("random_noise", 8))
+        for epsilon in (0.03, 0.1)
+    ]
+    (table,) = build(rows).tables
+    (view,) = [one for one in study_views(table) if one.study.name == "table4"]
+    names = [line.name for line in view.lines if line.setting == "epsilon = 0.03"]
+    assert names[:2] == ["ns · epsilon 0.03 · rounds 16", "ns · epsilon 0.03 · rounds 8"]
+    assert names[2:] == ["random_noise"]
+    text = report.to_html(build(rows))
+    section = text[text.index("t0-study-table4") :]
+    assert section[: section.index("</table>")].count("<em>reported") == 4  # two methods in two settings

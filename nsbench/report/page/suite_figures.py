@@ -235,19 +235,19 @@ def norms(details: Details, suite: str, rows: Sequence[Row], looks: Mapping[str,
 
 @dataclass(frozen=True)
 class Heat:
-    """Errors in percent of one row, or their differences in points: corruption -> severities 1 to 5."""
+    """Errors in percent of one row, or their differences in points: corruption -> severity."""
 
     row: Row
-    errors: Mapping[str, Sequence[float]]
+    errors: Mapping[str, Mapping[str, float]]
 
     @property
     def plot(self) -> HeatMap:
-        return HeatMap(self.row.label, list(self.errors.items()))
+        return HeatMap(self.row.label, self.errors)
 
     @property
     def strongest(self) -> float:
         """The largest value without its sign."""
-        return max((abs(value) for errors in self.errors.values() for value in errors), default=0.0)
+        return max((abs(value) for errors in self.errors.values() for value in errors.values()), default=0.0)
 
 
 def heat(row: Row, cell: Cell) -> Heat:
@@ -270,7 +270,7 @@ def against(heats: Sequence[Heat], reference: Heat | None) -> list[Heat]:
         Heat(
             one.row,
             {
-                name: [a - b for a, b in zip(errors, reference.errors[name], strict=True)]
+                name: {severity: error - reference.errors[name][severity] for severity, error in errors.items()}
                 for name, errors in one.errors.items()
             },
         )
