@@ -387,3 +387,18 @@ def test_a_partial_average_is_named_as_one_everywhere(small):
     assert "Average of 2" in to_latex(board)
     assert "Average of 2" in report.to_html(board)
     assert json.loads(to_json(board))["tables"][0]["partial_suites"] == ["clean", "imagenet_c"]
+
+
+def test_a_narrow_terminal_has_a_line_for_each_part_of_a_name_and_no_ranks_where_there_are_none(small):
+    """A column as wide as its row's whole name left room for one row a table."""
+    board = board_of(small)
+    (table,) = board.tables
+    long = ("checkpoint 2d7d1c68", "epsilon 0.03", "noise_stop held-out")
+    board = replace(board, tables=(replace(table, rows=tuple(replace(row, qualifiers=long) for row in table.rows)),))
+    console = Console(file=io.StringIO(), width=78)
+    report.print_tables(board, console)
+    shown = console.file.getvalue()
+    lines = [line.split() for line in shown.splitlines()]
+    at = lines.index(["ns", "tiny"])  # two of three to a table of this width
+    assert lines[at + 1 : at + 3] == [["checkpoint", "2d7d1c68"] * 2, ["epsilon", "0.03"] * 2]
+    assert "Rank" not in shown

@@ -421,3 +421,14 @@ def test_pictures_keep_to_their_budget(tmp_path):
     assert found.left_out
     assert 0 <= narrow.left < used // 2
     assert [one.id for one in found.swings.won] == [one.id for one in everything.swings.won]  # named all the same
+
+
+@pytest.mark.parametrize(
+    ("suite", "lower", "order"), [("clean", False, "descending"), ("imagenet_c", True, "ascending")]
+)
+def test_the_column_by_which_rows_stand_is_marked(suite, lower, order):
+    rows = [made.result(method=m, suite=suite, lower_is_better=lower, identity=m) for m in "ab"]
+    heads = re.findall(r"<th [^>]*aria-sort[^>]*>", report.to_html(build(rows)))
+    assert [re.findall('aria-sort="([a-z]+)"', head) for head in heads] == [[order]]
+    mixed = [rows[0], made.result(method="c", suite="fgsm", identity="c")]
+    assert "aria-sort=" not in report.to_html(build(mixed)).partition("<script>")[0]  # by no one column

@@ -244,6 +244,12 @@ class TableView:
         """How much of the order by average the data support."""
         return order_note(self.table, " of rows")
 
+    @property
+    def sorted_by(self) -> str:
+        """The suite by which the rows stand, AVERAGE where there is one; "" where not all have the same first figure."""
+        firsts = {column.suite if (column := row.first(self.table.columns)) else "" for row in self.table.rows}
+        return AVERAGE if self.ranked else firsts.pop() if len(firsts) == 1 else ""
+
     def cell(self, row: Row, column: Column) -> Cell | None:
         return row.cell(column.suite)
 

@@ -28,7 +28,7 @@ from nsbench.report.numbers import (
     signed,
 )
 from nsbench.report.side_columns import side_columns
-from nsbench.report.tables.text import cells_of, columns_of, name_of
+from nsbench.report.tables.text import cells_of, columns_of, name_of, name_parts
 
 
 @dataclass(frozen=True)
@@ -141,9 +141,12 @@ def _compared(found: RowComparison) -> list[str]:
 
 
 def _score_tables(table: Table, width: int, marks: Marks) -> list[RichTable]:
-    heads = ["Rank", *(f"{column.title} {column.arrow}" for column in columns_of(table))]
-    cells = [[Text(rank(row)), *(_rich_cell(cell, marks) for cell in cells_of(table, row))] for row in table.rows]
-    return _fitting(heading(table), heads, table.rows, cells, width, before=1)
+    heads = [f"{column.title} {column.arrow}" for column in columns_of(table)]
+    cells = [[_rich_cell(cell, marks) for cell in cells_of(table, row)] for row in table.rows]
+    if not any(row.rank for row in table.rows):
+        return _fitting(heading(table), heads, table.rows, cells, width)
+    ranked = [[Text(rank(row)), *figures] for row, figures in zip(table.rows, cells, strict=True)]
+    return _fitting(heading(table), ["Rank", *heads], table.rows, ranked, width, before=1)
 
 
 def _side_tables(table: Table, width: int) -> list[RichTable]:
@@ -187,13 +190,14 @@ def _turned(
     width: int,
 ) -> list[RichTable]:
     """A column per method, in as many tables as the width asks for."""
-    needed = [max(len(name_of(row)), *map(len, figures)) + 3 for row, figures in zip(rows, cells, strict=True)]
+    names = [name_parts(row) for row in rows]  # a line for each, or a column would be as wide as all that a name says
+    needed = [max(*map(len, parts), *map(len, figures)) + 3 for parts, figures in zip(names, cells, strict=True)]
     drawn: list[RichTable] = []
     for chosen in _filled(needed, width - max(map(len, heads)) - 3):
         drawn.append(_empty(f"{title} (continued)" if drawn else title))
         drawn[-1].add_column("", no_wrap=True)
         for k in chosen:
-            drawn[-1].add_column(Text(name_of(rows[k])), justify="right")
+            drawn[-1].add_column(Text("\n".join(names[k])), justify="right", vertical="bottom")
         for h, head in enumerate(heads):
             drawn[-1].add_row(Text(head), *(cells[k][h] for k in chosen))
     return drawn

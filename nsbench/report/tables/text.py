@@ -21,7 +21,13 @@ from nsbench.report.side_columns import SideColumn, side_columns
 
 def name_of(row: Row) -> str:
     """The row's label, marked where the notes say that it is of one training, or that its figures may flatter it."""
-    return " ".join([row.label, *([ONCE] if row.of_weights else []), *(["⚑"] if row.flags else [])])
+    return " · ".join(name_parts(row))
+
+
+def name_parts(row: Row) -> list[str]:
+    """The method's title, then each qualifier, the last part with the marks."""
+    *others, last = [row.title, *row.qualifiers]
+    return [*others, " ".join([last, *([ONCE] if row.of_weights else []), *(["⚑"] if row.flags else [])])]
 
 
 def to_markdown(board: Leaderboard) -> str:
