@@ -1,7 +1,8 @@
 """The average over suites: which results it is of, its value over seeds, its interval over images.
 
 The interval of one seed is the percentile bootstrap over images, drawn once for all suites that share them and for all
-rows; that of several seeds is over images and trainings. Where per-image outcomes are missing it is Zou & Donner's
+rows; that of several seeds is over images and trainings. A suite whose images are all right, or all wrong, adds its own
+interval, since its resamples are all alike. Where per-image outcomes are missing it is Zou & Donner's
 combination of the suites' own intervals, widened by the spread over seeds, which is never too narrow.
 """
 
@@ -20,6 +21,7 @@ from nsbench.results import Result
 from nsbench.statistics import average, paired_pvalues, percentile_interval, resampled_sums
 from nsbench.types import Score
 
+MOST = 100.0  # of an average: every image right, and an mCE of 0
 NO_OUTCOMES = "per-image outcomes of some suites are missing"
 
 
@@ -100,9 +102,34 @@ def _interval(
     if row not in sums:
         return None
     if len(one.seeds) > 1 and methods is not None:
-        return methods.trained.interval(methods.rows.index(row))
-    low, high = percentile_interval(sums[row])
-    return float(low), float(high)
+        low, high = methods.trained.interval(methods.rows.index(row))
+    else:
+        low, high = map(float, percentile_interval(sums[row]))
+    return _with_alike(one, low, high)
+
+
+def _with_alike(one: Averaged, low: float, high: float) -> tuple[float, float]:
+    """An interval in which suites without a wrong image, or without a right one, are not certain.
+
+    Resampled images of such a suite are all alike and add nothing, so its own interval is added in quadrature (Zou and
+    Donner 2008). Without such a suite the interval stays as it is.
+    """
+    alike = [mine for mine in one.results.values() if all(map(at_a_bound, mine))]
+    if not alike:
+        return low, high
+    value = mean([_score([r for r in one.all if r.seed == seed]).value for seed in one.seeds])
+    scores = [_score([r for mine in alike for r in mine if r.seed == seed]) for seed in one.seeds]
+    share = len(alike) / len(one.results)
+    below, above = (
+        share * mean(each) for each in zip(*((s.value - s.low, s.high - s.value) for s in scores), strict=True)
+    )
+    return value - math.hypot(value - low, below), min(value + math.hypot(high - value, above), MOST)
+
+
+def at_a_bound(result: Result) -> bool:
+    """Whether all of its images are right, or all wrong, under every condition."""
+    made_of = result.score.made_of
+    return made_of is not None and any(math.isclose(result.score.value, x, abs_tol=1e-9) for x in made_of.bounds)
 
 
 def _cell(one: Averaged, interval: tuple[float, float] | None) -> Cell:

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from nsbench.leaderboard.averages import mean, spread, widened
+from nsbench.leaderboard.averages import at_a_bound, mean, spread, widened
 from nsbench.leaderboard.extras import cost
 from nsbench.leaderboard.matrices import SuiteEvidence, is_trained
 from nsbench.leaderboard.records import Cell, Column, Row
@@ -161,6 +161,8 @@ def intervals_over_seeds(cells: Mapping[int, Cell], evidence: SuiteEvidence) -> 
         place = methods.rows.index(row)
         if row in evidence.accuracy:
             low, high = methods.trained.accuracy_interval(place)
+        elif all(map(at_a_bound, cell.results)):
+            continue  # no image differs, in no training: the seeds' own intervals are wider
         else:
             low, high = methods.trained.interval(place)
         changed[row] = replace(cell, low=low, high=high)
