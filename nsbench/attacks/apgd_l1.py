@@ -78,7 +78,7 @@ def climb_l1(
         clean = images_BCHW[image]
         drawn = torch.cat([_drawn(clean[k : k + 1], streams[i]) for k, (i, _) in enumerate(jobs)])
         first = clean + drawn
-        first = first + _into(first - clean, clean, stages.radii[0])  # and again below, as pyautoattack does
+        first = first + into_l1(first - clean, clean, stages.radii[0])  # and again below, as pyautoattack does
         zeros_B = torch.zeros_like(clean[:, 0, 0, 0])
         rows = _Rows(
             image,
@@ -180,7 +180,7 @@ def _moved(rows: _Rows, stages: _Stages, opens_B: Tensor) -> _Rows:
     stage = torch.where(opens_B & (rows.step > 0), rows.stage + 1, rows.stage)
     change = torch.where(opens, rows.best, rows.current + _ahead(rows)) - rows.clean
     to = torch.where(opens, rows.best, rows.clean + change)  # summed as pyautoattack sums it: what differs is counted
-    to = to + _into(change, rows.clean, stages.radii[stage])
+    to = to + into_l1(change, rows.clean, stages.radii[stage])
     to = torch.where(opens, to.clamp(0, 1), to)
     return replace(
         rows,
@@ -206,7 +206,7 @@ def _ahead(rows: _Rows) -> Tensor:
     return ahead_BN.view_as(rows.slope)
 
 
-def _into(change: Tensor, clean: Tensor, radius: Tensor) -> Tensor:
+def into_l1(change: Tensor, clean: Tensor, radius: Tensor | float) -> Tensor:
     """What has to be added to be within the radius, one for all or of each image, and inside [0, 1]."""
     from pyautoattack.autopgd_base import L1_projection
 

@@ -25,6 +25,7 @@ from nsbench.attacks.common import (
     cross_entropy,
     gradient,
     l2_norm,
+    linf_norm,
     margin,
     misclassified,
     per_image,
@@ -221,7 +222,7 @@ def _attention_paid(attention_BHNN: Tensor, columns_BK: Tensor) -> Tensor:
 
 def direction(slope: Tensor) -> Tensor:
     """Each image's slope at Euclidean norm 1; zero stays zero."""
-    scaled = slope / per_image(slope.flatten(1).abs().amax(dim=1).clamp_min(1e-37), slope)  # or its square underflows
+    scaled = slope / per_image(linf_norm(slope).clamp_min(1e-37), slope)  # or its square underflows
     return scaled.div_(per_image(l2_norm(scaled).clamp_min(1e-12), slope))
 
 

@@ -18,6 +18,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
+from nsbench.attacks.apgd_l1 import into_l1
 from nsbench.attacks.common import (
     PROJECT,
     Classifier,
@@ -234,10 +235,7 @@ def _at_eps(change: Tensor, clean: Tensor, eps: float) -> Tensor:
 
 def _within_l1(change: Tensor, clean: Tensor, eps: float) -> Tensor:
     """The image with the change, moved to where l1 and [0, 1] allow it."""
-    from pyautoattack.autopgd_base import L1_projection
-
-    back: Tensor = L1_projection(clean, change, eps * (1 - 1e-6))
-    return clean + change + back
+    return clean + change + into_l1(change, clean, eps * (1 - 1e-6))
 
 
 WITHIN = {"l2": _at_eps, "l1": _within_l1}  # the image with a change that keeps to the budget, by norm

@@ -13,8 +13,8 @@ import click
 from nsbench.cli.board import lending_of
 from nsbench.errors import UsageError, without_controls
 
-NOT_OF_A_SITE = {
-    "studies": "--study",  # options of report by the names of their arguments
+NOT_OF_A_SITE = {  # options of report by the names of their arguments
+    "studies": "--study",
     "out": "--out",
     "formats": "--format",
     "columns": "--columns",

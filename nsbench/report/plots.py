@@ -237,7 +237,8 @@ class HeatMap:
     @property
     def lines(self) -> list[tuple[str, list[float | None]]]:
         """By corruption its value at each of the severities; None where it was not evaluated."""
-        return [(name, [mine.get(severity) for severity in self.severities]) for name, mine in self.errors.items()]
+        severities = self.severities
+        return [(name, [mine.get(severity) for severity in severities]) for name, mine in self.errors.items()]
 
     @property
     def sheet(self) -> Sheet:
