@@ -78,7 +78,8 @@ def average_column(rows: Mapping[int, Averaged], evidence: Evidence) -> AverageC
         )
         strata = [np.array([one.mean(axis=0) for one in mine]) for mine in zip(*by_row.values(), strict=True)]
         methods = Methods.of(by_row, {row: one.all for row, one in paired.items()})
-        sums = dict(zip(paired, resampled_sums(strata).T, strict=True))
+        # in single precision, since they are held as long as the table: 40 MB of a thousand rows
+        sums = dict(zip(paired, resampled_sums(strata).astype(np.float32).T, strict=True))
         pvalues = paired_pvalues(strata) if len(paired) > 1 else None
         pvalues = methods.pvalues(pvalues) if methods and pvalues is not None else pvalues
     cells = {row: _cell(one, _interval(row, one, sums, methods)) for row, one in rows.items()}

@@ -32,6 +32,11 @@ class SideColumn:
     def text(self, label: str) -> str:
         return self.texts.get(label, MISSING)
 
+    def to_sort_by(self, label: str) -> str:
+        """The value as pages write it: without digits that follow which machine summed."""
+        value = self.values[label]
+        return value if isinstance(value, str) else f"{value:.9g}"
+
     @property
     def arrow(self) -> str:
         return {"higher": "↑", "lower": "↓", "": ""}[self.better]

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from nsbench import report
 from nsbench.leaderboard import Leaderboard, build
-from nsbench.report.side_columns import CONFIDENCE, side_columns, side_notes
+from nsbench.report.side_columns import CONFIDENCE, SideColumn, side_columns, side_notes
 from nsbench.report.tables.latex import to_latex
 from nsbench.report.tables.tidy import to_csv, to_json
 from nsbench.results import read_results
@@ -120,3 +120,9 @@ def test_other_images_are_no_part_of_the_columns(mixed: Leaderboard) -> None:
     ]
     found = next(one for one in side_columns(replace(table, rows=tuple(apart))) if one.title == "Top-5")
     assert found.values == {"FINETUNE": 99}
+
+
+def test_pages_are_alike_on_machines_that_sum_in_another_order() -> None:
+    column = SideColumn(CONFIDENCE, "ECE", "", {"a": 0.1 + 0.2, "b": 0.3, "c": "float32"}, {})
+    assert column.to_sort_by("a") == column.to_sort_by("b") == "0.3"
+    assert column.to_sort_by("c") == "float32"
