@@ -168,7 +168,11 @@ class TransferSource(DataSource):
         return self.base.crop_pct
 
     def has_meaning(self, split: str) -> bool:
-        return split.startswith(TRANSFER) or self._own_damagenet(split) or self.base.has_meaning(split)
+        return self.is_attacked(split) or self.base.has_meaning(split)
+
+    def is_attacked(self, split: str) -> bool:
+        """Whether this split is made on the surrogate."""
+        return split.startswith(TRANSFER) or self._own_damagenet(split)
 
     def _own_damagenet(self, split: str) -> bool:
         return split == DAMAGENET and self._made_on is not None and not self.base.has_meaning(split)

@@ -14,9 +14,10 @@ import torch
 from nsbench import registry
 from nsbench.data import Split
 from nsbench.data.unread import unread_words
-from nsbench.errors import DataError, NsbenchError, UsageError
+from nsbench.errors import DataError, MissingSplit, NsbenchError, UsageError
 from nsbench.files import cache_folder
 from nsbench.making.expected import EXPECTED, is_published_val
+from nsbench.making.transfer import TransferSource
 from nsbench.models import Model
 from nsbench.run.attack_call import call_attack
 from nsbench.run.guard import Guard
@@ -73,8 +74,8 @@ def rehearse(suite: Suite, splits: Sequence[Split]) -> None:
 
 
 def not_attackable(job: Job) -> dict[str, NsbenchError]:
-    """By suite: why it cannot be worked out, or why its attacks cannot work on this model. It is asked before a training,
-    not after.
+    """By suite: why it cannot be worked out, or why its attacks cannot work on this model or on the surrogate of its
+    images. It is asked before a training, not after.
 
     Each attack is run on one grey image that the checkpoint gets wrong, of which there is nothing to attack.
     """
@@ -82,7 +83,13 @@ def not_attackable(job: Job) -> dict[str, NsbenchError]:
     guard: Guard | None = None
     for name in job.options.suites:
         try:
-            attacked = [one for one in check_suite(registry.suites[name]) if one.attack]
+            conditions = check_suite(registry.suites[name])
+            for split in _on_surrogate(job, conditions):
+                with suppress(
+                    MissingSplit
+                ):  # a suite whose images are not there is no failure, and is said in its turn
+                    job.source.split(split, job.progress)
+            attacked = [one for one in conditions if one.attack]
             guard = guard or (Guard(job.parent) if attacked else None)  # a copy of the weights, where it is needed
             for condition in attacked:
                 assert guard is not None
@@ -91,6 +98,27 @@ def not_attackable(job: Job) -> dict[str, NsbenchError]:
         except NsbenchError as error:
             refused[name] = error
     return refused
+
+
+def require_use_of_surrogate(job: Job) -> None:
+    """Raises UsageError for a surrogate that was named, and nothing is attacked on it."""
+    named = job.options.surrogate
+    for name in job.options.suites if named else ():
+        with suppress(NsbenchError):
+            if _on_surrogate(job, check_suite(registry.suites[name])):
+                return
+    if named:
+        suites = ",".join(job.options.suites)
+        raise UsageError(
+            f"--surrogate {named}: no images of {suites} are attacked on it; leave it out, or add transfer"
+        )
+
+
+def _on_surrogate(job: Job, conditions: Sequence[Condition]) -> list[str]:
+    """The splits of these conditions that are attacked on the surrogate beforehand."""
+    source = job.source
+    names = dict.fromkeys(condition.split for condition in conditions)
+    return [name for name in names if isinstance(source, TransferSource) and source.is_attacked(name)]
 
 
 def say_what_is_needed(job: Job) -> None:

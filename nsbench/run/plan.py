@@ -25,7 +25,7 @@ from nsbench.run.pair import identity_of, is_held, pair_of, splits_of
 from nsbench.run.recording import Pair
 from nsbench.run.runner import with_meaning
 from nsbench.run.throughput import Throughput, measure
-from nsbench.run.trainings import fit_key, job_of, measuring_job, subject_of, trained_parts
+from nsbench.run.trainings import fit_key, job_of, measuring_job, subject_of, trained_parts, trains_equally
 from nsbench.types import Method
 
 State = Literal["held already", "to run", "missing", "cannot be run", "known once equal compute is measured"]
@@ -122,7 +122,7 @@ def plan(options: RunOptions, *, measured: bool = True, throughput: Throughput |
 def plan_of(first: Job, *, measured: bool = True, throughput: Throughput | None = None) -> Plan:
     """As `plan`, for the job of the first seed."""
     options, pairs, fits = first.options, list[Planned](), dict[str, PlannedFit]()
-    compute = _budget(first, fits) if options.match == "compute" else None
+    compute = _budget(first, fits) if trains_equally(first) else None
     for job in [job_of(first, seed, compute) for seed in options.seeds]:
         for name in options.methods:
             pairs += _pairs(job, job.method(name), fits)
@@ -154,7 +154,7 @@ def _budget(first: Job, fits: dict[str, PlannedFit]) -> float | None:
 
 def _is_later(job: Job) -> bool:
     """Whether what is to be run is known only when the compute of a training has been measured."""
-    return job.options.match == "compute" and not job.recipe.compute
+    return trains_equally(job) and not job.recipe.compute
 
 
 def _pairs(job: Job, method: Method, fits: dict[str, PlannedFit]) -> list[Planned]:

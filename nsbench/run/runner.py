@@ -27,6 +27,7 @@ from nsbench.run.before import (
     require_published_labels,
     require_room,
     require_trainable,
+    require_use_of_surrogate,
     say_what_is_needed,
 )
 from nsbench.run.job import Job, open_job
@@ -46,7 +47,7 @@ from nsbench.run.pair import (
 )
 from nsbench.run.recording import Pair, has_meaning, result_of
 from nsbench.run.sound import check_suite
-from nsbench.run.trainings import budget_of, fit_key, fitted, job_of, measuring_job, subject_of
+from nsbench.run.trainings import budget_of, fit_key, fitted, job_of, measuring_job, subject_of, trains_equally
 from nsbench.run.turns import LOOKS, Elsewhere, clear_turn, turn
 from nsbench.run.watch import check_logger, watched_suites
 from nsbench.types import Method, Suite
@@ -121,6 +122,7 @@ def ready(options: RunOptions, progress: Progress, network: Model | None = None)
         raise UsageError("--watch-suites: say how often with --watch K, every K rounds of a training")
     require_room(first)
     require_trainable(first)
+    require_use_of_surrogate(first)
     first = replace(first, refused=not_attackable(first))
     for name, error in first.refused.items():
         progress.line(f"{name}: {error}", style="yellow")
@@ -133,7 +135,7 @@ def _run_all(first: Job, course: Course, summary: Summary) -> None:
     """Seed by seed and method by method. What another process does now is left, and looked at again behind the rest."""
     options = first.options
     work, compute = [], None
-    if options.match == "compute":
+    if trains_equally(first):
         measuring = measuring_job(first)
         compute = budget_of(measuring, fitted(measuring, subject_of(first)))
     for seed in options.seeds:

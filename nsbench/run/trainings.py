@@ -95,6 +95,11 @@ def job_of(first: Job, seed: int, compute: float | None = None) -> Job:
     return replace(first, seed=seed, recipe=first.recipe.model_copy(update={"seed": seed, **budget}))
 
 
+def trains_equally(job: Job) -> bool:
+    """Whether this run trains for equal compute, which has to be measured."""
+    return job.options.match == "compute" and any(job.method(name).trains for name in job.options.methods)
+
+
 def measuring_job(first: Job) -> Job:
     """The job that equal compute is measured in: one seed's for all, so that every seed trains under one recipe."""
     return job_of(first, first.options.seeds[0])

@@ -101,6 +101,16 @@ def test_a_part_gives_what_pyautoattack_gives_image_by_image(part: str, threat: 
         assert torch.equal(misclassified(model(sooner), labels), broken)
 
 
+@pytest.mark.parametrize("eps", [2.5, 4.0])
+def test_steps_in_a_wide_l1_budget_are_shortened_where_pyautoattack_shortens_them(eps: float) -> None:
+    """Where points stay sparse far from the image, it matters how much sparser counts as sparser."""
+    model, images, labels = subject(9)
+    call = {"ids": names(9), "seed": 0, "threat": ThreatModel("l1", eps), "early_stop": False}
+    found = apgd(model, images, labels, **call)
+    expected = image_by_image(model, images, labels, names(9), "l1", eps, 5, "apgd", part="apgd")
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize(("part", "threat"), CASES, ids=[f"{part}-{threat.norm}" for part, threat in CASES])
 def test_neither_batch_nor_order_moves_an_image(part: str, threat: ThreatModel) -> None:
     ours, settings, *_ = PARTS[part]
@@ -207,6 +217,19 @@ def test_cost_is_counted_in_images(few: Subject) -> None:
         "fab": (4 + 3 * 2 * 10, 3 * 2 * 5),
         "square": (4 + 3 * 6, 0),
     }
+
+
+@pytest.mark.parametrize(("norm", "climbs", "looks"), [("linf", 1 + 9, 1), ("l1", 5 + 5, 3)])
+def test_a_robust_image_goes_through_the_whole_standard_version(norm: str, climbs: int, looks: int) -> None:
+    """Of twelve classes nine are targets; in l1 APGD has five restarts, five targets, and a look at each of three radii.
+
+    pyautoattack's `set_version("standard")`: 100 steps of APGD and of FAB, 5,000 queries of Square.
+    """
+    model, image = Convolution(12).eval(), torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    robust = model, image, model(image).argmax(dim=1)
+    cost = counted(robust, autoattack, 1, threat=ThreatModel(norm, 1e-6))
+    assert cost.forwards == 1 + climbs * (100 + looks) + 9 * 100 * 2 + 5001
+    assert cost.backwards == climbs * 100 + 9 * 100
 
 
 def test_an_image_leaves_when_it_is_broken(few: Subject) -> None:

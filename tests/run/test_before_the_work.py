@@ -180,3 +180,27 @@ def test_what_a_method_needs_and_does_not_find_is_said_at_once() -> None:
     assert line.startswith("dat: these images come with no discretiser; give the setting discretiser=")
     (line,) = look("robustvit+ns", robustvit_masks="source")
     assert line.startswith("robustvit+ns: these training images have no masks")
+
+
+def test_a_surrogate_that_nothing_is_attacked_on_is_refused(tmp_path: Path) -> None:
+    named = RunOptions(["pretrained"], ["clean", "fgsm"], surrogate="vit_shapes10", results=tmp_path / "results")
+    with pytest.raises(UsageError, match="no images of clean,fgsm are attacked on it"):
+        runner.ready(named, SILENT)
+    runner.ready(replace(named, suites=["clean", "transfer"]), SILENT)
+
+
+@pytest.mark.parametrize("surrogate", ["vit_nope", "vit_shapes10:nofile.pth"])
+def test_a_surrogate_that_is_not_there_is_said_before_a_training(surrogate: str, tmp_path: Path) -> None:
+    job = open_job(RunOptions(["finetune"], ["clean", "transfer"], surrogate=surrogate), SILENT)
+    (error,) = not_attackable(job).values()
+    assert surrogate.removeprefix("vit_shapes10:") in str(error)
+
+
+def test_nothing_is_trained_to_measure_compute_that_no_method_needs(tmp_path: Path) -> None:
+    equal = RunOptions(
+        ["pretrained"], ["clean"], match="compute", limit=2, results=tmp_path, weights=tmp_path / "weights"
+    )
+    assert plan(equal, measured=False).fits == {}
+    assert runner.run(equal, SILENT).complete
+    assert not (tmp_path / "weights").exists()
+    assert len(plan(replace(equal, methods=["pretrained", "finetune"]), measured=False).fits) == 2

@@ -39,7 +39,16 @@ from nsbench.run.pair import (
 from nsbench.run.parts import parts_of, whole
 from nsbench.run.recording import Pair, result_of
 from nsbench.run.runner import Summary, ready, say_what_is_stored
-from nsbench.run.trainings import budget_of, fit_key, fitted, job_of, measuring_job, subject_of, trained_parts
+from nsbench.run.trainings import (
+    budget_of,
+    fit_key,
+    fitted,
+    job_of,
+    measuring_job,
+    subject_of,
+    trained_parts,
+    trains_equally,
+)
 from nsbench.run.turns import LOOKS, Elsewhere, clear_turn, turn
 from nsbench.types import Method, Suite
 
@@ -120,7 +129,7 @@ class Driver:
     def run(self) -> None:
         """All that can be done; what another process does now is looked at again behind the rest."""
         try:
-            if self.first.options.match == "compute":
+            if trains_equally(self.first):
                 self._measure_compute()
             work: Iterable[Cell] = cells(self.first.options, self.first.options.suites)
             while True:
