@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,20 @@ def test_keeps_the_best_iterate() -> None:
         losses.append(nn.functional.cross_entropy(logits, labels, reduction="none"))
     assert (losses[1] >= losses[0] - 1e-6).all()
     assert (losses[2] >= losses[1] - 1e-6).all()
+
+
+def test_the_learning_rate_falls_after_so_many_steps() -> None:
+    """With a decay that leaves nothing: two whole steps, and no further one."""
+    model, images = vit(), pictures(1)
+    seen: list[Tensor] = []
+    model.patch_embed.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().clone()))
+    seen_label = model(images).argmax(dim=1)
+    seen.clear()
+    model.head.bias.data[seen_label] += 100  # it stays right, so that every step is taken
+    attack(model, images, seen_label, steps=5, lr=0.2, decay=1e-9, decay_every=2)
+    moves = [float((one - other).abs().max()) for one, other in itertools.pairwise(seen[1:])]  # the first look chooses
+    assert [move > 1e-3 for move in moves] == [True, True, False, False, False]
+    assert moves[0] == pytest.approx(0.2, abs=1e-3)  # Adam's first step has the size of its rate
 
 
 def test_projection_divides_by_the_squared_norm() -> None:

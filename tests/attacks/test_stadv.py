@@ -88,6 +88,49 @@ def test_a_shape_is_moved_across_the_boundary_only_as_far_as_the_flow_goes() -> 
     assert Edge()(near)[0, 1] < Edge()(images)[0, 1]  # but it moved
 
 
+class Wide(nn.Module):
+    """Smooth logits on 3 x 6 x 9 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.direction = torch.randn(162, 4, generator=torch.Generator().manual_seed(2))
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = torch.tanh(images.flatten(1) @ self.direction / 4) @ torch.eye(4) * 3
+        return logits
+
+
+def test_what_comes_back_is_that_of_a_plain_loop() -> None:
+    """Image by image with PyTorch's Adam: the margin as a share of the first one, and the mean variation over pixels."""
+    model, share, lr, tau, steps = Wide(), 0.02, 0.1, 0.5, 12
+    images = torch.rand(10, 3, 6, 9, generator=torch.Generator().manual_seed(6))
+    labels, far = model(images).argmax(dim=1), share * 6  # of the shorter side
+
+    def margin(image: Tensor, label: int) -> Tensor:
+        logits = model(image)[0]
+        return logits[label] - torch.cat([logits[:label], logits[label + 1 :]]).max()
+
+    expected, broken = [], 0
+    for image, label in zip(images.split(1), labels.tolist(), strict=True):
+        flow = torch.zeros(1, 2, 6, 9, requires_grad=True)
+        optimiser, found = torch.optim.Adam([flow], lr=lr * far), [image]
+        for _ in range(steps):
+            loss = margin(warped(image, flow), label) / margin(image, label) + tau * variation(flow).sum() / 54
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            flow.data.clamp_(-far, far)
+            found.append(warped(image, flow.detach()))
+        margins = [float(margin(one, label)) for one in found]
+        wrong = [n for n, each in enumerate(margins) if each < 0]
+        broken += bool(wrong)
+        expected.append(found[wrong[0]] if wrong else found[margins.index(min(margins))])
+    assert 0 < broken < 10
+    threat = ThreatModel("flow", share=share)
+    made = stadv(model, images, labels, ids=names(10), seed=0, threat=threat, steps=steps, lr=lr, tau=tau, batch_size=4)
+    torch.testing.assert_close(made, torch.cat(expected), atol=1e-4, rtol=0)
+
+
 def test_outcomes_depend_on_no_batch_and_a_smoother_flow_breaks_fewer() -> None:
     model, images = Small().eval(), pictures(64, 0.0, 1.0)
     labels = (model(images).argmax(dim=1) + (torch.arange(64) % 8 == 0)) % 3
