@@ -14,7 +14,7 @@ from nsbench.errors import MissingSplit, NsbenchError, ResultError
 from nsbench.progress import SILENT
 from nsbench.results import Result
 from nsbench.results.parts import folder_of
-from nsbench.run.before import pair_bytes, weights_bytes
+from nsbench.run.before import pair_bytes, require_use_of_surrogate, weights_bytes
 from nsbench.run.cost import FitCost, PairCost, Work, equal_compute, fit_cost, pair_cost
 from nsbench.run.fit import recipe_used
 from nsbench.run.job import Job, open_job
@@ -121,6 +121,7 @@ def plan(options: RunOptions, *, measured: bool = True, throughput: Throughput |
 
 def plan_of(first: Job, *, measured: bool = True, throughput: Throughput | None = None) -> Plan:
     """As `plan`, for the job of the first seed."""
+    require_use_of_surrogate(first)
     options, pairs, fits = first.options, list[Planned](), dict[str, PlannedFit]()
     compute = _budget(first, fits) if trains_equally(first) else None
     for job in [job_of(first, seed, compute) for seed in options.seeds]:

@@ -65,7 +65,7 @@ def adversarial(
     0.001 (TPGD, Zhang et al. 2019). `budget` is the share of the recipe's budget and step that is taken. Random erasing
     puts normal noise into images, and an attack keeps to [0, 1]: give images that are clamped.
     """
-    with importing():  # as in attacks/fgsm.py
+    with importing():
         import torchattacks
 
     eps, size, steps = recipe.attack_eps * budget, recipe.attack_step_size * budget, recipe.attack_steps

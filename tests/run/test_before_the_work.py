@@ -186,6 +186,8 @@ def test_a_surrogate_that_nothing_is_attacked_on_is_refused(tmp_path: Path) -> N
     named = RunOptions(["pretrained"], ["clean", "fgsm"], surrogate="vit_shapes10", results=tmp_path / "results")
     with pytest.raises(UsageError, match="no images of clean,fgsm are attacked on it"):
         runner.ready(named, SILENT)
+    with pytest.raises(UsageError, match="no images of clean,fgsm are attacked on it"):
+        plan(named, measured=False)
     runner.ready(replace(named, suites=["clean", "transfer"]), SILENT)
 
 
