@@ -11,6 +11,7 @@ import torch
 from torch.nn.functional import cross_entropy, kl_div
 from training_reference import Pictures, Terms, assert_same_weights, recipe, reference, tiny_model, with_noise
 
+import nsbench as nb
 from nsbench import registry
 from nsbench.errors import NsbenchError, UnknownName, UsageError
 from nsbench.models import Model, frozen, weights_digest
@@ -125,6 +126,42 @@ def test_ns_against_its_formula(outer: str) -> None:
     )
     assert_same_weights(original, expected)
     assert ("clean" in original.history[0].losses) == (outer == "clean+noisy")
+
+
+HELD_OUT = {"noise_batch": 2, "noise_batches": 20, "noise_held_out": 16, "noise_stop": "held-out"}
+
+
+def test_ns_learns_each_round_s_noise_as_the_recipe_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[dict[str, Any]] = []
+
+    def spy(model: Model, batches: Any, **given: Any) -> Any:
+        learnt = learn_noise(model, batches, **given)
+        calls.append(given | {"found": learnt.noise_1ND})
+        return learnt
+
+    monkeypatch.setattr(nb, "learn_noise", spy)
+    told = {"epsilon": 2e-3, "noise_lr": 0.07, "noise_limit": 1.5, "noise_max_steps": 9, "noise_loss": "squared_l2"}
+    r = recipe(rounds=3, seed=5, noise_weight_decay=0.3, noise_start="last", **told, **HELD_OUT)
+    registry.methods["ns"].fit(tiny_model(), Pictures(40), r, progress=SILENT)
+    assert [one["round"] for one in calls] == [0, 1, 2]
+    for one in calls:
+        assert (one["epsilon"], one["lr"], one["limit"], one["max_steps"]) == (2e-3, 0.07, 1.5, 9)
+        assert (one["loss"], one["weight_decay"], one["seed"], len(one["held_out"])) == ("squared_l2", 0.3, 5, 16)
+    assert calls[0]["start"] is None
+    assert torch.equal(calls[1]["start"], calls[0]["found"])
+    assert torch.equal(calls[2]["start"], calls[1]["found"])
+
+
+@pytest.mark.parametrize("name", ["ns", "random_noise"])
+def test_held_out_images_stop_the_noise_of_a_training(name: str) -> None:
+    """Learnt on two images at a time alone, it is still outside on others."""
+    by_stop = {}
+    for stop in ("batch", "held-out"):
+        r = recipe(rounds=3, epsilon=1e-3, noise_max_steps=800, **HELD_OUT | {"noise_stop": stop})
+        history = registry.methods[name].fit(tiny_model(), Pictures(40), r, progress=SILENT).history
+        assert all(entry.noise.converged for entry in history)
+        by_stop[stop] = [entry.noise.mse_probability_held_out for entry in history]
+    assert max(by_stop["held-out"]) < 1e-3 < max(by_stop["batch"])
 
 
 def test_random_noise_shrinks_by_batches_until_it_is_inside() -> None:
