@@ -12,7 +12,7 @@ from nsbench.errors import without_controls
 from nsbench.laboratory.figures import DASHES, INK, MARKERS, PALETTE, SOFT
 from nsbench.report.numbers import figure
 from nsbench.report.page.diagrams import MOST, shown_spots, spans
-from nsbench.report.plots import Cloud, HeatMap, Lines, Look, Places, Plot, Ranks, Strips, short
+from nsbench.report.plots import Cloud, HeatMap, Lines, Look, Places, Plot, Ranks, Strips, short, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,10 +62,13 @@ def plot_on(sheet: Sheet, plot: Plot) -> None:
             _map(sheet, axes, plot)
 
 
-def _name(label: str) -> str:
-    """A label that can be written: no controls, no half characters, not so long that it hides the plot."""
+def _names(labels: Sequence[str]) -> dict[str, str]:
+    """Labels as they can be written: no controls, no half characters, not so long that they hide the plot."""
+    return {label: _written(short) for label, short in shortened(labels, LONGEST).items()}
+
+
+def _written(label: str) -> str:
     text = without_controls(label).encode("utf-8", "replace").decode()
-    text = text if len(text) <= LONGEST else text[: LONGEST - 1].rstrip() + "…"
     return f" {text}" if text.startswith("_") else text  # which matplotlib leaves out of legends
 
 
@@ -83,7 +86,8 @@ def _marks(look: Look) -> dict[str, Any]:
 
 def _listed(axes: Axes, labels: Sequence[str], beside: Sequence[str], unit: str) -> None:
     """Names of rows on the left, their figures on the right, the first one on top."""
-    axes.set_yticks(range(len(labels)), [_name(label) for label in labels], color=INK)
+    names = _names(labels)
+    axes.set_yticks(range(len(labels)), [names[label] for label in labels], color=INK)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
@@ -113,9 +117,10 @@ def _strips(axes: Axes, plot: Strips) -> None:
 
 
 def _lines(sheet: Sheet, axes: Axes, plot: Lines) -> None:
+    names = _names([one.label for one in plot.series])
     for one in plot.series:
         x, y = [p.x for p in one.points], [p.y for p in one.points]
-        (line,) = axes.plot(x, y, label=_name(one.label), **_marks(one.look))
+        (line,) = axes.plot(x, y, label=names[one.label], **_marks(one.look))
         if dashes := DASHES[one.look.colour % len(DASHES)]:
             line.set_dashes(dashes)
         ends = [(p.x, p.low, p.high) for p in one.points if p.low is not None and p.high is not None]
@@ -132,7 +137,7 @@ def _lines(sheet: Sheet, axes: Axes, plot: Lines) -> None:
     if len(plot.series) > 1:
         sheet.legend(loc="outside lower center", ncols=2, handlelength=3)
     elif plot.diagonal:
-        axes.set_title(_name(plot.series[0].label), fontsize=8)
+        axes.set_title(names[plot.series[0].label], fontsize=8)
 
 
 def _cloud(sheet: Sheet, axes: Axes, plot: Cloud) -> None:
@@ -142,6 +147,7 @@ def _cloud(sheet: Sheet, axes: Axes, plot: Cloud) -> None:
     front = [spot for label in plot.front for spot in plot.spots if spot.label == label]
     axes.step([spot.x for spot in front], [spot.y for spot in front], where="post", color=SOFT, linewidth=0.8)
     named = [label for label in plot.named if any(spot.label == label for spot in spots)][:IN_A_LEGEND]
+    names = _names(named)
     for spot in spots:
         axes.errorbar(
             [spot.x],
@@ -150,7 +156,7 @@ def _cloud(sheet: Sheet, axes: Axes, plot: Cloud) -> None:
             yerr=_ends(spot.y, spot.y_ends),
             linestyle="none",
             elinewidth=0.8,
-            label=_name(spot.label) if spot.label in named else None,
+            label=names.get(spot.label),
             **_marks(spot.look),
         )
     wide, tall = spans(plot)
@@ -173,6 +179,7 @@ def _ranks(axes: Axes, plot: Ranks) -> None:
     for level, members in enumerate(bars):
         ends = [found.ranks[members[0]] - 0.03, found.ranks[members[-1]] + 0.03]
         axes.plot(ends, [-0.35 - 0.45 * level] * 2, color=INK, linewidth=2.5, solid_capstyle="round", clip_on=False)
+    names = _names(found.labels[:shown])
     for at, (label, rank, look) in enumerate(zip(found.labels, found.ranks, plot.looks, strict=True)):
         if at >= shown:
             break
@@ -182,7 +189,7 @@ def _ranks(axes: Axes, plot: Ranks) -> None:
         colour = PALETTE[look.colour % len(PALETTE)]
         axes.plot([rank, rank, end], [0, depth, depth], color=colour, linewidth=0.8, clip_on=False)
         axes.plot([rank], [0], linestyle="none", clip_on=False, zorder=3, **_marks(look))
-        text = f"{_name(label)}  {rank:.2f}  " if left else f"  {rank:.2f}  {_name(label)}"
+        text = f"{names[label]}  {rank:.2f}  " if left else f"  {rank:.2f}  {names[label]}"
         axes.annotate(text, (end, depth), ha="right" if left else "left", va="center", annotation_clip=False)
     end = min(1 + found.difference, last)
     longer = " (longer than the axis)" if 1 + found.difference > last else ""
@@ -215,14 +222,14 @@ def _map(sheet: Sheet, axes: Axes, plot: HeatMap) -> None:
                 continue
             axes.annotate(figure(error), (x + 0.5, y + 0.5), ha="center", va="center", fontsize=7, color=_ink(error))
     names = [name.replace("_", " ") for name in plot.errors]
-    axes.set_yticks([y + 0.5 for y in range(len(names))], [_name(name) for name in names])
+    axes.set_yticks([y + 0.5 for y in range(len(names))], [_names([name])[name] for name in names])
     axes.set_xticks([x + 0.5 for x in range(len(values[0]))], plot.severities)
     axes.tick_params(length=0)
     axes.invert_yaxis()
     axes.grid(False)
     axes.spines[:].set_visible(False)
     axes.set(xlabel="severity")
-    axes.set_title(f"{_name(plot.label)}: error, %", fontsize=8)
+    axes.set_title(f"{_names([plot.label])[plot.label]}: error, %", fontsize=8)
 
 
 def _ink(error: float) -> str:

@@ -8,7 +8,7 @@ from nsbench.leaderboard import build
 from nsbench.report.numbers import ends, norms
 from nsbench.report.page.charts import marker
 from nsbench.report.page.table_figures import looks
-from nsbench.report.plots import Look
+from nsbench.report.plots import Look, shortened
 
 
 def board(*methods, **settings):
@@ -72,3 +72,26 @@ def test_an_interval_that_leans_to_one_side_gives_both(interval, text):
 
 def test_norms_are_written_in_one_way():
     assert norms("linf 4 /255, l2 unbounded, l-inf, all 12") == "ℓ∞ 4/255, ℓ2 unbounded, ℓ∞, all 12"
+
+
+def test_names_that_are_cut_keep_what_tells_them_apart() -> None:
+    rows = [
+        "NS · checkpoint 2d7d1c68 · epsilon 0.03 · noise_stop batch · rounds 8",
+        "NS · checkpoint 2d7d1c68 · epsilon 0.1 · noise_stop batch · rounds 8",
+        "NS · checkpoint 2d7d1c68 · epsilon 0.03 · noise_stop held-out · rounds 8",
+        "finetune (control) · checkpoint 2d7d1c68 · rounds 8",
+        "pretrained",
+        "pretrained · of another folder with a long name",
+        "a name of forty letters that has no part",
+    ]
+    names = shortened(rows, 28)
+    assert len(set(names.values())) == len(rows)
+    assert names[rows[1]] == "NS · epsilon 0.1 …"
+    assert names[rows[2]] == "NS · noise_stop held-out …"
+    assert names[rows[4]] == "pretrained"
+    for most in (12, 20, 28, 60, 200):
+        for label, name in shortened(rows, most).items():
+            assert len(name) <= most
+            assert name == label or name.endswith("…")
+            assert label.startswith(name[:4])
+    assert shortened(rows, 200) == {row: row for row in rows}

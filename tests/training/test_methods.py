@@ -152,6 +152,21 @@ def test_ns_learns_each_round_s_noise_as_the_recipe_says(monkeypatch: pytest.Mon
     assert torch.equal(calls[2]["start"], calls[1]["found"])
 
 
+def test_random_noise_is_scaled_each_round_as_the_recipe_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[dict[str, Any]] = []
+
+    def spy(model: Model, batches: Any, **given: Any) -> Any:
+        calls.append(given)
+        return scale_noise(model, batches, **given)
+
+    monkeypatch.setattr(nb, "scale_noise", spy)
+    r = recipe(rounds=2, seed=5, epsilon=2e-3, noise_shrink=0.6, **HELD_OUT)
+    registry.methods["random_noise"].fit(tiny_model(), Pictures(40), r, progress=SILENT)
+    assert [one["round"] for one in calls] == [0, 1]
+    for one in calls:
+        assert (one["epsilon"], one["shrink"], one["seed"], len(one["held_out"])) == (2e-3, 0.6, 5, 16)
+
+
 @pytest.mark.parametrize("name", ["ns", "random_noise"])
 def test_held_out_images_stop_the_noise_of_a_training(name: str) -> None:
     """Learnt on two images at a time alone, it is still outside on others."""

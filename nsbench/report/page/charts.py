@@ -7,14 +7,14 @@ so that lines stay apart in grey.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from markupsafe import Markup, escape
 
 from nsbench.report.numbers import ends, figure
-from nsbench.report.plots import Lines, Look, Places, Series, Strips
+from nsbench.report.plots import Lines, Look, Places, Series, Strips, shortened
 
 SERIES = 8
 WIDTH, NARROW, HEIGHT = 460, 300, 250  # narrow: two of them side by side in a card
@@ -88,10 +88,11 @@ def forest(plot: Places) -> Markup:
     low, high = max(low - pad, 0), high + pad
     x, bottom = scale(low, high, left, width - right), len(plot.rows) * step + 8
     parts = [tag("path", d=f"M{x(t):.1f} 4V{bottom}", class_="grid") for t in ticks(low, high)]
+    names = shortened((row.label for row in plot.rows), 21)
     for index, row in enumerate(plot.rows):
         y = 8 + index * step + step / 2
         parts += [
-            tag("text", clipped(row.label, 21), x=left - 10, y=y + 4, class_="end"),
+            tag("text", clipped(row.label, names), x=left - 10, y=y + 4, class_="end"),
             tag("path", d=f"M{x(row.low):.1f} {y}H{x(row.high):.1f}", class_=f"{row.look} bar"),
             marker(row.look, x(row.value), y, 4.0),
             tag(
@@ -105,8 +106,8 @@ def forest(plot: Places) -> Markup:
         ]
     parts += [tag("text", f"{t:g}", x=x(t), y=bottom + 15, class_="mid light") for t in ticks(low, high)]
     parts.append(tag("text", plot.unit, x=width - right + 18, y=bottom + 15, class_="light"))
-    names = ", ".join(f"{row.label} {figure(row.value)}" for row in plot.rows)
-    return drawing(parts, width, bottom + 22, f"Scores with 95 % intervals, in {plot.unit}: {names}")
+    said = ", ".join(f"{row.label} {figure(row.value)}" for row in plot.rows)
+    return drawing(parts, width, bottom + 22, f"Scores with 95 % intervals, in {plot.unit}: {said}")
 
 
 def strips(plot: Strips) -> Markup:
@@ -115,10 +116,11 @@ def strips(plot: Strips) -> Markup:
     high = max(row.quantiles[-1] for row in plot.rows) * 1.05 or 1.0
     x, bottom = scale(0, high, left, width - right), len(plot.rows) * step + 8
     parts = [tag("path", d=f"M{x(t):.1f} 4V{bottom}", class_="grid" if t else "axis") for t in ticks(0, high)]
+    names = shortened((row.label for row in plot.rows), 21)
     for index, row in enumerate(plot.rows):
         y, (least, lower, median, upper, most) = 8 + index * step + step / 2, map(x, row.quantiles)
         parts += [
-            tag("text", clipped(row.label, 21), x=left - 10, y=y + 4, class_="end"),
+            tag("text", clipped(row.label, names), x=left - 10, y=y + 4, class_="end"),
             tag("path", d=f"M{least:.1f} {y}H{most:.1f}", class_=f"{row.look} bar thin"),
             tag("path", d=f"M{lower:.1f} {y}H{upper:.1f}", class_=f"{row.look} bar thick"),
             marker(row.look, median, y, 3.4, kind="dot ringed"),
@@ -131,8 +133,8 @@ def strips(plot: Strips) -> Markup:
         ]
     parts += [tag("text", f"{t:g}", x=x(t), y=bottom + 15, class_="mid light") for t in ticks(0, high)]
     parts.append(tag("text", plot.unit, x=(left + width - right) / 2, y=bottom + 32, class_="mid light"))
-    names = ", ".join(f"{row.label} {row.quantiles[2]:.2f}" for row in plot.rows)
-    return drawing(parts, width, bottom + 38, f"Distributions of the {plot.unit}; medians: {names}")
+    said = ", ".join(f"{row.label} {row.quantiles[2]:.2f}" for row in plot.rows)
+    return drawing(parts, width, bottom + 38, f"Distributions of the {plot.unit}; medians: {said}")
 
 
 @dataclass(frozen=True)
@@ -188,10 +190,11 @@ def _line(one: Series, frame: Frame) -> list[Markup]:
 def _end_labels(series: Sequence[Series], frame: Frame) -> list[Markup]:
     parts = []
     heights = _spread([frame.y(one.points[-1].y) for one in series], TOP + 4, HEIGHT - BOTTOM)
+    names = shortened((one.label for one in series), (frame.width - frame.right - 16) // 6)
     for one, height in zip(series, heights, strict=True):
         last = one.points[-1]
         lead = f"M{frame.x(last.x) + 4:.1f} {frame.y(last.y):.1f}L{frame.right + 12} {height:.1f}"
-        words = clipped(one.label, (frame.width - frame.right - 16) // 6)
+        words = clipped(one.label, names)
         parts += [tag("path", d=lead, class_=f"{one.look} lead"), tag("text", words, x=frame.right + 16, y=height + 4)]
     return parts
 
@@ -237,11 +240,9 @@ def _spread(positions: Sequence[float], low: float, high: float, gap: float = 15
     return placed
 
 
-def clipped(label: str, most: int) -> object:
-    """The label, shortened where it would leave the chart; the whole of it as a hover title."""
-    if len(label) <= most:
-        return label
-    return Markup("{}…<title>{}</title>").format(label[: most - 1].rstrip(), label)
+def clipped(label: str, names: Mapping[str, str]) -> object:
+    """The label as `plots.shortened` cut it for this chart; the whole of it as a hover title."""
+    return label if names[label] == label else Markup("{}<title>{}</title>").format(names[label], label)
 
 
 def drawing(parts: Sequence[Markup], width: int, height: float, summary: str) -> Markup:

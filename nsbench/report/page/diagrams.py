@@ -31,7 +31,7 @@ from nsbench.report.page.charts import (
     tag,
     ticks,
 )
-from nsbench.report.plots import Cloud, Look, Ranks, Spot, short
+from nsbench.report.plots import Cloud, Look, Ranks, Spot, short, shortened
 from nsbench.report.side_columns import many
 
 POINTS = 200  # of a scatter that are all drawn; of more only the named ones
@@ -84,16 +84,17 @@ def _names(
     points = [(x(spot.x), y(spot.y)) for spot in shown]
     dots = [(at - DOT, at + DOT, height, DOT + TALL / 2) for at, height in points]
     names: list[_Box] = []
+    words = shortened((spot.label for spot in shown), 20)
     parts = []
     for spot in sorted(shown, key=lambda spot: spot.label not in plot.front):
         if spot.label not in plot.named[:NAMED]:
             continue
         own = x(spot.x), y(spot.y)
-        places = _places(*own, 7.2 * min(len(spot.label), 20), offsets)
+        places = _places(*own, 7.2 * len(words[spot.label]), offsets)
         free = [box for box in places if not _covers(box, names)]
         chosen = next((box for box in free if not _covers(box, dots) and _is_nearest(box, own, points)), None)
         if not chosen:
-            far = [*free, *_places(*own, 7.2 * min(len(spot.label), 20), FAR)]
+            far = [*free, *_places(*own, 7.2 * len(words[spot.label]), FAR)]
             chosen = next((box for box in far if not _covers(box, names) and not _covers(box, dots)), None)
             if chosen:
                 end = (chosen[0] if chosen[0] > own[0] else chosen[1]), chosen[2]
@@ -105,7 +106,7 @@ def _names(
             left = chosen[0] < own[0]
             side = {"class_": "end"} if left else {}
             at = own[0] + (-8 if left else 8)
-            parts.append(tag("text", clipped(spot.label, 20), x=at, y=chosen[2] + 4, **side))
+            parts.append(tag("text", clipped(spot.label, words), x=at, y=chosen[2] + 4, **side))
             names.append(chosen)
     return parts
 
@@ -164,10 +165,11 @@ def diagram(plot: Ranks) -> Markup:
         *_scale_bar(x(1), x(1 + min(found.difference, last - 1)), found, found.difference > last - 1),
         *_rank_axis(x, last),
     ]
+    names = shortened(labels, LONGEST)
     for index, (label, rank) in enumerate(zip(labels, ranks, strict=True)):
         left = index < half
         y = top + STEP * (index if left else len(ranks) - 1 - index)
-        parts += _place(label, plot.looks[index], rank, x(rank), y, left)
+        parts += _place(label, clipped(label, names), plot.looks[index], rank, x(rank), y, left)
     for level, members in enumerate(cliques):
         y = AXIS + 12 + BAR * level
         parts.append(
@@ -221,11 +223,11 @@ def _rank_axis(x: Callable[[float], float], last: int) -> list[Markup]:
     return parts
 
 
-def _place(label: str, look: Look, rank: float, x: float, y: float, left: bool) -> list[Markup]:
+def _place(label: str, name: object, look: Look, rank: float, x: float, y: float, left: bool) -> list[Markup]:
     end = SIDE - 8 if left else BROAD - SIDE + 8
     text = (
         Markup('{} <tspan class="light">{}</tspan>') if left else Markup('<tspan class="light">{1}</tspan> {0}')
-    ).format(clipped(label, LONGEST), f"{rank:.2f}")
+    ).format(name, f"{rank:.2f}")
     return [
         tag("path", d=f"M{x:.1f} {AXIS}V{y:.1f}H{end}", class_=f"{look} lead"),
         marker(look, x, float(AXIS), 3.2, f"{label}: {rank:.2f}"),
