@@ -10,9 +10,10 @@ import numpy as np
 
 from nsbench.errors import without_controls
 from nsbench.laboratory.figures import DASHES, INK, MARKERS, PALETTE, SOFT
+from nsbench.report.labels import shortened
 from nsbench.report.numbers import figure
 from nsbench.report.page.diagrams import MOST, shown_spots, spans
-from nsbench.report.plots import Cloud, HeatMap, Lines, Look, Places, Plot, Ranks, Strips, short, shortened
+from nsbench.report.plots import Cloud, HeatMap, Lines, Look, Places, Plot, Ranks, Strips, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

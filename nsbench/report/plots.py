@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nsbench.leaderboard import CriticalDifference
 
-SEPARATOR = " · "  # between the parts of a row's label
 Value = str | float | int | None  # None: there is none
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
 
@@ -73,30 +71,6 @@ def _sheet(heads: Sequence[str], lines: Iterable[Sequence[Value]]) -> Sheet:
     found = [tuple(line) for line in lines]
     kept = [at for at in range(len(heads)) if any(line[at] is not None for line in found)]
     return Sheet(tuple(heads[at] for at in kept), tuple(tuple(line[at] for at in kept) for line in found))
-
-
-def shortened(labels: Iterable[str], most: int) -> dict[str, str]:
-    """The labels of one figure, those of more than `most` characters cut, and by their parts, so that a reader can tell
-    them apart: behind the name of a row stand the parts that the fewest others have. What is left out is an ellipsis."""
-    parts = {label: label.split(SEPARATOR) for label in labels}
-    shared = Counter(part for mine in parts.values() for part in set(mine))
-    return {label: label if len(label) <= most else _cut(mine, shared, most) for label, mine in parts.items()}
-
-
-def _cut(parts: Sequence[str], shared: Mapping[str, int], most: int) -> str:
-    name, *others = parts
-    kept: list[int] = []
-    for place in sorted(range(len(others)), key=lambda place: shared[others[place]]):
-        if not kept or len(_joined(name, others, [*kept, place])) <= most:
-            kept.append(place)
-    text = _joined(name, others, kept)
-    return text if len(text) <= most else f"{text[: most - 1].rstrip(SEPARATOR)}…"
-
-
-def _joined(name: str, others: Sequence[str], kept: Iterable[int]) -> str:
-    """In their order, and an ellipsis for those that are not kept."""
-    places = sorted(kept)
-    return SEPARATOR.join([name, *(others[place] for place in places)]) + (" …" if len(places) < len(others) else "")
 
 
 # --- what is drawn --------------------------------------------------------------------------------------------------

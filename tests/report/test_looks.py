@@ -5,10 +5,11 @@ import pytest
 
 from nsbench import registry
 from nsbench.leaderboard import build
+from nsbench.report.labels import shortened
 from nsbench.report.numbers import ends, norms
 from nsbench.report.page.charts import marker
 from nsbench.report.page.table_figures import looks
-from nsbench.report.plots import Look, shortened
+from nsbench.report.plots import Look
 
 
 def board(*methods, **settings):
@@ -89,9 +90,13 @@ def test_names_that_are_cut_keep_what_tells_them_apart() -> None:
     assert names[rows[1]] == "NS · epsilon 0.1 …"
     assert names[rows[2]] == "NS · noise_stop held-out …"
     assert names[rows[4]] == "pretrained"
+    controls = shortened(
+        ["finetune (control) · rounds 8", "finetune (control) · rounds 16", "random noise · epsilon 0.1"], 21
+    )
+    assert list(controls.values()) == ["finetune… · rounds 8", "finetune… · rounds 16", "random noise · epsil…"]
     for most in (12, 20, 28, 60, 200):
         for label, name in shortened(rows, most).items():
             assert len(name) <= most
-            assert name == label or name.endswith("…")
+            assert name == label or "…" in name
             assert label.startswith(name[:4])
     assert shortened(rows, 200) == {row: row for row in rows}

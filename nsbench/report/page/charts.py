@@ -13,8 +13,9 @@ from functools import lru_cache
 
 from markupsafe import Markup, escape
 
+from nsbench.report.labels import shortened
 from nsbench.report.numbers import ends, figure
-from nsbench.report.plots import Lines, Look, Places, Series, Strips, shortened
+from nsbench.report.plots import Lines, Look, Places, Series, Strips
 
 SERIES = 8
 WIDTH, NARROW, HEIGHT = 460, 300, 250  # narrow: two of them side by side in a card
@@ -241,7 +242,7 @@ def _spread(positions: Sequence[float], low: float, high: float, gap: float = 15
 
 
 def clipped(label: str, names: Mapping[str, str]) -> object:
-    """The label as `plots.shortened` cut it for this chart; the whole of it as a hover title."""
+    """The label as `labels.shortened` cut it for this chart; the whole of it as a hover title."""
     return label if names[label] == label else Markup("{}<title>{}</title>").format(names[label], label)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from markupsafe import Markup
 
 from nsbench.leaderboard import CriticalDifference, Table
+from nsbench.report.labels import shortened
 from nsbench.report.numbers import pvalue
 from nsbench.report.page.charts import (
     BOTTOM,
@@ -31,7 +32,7 @@ from nsbench.report.page.charts import (
     tag,
     ticks,
 )
-from nsbench.report.plots import Cloud, Look, Ranks, Spot, short, shortened
+from nsbench.report.plots import Cloud, Look, Ranks, Spot, short
 from nsbench.report.side_columns import many
 
 POINTS = 200  # of a scatter that are all drawn; of more only the named ones
