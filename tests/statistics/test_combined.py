@@ -27,6 +27,14 @@ def test_the_mean_error_of_conditions() -> None:
     assert 0 <= score.low < 50 < score.high <= 100
 
 
+def test_right_and_wrong_images_add_up_to_all() -> None:
+    mostly = {"a": outcomes([True, True, True, False]), "b": A}
+    right, wrong = weighted(mostly), weighted(mostly, counts="wrong")
+    assert (right.value, wrong.value) == (62.5, 37.5)
+    assert per_image(mostly, wrong.made_of).tolist() == [0.0, 0.0, 50.0, 100.0]
+    assert (wrong.low, wrong.high) == pytest.approx((100 - right.high, 100 - right.low))
+
+
 def test_the_accuracy_of_one_condition_has_wilsons_interval() -> None:
     score, plain = weighted({"a": A, "b": B}, {"a": 100.0}), accuracy({"a": A, "b": B})
     low, high = wilson(2, 4)

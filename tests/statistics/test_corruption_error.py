@@ -30,6 +30,13 @@ def all_conditions(wrong_of) -> dict[str, Outcomes]:
     return {f"{c}/{s}": outcomes(wrong_of(c, s)) for c in FIFTEEN for s in SEVERITIES}
 
 
+def test_alexnet_s_clean_error_is_that_of_torchvision_s_weights() -> None:
+    from torchvision.models import AlexNet_Weights
+
+    accuracy = AlexNet_Weights.IMAGENET1K_V1.meta["_metrics"]["ImageNet-1K"]["acc@1"]
+    assert pytest.approx(1 - accuracy / 100) == ALEXNET_CLEAN_ERROR
+
+
 def test_alexnet_itself_has_100_and_100() -> None:
     n = 50_000
     found = corruption_errors(

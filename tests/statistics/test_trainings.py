@@ -51,8 +51,9 @@ def test_images_alone_give_the_paired_test():
         assert found.pvalues() == pytest.approx(paired_pvalues([values[:, 0] / 80]))
 
 
-def test_the_parts_are_those_of_an_analysis_of_variance():
-    values = drawn(np.random.default_rng(2), 0.3, 1, 0.8, (1, 4, 30))[0]
+@pytest.mark.parametrize(("between", "is_larger"), [(0.3, True), (0.0, False)])
+def test_the_parts_are_those_of_an_analysis_of_variance(between, is_larger):
+    values = drawn(np.random.default_rng(2), between, 1, 0.8, (1, 4, 30))[0]
     seed, image = np.indices(values.shape)
     table = sm.stats.anova_lm(
         ols(
@@ -60,6 +61,7 @@ def test_the_parts_are_those_of_an_analysis_of_variance():
         ).fit()
     )
     squares = table["sum_sq"] / table["df"]
+    assert (squares["C(seed)"] > squares["Residual"]) == is_larger
     found = trained(values[None])
     assert found.observed[0] == pytest.approx(squares["C(seed)"] / values.size)
     assert found.between[0] == pytest.approx(max(squares["C(seed)"], squares["Residual"]) / values.size)
@@ -67,7 +69,7 @@ def test_the_parts_are_those_of_an_analysis_of_variance():
     image = np.var(values.mean(axis=0), ddof=1) / 30
     assert image == pytest.approx(squares["C(image)"] / values.size)
     total = found.between[0] + image - found.interaction[0]
-    assert total >= image
+    assert total >= image * (1 - 1e-12)
     freedom = total**2 / (found.observed[0] ** 2 / 3 + (image - found.interaction[0]) ** 2 / 29)
     low, high = found.interval(0)
     assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.975, freedom) * total**0.5)
@@ -160,3 +162,21 @@ def test_a_difference_of_accuracies_is_no_larger_than_a_hundred():
     right = np.ones((3, 9)) * 100.0
     low, high = trained([right, 0 * right]).difference(0, 1, accuracy=True)
     assert 0 < low < high == 100.0
+
+
+def test_many_trainings_give_the_normal_test_with_each_part_once():
+    """The spread over images holds the interaction as well: taken twice, p would be larger."""
+    values = drawn(np.random.default_rng(7), 0.05, 0.1, 3, (2, 400, 60))
+    values[1] += 0.05
+    parts = []
+    for row in values:
+        rest = row - row.mean(axis=0) - row.mean(axis=1, keepdims=True) + row.mean()
+        interaction = (rest**2).sum() / (399 * 59) / row.size
+        parts.append((max(np.var(row.mean(axis=1), ddof=1) / 400, interaction), interaction))
+    image = np.var(values[0].mean(axis=0) - values[1].mean(axis=0), ddof=1) / 60
+    (one, held), (other, also_held) = parts
+    assert held + also_held > 0.3 * image
+    variance = one + other + max(image - held - also_held, 0)
+    expected = 2 * ndtr(-abs(values[0].mean() - values[1].mean()) / variance**0.5)
+    assert 1e-6 < expected < 0.5
+    assert trained(values).pvalues()[0, 1] == pytest.approx(expected, rel=0.1)
