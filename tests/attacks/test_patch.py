@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from test_attacks import Linear, Small, names, pictures
+from test_pgd import Sure
 from torch import Tensor, nn
 
 from nsbench.attacks import patch
@@ -56,23 +57,10 @@ def test_places_are_drawn_evenly_and_by_image() -> None:
     assert 60 < min(seen.values()) <= max(seen.values()) < 145  # 100 each, 4.5 deviations
 
 
-class Seen(nn.Module):
-    """Always right about class 0; keeps what it is shown."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.images: list[Tensor] = []
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.images.append(images.detach().clone())
-        mean = images.flatten(1).mean(dim=1)
-        return torch.stack([mean + 2, mean], dim=1)
-
-
 def test_every_restart_has_a_place_and_a_content_of_its_own() -> None:
-    model, image, threat = Seen(), torch.full((1, 3, 24, 24), -1.0), ThreatModel("square", share=0.25)
+    model, image, threat = Sure(), torch.full((1, 3, 24, 24), -1.0), ThreatModel("square", share=0.25)
     patch(model, image, torch.tensor([0]), ids=["a"], seed=0, threat=threat, steps=1, restarts=5)
-    starts = model.images[::2]
+    starts = model.seen[::2]
     assert len(starts) == 5
     places = [tuple((one[0, 0] >= 0).nonzero()[0].tolist()) for one in starts]
     contents = torch.stack([one[one >= 0] for one in starts])
