@@ -227,3 +227,26 @@ def test_agrees_with_images_that_others_made(shared_data: Path, name: str) -> No
         distances = [np.abs(ours - other).mean() for other in theirs]
         assert int(np.argmin(distances)) + 1 == severity
         assert distances[severity - 1] < 4
+
+
+def test_gaussian_noise_has_the_deviation_of_its_severity() -> None:
+    """On grey, where nothing is clipped; cut to whole levels, which takes half a level and adds a variance of 1/12."""
+    grey = np.full((700, 700, 3), 128, np.uint8)
+    change = corrupt(grey, "gaussian_noise", 1, seed=0, image_id="grey", engine="nsbench").astype(float) - 128
+    deviation = 255 * IMAGENET["gaussian_noise"][0]
+    assert np.var(change) == pytest.approx(deviation**2 + 1 / 12, rel=0.005)  # 254 would be 0.8 % away
+    assert change.mean() == pytest.approx(-0.5, abs=0.1)
+
+
+def test_frost_is_cut_to_whole_levels_and_not_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nsbench.corruptions import weather
+
+    draw = np.random.default_rng(0)
+    image, ice = (draw.integers(0, 256, (64, 48, 3)).astype(np.uint8) for _ in range(2))
+    larger = np.pad(ice, ((0, 1), (0, 1), (0, 0)))  # of which the first place alone can be drawn
+    monkeypatch.setattr(weather, "ice_texture", lambda number, height, width: larger)
+    for severity in range(1, 6):
+        share, ice_share = IMAGENET["frost"][severity - 1]
+        expected = np.clip(np.round(share * image + ice_share * ice, 6), 0, 255).astype(np.uint8)
+        found = corrupt(image, "frost", severity, seed=0, image_id="a", engine="nsbench")
+        assert np.array_equal(found, expected), severity

@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 from torchvision.transforms import v2
 from training_reference import Pictures, assert_same_weights, recipe, reference, tiny_model
 
+import nsbench as nb
 from nsbench import registry
 from nsbench.errors import ModelError, UnknownName, UsageError
 from nsbench.models import Model, weights_digest
@@ -319,3 +320,43 @@ def test_a_model_without_patches_has_none_to_move() -> None:
         with pytest.raises(ModelError, match=r"^model 'cnn' has no patches to move; .* vision transformer"):
             fit(name, recipe(), model=cnn)
     assert digest(fit("augmix", recipe(), model=cnn)) != digest(fit("finetune", recipe(), model=cnn))
+
+
+def handed_on(monkeypatch: pytest.MonkeyPatch, name: str, r: Recipe, **settings: Any) -> dict[str, Any]:
+    """What a method gives to `finetune`."""
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(nb, "finetune", lambda model, train, recipe, **more: given.update(more))
+    registry.methods[name].fit(tiny_model(patch_size=4), Pictures(), r, **settings)
+    return given
+
+
+def test_weights_of_the_terms_are_those_that_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, views = tiny_model(patch_size=4).eval(), torch.rand(3, 4, 3, 16, 16, generator=torch.manual_seed(0))
+    labels = torch.tensor([0, 1, 0])
+    terms = []
+    for js_weight, weight in ((1.0, 1.0), (5.0, 3.0)):
+        losses = handed_on(monkeypatch, "augmix_pr", recipe(), js_weight=js_weight, weight=weight)["losses"]
+        terms.append(losses(model, views, labels, cross_entropy))
+    assert terms[1]["js"].item() == pytest.approx(5 * terms[0]["js"].item())
+    assert terms[1]["negative"].item() == pytest.approx(3 * terms[0]["negative"].item())
+    assert terms[1]["clean"].item() == terms[0]["clean"].item() != 0
+
+
+def test_the_negative_view_is_held_against_the_view_that_it_was_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the last of the two mixtures: what repels looks at that one alone."""
+    model, views = tiny_model(patch_size=4).eval(), torch.rand(3, 4, 3, 16, 16, generator=torch.manual_seed(0))
+    losses = handed_on(monkeypatch, "augmix_pr", recipe(), loss="l2")["losses"]
+
+    def repelled(changed: int) -> float:
+        other = views.clone()
+        other[:, changed] = 0.5
+        return float(losses(model, other, torch.tensor([0, 1, 0]), cross_entropy)["negative"].item())
+
+    unchanged = losses(model, views, torch.tensor([0, 1, 0]), cross_entropy)["negative"].item()
+    assert [repelled(view) == unchanged for view in range(4)] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("name", ["randaugment", "randaugment_pr"])
+def test_randaugment_leaves_out_the_recipe_s_colour_jitter(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = handed_on(monkeypatch, name, recipe(color_jitter=0.3), operations="rand-m5-inc1")
+    assert given["augmentation"] == {"randaugment": "rand-m5-inc1", "color_jitter": 0.0}
